@@ -1,0 +1,212 @@
+"""Gradients of T_O, of the signal |g|^2 and of Q with respect to the couplings and fields, from the forward solution alone.
+
+The adjoint of a self-adjoint solve is free: the adjoint variable of z_a is z_a itself, so no second system is solved.
+Cotangents are named ``ct_<variable>``.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from thermokernels import arguments, tolerances
+from thermokernels._jit import jit
+from thermokernels.arguments import Floats
+from thermokernels.chain import GibbsChain, gibbs_chain
+from thermokernels.errors import NotReversibleError
+from thermokernels.observables import QStruct, VarianceTime, block_spins, chain_q_struct, correlations, variance_time
+from thermokernels.vector import LANES, fill, load, multiply_add, swap1, swap2, swap4, total
+
+
+class Cotangents(NamedTuple):
+    """Derivatives of a number with respect to the model: W (n_v, n_h), b (n_v,), c (n_h,)."""
+
+    W: Floats
+    b: Floats
+    c: Floats
+
+
+@jit
+def _overlap(values, start, size, flip):
+    """sum_v values[start + v] values[start + (v ^ flip)] over a row of the given size."""
+    if size < LANES:
+        narrow = 0.0
+        for v in range(size):
+            narrow += values[start + v] * values[start + (v ^ flip)]
+        return narrow
+    sums = fill(0.0)
+    for v in range(0, size, LANES):
+        here = load(values, start + v)
+        if flip == 1:
+            there = swap1(here)
+        elif flip == 2:
+            there = swap2(here)
+        elif flip == 4:
+            there = swap4(here)
+        else:
+            there = load(values, start + (v ^ flip))
+        sums = multiply_add(here, there, sums)
+    return total(sums)
+
+
+@jit
+def _flip_overlaps(vectors, quotient, ct_visible_rates, ct_hidden_rates, squares):
+    """Derivatives of sum_a z_a' S z_a by the tables of S, and squares = sum_a z_a^2; vectors are (k, H, V), outputs start at zero."""
+    n_rows, n_columns = vectors.shape[1:]
+    n_visible, n_hidden = ct_visible_rates.shape[0], ct_hidden_rates.shape[0]
+    for a in range(vectors.shape[0]):
+        flat = vectors[a].ravel()
+        for h in range(n_rows):
+            row = vectors[a, h]
+            for i in range(n_visible):
+                ct_visible_rates[i, h] += _overlap(flat, h * n_columns, n_columns, 1 << i)
+            for j in range(n_hidden):
+                ct_row = ct_hidden_rates[j]
+                if quotient and j == n_hidden - 1:
+                    other = vectors[a, n_rows - 1 - h]
+                    for v in range(n_columns):
+                        ct_row[v] += row[v] * other[n_columns - 1 - v]
+                else:
+                    other = vectors[a, h ^ (1 << j)]
+                    for v in range(n_columns):
+                        ct_row[v] += row[v] * other[v]
+            square = squares[h]
+            for v in range(n_columns):
+                square[v] += row[v] * row[v]
+
+
+# T_O = sum_a (2 b_a' z_a - z_a' A z_a) is stationary in z_a, so with S = I - A
+#   dT_O = sum_a [ 2 z_a' db_a + z_a' (dS) z_a ].                                                                         (stationarity)
+# b_a = sqrt(pi) f~_a gives 2 z_a' db_a = sum_x z_a b_a dlog pi - 2 (z_a' sqrt(pi)) dE_pi[f_a], and the last term vanishes:   (law)
+#   dlog pi(x) / dW_kl = v_k h_l - E_pi[v_k h_l], weighted with q = sum_a z_a * b_a.
+# S(x, x^i) = 1 / (2 N cosh F_i) gives  dS(x, x^i) = -tanh(F_i) S(x, x^i) dF_i;                                            (off-diagonal)
+# S(x, x) = 1 - (1/N) sum_i sigmoid(-2 x_i F_i) gives  dS(x, x) = (1 / (2N)) sum_i x_i sech^2(F_i) dF_i,                   (diagonal)
+#   where sech^2(F) / (2N) = 2 N S(x, x^i)^2.
+# A field F_i of a visible spin depends on h only, dF_i = sum_j dW_ij h_j + db_i, and of a hidden spin on v only.          (fields)
+def _variance_time_cotangents(time: VarianceTime) -> Cotangents:
+    chain, vectors = time.chain, time.solution.vectors
+    if chain.kernel != "single-site":
+        raise NotReversibleError(f"the adjoint of T_O is that of the single-site kernel; got kernel={chain.kernel!r}")
+    n_spins, hidden, visible = chain.n_spins, block_spins(chain.n_hidden, chain.shape[0]), block_spins(chain.n_visible, chain.shape[1])
+
+    ct_visible_rates, ct_hidden_rates = np.zeros_like(chain.visible_rates), np.zeros_like(chain.hidden_rates)
+    squares = np.zeros(chain.shape)
+    _flip_overlaps(vectors.reshape(-1, *chain.shape), chain.quotient, ct_visible_rates, ct_hidden_rates, squares)
+
+    # (off-diagonal) + (diagonal)
+    ct_visible_fields = chain.visible_rates * (
+        -np.tanh(chain.visible_fields) * ct_visible_rates + 2 * n_spins * chain.visible_rates * (visible.T @ squares.T)
+    )
+    ct_hidden_fields = chain.hidden_rates * (
+        -np.tanh(chain.hidden_fields) * ct_hidden_rates + 2 * n_spins * chain.hidden_rates * (hidden.T @ squares)
+    )
+    # (fields)
+    ct_weights = ct_visible_fields @ hidden + (ct_hidden_fields @ visible).T
+    ct_law = _log_law_cotangents(chain, np.einsum("an,an->n", vectors, time.right_hand_sides))  # (law)
+    return Cotangents(ct_weights + ct_law.W, ct_visible_fields.sum(axis=1) + ct_law.b, ct_hidden_fields.sum(axis=1) + ct_law.c)
+
+
+def _log_law_cotangents(chain: GibbsChain, weights: Floats) -> Cotangents:
+    """sum_x weights(x) dlog pi(x): with dlog pi/dW_kl = v_k h_l - E[v_k h_l], dlog pi/db_k = v_k - E[v_k], dlog pi/dc_l = h_l - E[h_l]."""
+    centred = weights - weights.sum() * chain.law
+    by_state = centred.reshape(chain.shape)
+    hidden, visible = block_spins(chain.n_hidden, chain.shape[0]), block_spins(chain.n_visible, chain.shape[1])
+    return Cotangents(correlations(chain, centred), by_state.sum(axis=0) @ visible, by_state.sum(axis=1) @ hidden)
+
+
+# |g|^2 = sum_a g_a^2 gives d|g|^2 = 2 sum_a g_a dg_a, g_ij = -sum_v p(v) v_i tanh F_j(v) + E_pi[v_i h_j].
+# dE_pi[v_i h_j] = Cov_pi(v_i h_j, dlog pi): the law weighted with phi(x) = sum_ij g_ij v_i h_j, centred.                   (model)
+# dtanh F_j = sech^2(F_j) (sum_k v_k dW_kj + dc_j): the data law weighted with sech^2(F_j) sum_i g_ij v_i.                   (data)
+def _signal_cotangents(chain: GibbsChain, p_data: Floats, g: Floats) -> Cotangents:
+    hidden, visible = block_spins(chain.n_hidden, chain.shape[0]), block_spins(chain.n_visible, chain.shape[1])
+    projected = visible @ g  # (V, n_h): sum_i v_i g_ij
+    phi = (hidden @ projected.T).ravel()
+    model = _log_law_cotangents(chain, chain.law * (phi - chain.law @ phi))
+    # sech^2 F = (2 N S)^2, free of the cancellation in 1 - tanh^2
+    data = p_data[:, None] * (2 * chain.n_spins * chain.hidden_rates.T) ** 2 * projected
+    return Cotangents(2 * (model.W - visible.T @ data), 2 * model.b, 2 * (model.c - data.sum(axis=0)))
+
+
+def observable_variance_time(
+    W: ArrayLike,
+    b: ArrayLike | None = None,
+    c: ArrayLike | None = None,
+    method: str = "auto",
+    rtol: float = tolerances.SOLVE,
+    fields: bool = False,
+) -> tuple[float, Floats] | tuple[float, Cotangents]:
+    """T_O (steps) and its gradient, at the price of one more pass over the forward solution.
+
+    Parameters
+    ----------
+    W : (n_v, n_h) couplings; b : (n_v,), c : (n_h,) fields, None for zero
+    method, rtol : of the solve, as in :func:`thermokernels.q_struct`
+    fields : return the gradients with respect to b and c too (with the full chain, since fields break the Z2 symmetry)
+
+    Returns
+    -------
+    (T_O, dT_dW) with dT_dW of shape (n_v, n_h), or (T_O, Cotangents(W, b, c)) with ``fields=True``; derivatives in steps.
+
+    Raises
+    ------
+    ValueError, NotConvergedError, UnresolvedError
+        As :func:`thermokernels.q_struct`.
+
+    Examples
+    --------
+    >>> import adjoints
+    >>> value, gradient = adjoints.observable_variance_time([[0.5]])
+    >>> gradient.shape
+    (1, 1)
+    """
+    time = variance_time(gibbs_chain(W, b, c, quotient=False if fields else None), method, rtol)
+    cotangents = _variance_time_cotangents(time)
+    return time.value, (cotangents if fields else cotangents.W)
+
+
+def q_struct(
+    W: ArrayLike,
+    p_data: ArrayLike,
+    window: float = 100.0,
+    method: str = "auto",
+    rtol: float = tolerances.SOLVE,
+    b: ArrayLike | None = None,
+    c: ArrayLike | None = None,
+    fields: bool = False,
+) -> tuple[QStruct, Floats] | tuple[QStruct, Cotangents]:
+    """Q and its gradient: dQ = Q (d|g|^2 / |g|^2 - dT_O / T_O), and 0 where g = 0.
+
+    Parameters and errors are those of :func:`thermokernels.q_struct` (window in sweeps). With ``fields=True`` the gradients with respect
+    to b and c come too, on the full chain.
+
+    Returns
+    -------
+    (QStruct, dQ_dW) with dQ_dW of shape (n_v, n_h), or (QStruct, Cotangents(W, b, c)).
+
+    Examples
+    --------
+    >>> import adjoints
+    >>> q, gradient = adjoints.q_struct([[0.0]], [0.5, 0.5])
+    >>> gradient
+    array([[0.]])
+    """
+    chain = gibbs_chain(W, b, c, quotient=False if fields else None)
+    q, cotangents = chain_q_struct_gradient(chain, p_data, window, method, rtol)
+    return q, (cotangents if fields else cotangents.W)
+
+
+def chain_q_struct_gradient(
+    chain: GibbsChain, p_data: ArrayLike, window: float = 100.0, method: str = "auto", rtol: float = tolerances.SOLVE
+) -> tuple[QStruct, Cotangents]:
+    """:func:`q_struct` for a chain that exists already (on the quotient the gradients with respect to the fields are zero by symmetry)."""
+    q = chain_q_struct(chain, p_data, window, method, rtol)
+    if q.signal == 0.0:
+        return q, Cotangents(np.zeros_like(chain.weights), np.zeros(chain.n_visible), np.zeros(chain.n_hidden))
+    ct_signal = _signal_cotangents(chain, arguments.as_law(p_data, 2**chain.n_visible), q.g)
+    ct_time = _variance_time_cotangents(q.variance_time)
+    ct_weights, ct_visible, ct_hidden = (
+        q.value * (signal / q.signal - time / q.t_obs) for signal, time in zip(ct_signal, ct_time, strict=True)
+    )
+    return q, Cotangents(ct_weights, ct_visible, ct_hidden)

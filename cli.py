@@ -1,0 +1,341 @@
+"""The command ``thermo``: arguments in, tables, JSON and exit codes out. Numerics are imported inside the commands.
+
+The answer goes to stdout, everything else to stderr. Where stdout is no terminal the tables are plain lines that are never wrapped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from thermokernels_app.experiment.design import Design
+    from thermokernels_app.experiment.runner import Progress
+
+EXIT_CODES = (
+    "Exit codes: 0 every verdict PASS · 1 unexpected error · 2 bad usage or input · 3 freeze mismatch · "
+    "10 a FAIL · 11 HALT · 12 stopped by the cap · 130 interrupted (what is done is kept)"
+)
+COLOURS = {"PASS": "green", "FAIL": "red", "HALT": "yellow", "yes": "green", "no": "red"}
+PACKAGES = ("numpy", "scipy", "numba")
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None if "TERM" in os.environ and os.environ["TERM"] == "dumb" else "rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Grid = Annotated[str, typer.Option("--grid", "-g", help="`default`, `smoke` (small and quick), or a TOML file with keys of the design.")]
+Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Replaces the seed of the design (registered: 0).")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout instead of tables.")]
+
+
+def main() -> None:
+    """Entry point of the installed command."""
+    app()
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"thermo {version('thermokernels')} ({', '.join(f'{name} {version(name)}' for name in PACKAGES)})")
+        raise typer.Exit(0)
+
+
+@app.callback(epilog=EXIT_CODES)
+def _thermo(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the versions and exit.")
+    ] = False,
+) -> None:
+    """Exact trainability of energy-based models on Gibbs samplers: the preregistered run and its checks."""
+
+
+@app.command(epilog=EXIT_CODES)
+def run(
+    grid: Grid = "default",
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Folder of results.json and arrays.npz; without it, a new numbered folder below `runs`."),
+    ] = None,
+    workers: Annotated[int | None, typer.Option("--workers", "-w", min=1, help="Worker processes; by default one for every core.")] = None,
+    seed: Seed = None,
+    freeze: Annotated[Path | None, typer.Option("--freeze", help="Refuse to start (exit 3) unless the design is the frozen one.")] = None,
+    cap: Annotated[str | None, typer.Option("--cap", help="Cap on the wall clock, such as 3h, 90m or 1h30m (registered: 3h).")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Reuse the finished cells of an earlier, unfinished run of this design.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run a design from training to the verdicts on P1 to P4.
+
+    Results are kept in --out, or in runs/GRID-HASH-NUMBER, HASH being the first digits of the design's hash and NUMBER the next free
+    one; --resume goes on with the last unfinished one. A folder that holds a run is never overwritten.
+    """
+    with _errors(as_json):
+        from thermokernels_app.experiment import runner
+        from thermokernels_app.experiment.design import differences, load_design, read_freeze
+
+        design = load_design(grid, seed=seed, cap=None if cap is None else _seconds(cap))
+        if freeze is not None and (changed := differences(read_freeze(freeze), design)):
+            raise _FreezeMismatch(f"the design differs from the freeze {freeze} in {', '.join(changed)}; nothing was run")
+        folder = out if out is not None else _default_folder(grid, design, resume)
+        with _progress_bar() as show_progress:
+            result = runner.run(design, folder, workers=workers, resume=resume, progress=show_progress)
+        if as_json:
+            print(json.dumps({"folder": str(folder), "exit_code": result.exit_code, **result.document}, allow_nan=False))
+        else:
+            _print_document(result.document, result.document["verdicts"])
+            print(f"\nresults: {folder}")
+    raise typer.Exit(result.exit_code)
+
+
+@app.command(epilog=EXIT_CODES)
+def show(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a run, or its results.json.")],
+    as_json: AsJson = False,
+) -> None:
+    """Judge the records of a run again, from its results.json alone, and show the verdict tables."""
+    with _errors(as_json):
+        from thermokernels_app.experiment import runner, store
+        from thermokernels_app.validation import verdicts
+
+        document = store.read_results(folder)
+        judged = store.plain(verdicts.judge(document["design"], document["cells"], document["checkpoints"], document["stationarity"]))
+        code = runner.exit_code({**document, "verdicts": judged})
+        if judged != document["verdicts"]:
+            print("note: the verdicts in the file were reached by other rules; these are recomputed from its records", file=sys.stderr)
+        if as_json:
+            print(json.dumps({"folder": str(folder), "exit_code": code, **document, "verdicts": judged}, allow_nan=False))
+        else:
+            _print_document(document, judged)
+    raise typer.Exit(code)
+
+
+@app.command()
+def freeze(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write; one that holds another design is not overwritten.")],
+    grid: Grid = "default",
+    seed: Seed = None,
+    cap: Annotated[str | None, typer.Option("--cap", help="Cap on the wall clock, such as 3h (registered: 3h).")] = None,
+) -> None:
+    """Write a design and its SHA-256 before a run; `thermo run --freeze FILE` then refuses any other design."""
+    with _errors(False):
+        from thermokernels_app.experiment import design as designs
+
+        digest = designs.freeze(designs.load_design(grid, seed=seed, cap=None if cap is None else _seconds(cap)), file)
+    print(f"{digest}  {file}")
+
+
+@app.command("verify-gradients", epilog=EXIT_CODES)
+def verify_gradients(
+    every: Annotated[bool, typer.Option("--all", help="All checkpoints of the grid, not only the anchor of P1.")] = False,
+    grid: Grid = "default",
+    workers: Annotated[int | None, typer.Option("--workers", "-w", min=1, help="Worker processes; by default one for every core.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Hold the hand-written gradients against central differences, the complex step and, where installed, JAX.
+
+    Along every frozen direction in phi: the best step h of the differences, the relative error of each leg and its gate.
+    """
+    with _errors(as_json):
+        from thermokernels_app.experiment import gradients
+        from thermokernels_app.experiment.design import load_design
+
+        with _progress_bar() as show_progress:
+            report = gradients.verify(load_design(grid), every=every, workers=workers, progress=show_progress)
+        if as_json:
+            print(json.dumps(report, allow_nan=False))
+        else:
+            _print_gradients(report)
+    raise typer.Exit(0 if report["verdict"] == "PASS" else 10)
+
+
+# Errors: one sentence on stderr, never a traceback (but THERMO_DEBUG=1 shows it).
+
+
+class _FreezeMismatch(Exception):
+    """The design is not the frozen one."""
+
+
+@contextmanager
+def _errors(as_json: bool) -> Iterator[None]:
+    try:
+        yield
+    except (typer.Exit, typer.Abort):
+        raise
+    except KeyboardInterrupt:
+        code, message = 130, "interrupted"
+    except _FreezeMismatch as error:
+        code, message = 3, str(error)
+    except (ValueError, OSError) as error:
+        code, message = 2, str(error)
+    except Exception as error:
+        code, message = 1, f"unexpected error, {type(error).__name__}: {error} (THERMO_DEBUG=1 shows the traceback)"
+    else:
+        return
+    if os.environ.get("THERMO_DEBUG"):
+        traceback.print_exc()
+    print(f"thermo: {' '.join(message.split())}", file=sys.stderr)
+    if as_json:
+        print(json.dumps({"error": {"exit_code": code, "message": message}}))
+    raise typer.Exit(code)
+
+
+def _seconds(text: str) -> float:
+    """``3h``, ``90m``, ``45s``, ``1h30m`` or a number of seconds."""
+    match = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", text.strip())
+    seconds = sum(float(part) * unit for part, unit in zip(match.groups(), (3600, 60, 1), strict=True) if part) if match else 0.0
+    if seconds <= 0:
+        raise ValueError(f"--cap must be a positive time such as 3h, 90m, 45s or 1h30m; got {text!r}")
+    return seconds
+
+
+def _default_folder(grid: str, design: Design, resume: bool) -> Path:
+    """runs/GRID-HASH-NUMBER: the next free number, or with ``resume`` the last one that is there."""
+    name = f"{Path(grid).stem}-{design.digest()[:12]}"
+    number = 1
+    while Path("runs", f"{name}-{number}").exists():
+        number += 1
+    return Path("runs", f"{name}-{max(1, number - 1) if resume else number}")
+
+
+# Progress, on stderr.
+
+
+@contextmanager
+def _progress_bar() -> Iterator[Callable[[Progress], None]]:
+    if not sys.stderr.isatty():
+        yield _plain_progress()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("starting", total=None)
+
+        def show(progress: Progress) -> None:
+            bar.update(task, description=progress.description, completed=progress.done, total=progress.total)
+
+        yield show
+
+
+def _plain_progress() -> Callable[[Progress], None]:
+    shown = 0
+
+    def show(progress: Progress) -> None:
+        nonlocal shown
+        quarter = 4 * progress.done // progress.total
+        if quarter > shown and progress.done < progress.total:
+            shown = quarter
+            left = progress.seconds * (progress.total - progress.done) / progress.done
+            print(f"{progress.description}, {progress.done} of {progress.total} tasks, about {left:.0f} s left", file=sys.stderr)
+
+    return show
+
+
+# Tables, on stdout.
+
+
+def _print_document(document: dict[str, Any], verdicts: dict[str, Any]) -> None:
+    seconds = document["run"]["seconds"]
+    print(f"design {document['design_sha256']}, {len(document['cells'])} cells, {document['status']}, {seconds:.1f} s")
+    if halt := document["halt"]:
+        print(f"HALT at {halt['where']}: {halt['check']}: {halt['detail']}")
+    for name, verdict in verdicts.items():
+        print()
+        _print_title(f"{name} {verdict['statement']}", verdict["verdict"])
+        if verdict["reason"]:
+            print(f"  {verdict['reason']}")
+        rows = [
+            (c["name"], c["operator"], _text(c["threshold"]), _text(c["observed"]), _text(c["margin"]), c["unit"] or "", _yes(c["met"]))
+            for c in verdict["criteria"]
+        ]
+        _print_table(("criterion", "", "threshold", "observed", "margin", "unit", "met"), rows)
+        for key, value in {"basis": verdict["basis"], **verdict["reported"]}.items():
+            print(f"  {key}: {_text(value)}")
+
+
+def _print_gradients(report: dict[str, Any]) -> None:
+    for check in report["checks"]:
+        print()
+        _print_title(f"m {check['m']}, split {check['split']}, checkpoint {check['checkpoint']}", check["verdict"])
+        rows = [
+            (
+                row["direction"],
+                row["leg"],
+                _text(row["adjoint"]),
+                _text(row["best_step"]),
+                _text(row["error"]),
+                _text(row["gate"]),
+                _yes(row["met"]),
+            )
+            for row in check["rows"]
+        ]
+        _print_table(("direction", "leg", "adjoint", "best h", "error", "gate", "met"), rows)
+        for note in check["notes"]:
+            print(f"  {note}")
+    print()
+    if not report["jax"]:
+        print("automatic differentiation: not installed: pip install 'thermokernels[jax]'")
+    _print_title("verify-gradients", report["verdict"])
+
+
+def _yes(met: bool) -> str:
+    return "yes" if met else "no"
+
+
+def _text(value: Any) -> str:
+    """A value in one short line: floats with six digits, null as a dash, lists and tables in brackets."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return _yes(value)
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_text(item)}" for key, item in value.items())
+    if isinstance(value, list):
+        return "[" + ", ".join(_text(item) for item in value) + "]"
+    return str(value)
+
+
+def _print_title(title: str, verdict: str) -> None:
+    if sys.stdout.isatty():
+        from rich.console import Console
+        from rich.text import Text
+
+        Console(highlight=False).print(Text(f"{title}: ", style="bold").append(verdict, style=f"bold {COLOURS[verdict]}"))
+    else:
+        print(f"{title}: {verdict}")
+
+
+def _print_table(header: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> None:
+    lines = [tuple(str(cell) for cell in row) for row in rows]
+    if sys.stdout.isatty():
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(*header)
+        for line in lines:
+            table.add_row(*(Text(cell, style=COLOURS.get(cell, "")) for cell in line))
+        Console().print(table)
+        return
+    widths = [max(map(len, column)) for column in zip(header, *lines, strict=True)]
+    for line in (header, *lines):
+        print("  " + "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())

@@ -1,0 +1,1 @@
+"""The preregistered run: design, teachers, training, cells, runner, store."""

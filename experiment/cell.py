@@ -1,0 +1,262 @@
+"""The tasks of a run: training, one cell, one checkpoint, one test for stationarity; each returns a plain record and its arrays.
+
+Pure functions of the design and a trained network, top-level and picklable, so that any executor can run them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from functools import cache
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from adjoints.hypernet import couplings_jacobian, couplings_vjp
+from adjoints.observables import chain_q_struct_gradient
+from numpy.typing import NDArray
+from thermokernels import landscape, passage, relevance, spectrum, tolerances
+from thermokernels.chain import GibbsChain, gibbs_chain
+from thermokernels.conductance import conductance
+from thermokernels.errors import NumericalError
+from thermokernels.hypernet import couplings
+from thermokernels.landscape import MergeEvent, MergeTree
+from thermokernels.observables import QStruct
+from threadpoolctl import ThreadpoolController
+
+from thermokernels_app.experiment.design import Design
+from thermokernels_app.experiment.store import Arrays, Record
+from thermokernels_app.experiment.teachers import teacher
+from thermokernels_app.experiment.training import Training, code_vector, directions, polish as polish_code, train as train_network
+from thermokernels_app.validation import battery, gradients
+
+Floats = NDArray[np.float64]
+Result = tuple[Record, Arrays]
+
+
+@cache
+def _threadpools() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """BLAS on one thread: workers do not fight over cores, and no sum depends on how many there are."""
+    with _threadpools().limit(limits=1, user_api="blas"):
+        yield
+
+
+def compile_training(design: Design) -> None:
+    """Compile, or load from the cache, what training needs: one step of the smallest network."""
+    train_network(replace(design, training=replace(design.training, steps=1)), min(design.grid.m), design.grid.split[0])
+
+
+def compile_cells(design: Design) -> None:
+    """Compile, or load from the cache, what cells need: one cell of the smallest and of the largest untrained network."""
+    for m in {min(design.grid.m), max(design.grid.m)}:
+        split = design.grid.split[0]
+        network = Hypernetwork.from_parameters(initial_parameters(design, m, split), network_shape(design, m, split))
+        _measure(design, network, code_vector(design, 1), teacher(design, m, 1).law)
+
+
+def train(design: Design, m: int, split: int) -> tuple[Record, Arrays, Training]:
+    """Train one network; the arrays are phi at the four checkpoints and the KL curves."""
+    training = train_network(design, m, split)
+    arrays = {f"{checkpoint.name}/phi": checkpoint.phi for checkpoint in training.checkpoints} | {"kl": training.curve}
+    return {"m": m, "split": split}, arrays, training
+
+
+def cell(design: Design, training: Training, name: str, code: int) -> Result:
+    """One cell: everything that is measured of the model that a network emits for one code.
+
+    Parameters
+    ----------
+    design : Design
+    training : Training
+        The trained network; its curve is not used.
+    name : str
+        Which checkpoint of it.
+    code : int
+        Which teacher, 1, 2, ...
+
+    Returns
+    -------
+    record : dict
+        ``status`` is "ok", or "halted" with ``halt`` naming the failed check; then what was computed before is in the record.
+    arrays : dict of ndarray
+        W, dq_dw (n_v, n_h); dq_dphi (n_parameters,); spectrum_gaps (per step) and spectrum_weights.
+    """
+    checkpoint = training.checkpoint(name)
+    record: Record = {"m": training.m, "split": training.split, "checkpoint": name, "code": code, "status": "ok", "halt": None}
+    record["training"] = {
+        "step": checkpoint.step,
+        "kl": float(checkpoint.kl[code - 1]),
+        "mean_kl": checkpoint.mean_kl,
+        "reached": checkpoint.reached,
+    }
+    try:
+        measured, arrays, failure = _measure(design, training.network(name), code_vector(design, code), teacher(design, training.m, code).law)
+    except NumericalError as error:
+        return record | {"status": "halted", "halt": {"check": type(error).__name__, "detail": str(error)}}, {}
+    record |= measured
+    if failure is None and (path := _not_finite(record)):
+        failure = "finite", f"{path} is not a finite number"
+    if failure is not None:
+        record |= {"status": "halted", "halt": {"check": failure[0], "detail": failure[1]}}
+    return record, arrays
+
+
+def check(design: Design, training: Training, name: str) -> Result:
+    """One checkpoint: how far apart the emitted couplings are, and the gradient check where the run includes it."""
+    network = training.network(name)
+    emitted = [couplings(network, code_vector(design, code)) for code in design.grid.codes]
+    distances = [float(np.linalg.norm(one - other)) for one, other in combinations(emitted, 2)]
+    record: Record = {"m": training.m, "split": training.split, "checkpoint": name}
+    record["min_coupling_distance"] = min(distances, default=None)
+    record["gradient_check"] = gradient_check(design, training, name, False)
+    return record, {}
+
+
+def gradient_check(design: Design, training: Training, name: str, with_automatic: bool) -> Record:
+    """Value and adjoint of one checkpoint against all legs, see :func:`thermokernels_app.validation.gradients.gradient_check`."""
+    codes = range(1, design.teacher.codes + 1)
+    return gradients.gradient_check(
+        training.network(name),
+        np.array([code_vector(design, code) for code in codes]),
+        np.array([teacher(design, training.m, code).law for code in codes]),
+        directions(design, training.m, training.split),
+        gradients.kernels(design.window_sweeps),
+        window=design.window_sweeps,
+        steps=design.steps,
+        with_automatic=with_automatic,
+    )
+
+
+def polish(design: Design, training: Training, code: int) -> Result:
+    """Whether a code that ended with a large KL sits at a stationary point."""
+    return {"m": training.m, "split": training.split, **asdict(polish_code(design, training, code))}, {}
+
+
+def _measure(design: Design, network: Hypernetwork, u: Floats, law: Floats) -> tuple[Record, Arrays, tuple[str, str] | None]:
+    """The record and arrays of one model, and the failed check of the battery with its sentence, or None."""
+    weights = couplings(network, u)
+    jacobian = couplings_jacobian(network, u)
+    chain = gibbs_chain(weights)
+    q, ct_model = chain_q_struct_gradient(chain, law, window=design.window_sweeps)
+    dq_dphi = couplings_vjp(network, u, ct_model.W)
+    measure = spectrum.measure_of(q.variance_time)
+    gap = spectrum.spectral_gap(chain)
+    tree = landscape.merge_tree(chain)
+    span = ObservableSpan(chain, jacobian)
+    measured = _Events(design, chain, span)
+    events = measured.records(tree.events)
+    orderings = [measured.records(ordering) for ordering in tree.orderings(design.seed)]
+    examined = battery.examine(
+        chain,
+        solver_residual=q.residual,
+        gap=gap,
+        conductances=measured.conductances,
+        cuts=np.array(measured.cuts) if measured.cuts else None,
+        hitting_residuals=measured.hitting_residuals,
+        thresholds=asdict(design.thresholds),
+    )
+    singular = np.linalg.svd(jacobian, compute_uv=False)
+    rank = design.network.budget
+    record: Record = {
+        "q": {
+            "value": q.value,
+            "signal": q.signal,
+            "t_obs_steps": q.t_obs,
+            "t_obs_bound_steps": q.t_obs_bound,
+            "window_sweeps": design.window_sweeps,
+            "residual": q.residual,
+            "iterations": q.iterations,
+            "method": q.method,
+            "operational": q.signal / spectrum.window_variance(measure, q.window_steps),
+        },
+        "gradient": {"dq_dw_norm": float(np.linalg.norm(ct_model.W)), "dq_dphi_norm": float(np.linalg.norm(dq_dphi))},
+        "network": {
+            "jacobian_norm": float(np.linalg.norm(jacobian)),
+            "jacobian_finite": bool(np.isfinite(jacobian).all()),
+            "rank": int((singular > design.thresholds.rank * singular[0]).sum()),
+            "rank_expected": network.rank * (network.n_visible + network.n_hidden - network.rank),
+            "observable_span": span.dimension,
+        },
+        "spectrum": {
+            "gap": gap,
+            "relevant_gap": measure.relevant_gap,
+            "gamma_eff_sweep": measure.gamma_eff,
+            "gamma_eff_step": measure.gamma_eff_step,
+            "cluster_size": measure.cluster_size,
+        },
+        "landscape": {
+            "minima": tree.n_minima,
+            "multiway_saddles": tree.n_multiway_saddles,
+            "events": events,
+            "orderings": orderings,
+        },
+        "battery": examined.record,
+    }
+    arrays = {
+        "W": weights,
+        "dq_dw": ct_model.W,
+        "dq_dphi": dq_dphi,
+        "spectrum_gaps": measure.gaps,
+        "spectrum_weights": measure.weights,
+    }
+    failure = examined.first_failure
+    return record, arrays, None if failure is None else (failure.name, str(failure))
+
+
+class _Events:
+    """The merge events of one chain as records, each measured once however many orderings it is in."""
+
+    def __init__(self, design: Design, chain: GibbsChain, span: ObservableSpan) -> None:
+        self.thresholds, self.chain, self.span = design.thresholds, chain, span
+        self.cuts: list[NDArray[np.bool_]] = []
+        self.conductances: list[float] = []
+        self.hitting_residuals: list[float] = []
+        self._known: dict[MergeEvent, Record] = {}
+
+    def records(self, events: Sequence[MergeEvent]) -> list[Record]:
+        for event in events:
+            if event not in self._known:
+                self._known[event] = self._record(event)
+        return [self._known[event] for event in events]
+
+    def _record(self, event: MergeEvent) -> Record:
+        chain, dying, surviving = self.chain, event.dying, event.surviving
+        self.cuts.append(dying)
+        self.conductances.append(conductance(chain, dying))
+        record: Record = {
+            "saddle_energy": event.saddle_energy,
+            "barrier": event.barrier,
+            "multiplicity": event.multiplicity,
+            "mass_dying": event.dying_mass,
+            "mass_surviving": event.surviving_mass,
+        }
+        # Two solves an event, spared where the event has already failed a filter.
+        if min(event.dying_mass, event.surviving_mass) >= self.thresholds.mass and event.barrier >= self.thresholds.barrier:
+            record |= {
+                "passage_out_sweeps": self._passage(dying, surviving),
+                "passage_back_sweeps": self._passage(surviving, dying),
+            }
+        else:
+            record |= {"passage_out_sweeps": None, "passage_back_sweeps": None, "passages": "not needed"}
+        return record | {"relevance": self.span.share(dying), "conductance": self.conductances[-1]}
+
+    def _passage(self, start: NDArray[np.bool_], target: NDArray[np.bool_]) -> float:
+        hitting = passage.solve_hitting_times(self.chain, target)
+        self.hitting_residuals.append(hitting.residual)
+        return passage.mean_over(self.chain, start, hitting.times) / self.chain.n_spins
+
+
+def _not_finite(value: Any, path: str = "") -> str | None:
+    """The dotted path of the first number in a record that is not finite, or None."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        if found := _not_finite(item, f"{path}.{key}" if path else str(key)):
+            return found
+    return path if isinstance(value, float) and not math.isfinite(value) else None

@@ -1,0 +1,264 @@
+"""The files of a run: results.json, arrays.npz beside it, and the journal of finished tasks until the run is complete.
+
+What the design determines (cells, checkpoints, verdicts, hash of the arrays) stands apart from what changes between two runs (times,
+machine), and only the first part is hashed. Files are replaced whole: a reader never sees half of one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+SCHEMA = "thermokernels/results"
+SCHEMA_VERSION = 1
+RESULTS, ARRAYS, JOURNAL = "results.json", "arrays.npz", "journal.jsonl"
+
+# The part of results.json that the design determines, in the order of the file; `records_sha256` is taken over these.
+HASHED = ("design", "design_sha256", "status", "verdicts", "stationarity", "checkpoints", "cells", "arrays")
+
+Arrays = dict[str, NDArray[Any]]
+Record = dict[str, Any]
+
+
+def plain(value: Any) -> Any:
+    """``value`` as JSON can hold it: NumPy scalars become Python's, a number that is not finite becomes null with ``<key>_reason``."""
+    if isinstance(value, Mapping):
+        result: Record = {}
+        for key, item in value.items():
+            result[str(key)] = plain(item)
+            if isinstance(item, float | np.floating) and not math.isfinite(item):
+                result[f"{key}_reason"] = f"not finite: {float(item)}"
+        return result
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def digest(value: Any) -> str:
+    """SHA-256 (hex) of the canonical JSON of ``value``: sorted keys, no blanks, shortest floats that read back the same."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write ``content`` to ``path`` so that readers see the old file or the new one, whatever happens in between."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def arrays_as_bytes(arrays: Arrays) -> bytes:
+    """The arrays as an uncompressed .npz, the same bytes for the same arrays (zip entries carry no time)."""
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **{name: arrays[name] for name in sorted(arrays)})  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def write_results(folder: Path, document: Record, arrays: Arrays) -> Record:
+    """Write arrays.npz and then results.json; returns the document with the hashes of both filled in.
+
+    Parameters
+    ----------
+    folder : Path
+        An existing folder; the two files in it are replaced.
+    document : dict
+        Everything of results.json but ``arrays`` and ``records_sha256``.
+    arrays : dict of ndarray
+        What arrays.npz holds, by name.
+    """
+    content = arrays_as_bytes(arrays)
+    document = seal(document, content)
+    replace_file(folder / ARRAYS, content)
+    text = json.dumps(document, indent=1, allow_nan=False) + "\n"
+    replace_file(folder / RESULTS, text.encode())
+    return document
+
+
+def seal(document: Record, arrays_content: bytes) -> Record:
+    """The document with the hash of its arrays and ``records_sha256``, the hash of everything that the design determines."""
+    sealed = plain(document)
+    sealed["arrays"] = {"file": ARRAYS, "sha256": hashlib.sha256(arrays_content).hexdigest()}
+    head = {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, "records_sha256": digest({key: sealed[key] for key in HASHED})}
+    return head | {key: sealed[key] for key in HASHED if key != "cells"} | {"run": sealed["run"], "cells": sealed["cells"]}
+
+
+def read_results(path: Path | str) -> Record:
+    """The document of a run's results.json, checked against its own hash.
+
+    Parameters
+    ----------
+    path : path-like
+        The folder of a run, or its results.json.
+
+    Raises
+    ------
+    ValueError
+        When there is none, when it cannot be read, is truncated, has another schema, or was changed after it was written.
+    """
+    file = Path(path)
+    if file.is_dir():
+        file = file / RESULTS
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file} cannot be read: {getattr(error, 'strerror', None) or 'it is not text'}") from None
+    try:
+        document = json.loads(text, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        raise ValueError(f"{file} is not complete JSON (truncated?); results.json of a finished or stopped run is wanted") from None
+    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+        raise ValueError(f"{file} holds no results of this program: its schema must be {SCHEMA!r}")
+    if document.get("schema_version") != SCHEMA_VERSION:
+        raise ValueError(f"{file} has schema version {document.get('schema_version')!r}; this program reads version {SCHEMA_VERSION}")
+    missing = [key for key in (*HASHED, "records_sha256", "run") if key not in document]
+    if missing:
+        raise ValueError(f"{file} lacks {', '.join(missing)}; it is not a complete results.json")
+    if digest({key: document[key] for key in HASHED}) != document["records_sha256"]:
+        raise ValueError(f"{file} was changed after the run: its records do not match records_sha256")
+    return document
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def read_arrays(folder: Path | str) -> Arrays:
+    """The arrays of a run by name, checked against the hash in results.json; ValueError where they do not match it."""
+    document = read_results(folder)
+    file = (Path(folder) if Path(folder).is_dir() else Path(folder).parent) / document["arrays"]["file"]
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{file} cannot be read: {error.strerror}") from None
+    if hashlib.sha256(content).hexdigest() != document["arrays"]["sha256"]:
+        raise ValueError(f"{file} does not belong to the results beside it: its SHA-256 is another")
+    with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}
+
+
+@dataclass(frozen=True)
+class Finished:
+    """One finished task as the journal keeps it: its name, its record and its arrays."""
+
+    task: str
+    record: Record
+    arrays: Arrays
+
+
+class Journal:
+    """The append-only file that keeps every finished task of a run until the run is complete.
+
+    Floats are written so that they read back bit for bit; a last line that a crash cut off is dropped on reading.
+    """
+
+    def __init__(self, folder: Path, identity: Record, *, resume: bool) -> None:
+        """Open ``folder`` for the run of ``identity`` (``design_sha256`` and ``sources_sha256``).
+
+        Raises
+        ------
+        ValueError
+            When the folder holds another design's run, or this design's without ``resume``; nothing in it is touched.
+        """
+        self.path = folder / JOURNAL
+        self.finished: dict[str, Finished] = {}
+        if folder.exists() and not folder.is_dir():
+            raise ValueError(f"the output folder {folder} is a file")
+        held = _identity(folder)
+        if held is not None:
+            if held["design_sha256"] != identity["design_sha256"]:
+                raise ValueError(
+                    f"the output folder {folder} holds the run of another design ({held['design_sha256'][:12]}, "
+                    f"this one is {identity['design_sha256'][:12]}); name another folder"
+                )
+            if not resume:
+                raise ValueError(f"the output folder {folder} already holds a run of this design; resume it or name another folder")
+            if held["sources_sha256"] != identity["sources_sha256"]:
+                raise ValueError(
+                    f"the run in {folder} was begun with another version of the program; it cannot be resumed, name another folder"
+                )
+        folder.mkdir(parents=True, exist_ok=True)
+        if self.path.exists():
+            complete = [*_lines(self.path)]
+            self.finished = {line["task"]: _finished(line) for line in complete[1:]}
+            replace_file(self.path, "".join(_line(line) for line in complete).encode())
+            self._file = self.path.open("a", encoding="utf-8")
+        else:
+            self._file = self.path.open("x", encoding="utf-8")
+            self._write({"schema": SCHEMA, "schema_version": SCHEMA_VERSION, **identity})
+
+    def append(self, finished: Finished) -> None:
+        """Keep one finished task."""
+        arrays = {
+            name: {"dtype": array.dtype.str, "shape": list(array.shape), "values": array.ravel().tolist()}
+            for name, array in finished.arrays.items()
+        }
+        self._write({"task": finished.task, "record": finished.record, "arrays": arrays})
+
+    def close(self, *, complete: bool) -> None:
+        """Close the file; a complete run needs no journal, it is removed."""
+        self._file.close()
+        if complete:
+            self.path.unlink(missing_ok=True)
+
+    def _write(self, line: Record) -> None:
+        self._file.write(_line(line))
+        self._file.flush()
+
+
+def _line(line: Record) -> str:
+    return json.dumps(line, allow_nan=False) + "\n"
+
+
+def _lines(path: Path) -> Iterator[Record]:
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for text in file:
+            try:
+                yield json.loads(text)
+            except json.JSONDecodeError:
+                return
+
+
+def _finished(line: Record) -> Finished:
+    arrays = {name: np.array(a["values"], dtype=a["dtype"]).reshape(a["shape"]) for name, a in line["arrays"].items()}
+    return Finished(line["task"], line["record"], arrays)
+
+
+def _identity(folder: Path) -> Record | None:
+    """Which design and kernels the run in ``folder`` has; None where there is no run."""
+    if (folder / JOURNAL).exists():
+        head = next(_lines(folder / JOURNAL), {})
+    elif (folder / RESULTS).exists():
+        document = read_results(folder)
+        head = {"design_sha256": document["design_sha256"], "sources_sha256": document["run"]["sources_sha256"]}
+    elif (folder / ARRAYS).exists():
+        head = {}
+    else:
+        return None
+    if "design_sha256" not in head or "sources_sha256" not in head:
+        raise ValueError(f"the output folder {folder} holds files of a run that cannot be read; name another folder")
+    return head

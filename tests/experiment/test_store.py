@@ -1,0 +1,178 @@
+"""The files of a run: what is written can be read back, what was damaged is refused, and nothing is overwritten."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from thermokernels_app.experiment import store
+from thermokernels_app.experiment.store import Finished, Journal
+
+IDENTITY = {"design_sha256": "a" * 64, "sources_sha256": "b" * 64}
+ARRAYS = {"m4/s2/half/code1/W": np.arange(6.0).reshape(2, 3) / 7, "m4/s2/phi": np.array([np.nextafter(1, 2)])}
+
+
+@pytest.fixture
+def document():
+    return {
+        "design": {"seed": 0},
+        "design_sha256": IDENTITY["design_sha256"],
+        "status": "complete",
+        "halt": None,
+        "verdicts": {"P1": {"verdict": "PASS"}},
+        "stationarity": [],
+        "checkpoints": [],
+        "cells": [{"m": 4, "q": {"value": 0.1}}],
+        "run": {"seconds": 1.5, "sources_sha256": IDENTITY["sources_sha256"]},
+    }
+
+
+def test_results_and_arrays_read_back(tmp_path, document):
+    written = store.write_results(tmp_path, document, ARRAYS)
+    assert store.read_results(tmp_path) == written
+    assert store.read_results(tmp_path / "results.json") == written
+    for name, array in store.read_arrays(tmp_path).items():
+        np.testing.assert_array_equal(array, ARRAYS[name], strict=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["arrays.npz", "results.json"]
+
+
+def test_hash_covers_the_records_and_not_the_circumstances(tmp_path, document):
+    first = store.write_results(tmp_path, document, ARRAYS)
+    second = store.write_results(tmp_path, document | {"run": {"seconds": 99.0}}, dict(reversed(ARRAYS.items())))
+    third = store.write_results(tmp_path, document | {"cells": []}, ARRAYS)
+    fourth = store.write_results(tmp_path, document, {})
+    assert first["records_sha256"] == second["records_sha256"]
+    assert len({each["records_sha256"] for each in (first, third, fourth)}) == 3
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda text: text[: len(text) // 2], "not complete JSON"),
+        (lambda text: text.replace("0.1", "0.2"), "was changed after the run"),
+        (lambda text: text.replace('"schema_version": 1', '"schema_version": 99'), "schema version 99; this program reads version 1"),
+        (lambda text: text.replace("thermokernels/results", "else"), "holds no results of this program"),
+        (lambda text: "[" * 100_000, "not complete JSON"),
+        (lambda text: "[]", "holds no results of this program"),
+        (lambda text: json.dumps({key: value for key, value in json.loads(text).items() if key != "cells"}), "lacks cells"),
+        (lambda text: text.replace("0.1", "NaN"), "not complete JSON"),
+    ],
+)
+def test_damaged_results_are_refused(tmp_path, document, damage, message):
+    store.write_results(tmp_path, document, ARRAYS)
+    file = tmp_path / "results.json"
+    file.write_text(damage(file.read_text()))
+    with pytest.raises(ValueError, match=message):
+        store.read_results(tmp_path)
+
+
+def test_results_that_are_not_there_or_not_text(tmp_path):
+    with pytest.raises(ValueError, match="cannot be read: No such file"):
+        store.read_results(tmp_path / "nowhere")
+    (tmp_path / "results.json").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match="it is not text"):
+        store.read_results(tmp_path)
+
+
+def test_arrays_of_another_run_are_refused(tmp_path, document):
+    store.write_results(tmp_path, document, ARRAYS)
+    np.savez(tmp_path / "arrays.npz", W=np.zeros(3))
+    with pytest.raises(ValueError, match="does not belong to the results beside it"):
+        store.read_arrays(tmp_path)
+    (tmp_path / "arrays.npz").unlink()
+    with pytest.raises(ValueError, match="cannot be read"):
+        store.read_arrays(tmp_path)
+
+
+def test_numbers_that_are_not_finite_become_null_with_a_reason():
+    value = store.plain({"a": math.inf, "b": [np.float64(2), np.nan], "c": {"d": np.int64(3), "e": np.bool_(True)}})
+    assert value == {"a": None, "a_reason": "not finite: inf", "b": [2.0, None], "c": {"d": 3, "e": True}}
+    json.dumps(value, allow_nan=False)
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, document, monkeypatch):
+    store.write_results(tmp_path, document, ARRAYS)
+    before = (tmp_path / "results.json").read_bytes()
+
+    def fail(*_):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(store.os, "replace", fail)
+    with pytest.raises(OSError, match="no space"):
+        store.write_results(tmp_path, document | {"cells": []}, {})
+    assert (tmp_path / "results.json").read_bytes() == before
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def finished(name, value=0.1):
+    return Finished(name, {"value": value}, {"W": np.array([[value, 1 / 3]]), "n": np.arange(2), "none": np.empty((0, 3))})
+
+
+def reopened(folder):
+    journal = Journal(folder, IDENTITY, resume=True)
+    journal.close(complete=False)
+    return journal.finished
+
+
+@given(value=st.floats(allow_nan=False, allow_infinity=False))
+def test_journal_keeps_every_bit(tmp_path_factory, value):
+    folder = tmp_path_factory.mktemp("journal")
+    journal = Journal(folder, IDENTITY, resume=False)
+    journal.append(finished("cell/1", value))
+    journal.close(complete=False)
+    (kept,) = reopened(folder).values()
+    assert np.float64(kept.record["value"]).tobytes() == np.float64(value).tobytes()
+    for name, array in finished("cell/1", value).arrays.items():
+        np.testing.assert_array_equal(kept.arrays[name], array, strict=True)
+
+
+def test_journal_drops_a_line_that_a_crash_cut_off(tmp_path):
+    journal = Journal(tmp_path, IDENTITY, resume=False)
+    journal.append(finished("cell/1"))
+    journal.append(finished("cell/2"))
+    journal.close(complete=False)
+    text = (tmp_path / "journal.jsonl").read_text()
+    (tmp_path / "journal.jsonl").write_text(text[:-20])
+    again = Journal(tmp_path, IDENTITY, resume=True)
+    assert list(again.finished) == ["cell/1"]
+    again.append(finished("cell/2"))
+    again.close(complete=False)
+    assert list(reopened(tmp_path)) == ["cell/1", "cell/2"]
+
+
+def test_a_complete_run_needs_no_journal(tmp_path):
+    journal = Journal(tmp_path / "new" / "folder", IDENTITY, resume=False)
+    journal.close(complete=True)
+    assert list((tmp_path / "new" / "folder").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("identity", "resume", "message"),
+    [
+        ({"design_sha256": "c" * 64}, False, "holds the run of another design .aaaaaaaaaaaa, this one is cccccccccccc."),
+        ({"design_sha256": "c" * 64}, True, "holds the run of another design"),
+        ({}, False, "already holds a run of this design"),
+        ({"sources_sha256": "d" * 64}, True, "begun with another version"),
+    ],
+)
+@pytest.mark.parametrize("held", ["journal", "results"])
+def test_a_folder_with_another_run_is_left_alone(tmp_path, document, identity, resume, message, held):
+    if held == "journal":
+        Journal(tmp_path, IDENTITY, resume=False).close(complete=False)
+    else:
+        store.write_results(tmp_path, document, ARRAYS)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(ValueError, match=message):
+        Journal(tmp_path, IDENTITY | identity, resume=resume)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_folders_that_cannot_be_used(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="is a file"):
+        Journal(tmp_path / "file", IDENTITY, resume=False)
+    (tmp_path / "journal.jsonl").write_text("what")
+    with pytest.raises(ValueError, match="cannot be read; name another folder"):
+        Journal(tmp_path, IDENTITY, resume=True)

@@ -1,0 +1,118 @@
+"""The habits of the house, each tool in a process of its own: lint, format, types, layers, examples, and kernels without compilation."""
+
+import doctest
+import os
+import re
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.house
+
+ROOT = Path(__file__).parents[1]
+SOURCES = ("thermokernels", "adjoints", "validation", "experiment", "cli.py", "tests", "benchmarks", "examples")
+
+
+def run(*command, cwd=ROOT, **variables):
+    """Run a command; its output becomes the message of the failed test."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST_", "COV_"))}
+    result = subprocess.run(command, cwd=cwd, env=environment | variables, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    if result.returncode:
+        pytest.fail(f"{' '.join(map(str, command))} exited with {result.returncode}\n{result.stdout}\n{result.stderr}", pytrace=False)
+    return result
+
+
+def tool(name):
+    """The path of an installed command, beside this interpreter or on PATH."""
+    beside = Path(sys.executable).with_name(name)
+    path = str(beside) if beside.exists() else shutil.which(name)
+    if path is None:
+        pytest.skip(f"{name} is not installed: pip install '.[test]'")
+    return path
+
+
+def test_ruff_check():
+    run(tool("ruff"), "check", "--no-cache", *SOURCES)
+
+
+def test_ruff_format():
+    run(tool("ruff"), "format", "--check", "--no-cache", *SOURCES)
+
+
+def test_mypy(tmp_path):
+    # Laid out as they are installed, so that `thermokernels_app` is found from a checkout and from site-packages alike.
+    for package in ("thermokernels", "adjoints"):
+        shutil.copytree(ROOT / package, tmp_path / package)
+    for part in ("validation", "experiment"):
+        shutil.copytree(ROOT / part, tmp_path / "thermokernels_app" / part)
+    shutil.copy(ROOT / "cli.py", tmp_path / "thermokernels_app")
+    packages = [option for name in ("thermokernels", "adjoints", "thermokernels_app") for option in ("-p", name)]
+    cache = ROOT / ".mypy_cache"
+    run(tool("mypy"), "--config-file", ROOT / "pyproject.toml", "--cache-dir", cache, *packages, cwd=tmp_path, MYPYPATH=str(tmp_path))
+
+
+def test_layers():
+    run(tool("lint-imports"), "--no-cache")
+
+
+def test_docstring_examples(tmp_path):
+    packages = ("thermokernels", "adjoints", "thermokernels_app.validation", "thermokernels_app.experiment")
+    options = ("-q", "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(tmp_path), "-p", "no:cacheprovider")
+    result = run(sys.executable, "-P", "-m", "pytest", *options, "--doctest-modules", "--pyargs", *packages, cwd=tmp_path)
+    assert int(re.search(r"(\d+) passed", result.stdout)[1]) >= 10
+
+
+def test_small_tests_without_compilation(tmp_path):
+    options = ("-q", "-m", "small", "-p", "no:cacheprovider")
+    result = run(sys.executable, "-P", "-m", "pytest", *options, str(ROOT / "tests"), NUMBA_DISABLE_JIT="1")
+    assert int(re.search(r"(\d+) passed", result.stdout)[1]) >= 10
+
+
+def readme_blocks(language):
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def test_readme_examples():
+    """Python blocks with prompts are doctests; the others run as they stand, in one namespace."""
+    blocks = readme_blocks("python")
+    assert blocks
+    names = {"__name__": "readme"}
+    flags = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
+    for number, block in enumerate(blocks):
+        if ">>>" in block:
+            example = doctest.DocTestParser().get_doctest(block, names, f"README block {number}", "README.md", 0)
+            example.globs = names
+            runner = doctest.DocTestRunner(optionflags=flags)
+            report = []
+            runner.run(example, out=report.append, clear_globs=False)
+            assert not runner.failures, "".join(report)
+        else:
+            exec(compile(block, f"README block {number}", "exec"), names)
+
+
+def test_readme_has_the_commands_that_ci_runs():
+    shell = "\n".join(readme_blocks("(?:sh|bash|console|shell)"))
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    for command in ("pip install . && thermo run --grid default", 'pip install ".[test]" && pytest'):
+        assert re.search(rf"^(\$ )?{re.escape(command)}$", shell, re.MULTILINE), command
+    assert 'pip install ".[test]" && pytest' in script
+
+
+@pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.name)
+def test_examples_run(example, tmp_path):
+    run(sys.executable, "-W", "error", example, cwd=tmp_path)
+
+
+@pytest.mark.parametrize("package", ["thermokernels", "adjoints"])
+def test_packages_say_that_they_are_typed(package):
+    assert Path(find_spec(package).origin).with_name("py.typed").exists()
+
+
+def test_numerics_need_no_command_line():
+    code = "import sys, thermokernels, adjoints; print(*{'typer', 'rich', 'jax', 'threadpoolctl', 'thermokernels_app'} & {*sys.modules})"
+    assert run(sys.executable, "-P", "-c", code).stdout.split() == []

@@ -1,0 +1,2 @@
+"""temp"""
+from thermokernels.chain import GibbsChain, gibbs_chain

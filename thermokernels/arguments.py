@@ -1,0 +1,133 @@
+"""Checks of what callers hand in: one sentence that names the argument, what was given and what is wanted."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from thermokernels import tolerances
+from thermokernels.errors import ModelTooLargeError
+
+Floats = NDArray[np.float64]
+
+
+def _as_floats(name: str, value: ArrayLike) -> Floats:
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        raise ValueError(f"{name} must be an array of real numbers; got rows of different lengths") from None
+    if array.dtype.kind not in "fiu":
+        raise ValueError(f"{name} must be an array of real numbers; got dtype {array.dtype}")
+    array = np.ascontiguousarray(array, dtype=np.float64) if array.ndim else array.astype(np.float64)
+    if not np.isfinite(array).all():
+        where = tuple(int(k) for k in np.argwhere(~np.isfinite(array))[0])
+        raise ValueError(f"{name} must be finite; entry {where} is {array[where]}")
+    return array
+
+
+def as_couplings(weights: ArrayLike, name: str = "W") -> Floats:
+    """Couplings as a finite, C-contiguous float64 matrix of shape (n_v, n_h), both at least 1; else ValueError."""
+    array = _as_floats(name, weights)
+    if array.ndim != 2 or 0 in array.shape:
+        raise ValueError(f"{name} must have shape (n_v, n_h) with at least one visible and one hidden spin; got shape {array.shape}")
+    return array
+
+
+def as_field(field: ArrayLike | None, n_spins: int, name: str) -> Floats:
+    """A field as a finite float64 vector of shape (n_spins,); None is the zero field; else ValueError."""
+    if field is None:
+        return np.zeros(n_spins)
+    return as_vector(field, n_spins, name)
+
+
+def as_vector(value: ArrayLike, length: int, name: str) -> Floats:
+    """A finite float64 vector of the given length; else ValueError."""
+    array = _as_floats(name, value)
+    if array.shape != (length,):
+        raise ValueError(f"{name} must have shape ({length},); got shape {array.shape}")
+    return array
+
+
+def as_law(law: ArrayLike, n_states: int, name: str = "p_data") -> Floats:
+    """A probability vector of shape (n_states,): nonnegative, sum one within 1e-9; else ValueError."""
+    array = as_vector(law, n_states, name)
+    if array.min() < 0:
+        raise ValueError(f"{name} must be nonnegative; entry {int(array.argmin())} is {array.min():g}")
+    total = float(array.sum())
+    if abs(total - 1) > tolerances.LAW_SUM:
+        raise ValueError(f"{name} must sum to one within {tolerances.LAW_SUM:g}; it sums to {total!r}")
+    return array
+
+
+def as_state_functions(values: ArrayLike, n_states: int, name: str = "F") -> Floats:
+    """Functions on the states as float64 of shape (n_states,) or (n_states, k); else ValueError."""
+    array = _as_floats(name, values)
+    if array.ndim not in (1, 2) or array.shape[0] != n_states:
+        raise ValueError(f"{name} must have shape ({n_states},) or ({n_states}, k); got shape {array.shape}")
+    return array
+
+
+def as_state_set(states: Any, n_states: int, name: str) -> NDArray[np.bool_]:
+    """A set of states, given as a boolean mask (n_states,) or as state numbers, as a mask that is neither empty nor everything."""
+    array = np.asarray(states)
+    if array.dtype == np.bool_:
+        if array.shape != (n_states,):
+            raise ValueError(f"{name} must be a mask of shape ({n_states},); got shape {array.shape}")
+        mask = np.ascontiguousarray(array)
+    elif array.dtype.kind in "iu" and array.ndim <= 1:
+        numbers = np.atleast_1d(array)
+        if numbers.size and (numbers.min() < 0 or numbers.max() >= n_states):
+            raise ValueError(f"{name} must hold state numbers from 0 to {n_states - 1}; got {int(numbers.min())} to {int(numbers.max())}")
+        mask = np.zeros(n_states, dtype=np.bool_)
+        mask[numbers] = True
+    else:
+        raise ValueError(f"{name} must be a boolean mask of shape ({n_states},) or a list of state numbers; got dtype {array.dtype}")
+    if not mask.any() or mask.all():
+        raise ValueError(f"{name} must hold at least one state and not all of the {n_states}; it holds {int(mask.sum())}")
+    return mask
+
+
+def as_positive(value: Any, name: str, unit: str) -> float:
+    """A finite positive float; else ValueError."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise ValueError(f"{name} must be a positive number of {unit}; got {value!r}")
+    number = float(value)
+    if not (np.isfinite(number) and number > 0):
+        raise ValueError(f"{name} must be a positive, finite number of {unit}; got {value!r}")
+    return number
+
+
+def as_choice(value: Any, choices: tuple[str, ...], name: str) -> str:
+    """One of the given words; else ValueError."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}; got {value!r}")
+    return str(value)
+
+
+def available_memory() -> int:
+    """Bytes of memory that this process may still take: what the system calls available, or else its physical memory."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as lines:
+            for line in lines:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return 8 * 2**30
+
+
+def require_memory(n_bytes: int, what: str, instead: str) -> None:
+    """Raise ModelTooLargeError, before anything is allocated, where ``n_bytes`` do not fit."""
+    available = available_memory()
+    if n_bytes > available:
+        raise ModelTooLargeError(f"{what} would take {_gib(n_bytes)} of memory and {_gib(available)} are available; {instead}")
+
+
+def _gib(n_bytes: int) -> str:
+    return f"{n_bytes / 2**30:.3g} GiB"

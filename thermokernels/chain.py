@@ -1,0 +1,292 @@
+"""The Gibbs chain of a restricted Boltzmann machine: states, law, kernel, and the Z2 quotient where it is legitimate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from thermokernels import arguments, single_site, two_block
+from thermokernels.arguments import Floats
+from thermokernels.errors import NotReversibleError
+
+KERNELS = ("single-site", "two-block", "alternating")
+MAX_DENSE_STATES = 2**13
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class GibbsChain:
+    """A chain on the spin states of an RBM, made by :func:`gibbs_chain`; every array is float64, C-contiguous and not to be written to.
+
+    Attributes
+    ----------
+    weights : (n_v, n_h); visible_field : (n_v,); hidden_field : (n_h,)
+    kernel : "single-site", "two-block" or "alternating"
+    quotient : whether states stand for pairs {x, -x}
+    fallback : why the full chain is used although the quotient was possible in principle, or None
+    energy, law, root_law : (n_states,)
+        E(x); pi(x), summing to one over the represented states; sqrt(pi(x)).
+    log_partition : log Z of the full model
+    visible_fields, visible_rates : (n_v, n_hidden_states); hidden_fields, hidden_rates : (n_h, 2**n_v)
+        Local fields F_i and the symmetrised single-site entries S(x, x^i) = 1 / (2 N cosh F_i), per step.
+    visible_flips, hidden_flips : (2, ...)
+        P(x, x^i) of the single-site kernel for a spin at +1 (index 0) and at -1 (index 1), per step.
+    """
+
+    weights: Floats
+    visible_field: Floats
+    hidden_field: Floats
+    kernel: str
+    quotient: bool
+    fallback: str | None
+    energy: Floats
+    law: Floats
+    root_law: Floats
+    log_partition: float
+    visible_fields: Floats = field(repr=False)
+    hidden_fields: Floats = field(repr=False)
+    visible_rates: Floats = field(repr=False)
+    hidden_rates: Floats = field(repr=False)
+    visible_flips: Floats = field(repr=False)
+    hidden_flips: Floats = field(repr=False)
+
+    @property
+    def n_visible(self) -> int:
+        return self.weights.shape[0]
+
+    @property
+    def n_hidden(self) -> int:
+        return self.weights.shape[1]
+
+    @property
+    def n_spins(self) -> int:
+        """N: a sweep is N steps."""
+        return self.n_visible + self.n_hidden
+
+    @property
+    def n_states(self) -> int:
+        return self.energy.size
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(hidden, visible) configurations: a function on the states reshapes to this."""
+        return self.visible_fields.shape[1], self.hidden_fields.shape[1]
+
+    @property
+    def reversible(self) -> bool:
+        """Whether the kernel is self-adjoint in L2(pi) (assumption A2)."""
+        return self.kernel != "alternating"
+
+    @cached_property
+    def flip_masks(self) -> NDArray[np.int64]:
+        """(N,): flipping spin i leads from state x to ``x ^ flip_masks[i]``, on the quotient too."""
+        masks = np.int64(1) << np.arange(self.n_spins, dtype=np.int64)
+        if self.quotient:
+            masks[-1] = self.n_states - 1
+        return masks
+
+    @cached_property
+    def escape(self) -> Floats:
+        """(n_states,): 1 - P(x, x) per step of the single-site kernel, a sum of positive terms."""
+        escape = np.empty(self.shape)
+        single_site._escape(self.visible_flips, self.hidden_flips, escape)
+        return escape.ravel()
+
+    @cached_property
+    def _conditional_laws(self) -> tuple[Floats, Floats]:
+        return two_block.conditional_laws(self.visible_flips, self.hidden_flips, self.shape[0])
+
+    @cached_property
+    def _root_conditional_laws(self) -> tuple[Floats, Floats]:
+        visible, hidden = self._conditional_laws
+        return np.sqrt(visible), np.sqrt(hidden)
+
+    def spins(self) -> NDArray[np.int8]:
+        """Spins of every state, (n_states, N) int8 with entries +1 and -1; visible spins first."""
+        bits = (np.arange(self.n_states)[:, None] >> np.arange(self.n_spins)) & 1
+        return (1 - 2 * bits).astype(np.int8)
+
+    def apply(self, functions: ArrayLike) -> Floats:
+        """P F: the conditional expectation of F after one step.
+
+        Parameters
+        ----------
+        functions : (n_states,) or (n_states, k)
+
+        Raises
+        ------
+        ValueError
+            Wrong shape or dtype, or an entry that is not finite.
+        """
+        values = arguments.as_state_functions(functions, self.n_states)
+        if self.kernel == "single-site":
+            return values - self._apply_generator(values)
+        rows = self._to_rows(values)
+        visible_law, hidden_law = self._conditional_laws
+        hidden = two_block.resample_hidden(rows, hidden_law, self.quotient)
+        if self.kernel == "alternating":
+            return self._from_rows(two_block.resample_visible(hidden, visible_law), values.shape)
+        return self._from_rows(0.5 * (two_block.resample_visible(rows, visible_law) + hidden), values.shape)
+
+    def apply_generator(self, functions: ArrayLike) -> Floats:
+        """(I - P) F for F of shape (n_states,) or (n_states, k); the single-site kernel takes differences, so small ones stay exact."""
+        values = arguments.as_state_functions(functions, self.n_states)
+        return self._apply_generator(values) if self.kernel == "single-site" else values - self.apply(values)
+
+    def _apply_generator(self, values: Floats) -> Floats:
+        rows = self._to_rows(values)
+        products = np.empty_like(rows)
+        single_site._apply_generator(rows, self.visible_flips, self.hidden_flips, self.quotient, products)
+        return self._from_rows(products, values.shape)
+
+    def apply_symmetrised_generator(self, vectors: Floats) -> Floats:
+        """A x = (I - S) x for vectors of shape (k, n_states), one vector a row (no checks: this is the solvers' inner product).
+
+        Raises
+        ------
+        NotReversibleError
+            The kernel is not reversible, so that S does not exist.
+        """
+        rows = vectors.reshape(-1, *self.shape)
+        if self.kernel == "single-site":
+            products = np.empty_like(rows)
+            escape = self.escape.reshape(self.shape)
+            single_site._apply_symmetrised_generator(rows, escape, self.visible_rates, self.hidden_rates, self.quotient, products)
+        else:
+            self.require_reversible()
+            products = rows - two_block.apply_symmetrised(rows, *self._root_conditional_laws, self.quotient)
+        return products.reshape(vectors.shape)
+
+    def transition_matrix(self) -> Floats:
+        """P as a dense (n_states, n_states) matrix, rows summing to one.
+
+        Raises
+        ------
+        ValueError
+            More than 2**13 states; use :meth:`apply`, which never forms the matrix.
+        """
+        if self.n_states > MAX_DENSE_STATES:
+            raise ValueError(
+                f"transition_matrix() is dense and limited to {MAX_DENSE_STATES} states; "
+                f"this chain has {self.n_states}: use apply(F) instead"
+            )
+        return self.apply(np.eye(self.n_states))
+
+    def require_reversible(self) -> None:
+        """Raise NotReversibleError for a kernel without detailed balance."""
+        if not self.reversible:
+            raise NotReversibleError(
+                f"the {self.kernel} kernel violates detailed balance (assumption A2), so the resolvent, the spectral measure and Q are "
+                "not defined through its symmetrised form; use kernel='single-site' or kernel='two-block'"
+            )
+
+    def _to_rows(self, values: Floats) -> Floats:
+        return np.ascontiguousarray(values.reshape(self.n_states, -1).T).reshape(-1, *self.shape)
+
+    def _from_rows(self, rows: Floats, shape: tuple[int, ...]) -> Floats:
+        return np.ascontiguousarray(rows.reshape(-1, self.n_states).T).reshape(shape)
+
+    def __repr__(self) -> str:
+        states = "pairs {x, -x}" if self.quotient else "states"
+        return f"GibbsChain({self.n_visible} visible + {self.n_hidden} hidden spins, {self.n_states} {states}, {self.kernel})"
+
+
+def gibbs_chain(
+    W: ArrayLike,
+    b: ArrayLike | None = None,
+    c: ArrayLike | None = None,
+    quotient: bool | None = None,
+    kernel: str = "single-site",
+) -> GibbsChain:
+    """The Gibbs chain of the RBM with E(v, h) = -v'W h - b'v - c'h.
+
+    One step of "single-site" resamples one spin, chosen uniformly, from its conditional law; of "two-block" all visible or all hidden
+    spins with probability 1/2 each; of "alternating" all hidden given visible, then all visible given hidden (not reversible).
+
+    Parameters
+    ----------
+    W : (n_v, n_h) couplings; b : (n_v,) and c : (n_h,) fields, None for zero
+    quotient : None, True or False
+        None uses the chain on pairs {x, -x} wherever law, kernel and observables are invariant under x -> -x, and records why not
+        in ``fallback``; True demands it; False takes the full chain.
+    kernel : "single-site", "two-block" or "alternating"
+
+    Raises
+    ------
+    ValueError
+        Bad arguments, or quotient=True for a model with fields.
+    ModelTooLargeError
+        The chain's arrays do not fit into memory; the message says what they would take.
+
+    Examples
+    --------
+    >>> import thermokernels as tk
+    >>> tk.gibbs_chain([[0.5, -0.2], [0.1, 0.3]])
+    GibbsChain(2 visible + 2 hidden spins, 8 pairs {x, -x}, single-site)
+    >>> tk.gibbs_chain([[0.5, -0.2], [0.1, 0.3]], b=[0.1, 0.0]).fallback
+    'Sym-pi fails: the fields change sign with the spins, so pi(x) != pi(-x)'
+    """
+    weights = arguments.as_couplings(W)
+    n_visible, n_hidden = weights.shape
+    visible_field = arguments.as_field(b, n_visible, "b")
+    hidden_field = arguments.as_field(c, n_hidden, "c")
+    arguments.as_choice(kernel, KERNELS, "kernel")
+    if quotient not in (None, True, False):
+        raise ValueError(f"quotient must be None, True or False; got {quotient!r}")
+    obstacle = _obstacle_to_quotient(visible_field, hidden_field)
+    if quotient and obstacle:
+        raise ValueError(f"quotient=True is not legitimate: {obstacle}; use quotient=None for the full chain")
+    use_quotient = obstacle is None and quotient is not False
+
+    n_hidden_states = 2 ** (n_hidden - use_quotient)
+    n_states = n_hidden_states * 2**n_visible
+    # energy, law, its root and escape, the temporaries of exp, and the four tables of each block
+    n_bytes = 8 * (6 * n_states + 4 * (n_visible * n_hidden_states + n_hidden * 2**n_visible))
+    arguments.require_memory(
+        n_bytes, f"a chain of {n_visible + n_hidden} spins ({n_states} states)", "use fewer spins: each one less halves it"
+    )
+
+    (visible_fields, visible_rates, visible_flips), (hidden_fields, hidden_rates, hidden_flips) = single_site.tables(
+        weights, visible_field, hidden_field, n_hidden_states
+    )
+    energy = np.empty((n_hidden_states, 2**n_visible))
+    single_site._energies(visible_fields, hidden_field, energy)
+    energy = energy.ravel()
+    if not np.isfinite(energy).all():
+        raise ValueError(f"W, b and c must give finite energies; the largest coupling is {np.abs(weights).max():g}")
+    lowest = float(energy.min())
+    boltzmann = np.exp(lowest - energy)
+    total = float(boltzmann.sum())
+    law = boltzmann / total
+    return GibbsChain(
+        weights=weights,
+        visible_field=visible_field,
+        hidden_field=hidden_field,
+        kernel=kernel,
+        quotient=use_quotient,
+        fallback=obstacle if quotient is None else None,
+        energy=energy,
+        law=law,
+        root_law=np.exp(0.5 * (lowest - energy)) / np.sqrt(total),
+        log_partition=float(np.log(total)) - lowest + (float(np.log(2)) if use_quotient else 0.0),
+        visible_fields=visible_fields,
+        hidden_fields=hidden_fields,
+        visible_rates=visible_rates,
+        hidden_rates=hidden_rates,
+        visible_flips=visible_flips,
+        hidden_flips=hidden_flips,
+    )
+
+
+def _obstacle_to_quotient(visible_field: Floats, hidden_field: Floats) -> str | None:
+    """Why x -> -x is no symmetry, or None.
+
+    The three checks have exact answers here. Sym-pi: E(x) - E(-x) = -2 (b'v + c'h), zero for all x only without fields. Sym-P: the
+    local fields are then exactly odd (they are summed in the same order for h and -h), so flip probabilities are equivariant.
+    Sym-f: v_i h_j is a product of two odd factors. The validation battery repeats all three on every state, with code of its own.
+    """
+    if visible_field.any() or hidden_field.any():
+        return "Sym-pi fails: the fields change sign with the spins, so pi(x) != pi(-x)"
+    return None

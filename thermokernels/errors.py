@@ -1,0 +1,21 @@
+"""What can go wrong that is not a wrong argument (those are ``ValueError``)."""
+
+
+class NumericalError(ArithmeticError):
+    """A number could not be computed to its tolerance; none is returned."""
+
+
+class NotConvergedError(NumericalError):
+    """An iterative or direct solve missed its residual tolerance."""
+
+
+class UnresolvedError(NumericalError):
+    """A gap, weight or law is too small to be resolved in float64."""
+
+
+class NotReversibleError(NumericalError):
+    """The kernel violates detailed balance where reversibility is required (assumption A2)."""
+
+
+class ModelTooLargeError(ValueError):
+    """The request does not fit into this machine's memory; the message says what it would take."""

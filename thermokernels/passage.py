@@ -1,0 +1,186 @@
+"""Hitting times, first passages, and the lower bound of the spectral gap that they give."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from thermokernels import arguments, tolerances
+from thermokernels.arguments import Floats
+from thermokernels.chain import GibbsChain
+from thermokernels.errors import NotConvergedError, UnresolvedError
+from thermokernels.restricted import RestrictedSystem
+
+EPSILON = float(np.finfo(np.float64).eps)
+
+
+@dataclass(frozen=True, eq=False)
+class HittingTimes:
+    """Hitting times with their certificate.
+
+    Attributes
+    ----------
+    times : (n_states,), expected steps until the target is met, 0 on it
+    residual : float
+        max |(I - P) t - 1| off the target: no entry of ``times`` is wrong by more than this share of itself.
+    iterations : int
+        Conjugate-gradient iterations in all; 0 for a factorisation.
+    """
+
+    times: Floats
+    residual: float
+    iterations: int
+
+
+def hitting_times(chain: GibbsChain, target: ArrayLike) -> Floats:
+    """Expected steps until the chain first meets a set of states.
+
+    t = 0 on the target, (I - P) t = 1 off it.
+
+    Parameters
+    ----------
+    chain : GibbsChain
+        With a reversible kernel.
+    target : (n_states,) bool, or state numbers
+        Neither empty nor everything.
+
+    Returns
+    -------
+    (n_states,) ndarray of float64, in steps (divide by ``chain.n_spins`` for sweeps); each entry right to a relative 1e-8.
+
+    Raises
+    ------
+    ValueError
+        ``target`` is no proper set of states.
+    NotReversibleError
+        The kernel has no symmetrised form.
+    NotConvergedError, UnresolvedError
+        The certificate does not hold: times beyond what float64 resolves.
+
+    Notes
+    -----
+    Method and certificate: :mod:`thermokernels.restricted`. Kemeny and Snell, Finite Markov Chains (1960), theorem 3.2.4 and 4.4.
+
+    Examples
+    --------
+    A free pair of spins, modulo x -> -x, changes between its two states in every second step.
+
+    >>> import thermokernels as tk
+    >>> hitting_times(tk.gibbs_chain([[0.0]]), [0])
+    array([0., 2.])
+    """
+    return solve_hitting_times(chain, target).times
+
+
+def solve_hitting_times(chain: GibbsChain, target: ArrayLike) -> HittingTimes:
+    """:func:`hitting_times` together with the residual that certifies them.
+
+    Parameters, raises and source as there.
+
+    Examples
+    --------
+    >>> import thermokernels as tk
+    >>> solve_hitting_times(tk.gibbs_chain([[0.3, -0.7]]), [0]).residual < 1e-12
+    True
+    """
+    system = RestrictedSystem(chain, arguments.as_state_set(target, chain.n_states, "target"))
+    times, residual = system.solve(np.ones(chain.n_states), 0.1 * tolerances.HITTING)
+    residual += 0.5 * EPSILON  # the solution is rounded once after its residual was taken
+    if not residual <= tolerances.HITTING:
+        raise NotConvergedError(
+            f"hitting times of up to {times.max():.3g} steps are certified to a relative {residual:.2g} only, not "
+            f"{tolerances.HITTING:.0e}: the target is too hard to reach for float64; scale the couplings down"
+        )
+    if not times[system.free].min() >= 1.0 - tolerances.HITTING:
+        raise NotConvergedError(f"a hitting time of {times[system.free].min():.17g} steps off the target is less than one step")
+    return HittingTimes(times, residual, system.iterations)
+
+
+def mean_first_passage(chain: GibbsChain, start: ArrayLike, target: ArrayLike) -> float:
+    """Mean first passage time from one set of states to another, in steps.
+
+    MFPT(A -> B) = sum_{x in A} pi_x t_x / pi(A), t the hitting times of B: the start is drawn from pi restricted to A.
+
+    Parameters
+    ----------
+    chain : GibbsChain
+        With a reversible kernel.
+    start, target : (n_states,) bool, or state numbers
+        Where they overlap, t = 0.
+
+    Raises
+    ------
+    ValueError, NotReversibleError, NotConvergedError, UnresolvedError
+        As :func:`hitting_times`.
+
+    Examples
+    --------
+    >>> import thermokernels as tk
+    >>> mean_first_passage(tk.gibbs_chain([[0.0]]), [1], [0])
+    2.0
+    """
+    return mean_over(chain, start, hitting_times(chain, target))
+
+
+def mean_over(chain: GibbsChain, start: ArrayLike, times: Floats) -> float:
+    """Mean of ``times`` (n_states,) under pi restricted to ``start``; relative weights, so that no probability underflows."""
+    inside = arguments.as_state_set(start, chain.n_states, "start")
+    energy = chain.energy[inside]
+    weights = np.exp(energy.min() - energy)
+    return float(weights @ times[inside]) / float(weights.sum())
+
+
+def gap_lower_bound(chain: GibbsChain) -> float:
+    """A rigorous lower bound of the spectral gap per step, without an eigenvalue solver.
+
+    Take out the most probable state x0. Then, with A = I - S and B all other states,
+
+        gap = lambda_2(A) >= lambda_1(A_BB)                       (Cauchy interlacing: one row and column removed)
+        lambda_1(A_BB) >= min_x ((I - P)_BB t)_x / t_x            for every t > 0 (Collatz 1942, Wielandt 1950)
+
+    since A_BB is similar to (I - P)_BB, whose inverse is nonnegative. For the hitting times t of x0 this reads gap >= 1 / max t (cf.
+    Aldous and Fill, Reversible Markov Chains, chapter 4: relaxation time <= maximal hitting time); one step of inverse
+    iteration, (I - P)_BB t' = t, sharpens it. The bound holds for any t, so a solver's error costs sharpness, never validity.
+    Rounding is taken off.
+
+    Parameters
+    ----------
+    chain : GibbsChain
+        With a reversible kernel.
+
+    Returns
+    -------
+    float
+        Per step, positive, at most the gap.
+
+    Raises
+    ------
+    NotReversibleError
+        The kernel has no symmetrised form.
+    UnresolvedError
+        No positive bound is left above rounding.
+
+    Examples
+    --------
+    >>> import thermokernels as tk
+    >>> round(gap_lower_bound(tk.gibbs_chain([[0.0]], quotient=False)), 3)  # the gap is 1/2
+    0.143
+    """
+    target = np.zeros(chain.n_states, dtype=np.bool_)
+    target[chain.law.argmax()] = True
+    system = RestrictedSystem(chain, target)
+    times = np.ones(chain.n_states)
+    bound = 0.0
+    for _ in range(2):
+        times, _ = system.solve(times, 0.01)
+        ratios = chain.apply_generator(times)[system.free] / times[system.free]
+        bound = max(bound, float(ratios.min()))
+        times /= times.max()
+    # (I - P) t is a sum of n terms at most twice as large, in all, as t: what their rounding can add to the ratio.
+    n_terms = chain.n_spins if chain.kernel == "single-site" else sum(chain.shape)
+    bound -= 2 * (n_terms + 4) * EPSILON
+    if not bound > 0.0:
+        raise UnresolvedError("the spectral gap is too small for a lower bound in float64; scale the couplings down")
+    return bound

@@ -1,0 +1,181 @@
+"""Kernels of the single-site random-scan sampler: tables of local fields, energies, rates, and the products P F and A X.
+
+Arrays over states are seen as ``[h, v]`` (hidden configuration, visible configuration). A visible flip moves inside a row and its
+rate depends on ``h`` only; a hidden flip exchanges rows and its rate depends on ``v`` only; on the Z2 quotient the flip of the last
+hidden spin leads to the complement ``[H - 1 - h, V - 1 - v]``. No kernel looks up a state number.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from thermokernels._jit import jit
+from thermokernels.vector import LANES, add, fill, load, multiply, multiply_add, reverse, store, swap1, swap2, swap4
+
+
+@jit
+def _local_fields(weights, field, fields):
+    """fields[i, s] = field_i + sum_j weights[i, j] spin_j(s), for the configurations s < fields.shape[1] of the other block."""
+    n_spins, n_others = weights.shape
+    for configuration in range(fields.shape[1]):
+        for i in range(n_spins):
+            total = 0.0
+            for j in range(n_others):
+                spin = 1 - 2 * ((configuration >> j) & 1)
+                total += weights[i, j] * spin
+            # The field comes last, so that without fields the table is exactly odd under a flip of all spins.
+            fields[i, configuration] = field[i] + total
+
+
+@jit
+def _energies(visible_fields, hidden_field, energy):
+    """energy[h, v] = -sum_i v_i F_i(h) - sum_j c_j h_j, each row by doubling: a new -1 spin adds 2 F_i."""
+    n_visible = visible_fields.shape[0]
+    for h in range(energy.shape[0]):
+        row = energy[h]
+        lowest = 0.0
+        for j in range(hidden_field.size):
+            lowest -= hidden_field[j] * (1 - 2 * ((h >> j) & 1))
+        for i in range(n_visible):
+            lowest -= visible_fields[i, h]
+        row[0] = lowest
+        for i in range(n_visible):
+            half = 1 << i
+            step = 2.0 * visible_fields[i, h]
+            for v in range(half):
+                row[half + v] = row[v] + step
+
+
+@jit
+def _flip_tables(fields, n_spins, rates, flips):
+    """rates = S(x, x^i) = 1 / (2 N cosh F); flips[bit] = P(x, x^i) = sigmoid(-2 x_i F) / N for spin +1 (bit 0) and -1 (bit 1)."""
+    for i in range(fields.shape[0]):
+        for s in range(fields.shape[1]):
+            field = fields[i, s]
+            decay = math.exp(-abs(field))
+            scale = 1.0 / (n_spins * (1.0 + decay * decay))
+            rates[i, s] = decay * scale
+            aligned = 0 if field >= 0 else 1
+            flips[aligned, i, s] = decay * decay * scale
+            flips[1 - aligned, i, s] = scale
+
+
+@jit
+def _escape(visible_flips, hidden_flips, escape):
+    """escape[h, v] = 1 - P(x, x) = sum_i P(x, x^i), as a sum of positive terms: nothing cancels however small it is."""
+    n_visible, n_hidden = visible_flips.shape[1], hidden_flips.shape[1]
+    for h in range(escape.shape[0]):
+        row = escape[h]
+        row[0] = 0.0
+        for i in range(n_visible):
+            half = 1 << i
+            up, down = visible_flips[0, i, h], visible_flips[1, i, h]
+            for v in range(half):
+                row[half + v] = row[v] + down
+                row[v] = row[v] + up
+        for j in range(n_hidden):
+            flips = hidden_flips[(h >> j) & 1, j]
+            for v in range(row.size):
+                row[v] += flips[v]
+
+
+@jit
+def _apply_symmetrised_generator(vectors, escape, visible_rates, hidden_rates, quotient, products):
+    """products[a] = A vectors[a] with A = I - S, for vectors of shape (k, H, V)."""
+    n_columns = escape.shape[1]
+    for a in range(vectors.shape[0]):
+        for h in range(escape.shape[0]):
+            if n_columns < LANES:
+                _generator_row_narrow(vectors[a], escape, visible_rates, hidden_rates, quotient, h, products[a, h])
+            else:
+                _generator_row(vectors[a], escape, visible_rates, hidden_rates, quotient, h, products[a, h])
+
+
+@jit
+def _generator_row_narrow(x, escape, visible_rates, hidden_rates, quotient, h, out):
+    """Row h of A x, entry by entry: the plain form of _generator_row, for rows of fewer than eight states."""
+    n_rows, n_columns = escape.shape
+    n_hidden = hidden_rates.shape[0]
+    for v in range(n_columns):
+        total_in = 0.0
+        for i in range(visible_rates.shape[0]):
+            total_in += visible_rates[i, h] * x[h, v ^ (1 << i)]
+        for j in range(n_hidden):
+            if quotient and j == n_hidden - 1:
+                total_in += hidden_rates[j, v] * x[n_rows - 1 - h, n_columns - 1 - v]
+            else:
+                total_in += hidden_rates[j, v] * x[h ^ (1 << j), v]
+        out[v] = escape[h, v] * x[h, v] - total_in
+
+
+@jit
+def _generator_row(x, escape, visible_rates, hidden_rates, quotient, h, out):
+    """Row h of A x, eight states at a time: the three lowest visible flips are exchanges inside a register."""
+    n_rows, n_columns = escape.shape
+    n_visible, n_hidden = visible_rates.shape[0], hidden_rates.shape[0]
+    n_row_flips = n_hidden - 1 if quotient else n_hidden
+    flat, rates, escapes = x.ravel(), hidden_rates.ravel(), escape[h]
+    rate0, rate1, rate2 = fill(visible_rates[0, h]), fill(visible_rates[1, h]), fill(visible_rates[2, h])
+    start = h * n_columns
+    for v in range(0, n_columns, LANES):
+        here = load(flat, start + v)
+        sum0 = multiply(rate0, swap1(here))
+        sum1 = multiply(rate1, swap2(here))
+        sum0 = multiply_add(rate2, swap4(here), sum0)
+        for i in range(3, n_visible):
+            sum1 = multiply_add(fill(visible_rates[i, h]), load(flat, start + (v ^ (1 << i))), sum1)
+        for j in range(n_row_flips):
+            sum0 = multiply_add(load(rates, j * n_columns + v), load(flat, (h ^ (1 << j)) * n_columns + v), sum0)
+        if quotient:
+            across = reverse(load(flat, (n_rows - 1 - h) * n_columns + n_columns - LANES - v))
+            sum1 = multiply_add(load(rates, n_row_flips * n_columns + v), across, sum1)
+        store(out, v, multiply_add(load(escapes, v), here, multiply(fill(-1.0), add(sum0, sum1))))
+
+
+@jit
+def _apply_generator(functions, visible_flips, hidden_flips, quotient, products):
+    """products[a](x) = sum_i P(x, x^i) (f(x) - f(x^i)): (I - P) f in differences, which keeps small ones exact."""
+    n_rows, n_columns = functions.shape[1:]
+    n_visible, n_hidden = visible_flips.shape[1], hidden_flips.shape[1]
+    for a in range(functions.shape[0]):
+        for h in range(n_rows):
+            row = functions[a, h]
+            for v in range(n_columns):
+                total = 0.0
+                for i in range(n_visible):
+                    total += visible_flips[(v >> i) & 1, i, h] * (row[v] - row[v ^ (1 << i)])
+                for j in range(n_hidden):
+                    bit = (h >> j) & 1
+                    if quotient and j == n_hidden - 1:
+                        other = functions[a, n_rows - 1 - h, n_columns - 1 - v]
+                    else:
+                        other = functions[a, h ^ (1 << j), v]
+                    total += hidden_flips[bit, j, v] * (row[v] - other)
+                products[a, h, v] = total
+
+
+def tables(weights, visible_field, hidden_field, n_hidden_states):
+    """Tables of the sampler: fields, symmetrised rates and flip probabilities of both blocks.
+
+    Returns
+    -------
+    visible_fields : (n_v, n_hidden_states), hidden_fields : (n_h, 2**n_v)
+        Local fields of the spins of one block as functions of the other block's configuration.
+    visible_rates, hidden_rates : the same shapes
+        S(x, x^i) = 1 / (2 N cosh F_i) per step (SPEC of the kernel: Glauber's heat bath, symmetrised by sqrt(pi)).
+    visible_flips, hidden_flips : (2, ...) those shapes
+        P(x, x^i) per step for spin i at +1 (index 0) and at -1 (index 1).
+    """
+    n_visible, n_hidden = weights.shape
+    n_spins = n_visible + n_hidden
+    result = []
+    blocks = ((weights, visible_field, n_hidden_states), (np.ascontiguousarray(weights.T), hidden_field, 2**n_visible))
+    for block_weights, field, n_configurations in blocks:
+        fields = np.empty((field.size, n_configurations))
+        _local_fields(block_weights, field, fields)
+        rates, flips = np.empty_like(fields), np.empty((2, *fields.shape))
+        _flip_tables(fields, n_spins, rates, flips)
+        result.append((fields, rates, flips))
+    return result

@@ -1,0 +1,31 @@
+"""Every tolerance of the kernels, once, with the reason for its size.
+
+They follow from float64 (``eps = 2.2e-16``) and from conditioning; no result is a reason to move one.
+"""
+
+# Relative residual |b - A z| / |b| of a resolvent solve. T_O is second order in it (section 4), so 1e-10 leaves T_O at 1e-20 / gap.
+SOLVE = 1e-10
+
+# Reversibility, max |pi_x P_xy - pi_y P_yx|. Both products are rounded once or twice; 1e-10 is the preregistered gate of A2.
+REVERSIBLE = 1e-10
+
+# The three symmetry checks of the Z2 quotient, absolute, on quantities of order one.
+SYMMETRY = 1e-10
+
+# Smallest spectral gap that float64 resolves: eigenvalues of I - P carry an absolute rounding error of a few eps.
+GAP = 1e-12
+
+# Two energies are one level of the landscape when they differ by less than this share of the energy range.
+ENERGY_TIE = 1e-12
+
+# A node of the spectral measure is seen by the observables when it carries more than this share of the total weight.
+WEIGHT = 1e-12
+
+# Elementwise residual |(I - P) t - 1| of a hitting time: it bounds the relative error of every entry of t (M-matrix).
+HITTING = 1e-8
+
+# |sum p - 1| of a law that a caller hands in.
+LAW_SUM = 1e-9
+
+# Rank decisions: singular values below this share of the largest are zero.
+RANK = 1e-10

@@ -1,0 +1,62 @@
+"""Block samplers: Pi_v resamples all visible spins given the hidden ones, Pi_h the other way round. Never a matrix.
+
+Both are projections of rank one per configuration of the other block, so a product costs two passes over the states.
+Arrays over states are seen as ``[h, v]``. On the Z2 quotient a new hidden block whose last spin is -1 lands on the complement pair,
+so Pi_h mixes the columns v and ~v.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from thermokernels._jit import jit
+
+
+@jit
+def _conditional_laws(flip_probabilities, laws):
+    """laws[s, t] = prod_i Pr(spin_i(t) | s), built by doubling over t; flip_probabilities[bit, i, s] = Pr(spin i leaves bit | s)."""
+    for s in range(laws.shape[0]):
+        row = laws[s]
+        row[0] = 1.0
+        for i in range(flip_probabilities.shape[1]):
+            half = 1 << i
+            if half >= row.size:  # the quotient keeps the half of the hidden configurations whose last spin is +1
+                for t in range(row.size):
+                    row[t] *= flip_probabilities[1, i, s]
+            else:
+                for t in range(half):
+                    row[half + t] = row[t] * flip_probabilities[0, i, s]
+                    row[t] = row[t] * flip_probabilities[1, i, s]
+
+
+def conditional_laws(visible_flips, hidden_flips, n_hidden_states):
+    """pi(v | h) and pi(h | v), both of shape (n_hidden_states, 2**n_v), from the single-site flip probabilities times N."""
+    n_spins = visible_flips.shape[1] + hidden_flips.shape[1]
+    visible = np.empty((n_hidden_states, 2 ** visible_flips.shape[1]))
+    _conditional_laws(visible_flips * n_spins, visible)
+    hidden = np.empty((2 ** visible_flips.shape[1], n_hidden_states))
+    _conditional_laws(hidden_flips * n_spins, hidden)
+    return visible, np.ascontiguousarray(hidden.T)
+
+
+def resample_visible(functions, visible_law):
+    """Pi_v f for functions of shape (k, H, V): the mean over v at fixed h."""
+    means = np.einsum("hv,khv->kh", visible_law, functions)
+    return np.broadcast_to(means[:, :, None], functions.shape)
+
+
+def resample_hidden(functions, hidden_law, quotient):
+    """Pi_h f for functions of shape (k, H, V): the mean over h at fixed v (over both signs of v on the quotient)."""
+    means = np.einsum("hv,khv->kv", hidden_law, functions)
+    if quotient:
+        means = means + means[:, ::-1]
+    return np.broadcast_to(means[:, None, :], functions.shape)
+
+
+def apply_symmetrised(vectors, root_visible_law, root_hidden_law, quotient):
+    """S x = (1/2) (Pi_v + Pi_h) symmetrised by sqrt(pi), for vectors of shape (k, H, V); the roots are of the conditional laws."""
+    visible = np.einsum("hv,khv->kh", root_visible_law, vectors)
+    hidden = np.einsum("hv,khv->kv", root_hidden_law, vectors)
+    if quotient:
+        hidden = hidden + hidden[:, ::-1]
+    return 0.5 * (root_visible_law * visible[:, :, None] + root_hidden_law * hidden[:, None, :])
