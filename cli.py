@@ -180,6 +180,9 @@ def _errors(as_json: bool) -> Iterator[None]:
         code, message = 130, "interrupted"
     except _FreezeMismatch as error:
         code, message = 3, str(error)
+    except BrokenPipeError:  # `thermo show | head` has what it wants
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(141) from None
     except (ValueError, OSError) as error:
         code, message = 2, str(error)
     except Exception as error:
@@ -221,29 +224,29 @@ def _progress_bar() -> Iterator[Callable[[Progress], None]]:
         yield _plain_progress()
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("starting", total=None)
 
         def show(progress: Progress) -> None:
-            bar.update(task, description=progress.description, completed=progress.done, total=progress.total)
+            bar.update(task, description=progress.description, completed=progress.share, total=1.0)
 
         yield show
 
 
 def _plain_progress() -> Callable[[Progress], None]:
+    """A line at every quarter of the work."""
     shown = 0
 
     def show(progress: Progress) -> None:
         nonlocal shown
-        quarter = 4 * progress.done // progress.total
-        if quarter > shown and progress.done < progress.total:
-            shown = quarter
-            left = progress.seconds * (progress.total - progress.done) / progress.done
-            print(f"{progress.description}, {progress.done} of {progress.total} tasks, about {left:.0f} s left", file=sys.stderr)
+        if shown < int(4 * progress.share) < 4:
+            shown = int(4 * progress.share)
+            left = progress.seconds * (1 - progress.share) / progress.share
+            print(f"{progress.description}, about {left:.0f} s left", file=sys.stderr)
 
     return show
 
@@ -258,7 +261,7 @@ def _print_document(document: dict[str, Any], verdicts: dict[str, Any]) -> None:
         print(f"HALT at {halt['where']}: {halt['check']}: {halt['detail']}")
     for name, verdict in verdicts.items():
         print()
-        _print_title(f"{name} {verdict['statement']}", verdict["verdict"])
+        _print_title(name, verdict["verdict"], verdict["statement"])
         if verdict["reason"]:
             print(f"  {verdict['reason']}")
         rows = [
@@ -267,31 +270,28 @@ def _print_document(document: dict[str, Any], verdicts: dict[str, Any]) -> None:
         ]
         _print_table(("criterion", "", "threshold", "observed", "margin", "unit", "met"), rows)
         for key, value in {"basis": verdict["basis"], **verdict["reported"]}.items():
-            print(f"  {key}: {_text(value)}")
+            if isinstance(value, list) and value and isinstance(value[0], dict):
+                print(f"  {key}:")
+                _print_table(tuple(value[0]), [tuple(map(_text, row.values())) for row in value])
+            else:
+                print(f"  {key}: {_text(value)}")
 
 
 def _print_gradients(report: dict[str, Any]) -> None:
+    keys = ("direction", "leg", "adjoint", "best_step", "error", "gate", "met")
     for check in report["checks"]:
-        print()
         _print_title(f"m {check['m']}, split {check['split']}, checkpoint {check['checkpoint']}", check["verdict"])
-        rows = [
-            (
-                row["direction"],
-                row["leg"],
-                _text(row["adjoint"]),
-                _text(row["best_step"]),
-                _text(row["error"]),
-                _text(row["gate"]),
-                _yes(row["met"]),
-            )
-            for row in check["rows"]
-        ]
-        _print_table(("direction", "leg", "adjoint", "best h", "error", "gate", "met"), rows)
+        _print_table(
+            ("direction", "leg", "adjoint", "best h", "error", "gate", "met"),
+            [tuple(_text(row[key]) for key in keys) for row in check["rows"]],
+        )
         for note in check["notes"]:
             print(f"  {note}")
-    print()
+        print()
+    for leg in report["legs"]:
+        _print_title(leg["leg"], leg["verdict"], f"largest error {_text(leg['max_error'])}, gate {_text(leg['gate'])}, {leg['rows']} rows")
     if not report["jax"]:
-        print("automatic differentiation: not installed: pip install 'thermokernels[jax]'")
+        print("automatic (JAX): not installed: pip install 'thermokernels[jax]'")
     _print_title("verify-gradients", report["verdict"])
 
 
@@ -314,14 +314,15 @@ def _text(value: Any) -> str:
     return str(value)
 
 
-def _print_title(title: str, verdict: str) -> None:
+def _print_title(title: str, verdict: str, statement: str = "") -> None:
     if sys.stdout.isatty():
         from rich.console import Console
         from rich.text import Text
 
-        Console(highlight=False).print(Text(f"{title}: ", style="bold").append(verdict, style=f"bold {COLOURS[verdict]}"))
+        text = Text(f"{title}: ", style="bold").append(verdict, style=f"bold {COLOURS[verdict]}")
+        Console(highlight=False).print(text.append(f"  {statement}", style="not bold"))
     else:
-        print(f"{title}: {verdict}")
+        print(f"{title}: {verdict}  {statement}".rstrip())
 
 
 def _print_table(header: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> None:

@@ -6,6 +6,7 @@ Pure functions of the design and a trained network, top-level and picklable, so 
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -14,26 +15,49 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
+
 from adjoints.hypernet import couplings_jacobian, couplings_vjp
 from adjoints.observables import chain_q_struct_gradient
-from numpy.typing import NDArray
-from thermokernels import landscape, passage, relevance, spectrum, tolerances
+from thermokernels import landscape, passage, spectrum
 from thermokernels.chain import GibbsChain, gibbs_chain
 from thermokernels.conductance import conductance
 from thermokernels.errors import NumericalError
-from thermokernels.hypernet import couplings
-from thermokernels.landscape import MergeEvent, MergeTree
-from thermokernels.observables import QStruct
-from threadpoolctl import ThreadpoolController
-
+from thermokernels.hypernet import Hypernetwork, couplings
+from thermokernels.landscape import MergeEvent
+from thermokernels.relevance import ObservableBasis, observable_basis
 from thermokernels_app.experiment.design import Design
 from thermokernels_app.experiment.store import Arrays, Record
 from thermokernels_app.experiment.teachers import teacher
-from thermokernels_app.experiment.training import Training, code_vector, directions, polish as polish_code, train as train_network
+from thermokernels_app.experiment.training import Training, code_vector, directions, initial_parameters, network_shape
+from thermokernels_app.experiment.training import polish as polish_code
+from thermokernels_app.experiment.training import train as train_network
 from thermokernels_app.validation import battery, gradients
 
 Floats = NDArray[np.float64]
 Result = tuple[Record, Arrays]
+
+
+class _OneBlasThread:
+    """Sets BLAS to one thread when the first task enters and back when the last one leaves: tasks may overlap in threads."""
+
+    def __init__(self) -> None:
+        self.lock, self.inside = threading.Lock(), 0
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        with self.lock:
+            if self.inside == 0:
+                self.limit = _threadpools().limit(limits=1, user_api="blas")
+            self.inside += 1
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.inside -= 1
+                if self.inside == 0:
+                    self.limit.restore_original_limits()
 
 
 @cache
@@ -41,11 +65,8 @@ def _threadpools() -> ThreadpoolController:
     return ThreadpoolController()
 
 
-@contextmanager
-def one_blas_thread() -> Iterator[None]:
-    """BLAS on one thread: workers do not fight over cores, and no sum depends on how many there are."""
-    with _threadpools().limit(limits=1, user_api="blas"):
-        yield
+# Workers do not fight over cores, and no sum depends on how many there are.
+one_blas_thread = _OneBlasThread()
 
 
 def compile_training(design: Design) -> None:
@@ -97,7 +118,9 @@ def cell(design: Design, training: Training, name: str, code: int) -> Result:
         "reached": checkpoint.reached,
     }
     try:
-        measured, arrays, failure = _measure(design, training.network(name), code_vector(design, code), teacher(design, training.m, code).law)
+        measured, arrays, failure = _measure(
+            design, training.network(name), code_vector(design, code), teacher(design, training.m, code).law
+        )
     except NumericalError as error:
         return record | {"status": "halted", "halt": {"check": type(error).__name__, "detail": str(error)}}, {}
     record |= measured
@@ -109,13 +132,15 @@ def cell(design: Design, training: Training, name: str, code: int) -> Result:
 
 
 def check(design: Design, training: Training, name: str) -> Result:
-    """One checkpoint: how far apart the emitted couplings are, and the gradient check where the run includes it."""
+    """One checkpoint: how far apart the emitted couplings are; at the anchor the gradient check, which costs as much as all cells."""
     network = training.network(name)
     emitted = [couplings(network, code_vector(design, code)) for code in design.grid.codes]
     distances = [float(np.linalg.norm(one - other)) for one, other in combinations(emitted, 2)]
     record: Record = {"m": training.m, "split": training.split, "checkpoint": name}
     record["min_coupling_distance"] = min(distances, default=None)
-    record["gradient_check"] = gradient_check(design, training, name, False)
+    anchor = design.anchor
+    at_anchor = (training.m, training.split, name) == (anchor.m, anchor.split, anchor.checkpoint)
+    record["gradient_check"] = gradient_check(design, training, name, False) if at_anchor else None
     return record, {}
 
 
@@ -143,14 +168,17 @@ def _measure(design: Design, network: Hypernetwork, u: Floats, law: Floats) -> t
     """The record and arrays of one model, and the failed check of the battery with its sentence, or None."""
     weights = couplings(network, u)
     jacobian = couplings_jacobian(network, u)
+    # Left singular vectors: the directions in which the network can move W, as many as J_u has rank.
+    directions_of_couplings, singular_values, _ = np.linalg.svd(jacobian, full_matrices=False)
+    rank = int((singular_values > design.thresholds.rank * singular_values[0]).sum())
     chain = gibbs_chain(weights)
     q, ct_model = chain_q_struct_gradient(chain, law, window=design.window_sweeps)
     dq_dphi = couplings_vjp(network, u, ct_model.W)
     measure = spectrum.measure_of(q.variance_time)
     gap = spectrum.spectral_gap(chain)
     tree = landscape.merge_tree(chain)
-    span = ObservableSpan(chain, jacobian)
-    measured = _Events(design, chain, span)
+    basis = observable_basis(chain, directions_of_couplings[:, :rank])
+    measured = _Events(design, chain, basis)
     events = measured.records(tree.events)
     orderings = [measured.records(ordering) for ordering in tree.orderings(design.seed)]
     examined = battery.examine(
@@ -162,8 +190,6 @@ def _measure(design: Design, network: Hypernetwork, u: Floats, law: Floats) -> t
         hitting_residuals=measured.hitting_residuals,
         thresholds=asdict(design.thresholds),
     )
-    singular = np.linalg.svd(jacobian, compute_uv=False)
-    rank = design.network.budget
     record: Record = {
         "q": {
             "value": q.value,
@@ -180,9 +206,9 @@ def _measure(design: Design, network: Hypernetwork, u: Floats, law: Floats) -> t
         "network": {
             "jacobian_norm": float(np.linalg.norm(jacobian)),
             "jacobian_finite": bool(np.isfinite(jacobian).all()),
-            "rank": int((singular > design.thresholds.rank * singular[0]).sum()),
+            "rank": rank,
             "rank_expected": network.rank * (network.n_visible + network.n_hidden - network.rank),
-            "observable_span": span.dimension,
+            "observable_span": basis.dimension,
         },
         "spectrum": {
             "gap": gap,
@@ -213,8 +239,8 @@ def _measure(design: Design, network: Hypernetwork, u: Floats, law: Floats) -> t
 class _Events:
     """The merge events of one chain as records, each measured once however many orderings it is in."""
 
-    def __init__(self, design: Design, chain: GibbsChain, span: ObservableSpan) -> None:
-        self.thresholds, self.chain, self.span = design.thresholds, chain, span
+    def __init__(self, design: Design, chain: GibbsChain, basis: ObservableBasis) -> None:
+        self.thresholds, self.chain, self.basis = design.thresholds, chain, basis
         self.cuts: list[NDArray[np.bool_]] = []
         self.conductances: list[float] = []
         self.hitting_residuals: list[float] = []
@@ -245,7 +271,7 @@ class _Events:
             }
         else:
             record |= {"passage_out_sweeps": None, "passage_back_sweeps": None, "passages": "not needed"}
-        return record | {"relevance": self.span.share(dying), "conductance": self.conductances[-1]}
+        return record | {"relevance": self.basis.relevance(dying), "conductance": self.conductances[-1]}
 
     def _passage(self, start: NDArray[np.bool_], target: NDArray[np.bool_]) -> float:
         hitting = passage.solve_hitting_times(self.chain, target)

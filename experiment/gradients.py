@@ -34,8 +34,8 @@ def verify(
     Returns
     -------
     dict
-        Plain JSON: ``verdict`` ("PASS" or "FAIL"), ``jax`` (whether that leg ran), and ``checks``, one a checkpoint, each with a
-        verdict and ``rows`` of direction, leg, adjoint, best_step, error, gate and met.
+        Plain JSON: ``verdict`` ("PASS" or "FAIL"), ``jax`` (whether that leg ran), ``legs`` with the verdict on each leg, and
+        ``checks``, one a checkpoint, each with a verdict and ``rows`` of direction, leg, adjoint, best_step, error, gate and met.
     """
     grid, anchor = design.grid, design.anchor
     places = [*product(grid.m, grid.split, grid.checkpoints)] if every else [(anchor.m, anchor.split, anchor.checkpoint)]
@@ -48,7 +48,7 @@ def verify(
         nonlocal done
         done += 1
         if progress:
-            progress(Progress(done, total, time.monotonic() - start, f"{len(records)} of {len(places)} checkpoints"))
+            progress(Progress(done / total, time.monotonic() - start, f"{len(records)} of {len(places)} checkpoints"))
 
     with pool_of_processes(min(workers or available_cores(), len(places))) as pool:
         checks = {}
@@ -66,6 +66,7 @@ def verify(
         "design_sha256": design.digest(),
         "verdict": "PASS" if all(check["verdict"] == "PASS" for check in judged) else "FAIL",
         "jax": with_automatic,
+        "legs": _legs(judged),
         "checks": judged,
     }
 
@@ -85,6 +86,19 @@ def _judge(design: Design, place: tuple[Any, ...], record: Record) -> Record:
             notes.append(f"direction {index}, central differences: {entry['difference_note']}")
     verdict = "PASS" if all(row["met"] for row in rows) else "FAIL"
     return {"m": place[0], "split": place[1], "checkpoint": place[2], "verdict": verdict, "rows": rows, "notes": notes}
+
+
+def _legs(checks: list[Record]) -> list[Record]:
+    """Every leg over all checkpoints: its largest error beside its gate."""
+    rows = [row for check in checks for row in check["rows"]]
+    legs = []
+    for leg in dict.fromkeys(row["leg"] for row in rows):
+        own = [row for row in rows if row["leg"] == leg]
+        errors = [row["error"] for row in own]
+        verdict = "PASS" if all(row["met"] for row in own) else "FAIL"
+        largest = None if None in errors else max(errors)
+        legs.append({"leg": leg, "verdict": verdict, "max_error": largest, "gate": own[0]["gate"], "rows": len(own)})
+    return legs
 
 
 def _row(direction: int | None, leg: str, adjoint: float | None, step: float | None, error: float | None, gate: float) -> Record:

@@ -31,10 +31,9 @@ STATUSES = {"complete": 0, "halted": 11, "stopped": 12, "interrupted": 130}
 
 @dataclass(frozen=True)
 class Progress:
-    """How far the work is: finished tasks of all known ones, seconds since the start, and what is done in words."""
+    """How far the work is: the share of it that is done, seconds since the start, and what is done in words."""
 
-    done: int
-    total: int
+    share: float
     seconds: float
     description: str
 
@@ -198,6 +197,11 @@ class _Task:
         return self.function + "".join(f", {name} {value}" for name, value in zip(names, self.key, strict=False))
 
 
+def _states(tasks: list[_Task]) -> int:
+    """All states of the models of some tasks: the cost of a cell is roughly in proportion, and the largest come first."""
+    return sum(4 ** task.key[0] for task in tasks)
+
+
 class _Halt(Exception):
     """A failed check or a number that could not be computed: the run stops here."""
 
@@ -229,8 +233,8 @@ class _Campaign:
         self.waiting: list[tuple[_Task, tuple[Any, ...]]] = []
         self.seconds_by_function: dict[str, float] = {}
         self.cells_compiled = False
-        self.cells_to_do = sum(task.name not in self.finished for task in self.cell_tasks)
-        self.cells_done = 0
+        self.cells_to_do = [task for task in self.cell_tasks if task.name not in self.finished]
+        self.cells_done: list[_Task] = []
         self.started, self.start = datetime.now(UTC), time.monotonic()
 
     # What happens, in order of time.
@@ -246,7 +250,7 @@ class _Campaign:
                 left = self.design.cap_seconds - self._seconds()
                 if left <= 0 or not (done := wait(self.pending, timeout=left, return_when=FIRST_COMPLETED).done):
                     raise _CapReached
-                for future in sorted(done, key=lambda future: self.pending[future].name):
+                for future in [future for future in self.pending if future in done]:  # in the order of submission
                     self._take(future)
         finally:
             for future in self.pending:
@@ -325,18 +329,19 @@ class _Campaign:
         if self.journal:
             self.journal.append(finished)
         if task.function == "cell":
-            self.cells_done += 1
+            self.cells_done.append(task)
             self._project()
 
     def _project(self) -> None:
         """Once, at the registered share of the cells: project the total time and decide."""
-        if self.projection is not None or self.cells_done < self.design.projection_share * self.cells_to_do:
+        done = len(self.cells_done)
+        if self.projection is not None or done < self.design.projection_share * len(self.cells_to_do):
             return
-        projected = self._seconds() * self.cells_to_do / self.cells_done
+        projected = self._seconds() * _states(self.cells_to_do) / _states(self.cells_done)
         proceed = projected <= self.design.cap_seconds
         self.projection = {
-            "cells_done": self.cells_done,
-            "cells": self.cells_to_do,
+            "cells_done": done,
+            "cells": len(self.cells_to_do),
             "seconds": self._seconds(),
             "projected_seconds": projected,
             "cap_seconds": self.design.cap_seconds,
@@ -347,10 +352,9 @@ class _Campaign:
 
     def _report(self) -> None:
         if self.progress:
-            known = (*self.trainings, *self.checkpoint_tasks, *self.cell_tasks, *self.polish_tasks)
-            cells = sum(task.name in self.finished for task in self.cell_tasks)
-            words = f"{cells} of {len(self.cell_tasks)} cells"
-            self.progress(Progress(len(self.finished), len(known), self._seconds(), words))
+            share = _states(self.cells_done) / max(1, _states(self.cells_to_do))
+            cells = len(self.cell_tasks) - len(self.cells_to_do) + len(self.cells_done)
+            self.progress(Progress(share, self._seconds(), f"{cells} of {len(self.cell_tasks)} cells"))
 
     def _seconds(self) -> float:
         return time.monotonic() - self.start

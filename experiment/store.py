@@ -25,7 +25,7 @@ SCHEMA_VERSION = 1
 RESULTS, ARRAYS, JOURNAL = "results.json", "arrays.npz", "journal.jsonl"
 
 # The part of results.json that the design determines, in the order of the file; `records_sha256` is taken over these.
-HASHED = ("design", "design_sha256", "status", "verdicts", "stationarity", "checkpoints", "cells", "arrays")
+HASHED = ("design", "design_sha256", "status", "halt", "verdicts", "stationarity", "checkpoints", "cells", "arrays")
 
 Arrays = dict[str, NDArray[Any]]
 Record = dict[str, Any]
@@ -198,9 +198,7 @@ class Journal:
             if not resume:
                 raise ValueError(f"the output folder {folder} already holds a run of this design; resume it or name another folder")
             if held["sources_sha256"] != identity["sources_sha256"]:
-                raise ValueError(
-                    f"the run in {folder} was begun with another version of the program; it cannot be resumed, name another folder"
-                )
+                raise ValueError(f"the run in {folder} was begun with another version of the program; name another folder")
         folder.mkdir(parents=True, exist_ok=True)
         if self.path.exists():
             complete = [*_lines(self.path)]

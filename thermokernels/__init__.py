@@ -1,2 +1,69 @@
-"""temp"""
+"""Exact trainability of restricted Boltzmann machines on Gibbs samplers: couplings in, numbers out.
+
+Conventions, once, for every file
+---------------------------------
+Spins are +1 and -1; visible v, hidden h, x = (v, h), N = n_v + n_h. A state is an integer whose bit i is spin i, visible spins
+first, and spin = 1 - 2 * bit. Arrays over states reshape to ``[hidden configuration, visible configuration]``.
+The energy is E(x) = -v'W h - b'v - c'h and pi(x) = exp(-E(x)) / Z: the inverse temperature is absorbed in W, b and c.
+Rows of P sum to one. One step is one application of P, one sweep is N steps; every time says which of the two it is in.
+Without fields x and -x are one state of the quotient chain (the one whose last spin is +1); ``law`` then sums to one over the pairs.
+Autocorrelation sums count both sides of lag zero: T_O = sum_(t >= 0) of the covariances, and 2 T_O / Var - 1 is 1 + 2 sum rho.
+
+Bad arguments raise ``ValueError``; a number that cannot be had to its tolerance raises a ``NumericalError``.
+"""
+
+from importlib.metadata import PackageNotFoundError, version
+
 from thermokernels.chain import GibbsChain, gibbs_chain
+from thermokernels.conductance import conductance
+from thermokernels.errors import (
+    ModelTooLargeError,
+    NotConvergedError,
+    NotReversibleError,
+    NumericalError,
+    UnresolvedError,
+)
+from thermokernels.hypernet import Hypernetwork, couplings
+from thermokernels.landscape import MergeEvent, MergeTree, merge_tree
+from thermokernels.observables import QStruct, observable_variance_time, q_struct
+from thermokernels.passage import gap_lower_bound, hitting_times, mean_first_passage
+from thermokernels.rbm import kl_divergence, visible_law
+from thermokernels.relevance import observable_span, relevance
+from thermokernels.resolvent import resolvent
+from thermokernels.spectrum import SpectralMeasure, spectral_gap, spectral_measure, window_variance
+
+try:
+    __version__ = version("thermokernels")
+except PackageNotFoundError:  # a source tree that was never installed
+    __version__ = "unknown"
+
+__all__ = [
+    "GibbsChain",
+    "Hypernetwork",
+    "MergeEvent",
+    "MergeTree",
+    "ModelTooLargeError",
+    "NotConvergedError",
+    "NotReversibleError",
+    "NumericalError",
+    "QStruct",
+    "SpectralMeasure",
+    "UnresolvedError",
+    "conductance",
+    "couplings",
+    "gap_lower_bound",
+    "gibbs_chain",
+    "hitting_times",
+    "kl_divergence",
+    "mean_first_passage",
+    "merge_tree",
+    "observable_span",
+    "observable_variance_time",
+    "q_struct",
+    "relevance",
+    "resolvent",
+    "spectral_gap",
+    "spectral_measure",
+    "visible_law",
+    "window_variance",
+]

@@ -203,7 +203,7 @@ def gibbs_chain(
     """The Gibbs chain of the RBM with E(v, h) = -v'W h - b'v - c'h.
 
     One step of "single-site" resamples one spin, chosen uniformly, from its conditional law; of "two-block" all visible or all hidden
-    spins with probability 1/2 each; of "alternating" all hidden given visible, then all visible given hidden (not reversible).
+    spins with probability 1/2 each; of "alternating" all visible given hidden, then all hidden given visible (not reversible).
 
     Parameters
     ----------

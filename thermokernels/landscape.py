@@ -113,7 +113,11 @@ class MergeTree:
     @cached_property
     def events(self) -> tuple[MergeEvent, ...]:
         """All n_minima - 1 events in order of saddle energy; at a multiway saddle the basins die from the shallowest up."""
-        return tuple(event for group in self._saddles for event in self._fold(group))
+        return tuple(event for part in self._default for event in part)
+
+    @cached_property
+    def _default(self) -> list[list[MergeEvent]]:
+        return [self._fold(group) for group in self._saddles]
 
     def orderings(self, seed: int = 0) -> Iterator[tuple[MergeEvent, ...]]:
         """The alternative event lists of the multiway rider, one multiway saddle reordered at a time.
@@ -132,7 +136,7 @@ class MergeTree:
         ------
         tuple of MergeEvent, each a complete list like :attr:`events`; nothing where no saddle joins three basins or more.
         """
-        default = [self._fold(group) for group in self._saddles]
+        default = self._default
         for k, group in enumerate(self._saddles):
             if len(group) < 3:
                 continue

@@ -87,7 +87,8 @@ def solve_hitting_times(chain: GibbsChain, target: ArrayLike) -> HittingTimes:
     """
     system = RestrictedSystem(chain, arguments.as_state_set(target, chain.n_states, "target"))
     times, residual = system.solve(np.ones(chain.n_states), 0.1 * tolerances.HITTING)
-    residual += 0.5 * EPSILON  # the solution is rounded once after its residual was taken
+    # What the certificate itself rounds: the pair of doubles to one, and the terms of the residual in twice the working precision.
+    residual += 0.5 * EPSILON + 8 * chain.n_spins * EPSILON**2 * float(times.max())
     if not residual <= tolerances.HITTING:
         raise NotConvergedError(
             f"hitting times of up to {times.max():.3g} steps are certified to a relative {residual:.2g} only, not "

@@ -36,7 +36,7 @@ class ObservableBasis:
     @property
     def dimension(self) -> int:
         """Dimension of the span in L2(pi), modulo constants."""
-        return self.coefficients.shape[1]
+        return int(self.coefficients.shape[1])
 
     def relevance(self, mask: ArrayLike) -> float:
         """r_e of one set of states; see :func:`relevance`."""
@@ -157,7 +157,7 @@ def relevance(chain: GibbsChain, mask: ArrayLike | Sequence[NDArray[np.bool_]], 
     masks = np.asarray(mask)
     if masks.dtype == np.bool_ and masks.ndim == 2:
         return np.array([basis.relevance(each) for each in masks])
-    return basis.relevance(mask)  # type: ignore[arg-type]
+    return basis.relevance(masks)
 
 
 def _chunks(states: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
@@ -170,4 +170,5 @@ def _differences(chain: GibbsChain, states: NDArray[np.int64]) -> Floats:
     bits = np.append(states, chain.law.argmax())[:, None] >> np.arange(chain.n_spins) & 1
     spins = 1.0 - 2.0 * bits
     values = -(spins[:, : chain.n_visible, None] * spins[:, None, chain.n_visible :]).reshape(states.size + 1, -1)
-    return values[:-1] - values[-1]
+    differences: Floats = values[:-1] - values[-1]
+    return differences

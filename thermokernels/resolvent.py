@@ -104,7 +104,7 @@ def _conjugate_gradients(chain: GibbsChain, right_hand_sides: Floats, rtol: floa
     vectors = np.zeros_like(right_hand_sides)
     residuals = _orthogonal(right_hand_sides, root_law)
     steps = residuals.copy()
-    targets = 0.5 * rtol * np.linalg.norm(right_hand_sides, axis=1)
+    targets = reduced.AIM * rtol * np.linalg.norm(right_hand_sides, axis=1)
     squares = np.einsum("an,an->a", residuals, residuals)
     iterations = np.zeros(len(vectors), dtype=np.int64)
     for iteration in range(reduced.MAX_ITERATIONS):

@@ -116,11 +116,11 @@ class RestrictedSystem:
         """CG on A_BB, preconditioned by its diagonal, for the chains that parity does not halve."""
         scale = np.where(self.free, 1.0 / self.chain.escape if self._single_site else 1.0, 0.0)
         solution, step = np.zeros_like(residual), np.zeros_like(residual)
-        target, previous = tolerances.SOLVE * np.linalg.norm(residual), 1.0
+        target, previous = tolerances.SOLVE * float(np.linalg.norm(residual)), 1.0
         for _ in range(reduced.MAX_ITERATIONS):
-            if not np.linalg.norm(residual) > max(target, reduced.FLOOR * np.linalg.norm(solution)):
+            if not float(np.linalg.norm(residual)) > max(target, reduced.FLOOR * float(np.linalg.norm(solution))):
                 break
-            product = residual @ (scale * residual)
+            product = float(residual @ (scale * residual))
             step = scale * residual + (product / previous) * step
             image = np.where(self.free, self.chain.apply_symmetrised_generator(step[None, :])[0], 0.0)
             length = product / (step @ image)

@@ -23,10 +23,11 @@ from thermokernels.errors import NotConvergedError, UnresolvedError
 from thermokernels.observables import VarianceTime, variance_time
 from thermokernels.vector import add_multiple, dot
 
-# Up to here all eigenvalues cost less than a Lanczos run; above DENSE_FALLBACK they cost minutes.
+# Up to DENSE_STATES all eigenvalues cost less than a Lanczos run; up to DENSE_FALLBACK less than more than SHORT_RUN steps of it.
 DENSE_STATES = 128
-DENSE_FALLBACK = 2**12
-STEPS = (24, 48, 72, 96, 144, 192)
+DENSE_FALLBACK = 2**10
+SHORT_RUN = 96
+STEPS = (24, 48, 96, 192, 384)
 GAP_STEPS = 2_000
 
 # Accepted relative uncertainty of gamma_eff and of the relevant gap before more Lanczos steps are run.
@@ -47,7 +48,8 @@ class SpectralMeasure:
     weights : (k,) nonnegative, summing to sum_a Var_pi(f_a)
     relevant_gap : per step, the least gap among nodes that carry more than 1e-12 of the weight
     gamma_eff, gamma_eff_step : weighted harmonic mean of the gaps over the cluster C*(O), per sweep and per step
-    gamma_eff_error : bound on the relative error of both that an unresolved cut through the bulk leaves (0 where nodes are eigenvalues)
+    gamma_eff_error : bound on the relative error of both, at most 1e-8 unless the cut of the cluster falls into the bulk of a spectrum too
+        large to resolve (0 where nodes are eigenvalues)
     cluster_size : number of distinct nodes in C*(O): relevant nodes with sweep gap at most 3 times the smallest
     n_spins : steps per sweep
     """
@@ -300,8 +302,8 @@ def measure_of(time: VarianceTime) -> SpectralMeasure:
             best, best_error = measure, error
         if error <= RESOLUTION:
             return measure
-    if chain.n_states <= DENSE_FALLBACK:
-        return _summarise(_dense_rules(chain, starts), chain.n_spins)[0]
+        if n_steps >= SHORT_RUN and chain.n_states <= DENSE_FALLBACK:
+            return _summarise(_dense_rules(chain, starts), chain.n_spins)[0]
     if best is None or gap_error > np.sqrt(RESOLUTION):  # the error of a Ritz value is of second order in its residual
         raise NotConvergedError(
             f"the slowest relevant Ritz value {measure.relevant_gap:.3g} still has a relative residual of {gap_error:.2g} "

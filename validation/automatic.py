@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
+# Gate of this leg on the relative error: all of it is float64, and where a trained model has |g| = 1e-6 its g keeps ten digits at best.
+GATE = 1e-8
+
 
 def available() -> bool:
     """Whether JAX is installed."""

@@ -27,5 +27,6 @@ def number(record: Mapping[str, Any], path: str, where: str) -> float:
     value = node.get(key) if isinstance(node, Mapping) else None
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         reason = node.get(f"{key}_reason") if isinstance(node, Mapping) else None
-        raise MissingNumberError(f"{where}: {path} is {'missing' if value is None else value!r}{f' ({reason})' if reason else ''}")
+        what = "missing" if value is None else f"no finite number ({value!r})"
+        raise MissingNumberError(f"{where}: {path} is {what}" + (f" ({reason})" if reason else ""))
     return float(value)

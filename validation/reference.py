@@ -13,7 +13,6 @@ Conventions: spin = 1 - 2 * bit, visible spins are the low bits, rows of P sum t
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from decimal import Decimal, localcontext
 from functools import lru_cache
@@ -112,21 +111,15 @@ def exact_g(w: Array, p_data: Array) -> NDArray[np.float64]:
 
         g_ij = sum_v (pi(v) - p_data(v)) v_i tanh F_j(v),    pi(v) proportional to prod_j 2 cosh F_j(v),   F = W'v.
     """
-    n_visible, n_hidden = w.shape
+    decimals = np.frompyfunc(lambda number: Decimal(float(number)), 1, 1)
+    signs = spins(w.shape[0]).astype(int).astype(object)
     with localcontext(prec=50):
-        grow = [[Decimal(float(entry)).exp() for entry in row] for row in w]
-        shrink = [[1 / entry for entry in row] for row in grow]
-        weights, tanhs, table = [], [], spins(n_visible)
-        for row in table:
-            ups = [math.prod(grow[i][j] if row[i] > 0 else shrink[i][j] for i in range(n_visible)) for j in range(n_hidden)]
-            weights.append(math.prod(up + 1 / up for up in ups))
-            tanhs.append([(up - 1 / up) / (up + 1 / up) for up in ups])
-        total = sum(weights)
-        excess = [weight / total - Decimal(float(p)) for weight, p in zip(weights, p_data, strict=True)]
-        terms = [[x * t for t in row] for x, row in zip(excess, tanhs, strict=True)]
-        signs = table.astype(int).tolist()
-        g = [sum(signs[v][i] * terms[v][j] for v in range(len(signs))) for i in range(n_visible) for j in range(n_hidden)]
-        return np.array([float(entry) for entry in g])
+        growth = np.frompyfunc(Decimal.exp, 1, 1)(decimals(w))
+        up = np.where(signs[:, :, None] > 0, growth, 1 / growth).prod(axis=1)  # exp(F_j(v)), (2**n_v, n_h)
+        weights = (up + 1 / up).prod(axis=1)
+        excess = weights / weights.sum() - decimals(p_data)
+        g = signs.T @ (excess[:, None] * ((up - 1 / up) / (up + 1 / up)))
+    return g.astype(np.float64).ravel()  # type: ignore[no-any-return]
 
 
 def _flipped(values: Array, spin: int) -> Array:

@@ -168,7 +168,7 @@ def test_the_projection_at_half_time_decides(tmp_path):
     run = runner.run(TINY, executor=Inline())
     projection = run.document["run"]["projection"]
     assert (projection["decision"], projection["cells_done"], projection["cells"]) == ("PROCEED", 4, 8)
-    assert projection["projected_seconds"] == 2 * projection["seconds"] or projection["projected_seconds"] > projection["seconds"]
+    assert projection["projected_seconds"] > 1.5 * projection["seconds"]
 
     # A cap that has not been reached at half time, but will be.
     stopped = runner.run(replace(TINY, cap_seconds=1.5 * projection["seconds"]), tmp_path, executor=Inline())
@@ -181,7 +181,7 @@ def test_the_projection_at_half_time_decides(tmp_path):
 
 @pytest.mark.usefixtures("ticking")
 def test_the_cap_stops_a_run_before_half_time(tmp_path):
-    run = runner.run(replace(TINY, cap_seconds=8.0), tmp_path, executor=Inline())
+    run = runner.run(replace(TINY, cap_seconds=2.0), tmp_path, executor=Inline())
     assert (run.document["status"], run.exit_code, run.document["run"]["projection"]) == ("stopped", 12, None)
     assert run.document["cells"] == []
 

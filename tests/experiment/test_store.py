@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from thermokernels_app.experiment import store
 from thermokernels_app.experiment.store import Finished, Journal
 

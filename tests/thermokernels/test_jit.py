@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 import thermokernels
 from thermokernels import _jit
 

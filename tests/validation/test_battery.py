@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
 from thermokernels.chain import GibbsChain, gibbs_chain
 from thermokernels_app.validation import battery
 
@@ -15,20 +16,19 @@ RNG = np.random.default_rng(11)
 W = RNG.standard_normal((3, 2))
 
 
-class Wrapped(GibbsChain):
-    """A chain whose step is spoilt on the way out."""
+class Leaky(GibbsChain):
+    """A step that loses a little of every row."""
 
     def apply(self, functions):
-        return spoil(self, super().apply(functions))
+        return super().apply(functions) * (1.0 - 1e-9)
 
 
-def leaky(chain, image):
-    return image * (1.0 - 1e-9)
-
-
-def restless(chain, image):
+class Restless(GibbsChain):
     """Rows still sum to one, but a little law moves from state to state: a step of another chain."""
-    return image + 1e-9 * (image[::-1] - image)
+
+    def apply(self, functions):
+        image = super().apply(functions)
+        return image + 1e-9 * (image[::-1] - image)
 
 
 def examine(chain, **options):
@@ -88,14 +88,11 @@ def test_observables_that_are_not_even_are_seen(monkeypatch):
     assert failed(examine(gibbs_chain(W, quotient=False))) == set()
 
 
-@pytest.mark.parametrize(("how", "name"), [(leaky, "row_sum"), (restless, "stationarity")])
-def test_a_spoilt_step_is_seen(monkeypatch, how, name):
-    monkeypatch.setitem(globals(), "spoil", how)
+@pytest.mark.parametrize(("spoilt", "names"), [(Leaky, {"row_sum"}), (Restless, set())])
+def test_a_spoilt_step_is_seen(spoilt, names):
     sound = gibbs_chain(W)
-    chain = Wrapped(**{field: getattr(sound, field) for field in sound.__dataclass_fields__})
-    assert failed(examine(chain)) == {name, "agreement", "stationarity"}
-    monkeypatch.setitem(globals(), "spoil", lambda chain, image: image)
-    assert failed(examine(chain)) == set()
+    chain = spoilt(**{field: getattr(sound, field) for field in sound.__dataclass_fields__})
+    assert failed(examine(chain)) == names | {"stationarity", "agreement"}
 
 
 def test_a_kernel_of_other_couplings_is_seen():

@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
+import adjoints
 from adjoints.observables import _log_law_cotangents
 from thermokernels.chain import gibbs_chain
 from thermokernels.hypernet import Hypernetwork
 from thermokernels.observables import variance_time
 from thermokernels_app.validation import automatic, gradients
-
-import adjoints
 
 SHAPE = (3, 3, 2, 4, 4)
 CODES = np.eye(4)
@@ -147,6 +147,7 @@ def test_the_note_names_rounding_and_stays_away_from_real_errors():
     best = float(np.abs(slopes - 1.0).min())
     assert best > 1e-6
     note = gradients.difference_note(steps, slopes, best, 1.0)
-    assert note is not None and "rounding of Q" in note
+    assert note is not None
+    assert "rounding of Q" in note
     assert gradients.difference_note(steps, slopes, 0.3, 1.0) is None
     assert gradients.difference_note(steps, slopes, 1e-7, 1.0) is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from thermokernels_app.validation import reference
 
 SIZES = [(1, 1), (2, 3), (3, 2)]

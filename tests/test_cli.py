@@ -1,0 +1,308 @@
+"""The command ``thermo``: what it prints, where, and with which exit code."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from thermokernels_app import cli
+from thermokernels_app.experiment import gradients, runner, store
+
+TINY = """
+training.steps = 60
+polish.iterations = 5
+directions = 2
+[grid]
+m = [4]
+split = [2]
+checkpoints = ["half", "final"]
+codes = [1, 2]
+"""
+
+
+def thermo(*arguments, cwd=None, **options):
+    """The installed command in a process of its own, as a pipe sees it."""
+    command = [sys.executable, "-P", "-c", "from thermokernels_app.cli import main; main()", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, stdin=subprocess.DEVNULL, **options)
+
+
+@pytest.fixture
+def invoke(tmp_path, monkeypatch):
+    """The command inside this process, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    return lambda *arguments: CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def grid(tmp_path_factory):
+    path = tmp_path_factory.mktemp("grid") / "tiny.toml"
+    path.write_text(TINY)
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(grid):
+    """One run in a pipe, without --out: (its process, the folder it names, the folder it ran in)."""
+    result = thermo("run", "--grid", grid, "--workers", "2", cwd=grid.parent)
+    return result, grid.parent / result.stdout.splitlines()[-1].removeprefix("results: "), grid.parent
+
+
+def sentence(result, code):
+    """What stands on stderr of a command that ended with ``code``: one line, no traceback, and nothing on stdout."""
+    assert result.exit_code == code, result.output
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    return line
+
+
+def test_help_and_version_load_no_numerics():
+    code = (
+        "import sys; from thermokernels_app import cli; from typer.testing import CliRunner\n"
+        "for words in (['--help'], ['run', '--help'], ['--version']):\n"
+        "    result = CliRunner().invoke(cli.app, words); assert result.exit_code == 0, result.output\n"
+        "print(*{'numba', 'numpy', 'scipy', 'jax', 'thermokernels'} & {*sys.modules})"
+    )
+    result = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.split() == []
+
+
+def test_help_lists_commands_and_exit_codes():
+    result = thermo("--help")
+    assert result.returncode == 0
+    for word in ("run", "verify-gradients", "show", "freeze", "--version", "130 interrupted"):
+        assert word in " ".join(result.stdout.split())
+    assert thermo().returncode == 2
+
+
+def test_version_names_the_packages():
+    result = thermo("--version")
+    assert (result.returncode, result.stderr) == (0, "")
+    for word in ("thermo 0.", "numpy", "scipy", "numba"):
+        assert word in result.stdout
+
+
+def test_a_run_prints_plain_tables_and_keeps_its_results(finished):
+    result, folder, _ = finished
+    document = store.read_results(folder)
+    assert result.returncode == runner.exit_code(document)
+    assert folder.name == f"tiny-{document['design_sha256'][:12]}-1"
+    assert folder.parent.name == "runs"
+    for name, verdict in document["verdicts"].items():
+        assert f"\n{name}: {verdict['verdict']}" in result.stdout
+        for criterion in verdict["criteria"]:
+            assert criterion["name"] in result.stdout
+    assert document["design_sha256"] in result.stdout
+    assert max(map(len, result.stdout.splitlines())) > 100  # not wrapped
+    assert not any(character in result.stdout for character in "\x1b│┃─[/")
+    assert "Traceback" not in result.stderr
+
+
+def test_show_judges_again_from_the_file_alone(finished, invoke):
+    process, folder, _ = finished
+    result = invoke("show", folder / "results.json")
+    assert result.exit_code == process.returncode
+    assert result.stdout.split() == process.stdout[: process.stdout.rindex("\nresults: ")].split()
+    assert result.stderr == ""
+
+    document = json.loads(invoke("show", folder, "--json").stdout)
+    assert document["exit_code"] == process.returncode
+    assert {key: document[key] for key in store.HASHED} == {key: store.read_results(folder)[key] for key in store.HASHED}
+
+
+def test_show_says_when_the_rules_have_changed(finished, invoke, tmp_path):
+    document = store.read_results(finished[1])
+    document["verdicts"]["P1"]["verdict"] = "FAIL"
+    store.write_results(tmp_path, document, {})
+    result = invoke("show", tmp_path)
+    assert "reached by other rules" in result.stderr
+    assert f"\nP1: {store.read_results(finished[1])['verdicts']['P1']['verdict']}" in result.stdout
+
+
+def test_json_is_one_document_and_a_second_run_takes_the_next_number(finished):
+    _, folder, where = finished
+    result = thermo("run", "--grid", where / "tiny.toml", "--workers", "1", "--json", cwd=where)
+    document = json.loads(result.stdout)
+    assert document["folder"] == f"runs/{folder.name[:-1]}2"
+    assert document["exit_code"] == result.returncode
+    assert document["records_sha256"] == store.read_results(folder)["records_sha256"]
+
+
+def test_an_occupied_folder_is_refused(finished, invoke):
+    _, folder, where = finished
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    grid = where / "tiny.toml"
+    assert "already holds a run of this design" in sentence(invoke("run", "--grid", grid, "--out", folder), 2)
+    assert "holds the run of another design" in sentence(invoke("run", "--grid", grid, "--seed", 1, "--out", folder), 2)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert invoke("run", "--grid", grid, "--out", folder, "--resume").exit_code == finished[0].returncode  # nothing left to do
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("run", "--grid", "nope"), "grid must be one of 'default', 'smoke' or a readable TOML file; 'nope' is not"),
+        (("run", "--cap", "never"), "--cap must be a positive time such as 3h, 90m, 45s or 1h30m; got 'never'"),
+        (("run", "--cap", "0"), "--cap must be a positive time"),
+        (("run", "--freeze", "missing"), "the freeze missing cannot be read"),
+        (("run", "--out", "/proc/nowhere/folder"), "No such file or directory"),
+        (("show", "missing"), "missing cannot be read: No such file or directory"),
+        (("freeze", "missing/file.json"), "missing/file.json cannot be written"),
+        (("verify-gradients", "--grid", "nope"), "grid must be one of"),
+    ],
+)
+def test_bad_input_is_one_sentence(invoke, arguments, message):
+    line = sentence(invoke(*arguments), 2)
+    assert line.startswith("thermo: ")
+    assert message in line
+    assert not Path("runs").exists()
+
+
+def test_bad_input_as_json(invoke):
+    result = invoke("run", "--grid", "nope", "--json")
+    error = json.loads(result.stdout)["error"]
+    assert (result.exit_code, error["exit_code"]) == (2, 2)
+    assert error["message"] in result.stderr
+
+
+@pytest.mark.parametrize("text", ["grid.n = 3", "m = [4]", "grid.m = ['a']", "grid.m = []", "grid = 3", "= 3", "seed = 1e400"])
+def test_bad_grid_files_name_the_file(invoke, tmp_path, text):
+    (tmp_path / "bad.toml").write_text(text)
+    assert "bad.toml" in sentence(invoke("run", "--grid", "bad.toml"), 2)
+
+
+def test_truncated_results(finished, invoke, tmp_path):
+    text = (finished[1] / "results.json").read_text()
+    (tmp_path / "results.json").write_text(text[: len(text) // 2])
+    assert "not complete JSON (truncated?)" in sentence(invoke("show", tmp_path), 2)
+    (tmp_path / "results.json").write_text(text.replace('"status": "ok"', '"status": "halted"', 1))
+    assert "was changed after the run" in sentence(invoke("show", tmp_path), 2)
+
+
+@pytest.mark.parametrize("arguments", [("run", "--workers", "0"), ("run", "--seed", "-1"), ("run", "--what"), ("show",), ("nothing",)])
+def test_bad_usage(invoke, arguments):
+    result = invoke(*arguments)
+    assert result.exit_code == 2
+    assert "Traceback" not in result.output
+
+
+def test_freeze_and_run_against_it(finished, invoke, grid):
+    frozen = invoke("freeze", "design.json", "--grid", grid)
+    assert frozen.exit_code == 0
+    assert frozen.stdout.split() == [store.read_results(finished[1])["design_sha256"], "design.json"]
+    before = Path("design.json").read_bytes()
+    assert "never overwritten" in sentence(invoke("freeze", "design.json"), 2)
+    assert Path("design.json").read_bytes() == before
+
+    line = sentence(invoke("run", "--grid", grid, "--seed", 1, "--freeze", "design.json"), 3)
+    assert "differs from the freeze design.json in seed; nothing was run" in line
+    assert "cap_seconds" in sentence(invoke("run", "--grid", grid, "--cap", "1h30m", "--freeze", "design.json"), 3)
+    assert not Path("runs").exists()
+    assert invoke("run", "--grid", grid, "--freeze", "design.json", "--workers", 1).exit_code == finished[0].returncode
+
+
+def test_a_changed_freeze_is_refused(invoke, grid):
+    invoke("freeze", "design.json", "--grid", grid)
+    text = Path("design.json").read_text()
+    Path("design.json").write_text(text.replace('"seed": 0', '"seed": 1'))
+    assert "was changed after it was written" in sentence(invoke("run", "--grid", grid, "--freeze", "design.json"), 3)
+
+
+def test_the_cap_stops_a_run_and_keeps_it(invoke, grid):
+    result = invoke("run", "--grid", grid, "--cap", "0.01s", "--out", "stopped", "--workers", 1)
+    assert result.exit_code == 12
+    assert store.read_results("stopped")["status"] == "stopped"
+    assert invoke("show", "stopped").exit_code == 12
+
+
+def test_a_failed_check_halts(invoke, grid):
+    Path("strict.toml").write_text(f"thresholds.reversibility = 1e-300\n{TINY}")
+    result = invoke("run", "--grid", "strict.toml", "--workers", 1)
+    assert result.exit_code == 11
+    assert "HALT at cell, m 4, split 2, checkpoint half, code" in result.stdout
+    assert "reversibility" in result.stdout
+
+
+def test_an_unexpected_error_is_one_line_and_exit_1(invoke, monkeypatch):
+    def fail(*_, **__):
+        raise KeyError("surprise")
+
+    monkeypatch.setattr(runner, "run", fail)
+    assert "unexpected error, KeyError: 'surprise'" in sentence(invoke("run", "--grid", "smoke"), 1)
+    monkeypatch.setenv("THERMO_DEBUG", "1")
+    assert "Traceback" in invoke("run", "--grid", "smoke").stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are sent by number")
+def test_an_interrupt_keeps_what_is_done(tmp_path):
+    (tmp_path / "slow.toml").write_text("polish.iterations = 5\ntraining.steps = 3000\n[grid]\nm = [6]\n")
+    command = [sys.executable, "-P", "-c", "from thermokernels_app.cli import main; main()", "run", "--grid", "slow.toml", "--out", "kept"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    journal = tmp_path / "kept" / "journal.jsonl"
+    deadline = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline and not (journal.exists() and '"cell/' in journal.read_text()):
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: parent and workers
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    assert "Traceback" not in stderr
+    document = store.read_results(tmp_path / "kept")
+    assert document["status"] == "interrupted"
+    assert document["cells"]
+    assert "HALT" in stdout
+
+
+def test_verify_gradients_at_the_anchor(grid):
+    result = thermo("verify-gradients", "--grid", grid, "--json")
+    report = json.loads(result.stdout)
+    assert (result.returncode, report["verdict"]) == (0, "PASS")
+    (check,) = report["checks"]
+    assert (check["m"], check["split"], check["checkpoint"]) == (4, 2, "half")
+    legs = ["central differences", "complex step", *["automatic (JAX)"] * report["jax"]]
+    assert [(row["direction"], row["leg"]) for row in check["rows"][1:]] == [(k, leg) for k in (1, 2) for leg in legs]
+    for row in check["rows"]:
+        assert row["met"] == (row["error"] <= row["gate"])
+        assert (row["best_step"] is not None) == (row["leg"] == "central differences")
+    assert {leg["leg"]: leg["max_error"] for leg in report["legs"]}["complex step"] == max(
+        row["error"] for row in check["rows"] if row["leg"] == "complex step"
+    )
+
+
+@pytest.mark.parametrize("jax", [True, False])
+def test_verify_gradients_says_what_failed_and_what_is_missing(invoke, monkeypatch, jax):
+    direction = {"index": 0, "adjoint": 1.0, "best_step": 1e-4, "difference_error": 2e-4, "complex_error": 1e-14}
+    direction |= {"automatic_error": 1e-13 if jax else None, "difference_note": "because of rounding"}
+    record = {"value_error": None, "value_reference": "dense", "directions": [direction]}
+    design = gradients.Design()
+    check = gradients._judge(design, (4, 2, "half"), record)
+    report = {"verdict": check["verdict"], "jax": jax, "legs": gradients._legs([check]), "checks": [check]}
+    monkeypatch.setattr(gradients, "verify", lambda *_, **__: report)
+    result = invoke("verify-gradients")
+    assert result.exit_code == 10
+    assert "verify-gradients: FAIL" in result.stdout
+    assert "central differences: FAIL  largest error 0.0002, gate 0.0001, 1 rows" in result.stdout
+    assert "kernel value against the dense reference: FAIL  largest error -" in result.stdout
+    assert "complex step: PASS" in result.stdout
+    assert "because of rounding" in result.stdout
+    assert ("not installed: pip install 'thermokernels[jax]'" in result.stdout) != jax
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("3h", 10800), ("90m", 5400), ("45s", 45), ("1h30m", 5400), ("2.5", 2.5), (" 10 ", 10)])
+def test_times(text, seconds):
+    assert cli._seconds(text) == seconds
+
+
+def test_the_tables_of_a_terminal(finished, monkeypatch, capsys):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "150")
+    document = store.read_results(finished[1])
+    cli._print_document(document, document["verdicts"])
+    shown = capsys.readouterr().out
+    assert "┃" in shown
+    for name, verdict in document["verdicts"].items():
+        assert f"{name}: {verdict['verdict']}" in shown
