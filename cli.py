@@ -86,11 +86,11 @@ def run(
     """
     with _errors(as_json):
         from thermokernels_app.experiment import runner
-        from thermokernels_app.experiment.design import differences, load_design, read_freeze
+        from thermokernels_app.experiment.design import FreezeMismatchError, differences, load_design, read_freeze
 
         design = load_design(grid, seed=seed, cap=None if cap is None else _seconds(cap))
         if freeze is not None and (changed := differences(read_freeze(freeze), design)):
-            raise _FreezeMismatch(f"the design differs from the freeze {freeze} in {', '.join(changed)}; nothing was run")
+            raise FreezeMismatchError(f"the design differs from the freeze {freeze} in {', '.join(changed)}; nothing was run")
         folder = out if out is not None else _default_folder(grid, design, resume)
         with _progress_bar() as show_progress:
             result = runner.run(design, folder, workers=workers, resume=resume, progress=show_progress)
@@ -166,10 +166,6 @@ def verify_gradients(
 # Errors: one sentence on stderr, never a traceback (but THERMO_DEBUG=1 shows it).
 
 
-class _FreezeMismatch(Exception):
-    """The design is not the frozen one."""
-
-
 @contextmanager
 def _errors(as_json: bool) -> Iterator[None]:
     try:
@@ -178,13 +174,13 @@ def _errors(as_json: bool) -> Iterator[None]:
         raise
     except KeyboardInterrupt:
         code, message = 130, "interrupted"
-    except _FreezeMismatch as error:
-        code, message = 3, str(error)
     except BrokenPipeError:  # `thermo show | head` has what it wants
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(141) from None
     except (ValueError, OSError) as error:
-        code, message = 2, str(error)
+        from thermokernels_app.experiment.design import FreezeMismatchError
+
+        code, message = 3 if isinstance(error, FreezeMismatchError) else 2, str(error)
     except Exception as error:
         code, message = 1, f"unexpected error, {type(error).__name__}: {error} (THERMO_DEBUG=1 shows the traceback)"
     else:

@@ -6,7 +6,6 @@ Pure functions of the design and a trained network, top-level and picklable, so 
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -39,34 +38,16 @@ Floats = NDArray[np.float64]
 Result = tuple[Record, Arrays]
 
 
-class _OneBlasThread:
-    """Sets BLAS to one thread when the first task enters and back when the last one leaves: tasks may overlap in threads."""
-
-    def __init__(self) -> None:
-        self.lock, self.inside = threading.Lock(), 0
-
-    @contextmanager
-    def __call__(self) -> Iterator[None]:
-        with self.lock:
-            if self.inside == 0:
-                self.limit = _threadpools().limit(limits=1, user_api="blas")
-            self.inside += 1
-        try:
-            yield
-        finally:
-            with self.lock:
-                self.inside -= 1
-                if self.inside == 0:
-                    self.limit.restore_original_limits()
-
-
 @cache
 def _threadpools() -> ThreadpoolController:
     return ThreadpoolController()
 
 
-# Workers do not fight over cores, and no sum depends on how many there are.
-one_blas_thread = _OneBlasThread()
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """BLAS on one thread: workers do not fight over cores, and no sum depends on how many there are."""
+    with _threadpools().limit(limits=1, user_api="blas"):
+        yield
 
 
 def compile_training(design: Design) -> None:
@@ -132,7 +113,8 @@ def cell(design: Design, training: Training, name: str, code: int) -> Result:
 
 
 def check(design: Design, training: Training, name: str) -> Result:
-    """One checkpoint: how far apart the emitted couplings are; at the anchor the gradient check, which costs as much as all cells."""
+    """One checkpoint: how far apart the emitted couplings are, and the gradient check: all legs at the anchor, elsewhere the complex step
+    past the verified solution (dense references and central differences at every checkpoint cost more than the whole run)."""
     network = training.network(name)
     emitted = [couplings(network, code_vector(design, code)) for code in design.grid.codes]
     distances = [float(np.linalg.norm(one - other)) for one, other in combinations(emitted, 2)]
@@ -140,12 +122,12 @@ def check(design: Design, training: Training, name: str) -> Result:
     record["min_coupling_distance"] = min(distances, default=None)
     anchor = design.anchor
     at_anchor = (training.m, training.split, name) == (anchor.m, anchor.split, anchor.checkpoint)
-    record["gradient_check"] = gradient_check(design, training, name, False) if at_anchor else None
+    record["gradient_check"] = gradient_check(design, training, name, every_leg=at_anchor)
     return record, {}
 
 
-def gradient_check(design: Design, training: Training, name: str, with_automatic: bool) -> Record:
-    """Value and adjoint of one checkpoint against all legs, see :func:`thermokernels_app.validation.gradients.gradient_check`."""
+def gradient_check(design: Design, training: Training, name: str, every_leg: bool = True, with_automatic: bool = False) -> Record:
+    """Value and adjoint of one checkpoint against the references, see :func:`thermokernels_app.validation.gradients.gradient_check`."""
     codes = range(1, design.teacher.codes + 1)
     return gradients.gradient_check(
         training.network(name),
@@ -154,7 +136,8 @@ def gradient_check(design: Design, training: Training, name: str, with_automatic
         directions(design, training.m, training.split),
         gradients.kernels(design.window_sweeps),
         window=design.window_sweeps,
-        steps=design.steps,
+        steps=design.steps if every_leg else (),
+        dense=every_leg,
         with_automatic=with_automatic,
     )
 
@@ -215,6 +198,7 @@ def _measure(design: Design, network: Hypernetwork, u: Floats, law: Floats) -> t
             "relevant_gap": measure.relevant_gap,
             "gamma_eff_sweep": measure.gamma_eff,
             "gamma_eff_step": measure.gamma_eff_step,
+            "gamma_eff_error": measure.gamma_eff_error,
             "cluster_size": measure.cluster_size,
         },
         "landscape": {

@@ -28,6 +28,10 @@ CheckpointName = Literal["init", "half", "tenth", "final"]
 CHECKPOINTS: tuple[CheckpointName, ...] = get_args(CheckpointName)
 
 
+class FreezeMismatchError(ValueError):
+    """A freeze does not fit: it was changed after it was written, or it is another design's."""
+
+
 @dataclass(frozen=True)
 class Grid:
     """The cells that are computed: every combination of the four."""
@@ -259,7 +263,7 @@ def read_freeze(path: str | Path) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        The file cannot be read, is no freeze, or its hash is not that of the design in it.
+        The file cannot be read or is no freeze; FreezeMismatchError where its hash is not that of the design in it.
     """
     try:
         document = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -278,7 +282,7 @@ def read_freeze(path: str | Path) -> dict[str, Any]:
     except ValueError:  # NaN or Infinity, which our own JSON never holds
         digest = None
     if document.get("design_sha256") != digest:
-        raise ValueError(f"the freeze {path} was changed after it was written: its design_sha256 is not the hash of its design")
+        raise FreezeMismatchError(f"the freeze {path} was changed after it was written: its design_sha256 is not the hash of its design")
     return dict(document["design"])
 
 

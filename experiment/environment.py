@@ -32,7 +32,7 @@ def source_hash() -> str:
 
 def environment() -> dict[str, Any]:
     """Python, machine and versions of the packages that the numbers come from."""
-    packages = {}
+    packages: dict[str, str | None] = {}
     for package in ("numpy", "scipy", "numba", "threadpoolctl"):
         try:
             packages[package] = version(package)

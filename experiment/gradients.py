@@ -56,7 +56,7 @@ def verify(
             _, _, trained = training.result()[0]
             for place in places:
                 if place[:2] == (trained.m, trained.split):
-                    checks[pool.submit(call, "gradient_check", design, trained, place[2], with_automatic)] = place
+                    checks[pool.submit(call, "gradient_check", design, trained, place[2], True, with_automatic)] = place
             report()
         for check in as_completed(checks):
             records[checks[check]] = store.plain(check.result()[0])

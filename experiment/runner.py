@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -123,7 +123,7 @@ def run(
     count = workers or available_cores()
     campaign = _Campaign(design, journal, progress)
     try:
-        with pool_of_processes(count) if executor is None else nullcontext(executor) as pool:
+        with pool_of_processes(count) if executor is None else _one_blas_thread_for(executor) as pool:
             campaign.work(pool)
     except (_Halt, _CapReached, KeyboardInterrupt) as end:
         campaign.end(end)
@@ -159,11 +159,20 @@ def pool_of_processes(workers: int) -> Iterator[Executor]:
     try:
         yield pool
     except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
         for process in set(multiprocessing.active_children()) - others:
             process.terminate()
         raise
-    pool.shutdown(wait=True, cancel_futures=True)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _one_blas_thread_for(executor: Executor) -> Iterator[Executor]:
+    """Where the tasks run in threads of this process, only the thread that entered first can limit BLAS, and only for all of them."""
+    from thermokernels_app.experiment import cell
+
+    with cell.one_blas_thread():
+        yield executor
 
 
 def _ignore_interrupts() -> None:

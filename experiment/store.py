@@ -75,7 +75,7 @@ def replace_file(path: Path, content: bytes) -> None:
 def arrays_as_bytes(arrays: Arrays) -> bytes:
     """The arrays as an uncompressed .npz, the same bytes for the same arrays (zip entries carry no time)."""
     buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **{name: arrays[name] for name in sorted(arrays)})  # type: ignore[arg-type]
+    np.savez(buffer, allow_pickle=False, **{name: arrays[name] for name in sorted(arrays)})
     return buffer.getvalue()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -130,4 +131,4 @@ def require_memory(n_bytes: int, what: str, instead: str) -> None:
 
 
 def _gib(n_bytes: int) -> str:
-    return f"{n_bytes / 2**30:.3g} GiB"
+    return f"{Decimal(n_bytes) / 2**30:.3g} GiB"  # a float overflows at a thousand spins

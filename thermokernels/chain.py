@@ -95,6 +95,11 @@ class GibbsChain:
         return escape.ravel()
 
     @cached_property
+    def generator(self) -> single_site.Generator:
+        """The tables of the single-site A = I - S, as its compiled kernels take them."""
+        return single_site.Generator(self.escape.reshape(self.shape), self.visible_rates, self.hidden_rates, self.quotient)
+
+    @cached_property
     def _conditional_laws(self) -> tuple[Floats, Floats]:
         return two_block.conditional_laws(self.visible_flips, self.hidden_flips, self.shape[0])
 
@@ -149,15 +154,13 @@ class GibbsChain:
         NotReversibleError
             The kernel is not reversible, so that S does not exist.
         """
-        rows = vectors.reshape(-1, *self.shape)
         if self.kernel == "single-site":
-            products = np.empty_like(rows)
-            escape = self.escape.reshape(self.shape)
-            single_site._apply_symmetrised_generator(rows, escape, self.visible_rates, self.hidden_rates, self.quotient, products)
-        else:
-            self.require_reversible()
-            products = rows - two_block.apply_symmetrised(rows, *self._root_conditional_laws, self.quotient)
-        return products.reshape(vectors.shape)
+            products = np.empty_like(vectors)
+            single_site._apply_symmetrised_generator(self.generator, vectors, products)
+            return products
+        self.require_reversible()
+        rows = vectors.reshape(-1, *self.shape)
+        return (rows - two_block.apply_symmetrised(rows, *self._root_conditional_laws, self.quotient)).reshape(vectors.shape)
 
     def transition_matrix(self) -> Floats:
         """P as a dense (n_states, n_states) matrix, rows summing to one.
@@ -228,7 +231,7 @@ def gibbs_chain(
     >>> tk.gibbs_chain([[0.5, -0.2], [0.1, 0.3]], b=[0.1, 0.0]).fallback
     'Sym-pi fails: the fields change sign with the spins, so pi(x) != pi(-x)'
     """
-    weights = arguments.as_couplings(W)
+    weights = arguments.as_couplings(W).copy()  # a chain keeps its model when the caller goes on with W in place
     n_visible, n_hidden = weights.shape
     visible_field = arguments.as_field(b, n_visible, "b")
     hidden_field = arguments.as_field(c, n_hidden, "c")
@@ -238,14 +241,15 @@ def gibbs_chain(
     obstacle = _obstacle_to_quotient(visible_field, hidden_field)
     if quotient and obstacle:
         raise ValueError(f"quotient=True is not legitimate: {obstacle}; use quotient=None for the full chain")
-    use_quotient = obstacle is None and quotient is not False
+    use_quotient = obstacle is None and (quotient is None or bool(quotient))
 
+    n_spins = n_visible + n_hidden
     n_hidden_states = 2 ** (n_hidden - use_quotient)
     n_states = n_hidden_states * 2**n_visible
     # energy, law, its root and escape, the temporaries of exp, and the four tables of each block
     n_bytes = 8 * (6 * n_states + 4 * (n_visible * n_hidden_states + n_hidden * 2**n_visible))
     arguments.require_memory(
-        n_bytes, f"a chain of {n_visible + n_hidden} spins ({n_states} states)", "use fewer spins: each one less halves it"
+        n_bytes, f"a chain of {n_spins} spins (2**{n_spins - use_quotient} states)", "use fewer spins: each one less halves it"
     )
 
     (visible_fields, visible_rates, visible_flips), (hidden_fields, hidden_rates, hidden_flips) = single_site.tables(

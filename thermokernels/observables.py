@@ -194,11 +194,14 @@ def chain_q_struct(
     """:func:`q_struct` for a chain that exists already, with its kernel."""
     law = arguments.as_law(p_data, 2**chain.n_visible)
     window_steps = arguments.as_positive(window, "window", "sweeps") * chain.n_spins
-    time = variance_time(chain, method, arguments.as_positive(rtol, "rtol", "relative residual"))
+    time = variance_time(chain, method, rtol)
     g = data_gradient(chain, law)
     signal = float(np.einsum("ij,ij->", g, g))
+    value = 0.5 * window_steps * signal / time.value
+    if not np.isfinite(value):
+        raise UnresolvedError(f"Q overflows float64 with T_O = {time.value:.3g} steps and a window of {window:.3g} sweeps; use a shorter window")
     return QStruct(
-        value=0.5 * window_steps * signal / time.value,
+        value=value,
         signal=signal,
         t_obs=time.value,
         g=g,

@@ -19,6 +19,8 @@ from thermokernels.errors import NotConvergedError, UnresolvedError
 
 METHODS = ("auto", "cholesky", "cg")
 
+EPSILON = float(np.finfo(np.float64).eps)
+
 # Below this a factorisation costs less than the first iterations.
 CHOLESKY_STATES = 256
 
@@ -56,6 +58,7 @@ def solve(chain: GibbsChain, right_hand_sides: Floats, method: str = "auto", rto
         Unknown method, or method="cholesky" above 2**13 states.
     """
     arguments.as_choice(method, METHODS, "method")
+    rtol = arguments.as_positive(rtol, "rtol", "relative residual")
     chain.require_reversible()
     if method == "auto":
         method = "cholesky" if chain.n_states <= CHOLESKY_STATES else "cg"
@@ -159,5 +162,9 @@ def resolvent(chain: GibbsChain, F: ArrayLike, method: str = "auto", rtol: float
         raise UnresolvedError("the law underflows in float64 at some state, so the resolvent has no value there; scale the couplings down")
     columns = values.reshape(chain.n_states, -1)
     centred = columns - chain.law @ columns
-    vectors = solve(chain, np.ascontiguousarray((chain.root_law[:, None] * centred).T), method, rtol).vectors
+    # The mean carries up to N roundings of the largest value: a function that is constant to that accuracy has no response, and of any
+    # other one the rest of the mean is taken out, since no solution could reproduce it.
+    centred[:, np.abs(centred).max(axis=0) <= 4 * chain.n_spins * EPSILON * np.abs(columns).max(axis=0)] = 0.0
+    sources = _orthogonal((chain.root_law[:, None] * centred).T, chain.root_law)
+    vectors = solve(chain, np.ascontiguousarray(sources), method, rtol).vectors
     return np.ascontiguousarray((vectors / chain.root_law).T).reshape(values.shape)

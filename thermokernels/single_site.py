@@ -8,11 +8,21 @@ hidden spin leads to the complement ``[H - 1 - h, V - 1 - v]``. No kernel looks 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
 from thermokernels._jit import jit
 from thermokernels.vector import LANES, add, fill, load, multiply, multiply_add, reverse, store, swap1, swap2, swap4
+
+
+class Generator(NamedTuple):
+    """The tables of A = I - S: escape (H, V), rates (n_v, H) and (n_h, V) per step, and whether states are pairs {x, -x}."""
+
+    escape: np.ndarray
+    visible_rates: np.ndarray
+    hidden_rates: np.ndarray
+    quotient: bool
 
 
 @jit
@@ -82,56 +92,65 @@ def _escape(visible_flips, hidden_flips, escape):
 
 
 @jit
-def _apply_symmetrised_generator(vectors, escape, visible_rates, hidden_rates, quotient, products):
-    """products[a] = A vectors[a] with A = I - S, for vectors of shape (k, H, V)."""
-    n_columns = escape.shape[1]
+def _apply_symmetrised_generator(generator, vectors, products):
+    """products[a] = A vectors[a] with A = I - S, for vectors of shape (k, n_states)."""
     for a in range(vectors.shape[0]):
-        for h in range(escape.shape[0]):
-            if n_columns < LANES:
-                _generator_row_narrow(vectors[a], escape, visible_rates, hidden_rates, quotient, h, products[a, h])
-            else:
-                _generator_row(vectors[a], escape, visible_rates, hidden_rates, quotient, h, products[a, h])
+        _apply_to_vector(generator, vectors[a], products[a])
 
 
 @jit
-def _generator_row_narrow(x, escape, visible_rates, hidden_rates, quotient, h, out):
+def _apply_to_vector(generator, x, product):
+    """product = A x for one vector of length n_states."""
+    n_rows, n_columns = generator.escape.shape
+    for h in range(n_rows):
+        if n_columns < LANES:
+            _generator_row_narrow(generator, x, h, product)
+        else:
+            _generator_row(generator, x, h, product)
+
+
+@jit
+def _generator_row_narrow(generator, x, h, product):
     """Row h of A x, entry by entry: the plain form of _generator_row, for rows of fewer than eight states."""
+    escape, visible_rates, hidden_rates = generator.escape, generator.visible_rates, generator.hidden_rates
     n_rows, n_columns = escape.shape
     n_hidden = hidden_rates.shape[0]
+    start = h * n_columns
     for v in range(n_columns):
-        total_in = 0.0
+        incoming = 0.0
         for i in range(visible_rates.shape[0]):
-            total_in += visible_rates[i, h] * x[h, v ^ (1 << i)]
+            incoming += visible_rates[i, h] * x[start + (v ^ (1 << i))]
         for j in range(n_hidden):
-            if quotient and j == n_hidden - 1:
-                total_in += hidden_rates[j, v] * x[n_rows - 1 - h, n_columns - 1 - v]
+            if generator.quotient and j == n_hidden - 1:
+                incoming += hidden_rates[j, v] * x[n_rows * n_columns - 1 - start - v]
             else:
-                total_in += hidden_rates[j, v] * x[h ^ (1 << j), v]
-        out[v] = escape[h, v] * x[h, v] - total_in
+                incoming += hidden_rates[j, v] * x[(h ^ (1 << j)) * n_columns + v]
+        product[start + v] = escape[h, v] * x[start + v] - incoming
 
 
 @jit
-def _generator_row(x, escape, visible_rates, hidden_rates, quotient, h, out):
+def _generator_row(generator, x, h, product):
     """Row h of A x, eight states at a time: the three lowest visible flips are exchanges inside a register."""
-    n_rows, n_columns = escape.shape
-    n_visible, n_hidden = visible_rates.shape[0], hidden_rates.shape[0]
-    n_row_flips = n_hidden - 1 if quotient else n_hidden
-    flat, rates, escapes = x.ravel(), hidden_rates.ravel(), escape[h]
+    visible_rates, hidden_rates = generator.visible_rates, generator.hidden_rates.ravel()
+    n_rows, n_columns = generator.escape.shape
+    n_visible, n_hidden = visible_rates.shape[0], generator.hidden_rates.shape[0]
+    n_row_flips = n_hidden - 1 if generator.quotient else n_hidden
+    escape = generator.escape[h]
     rate0, rate1, rate2 = fill(visible_rates[0, h]), fill(visible_rates[1, h]), fill(visible_rates[2, h])
     start = h * n_columns
     for v in range(0, n_columns, LANES):
-        here = load(flat, start + v)
+        here = load(x, start + v)
         sum0 = multiply(rate0, swap1(here))
         sum1 = multiply(rate1, swap2(here))
         sum0 = multiply_add(rate2, swap4(here), sum0)
         for i in range(3, n_visible):
-            sum1 = multiply_add(fill(visible_rates[i, h]), load(flat, start + (v ^ (1 << i))), sum1)
+            sum1 = multiply_add(fill(visible_rates[i, h]), load(x, start + (v ^ (1 << i))), sum1)
         for j in range(n_row_flips):
-            sum0 = multiply_add(load(rates, j * n_columns + v), load(flat, (h ^ (1 << j)) * n_columns + v), sum0)
-        if quotient:
-            across = reverse(load(flat, (n_rows - 1 - h) * n_columns + n_columns - LANES - v))
-            sum1 = multiply_add(load(rates, n_row_flips * n_columns + v), across, sum1)
-        store(out, v, multiply_add(load(escapes, v), here, multiply(fill(-1.0), add(sum0, sum1))))
+            sum0 = multiply_add(load(hidden_rates, j * n_columns + v), load(x, (h ^ (1 << j)) * n_columns + v), sum0)
+        if generator.quotient:
+            across = reverse(load(x, (n_rows - h) * n_columns - LANES - v))
+            sum1 = multiply_add(load(hidden_rates, n_row_flips * n_columns + v), across, sum1)
+        store(product, start + v, multiply_add(load(escape, v), here, multiply(fill(-1.0), add(sum0, sum1))))
 
 
 @jit

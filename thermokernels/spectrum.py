@@ -9,7 +9,7 @@ cancellation. Nothing is reorthogonalised but sqrt(pi): copies of converged Ritz
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import scipy.linalg
@@ -20,8 +20,9 @@ from thermokernels._jit import jit
 from thermokernels.arguments import Floats
 from thermokernels.chain import GibbsChain
 from thermokernels.errors import NotConvergedError, UnresolvedError
-from thermokernels.observables import VarianceTime, variance_time
-from thermokernels.vector import add_multiple, dot
+from thermokernels.observables import EPSILON, VarianceTime, variance_time
+from thermokernels.single_site import _apply_to_vector
+from thermokernels.vector import LANES, dot, fill, load, multiply, multiply_add, store, total
 
 # Up to DENSE_STATES all eigenvalues cost less than a Lanczos run; up to DENSE_FALLBACK less than more than SHORT_RUN steps of it.
 DENSE_STATES = 128
@@ -48,8 +49,9 @@ class SpectralMeasure:
     weights : (k,) nonnegative, summing to sum_a Var_pi(f_a)
     relevant_gap : per step, the least gap among nodes that carry more than 1e-12 of the weight
     gamma_eff, gamma_eff_step : weighted harmonic mean of the gaps over the cluster C*(O), per sweep and per step
-    gamma_eff_error : bound on the relative error of both, at most 1e-8 unless the cut of the cluster falls into the bulk of a spectrum too
-        large to resolve (0 where nodes are eigenvalues)
+    gamma_eff_error : relative error of both, at most 1e-8 unless the cut of the cluster falls into the bulk of a spectrum too large to
+        resolve; 0 where nodes are eigenvalues. It is the proven bound of Chebyshev, Markov and Stieltjes, or, once every Ritz value
+        inside the cluster has converged, the change since half as many Lanczos steps where that is less.
     cluster_size : number of distinct nodes in C*(O): relevant nodes with sweep gap at most 3 times the smallest
     n_spins : steps per sweep
     """
@@ -75,29 +77,40 @@ class _GaussRules:
 
 
 @jit
-def _lanczos_step(images, previous, current, root_law, before, diagonal, after):
-    """One three-term step for every row: diagonal = q'Aq, after = |r| of the next direction r, orthogonal to sqrt(pi)."""
-    for a in range(current.shape[0]):
-        residual = images[a]
-        add_multiple(-before[a], previous[a], residual)
-        diagonal[a] = dot(current[a], residual)
-        if dot(current[a], current[a]) == 0.0:  # the run has ended: a node at gap 1 that carries no weight
-            diagonal[a] = 1.0
-        add_multiple(-diagonal[a], current[a], residual)
-        add_multiple(-dot(root_law, residual), root_law, residual)
-        after[a] = np.sqrt(dot(residual, residual))
-        # Once a run has used up its invariant subspace the next direction is rounding noise; zero ends it.
-        scale = 1.0 / after[a] if after[a] > 1e-14 else 0.0
-        if scale == 0.0:
-            after[a] = 0.0
-        previous[a, :] = current[a]
-        for k in range(residual.size):
-            current[a, k] = scale * residual[k]
+def _extend_run(generator, root_law, current, previous, diagonals, offdiagonals, start, stop):
+    """Steps ``start`` to ``stop`` of one Lanczos run with A: q_(k+1) = (A q_k - alpha_k q_k - beta_(k-1) q_(k-1)) / beta_k."""
+    image = np.empty_like(current)
+    for k in range(start, stop):
+        _apply_to_vector(generator, current, image)
+        _three_term(root_law, image, current, previous, diagonals, offdiagonals, k)
+
+
+@jit
+def _three_term(root_law, image, current, previous, diagonals, offdiagonals, k):
+    """One three-term step from image = A q_k, kept orthogonal to sqrt(pi); writes alpha_k and beta_k."""
+    alpha = dot(current, image)
+    back = fill(-offdiagonals[k - 1] if k > 0 else 0.0)
+    down, along, squares = fill(-alpha), fill(0.0), fill(0.0)
+    for i in range(0, image.size, LANES):
+        residual = multiply_add(down, load(current, i), multiply_add(back, load(previous, i), load(image, i)))
+        along = multiply_add(load(root_law, i), residual, along)
+        squares = multiply_add(residual, residual, squares)
+        store(image, i, residual)
+    component = total(along)
+    norm = np.sqrt(max(total(squares) - component * component, 0.0))
+    # A run that has used up its invariant subspace goes on as zeros: nodes at gap 1 that carry no weight.
+    ended = norm <= 1e-14
+    diagonals[k] = 1.0 if dot(current, current) == 0.0 else alpha
+    offdiagonals[k] = 0.0 if ended else norm
+    scale, remove = fill(0.0 if ended else 1.0 / norm), fill(-component)
+    for i in range(0, image.size, LANES):
+        store(previous, i, load(current, i))
+        store(current, i, multiply(scale, multiply_add(remove, load(root_law, i), load(image, i))))
 
 
 @jit
 def _tridiagonal_eigenpairs(diagonals, offdiagonals, gaps, first, last):
-    """Eigenvalues, and first and last eigenvector components, of symmetric tridiagonal matrices, one a row (implicit QL).
+    """Eigenvalues, in no order, and first and last eigenvector components of symmetric tridiagonal matrices, one a row (implicit QL).
 
     Wilkinson's shift, one rotation after the other (Golub and Van Loan, Matrix Computations, 4th ed., section 8.3); only the two rows of
     the eigenvector matrix that a Gauss rule and its residuals need are rotated along. offdiagonals[a, -1] is not used.
@@ -144,41 +157,43 @@ def _tridiagonal_eigenpairs(diagonals, offdiagonals, gaps, first, last):
                     d[start] -= p
                     e[start] = g
                     e[end] = 0.0
-        order = np.argsort(d, kind="mergesort")
-        for k in range(n):
-            gaps[a, k] = d[order[k]]
-        sorted_top, sorted_bottom = top[order], bottom[order]
-        top[:] = sorted_top
-        bottom[:] = sorted_bottom
+        gaps[a, :] = d
 
 
 class _Lanczos:
-    """Lanczos runs from several start vectors, side by side, that can be extended."""
+    """Lanczos runs from several start vectors (k, n_states), one after the other in cache, that can be extended."""
 
     def __init__(self, chain: GibbsChain, starts: Floats):
         self.chain = chain
         self.norms = np.linalg.norm(starts, axis=1)
         self.current = np.divide(starts, self.norms[:, None], out=np.zeros_like(starts), where=self.norms[:, None] > 0)
         self.previous = np.zeros_like(starts)
-        self.diagonals: list[Floats] = []
-        self.offdiagonals: list[Floats] = []
+        self.diagonals = np.empty((len(starts), 0))
+        self.offdiagonals = np.empty((len(starts), 0))
+
+    @property
+    def n_steps(self) -> int:
+        return self.diagonals.shape[1]
 
     def extend(self, n_steps: int) -> None:
-        n_runs = len(self.norms)
-        for _ in range(n_steps):
-            diagonal, after = np.empty(n_runs), np.empty(n_runs)
-            before = self.offdiagonals[-1] if self.offdiagonals else np.zeros(n_runs)
-            images = self.chain.apply_symmetrised_generator(self.current)
-            _lanczos_step(images, self.previous, self.current, self.chain.root_law, before, diagonal, after)
-            self.diagonals.append(diagonal)
-            self.offdiagonals.append(after)
+        chain, start = self.chain, self.n_steps
+        more = np.zeros((len(self.norms), n_steps))
+        self.diagonals, self.offdiagonals = np.hstack([self.diagonals, more]), np.hstack([self.offdiagonals, more])
+        runs = list(zip(self.current, self.previous, self.diagonals, self.offdiagonals, strict=True))
+        if chain.kernel == "single-site":
+            for run in runs:
+                _extend_run(chain.generator, chain.root_law, *run, start, start + n_steps)
+            return
+        for k in range(start, start + n_steps):
+            for image, run in zip(chain.apply_symmetrised_generator(self.current), runs, strict=True):
+                _three_term(chain.root_law, image, *run, k)
 
     def gauss_rules(self) -> _GaussRules:
-        diagonals = np.ascontiguousarray(np.array(self.diagonals).T)
-        offdiagonals = np.ascontiguousarray(np.array(self.offdiagonals).T)
-        gaps, first, last = np.empty_like(diagonals), np.empty_like(diagonals), np.empty_like(diagonals)
-        _tridiagonal_eigenpairs(diagonals, offdiagonals, gaps, first, last)
-        return _GaussRules(gaps, (self.norms[:, None] * first) ** 2, offdiagonals[:, -1:] * np.abs(last))
+        gaps, first, last = np.empty_like(self.diagonals), np.empty_like(self.diagonals), np.empty_like(self.diagonals)
+        _tridiagonal_eigenpairs(self.diagonals, self.offdiagonals, gaps, first, last)
+        order = np.argsort(gaps, axis=1, kind="stable")
+        gaps, first, last = (np.take_along_axis(array, order, axis=1) for array in (gaps, first, last))
+        return _GaussRules(gaps, (self.norms[:, None] * first) ** 2, self.offdiagonals[:, -1:] * np.abs(last))
 
 
 def _sweep_gap(gaps: Floats, n_spins: int) -> Floats:
@@ -198,12 +213,12 @@ def _merge_equal(gaps: Floats, weights: Floats) -> tuple[Floats, Floats]:
     return np.divide(moments, merged, out=gaps[starts], where=merged > 0), merged
 
 
-def _summarise(rules: _GaussRules, n_spins: int) -> tuple[SpectralMeasure, float]:
-    """The measure, and the relative uncertainty of its relevant gap."""
-    total = float(rules.weights.sum())
-    if not total > 0:
+def _summarise(rules: _GaussRules, n_spins: int) -> tuple[SpectralMeasure, float, bool]:
+    """The measure, the relative residual of its slowest relevant node, and whether all Ritz values in the cluster have converged."""
+    mass_of_all = float(rules.weights.sum())
+    if not mass_of_all > 0:
         raise UnresolvedError("no observable v_i h_j varies under pi in float64, so there is no spectral measure; scale the couplings down")
-    relevant = rules.weights > tolerances.WEIGHT * total
+    relevant = rules.weights > tolerances.WEIGHT * mass_of_all
     slowest = np.unravel_index(np.argmin(np.where(relevant, rules.gaps, np.inf)), rules.gaps.shape)
     relevant_gap = float(rules.gaps[slowest])
     if relevant_gap < tolerances.GAP:
@@ -222,7 +237,7 @@ def _summarise(rules: _GaussRules, n_spins: int) -> tuple[SpectralMeasure, float
     per_step = float((rules.weights[inside] / rules.gaps[inside]).sum())
 
     gaps, weights = _merge_equal(rules.gaps.ravel(), rules.weights.ravel())
-    in_cluster = (weights > tolerances.WEIGHT * total) & (_sweep_gap(gaps, n_spins) <= limit)
+    in_cluster = (weights > tolerances.WEIGHT * mass_of_all) & (_sweep_gap(gaps, n_spins) <= limit)
     measure = SpectralMeasure(
         nodes=1.0 - gaps,
         weights=weights,
@@ -234,7 +249,9 @@ def _summarise(rules: _GaussRules, n_spins: int) -> tuple[SpectralMeasure, float
         cluster_size=int(in_cluster.sum()),
         n_spins=n_spins,
     )
-    return measure, gap_error
+    # A Ritz value's error is of second order in its residual. Copies on their way in carry next to nothing.
+    settled = (rules.residuals <= 1e-5 * rules.gaps) | (rules.weights <= RESOLUTION * mass)
+    return measure, gap_error, bool(settled[inside].all())
 
 
 def _cut_uncertainty(rules: _GaussRules, cut: float) -> float:
@@ -293,23 +310,24 @@ def measure_of(time: VarianceTime) -> SpectralMeasure:
     chain, starts = time.chain, time.right_hand_sides
     if chain.n_states <= DENSE_STATES:
         return _summarise(_dense_rules(chain, starts), chain.n_spins)[0]
-    runs, best, best_error = _Lanczos(chain, starts), None, np.inf
+    runs, before = _Lanczos(chain, starts), np.inf
     for n_steps in STEPS:
-        runs.extend(n_steps - len(runs.diagonals))
-        measure, gap_error = _summarise(runs.gauss_rules(), chain.n_spins)
-        error = max(gap_error, measure.gamma_eff_error)
-        if error < best_error:
-            best, best_error = measure, error
-        if error <= RESOLUTION:
+        runs.extend(n_steps - runs.n_steps)
+        measure, gap_error, converged = _summarise(runs.gauss_rules(), chain.n_spins)
+        if converged:
+            change = abs(measure.gamma_eff / before - 1) + EPSILON
+            measure = replace(measure, gamma_eff_error=min(measure.gamma_eff_error, change))
+        before = measure.gamma_eff
+        if max(gap_error, measure.gamma_eff_error) <= RESOLUTION:
             return measure
         if n_steps >= SHORT_RUN and chain.n_states <= DENSE_FALLBACK:
             return _summarise(_dense_rules(chain, starts), chain.n_spins)[0]
-    if best is None or gap_error > np.sqrt(RESOLUTION):  # the error of a Ritz value is of second order in its residual
+    if gap_error > np.sqrt(RESOLUTION):  # the error of a Ritz value is of second order in its residual
         raise NotConvergedError(
             f"the slowest relevant Ritz value {measure.relevant_gap:.3g} still has a relative residual of {gap_error:.2g} "
             f"after {STEPS[-1]} Lanczos steps"
         )
-    return best
+    return measure
 
 
 def spectral_gap(chain: GibbsChain) -> float:
@@ -351,13 +369,13 @@ def _lanczos_gap(chain: GibbsChain) -> float:
     start: NDArray[np.float64] = np.random.Generator(np.random.PCG64(0)).standard_normal((1, chain.n_states))
     start -= (start @ chain.root_law)[:, None] * chain.root_law
     runs = _Lanczos(chain, start)
-    while len(runs.diagonals) < min(GAP_STEPS, chain.n_states):
+    while runs.n_steps < min(GAP_STEPS, chain.n_states):
         runs.extend(16)
         rule = runs.gauss_rules()
         gap, residual = float(rule.gaps[0, 0]), float(rule.residuals[0, 0])
         if residual <= RESOLUTION * gap or gap < tolerances.GAP:
             return gap
-    raise NotConvergedError(f"the spectral gap {gap:.3g} still has a residual of {residual:.2g} after {len(runs.diagonals)} Lanczos steps")
+    raise NotConvergedError(f"the spectral gap {gap:.3g} still has a residual of {residual:.2g} after {runs.n_steps} Lanczos steps")
 
 
 def window_variance(measure: SpectralMeasure, K: float) -> float:
@@ -391,9 +409,9 @@ def window_variance(measure: SpectralMeasure, K: float) -> float:
         fast = gaps[~slow]
         factors[~slow] = (2 - fast) / fast + 2 * (1 - fast) * np.expm1(K * np.log1p(-fast)) / (K * fast**2)
     term = np.full(int(slow.sum()), (K + 1) / 2)
-    total = term.copy()
+    series = term.copy()
     for j in range(1, 12):
         term = -term * gaps[slow] * (K - j) / (j + 2)
-        total += term
-    factors[slow] = 2 * total - 1
+        series += term
+    factors[slow] = 2 * series - 1
     return float(measure.weights @ factors) / K

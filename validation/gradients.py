@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 import adjoints
 from thermokernels import hypernet, observables
 from thermokernels.hypernet import Hypernetwork
-from thermokernels_app.validation import automatic, reference
+from thermokernels_app.validation import automatic, frozen, reference
 from thermokernels_app.validation.records import entry
 
 Floats = NDArray[np.float64]
@@ -71,11 +71,18 @@ def relative_errors(adjoint: Floats, leg: Floats, q: float) -> Floats:
 
 def adjoint_derivatives(network: Hypernetwork, codes: Floats, laws: Floats, directions: Floats, functions: Functions) -> Floats:
     """<sum over the codes of J_u' vec(dQ/dW), direction> for every direction, by the functions under test."""
-    gradient = np.zeros(directions.shape[1])
-    for code, law in zip(codes, laws, strict=True):
-        _, dq_dw = functions.value_and_gradient(functions.couplings(network, code), law)
-        gradient += functions.vjp(network, code, dq_dw)
-    return directions @ gradient
+    return _pull_back(network, codes, directions, functions, [dq_dw for _, dq_dw in _values_and_gradients(network, codes, laws, functions)])
+
+
+def _values_and_gradients(network: Hypernetwork, codes: Floats, laws: Floats, functions: Functions) -> list[tuple[Any, Floats]]:
+    return [functions.value_and_gradient(functions.couplings(network, code), law) for code, law in zip(codes, laws, strict=True)]
+
+
+def _pull_back(network: Hypernetwork, codes: Floats, directions: Floats, functions: Functions, gradients: Sequence[Floats]) -> Floats:
+    total = np.zeros(directions.shape[1])
+    for code, dq_dw in zip(codes, gradients, strict=True):
+        total += functions.vjp(network, code, dq_dw)
+    return directions @ total
 
 
 def central_differences(
@@ -93,14 +100,29 @@ def central_differences(
 
 def complex_steps(network: Hypernetwork, codes: Floats, laws: Floats, directions: Floats, window: float = 100.0) -> tuple[Floats, Floats]:
     """Values of Q per code and directional derivatives of their sum, by the complex-step reference all the way from phi to Q."""
-    phi, values, slopes = network.parameters(), np.empty(len(codes)), np.zeros(len(directions))
+    values, slopes = np.empty(len(codes)), np.zeros(len(directions))
     for n, (code, law) in enumerate(zip(codes, laws, strict=True)):
-        moved = [_couplings(network, phi + 1j * reference.STEP * direction, code) for direction in directions]
-        tangents = np.array([w.imag / reference.STEP for w in moved])
-        q, slope = reference.derivatives(_couplings(network, phi, code), law, tangents, window)
+        w, tangents = _couplings_and_tangents(network, directions, code)
+        q, slope = reference.derivatives(w, law, tangents, window)
         values[n] = q.value
         slopes += slope.value
     return values, slopes
+
+
+def frozen_steps(
+    network: Hypernetwork, codes: Floats, laws: Floats, directions: Floats, solved: Sequence[Any], window: float = 100.0
+) -> tuple[Floats, Floats, float]:
+    """The same with the kernels' own solutions held still and verified (:mod:`.frozen`), and the largest residual found in them."""
+    values, slopes, residual = np.empty(len(codes)), np.zeros(len(directions)), 0.0
+    for n, (code, law, q) in enumerate(zip(codes, laws, solved, strict=True)):
+        w, tangents = _couplings_and_tangents(network, directions, code)
+        time = q.variance_time
+        responses = np.ascontiguousarray((time.solution.vectors / time.chain.root_law).T)
+        verified = frozen.verify(w, law, tangents, responses, window)
+        values[n] = verified.q.value
+        slopes += verified.derivatives.value
+        residual = max(residual, verified.residual)
+    return values, slopes, residual
 
 
 def gradient_check(
@@ -112,6 +134,7 @@ def gradient_check(
     *,
     window: float = 100.0,
     steps: Sequence[float] = STEPS,
+    dense: bool = True,
     with_automatic: bool = False,
 ) -> dict[str, Any]:
     """Hold value and adjoint of one checkpoint against all legs; returns the plain JSON record ``gradient_check``.
@@ -123,7 +146,8 @@ def gradient_check(
     directions : (k, n_parameters) unit vectors
     functions : Functions
         What is tested; :func:`kernels` gives the project's own. Their window must be ``window``.
-    steps : the h of the central differences
+    steps : the h of the central differences; none leaves that leg out
+    dense : hold everything against the dense reference on all 2^N states; else against :mod:`.frozen`, in a hundredth of the time
     with_automatic : also run the JAX leg; an error where JAX is not installed
     """
     codes, laws, directions = (np.asarray(array, dtype=np.float64) for array in (codes, laws, directions))
@@ -131,28 +155,49 @@ def gradient_check(
     if with_automatic:
         shape = (network.n_visible, network.n_hidden, network.rank, network.width)
         automatic_slopes = automatic.derivatives(network.parameters(), shape, codes, laws, directions, window)
-    values, complex_slopes = complex_steps(network, codes, laws, directions, window)
-    tested = np.array([functions.value(functions.couplings(network, code), law).value for code, law in zip(codes, laws, strict=True)])
+    found = _values_and_gradients(network, codes, laws, functions)
+    residual = None
+    if dense:
+        values, complex_slopes = complex_steps(network, codes, laws, directions, window)
+        tested = np.array([functions.value(functions.couplings(network, code), law).value for code, law in zip(codes, laws, strict=True)])
+    else:
+        values, complex_slopes, residual = frozen_steps(network, codes, laws, directions, [q for q, _ in found], window)
+        tested = np.array([q.value for q, _ in found])
     value_error = float(np.max(np.abs(tested - values) / np.where(values == 0.0, 1.0, np.abs(values))))
     total = float(np.abs(values).sum())
 
-    derivatives = adjoint_derivatives(network, codes, laws, directions, functions)
+    derivatives = _pull_back(network, codes, directions, functions, [dq_dw for _, dq_dw in found])
     complex_errors = relative_errors(derivatives, complex_slopes, total)
-    slopes = central_differences(network, codes, laws, directions, functions, steps)
-    difference_errors = np.array([relative_errors(derivatives, column, total) for column in slopes.T]).T
     automatic_errors = None if automatic_slopes is None else relative_errors(derivatives, automatic_slopes, total)
+    slopes = central_differences(network, codes, laws, directions, functions, steps)
 
     rows = []
-    for k, errors in enumerate(difference_errors):
-        best = int(np.argmin(np.where(np.isfinite(errors), errors, np.inf)))
-        row: dict[str, Any] = {"index": k, **entry("adjoint", float(derivatives[k])), "best_step": float(steps[best])}
-        row |= entry("difference_error", float(errors[best]))
-        row["difference_errors"] = [float(error) if np.isfinite(error) else None for error in errors]
+    for k, derivative in enumerate(derivatives):
+        row: dict[str, Any] = {"index": k, **entry("adjoint", float(derivative))}
+        row |= _difference_entries(np.array([relative_errors(derivatives, column, total)[k] for column in slopes.T]), slopes[k], steps, total)
         row |= entry("complex_error", float(complex_errors[k]))
-        row["difference_note"] = difference_note(np.asarray(steps), slopes[k], float(errors[best]), total)
         row |= entry("automatic_error", None if automatic_errors is None else float(automatic_errors[k]), "the JAX leg was not run")
         rows.append(row)
-    return {**entry("value_error", value_error), "value_reference": "dense", "directions": rows}
+    return {
+        **entry("value_error", value_error),
+        "value_reference": "dense" if dense else "frozen",
+        **entry("solution_residual", residual, "the dense reference solves for itself"),
+        "directions": rows,
+    }
+
+
+def _difference_entries(errors: Floats, slopes: Floats, steps: Sequence[float], q: float) -> dict[str, Any]:
+    """What a record says of one direction's central differences: the best h, its error, all errors, and a note where they are large."""
+    if not len(steps):
+        reason = "central differences were not asked for here"
+        return {"best_step": None, **entry("difference_error", None, reason), "difference_errors": [], "difference_note": None}
+    best = int(np.argmin(np.where(np.isfinite(errors), errors, np.inf)))
+    return {
+        "best_step": float(steps[best]),
+        **entry("difference_error", float(errors[best])),
+        "difference_errors": [float(error) if np.isfinite(error) else None for error in errors],
+        "difference_note": difference_note(np.asarray(steps), slopes, float(errors[best]), q),
+    }
 
 
 def difference_note(steps: Floats, slopes: Floats, error: float, q: float) -> str | None:
@@ -179,6 +224,13 @@ def difference_note(steps: Floats, slopes: Floats, error: float, q: float) -> st
         f"({noise:.1e}, {noise / (EPS * q) if q else np.inf:.0f} eps |Q|) leaves {noise / h[best]:.1e} of a derivative of {size:.1e}: "
         f"no better than {attainable:.0e} relative can be expected"
     )
+
+
+def _couplings_and_tangents(network: Hypernetwork, directions: Floats, code: Floats) -> tuple[Floats, Floats]:
+    """W and its derivatives along directions in phi, by complex steps through the judge's own hypernetwork."""
+    phi = network.parameters()
+    moved = [_couplings(network, phi + 1j * reference.STEP * direction, code) for direction in directions]
+    return _couplings(network, phi, code), np.array([w.imag / reference.STEP for w in moved])
 
 
 def _couplings(network: Hypernetwork, phi: reference.Array, code: Floats) -> reference.Array:

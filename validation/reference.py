@@ -50,7 +50,7 @@ class Derivatives:
 
 @dataclass(frozen=True)
 class _Model:
-    """One model on the full chain: ``law`` (n,), ``rates`` (n, N) with ``rates[x, i] = P(x, x^i)``, ``centred`` (n, n_v n_h), ``g``."""
+    """One model on the full chain: ``law`` (n,), ``rates`` (N, n) with ``rates[i, x] = P(x, x^i)``, ``centred`` (n, n_v n_h), ``g``."""
 
     law: Array
     rates: Array
@@ -87,21 +87,34 @@ def couplings(parameters: Array, code: Array, n_visible: int, n_hidden: int, ran
     return (h_a @ z + a0).reshape(n_visible, rank) @ (h_b @ z + b0).reshape(n_hidden, rank).T  # type: ignore[no-any-return]
 
 
-def _model(w: Array, p_data: Array, b: Array | None, c: Array | None) -> _Model:
+def law_and_rates(w: Array, b: Array | None = None, c: Array | None = None) -> tuple[Array, Array]:
+    """pi (2**N,) and the flip probabilities P(x, x^i) per step as (N, 2**N), of all states; analytic in W."""
     n_visible, n_hidden = w.shape
     x = spins(n_visible + n_hidden)
     v, h = x[:, :n_visible], x[:, n_visible:]
     b = np.zeros(n_visible) if b is None else b
     c = np.zeros(n_hidden) if c is None else c
-    energy = -((v @ w) * h).sum(axis=1) - v @ b - h @ c
+    hidden_fields = v @ w + c
+    energy = -(hidden_fields * h).sum(axis=1) - v @ b
     boltzmann = np.exp(-(energy - energy.real.min()))
-    law = boltzmann / boltzmann.sum()
-    fields = np.hstack([h @ w.T + b, v @ w + c])
-    f = -(v[:, :, None] * h[:, None, :]).reshape(len(x), -1)
-    model_mean = law @ f
-    visible = spins(n_visible)
-    data_mean = -((p_data[:, None] * visible).T @ np.tanh(visible @ w + c)).ravel()
-    return _Model(law, _sigmoid(-2.0 * x * fields) / x.shape[1], f - model_mean, data_mean - model_mean)
+    fields = np.concatenate([w @ h.T + b[:, None], hidden_fields.T])
+    return boltzmann / boltzmann.sum(), _sigmoid(-2.0 * x.T * fields) / x.shape[1]
+
+
+def signal_gradient(w: Array, p_data: Array, law: Array, c: Array | None = None) -> Array:
+    """g_ij = E_data[f_ij] - E_pi[f_ij] as it is defined, (n_v n_h,); law is pi of all states."""
+    n_visible, n_hidden = w.shape
+    x, visible = spins(n_visible + n_hidden), spins(n_visible)
+    data = (p_data[:, None] * visible).T @ np.tanh(visible @ w + (0.0 if c is None else c))
+    return ((x[:, :n_visible].T * law) @ x[:, n_visible:] - data).ravel()  # type: ignore[no-any-return]
+
+
+def _model(w: Array, p_data: Array, b: Array | None, c: Array | None) -> _Model:
+    n_visible, n_hidden = w.shape
+    x = spins(n_visible + n_hidden)
+    law, rates = law_and_rates(w, b, c)
+    f = -(x[:, :n_visible, None] * x[:, None, n_visible:]).reshape(len(x), -1)
+    return _Model(law, rates, f - law @ f, signal_gradient(w, p_data, law, c))
 
 
 def exact_g(w: Array, p_data: Array) -> NDArray[np.float64]:
@@ -122,7 +135,7 @@ def exact_g(w: Array, p_data: Array) -> NDArray[np.float64]:
     return g.astype(np.float64).ravel()  # type: ignore[no-any-return]
 
 
-def _flipped(values: Array, spin: int) -> Array:
+def flipped(values: Array, spin: int) -> Array:
     """``values[x ^ (1 << spin)]`` for all x, as an exchange of halves."""
     pairs = values.reshape(-1, 2, 1 << spin, *values.shape[1:])
     return pairs[:, ::-1].reshape(values.shape)
@@ -130,28 +143,28 @@ def _flipped(values: Array, spin: int) -> Array:
 
 def _deflated_matrix(law: Array, rates: Array) -> Array:
     """I - P + 1 pi' (Fortran order). The diagonal 1 - P(x, x) is the sum of the rates: nothing cancels."""
-    n_states, n_spins = rates.shape
+    n_spins, n_states = rates.shape
     matrix = np.empty((n_states, n_states), dtype=law.dtype, order="F")
     matrix[:] = law
     states = np.arange(n_states)
     for spin in range(n_spins):
-        matrix[states, states ^ (1 << spin)] -= rates[:, spin]
-    matrix[states, states] += rates.sum(axis=1)
+        matrix[states, states ^ (1 << spin)] -= rates[spin]
+    matrix[states, states] += rates.sum(axis=0)
     return matrix
 
 
 def _apply_deflated(law: Array, rates: Array, values: Array) -> Array:
     """(I - P + 1 pi') values without the matrix; the twin of ``_deflated_matrix(law, rates) @ values``."""
     result = np.tile(law @ values, (len(values), 1))
-    for spin in range(rates.shape[1]):
-        result += rates[:, spin, None] * (values - _flipped(values, spin))
+    for spin in range(len(rates)):
+        result += rates[spin][:, None] * (values - flipped(values, spin))
     return result
 
 
 def _assemble(model: _Model, solution: Array, window: float) -> ReferenceQ:
     t_obs = model.law @ (model.centred * solution).sum(axis=1)
     signal = model.g @ model.g
-    return ReferenceQ(0.5 * window * model.rates.shape[1] * signal / t_obs, t_obs, signal)
+    return ReferenceQ(0.5 * window * len(model.rates) * signal / t_obs, t_obs, signal)
 
 
 def q_struct(w: Array, p_data: Array, window: float = 100.0, b: Array | None = None, c: Array | None = None) -> ReferenceQ:

@@ -1,0 +1,268 @@
+"""The deflated resolvent against the dense fundamental matrix, its defining series, closed forms, and its methods against each other."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import thermokernels as tk
+from thermokernels import reduced
+from thermokernels.resolvent import Solution, solve
+
+small = pytest.mark.small
+
+SHAPES = [(1, 1), (1, 3), (3, 1), (2, 3), (3, 2), (4, 1), (4, 2), (5, 2)]
+
+
+def random_chain(shape, seed=0, scale=1.0, fields=False, **options):
+    draws = np.random.default_rng([seed, *shape])
+    W = scale * draws.normal(size=shape)
+    return tk.gibbs_chain(W, draws.normal(size=shape[0]) if fields else None, draws.normal(size=shape[1]) if fields else None, **options)
+
+
+def functions(chain, k=3):
+    return np.random.default_rng(1).normal(size=(chain.n_states, k))
+
+
+def centred_sources(chain, k=3):
+    """Rows orthogonal to sqrt(pi), as the solvers take them."""
+    rows = functions(chain, k).T.copy()
+    return rows - np.outer(rows @ chain.root_law, chain.root_law)
+
+
+def dense_resolvent(chain, F):
+    """(I - P + 1 pi')^(-1) (F - E[F]) with NumPy."""
+    return np.linalg.solve(np.eye(chain.n_states) - chain.transition_matrix() + chain.law, F - chain.law @ F)
+
+
+def plain_solve(monkeypatch, chain, sources, rtol=1e-10):
+    """Conjugate gradients on all of A."""
+    with monkeypatch.context() as patch:
+        patch.setattr(reduced, "applies_to", lambda chain: False)
+        return solve(chain, sources, "cg", rtol)
+
+
+@pytest.mark.parametrize("method", ["cholesky", "cg"])
+@pytest.mark.parametrize("kernel", ["single-site", "two-block"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_equals_the_dense_fundamental_matrix(shape, kernel, method):
+    for options in ({}, {"quotient": False}, {"fields": True}):
+        chain = random_chain(shape, kernel=kernel, **options)
+        F = functions(chain)
+        y = tk.resolvent(chain, F, method=method)
+        np.testing.assert_allclose(y, dense_resolvent(chain, F), rtol=1e-8, atol=1e-8)
+        np.testing.assert_allclose(chain.apply_generator(y), F - chain.law @ F, atol=1e-8)
+        np.testing.assert_allclose(chain.law @ y, 0, atol=1e-12)
+
+
+@small
+def test_is_the_sum_over_all_times_of_the_centred_function():
+    chain = random_chain((2, 2), scale=0.5)
+    F = functions(chain)
+    term = F - chain.law @ F
+    total = np.zeros_like(term)
+    for _ in range(600):
+        total += term
+        term = chain.apply(term)
+    np.testing.assert_allclose(tk.resolvent(chain, F), total, rtol=1e-9, atol=1e-9)
+
+
+@small
+@pytest.mark.parametrize("method", ["cholesky", "cg"])
+@pytest.mark.parametrize("shape", [(1, 2), (3, 2), (4, 2)])
+def test_a_product_of_k_free_spins_lives_n_over_k_steps(shape, method):
+    chain = tk.gibbs_chain(np.zeros(shape), quotient=False)
+    spins = chain.spins().astype(float)
+    for k in range(1, chain.n_spins + 1):
+        product = spins[:, :k].prod(axis=1)
+        np.testing.assert_allclose(tk.resolvent(chain, product + 3.0, method=method), chain.n_spins / k * product, atol=1e-9)
+
+
+@small
+def test_two_states_in_closed_form():
+    # P = [[1-a, a], [1-a, a]] forgets its state in one step
+    chain = tk.gibbs_chain([[0.7]])
+    F = np.array([2.0, -1.0])
+    np.testing.assert_allclose(tk.resolvent(chain, F), F - chain.law @ F, rtol=1e-14)
+
+
+@small
+def test_constants_have_no_response():
+    chain = random_chain((2, 3))
+    for method in ("cholesky", "cg"):
+        np.testing.assert_array_equal(tk.resolvent(chain, np.zeros(chain.n_states), method=method), 0.0)
+        for constant in (7.0, -0.1, 1e200):
+            np.testing.assert_array_equal(tk.resolvent(chain, np.full(chain.n_states, constant), method=method), 0.0)
+
+
+@small
+@pytest.mark.parametrize("offset", [1e3, -1e8, 1e12])
+def test_an_offset_costs_only_the_digits_that_it_hides(offset):
+    chain = random_chain((2, 3))
+    F = functions(chain)
+    np.testing.assert_allclose(tk.resolvent(chain, F + offset), tk.resolvent(chain, F), atol=1e-14 * abs(offset) + 1e-10)
+
+
+@small
+def test_shape_and_layout_follow_the_argument():
+    chain = random_chain((2, 2))
+    F = np.arange(3 * chain.n_states).reshape(chain.n_states, 3) ** 2
+    y = tk.resolvent(chain, F)
+    assert y.shape == F.shape
+    assert y.dtype == np.float64
+    assert y.flags["C_CONTIGUOUS"]
+    np.testing.assert_allclose(tk.resolvent(chain, F[:, 1]), y[:, 1], rtol=1e-12, atol=1e-12)
+    assert tk.resolvent(chain, F[:, :0]).shape == (chain.n_states, 0)
+    for layout in (F.astype(np.float32), np.asfortranarray(F), np.repeat(F, 2, axis=0)[::2], F.tolist()):
+        np.testing.assert_array_equal(tk.resolvent(chain, layout), y)
+
+
+METHOD_CASES = {
+    "reduced, quotient": ((4, 4), {}),
+    "reduced, more visible": ((5, 3), {}),
+    "reduced, rows of eight": ((4, 2), {"quotient": False}),
+    "reduced, one hidden spin": ((5, 1), {}),
+    "reduced, odd N on the full chain": ((4, 3), {"quotient": False}),
+    "reduced, fields": ((4, 3), {"fields": True}),
+    "plain, odd N on the quotient": ((4, 5), {}),
+    "plain, three visible spins": ((3, 5), {}),
+    "plain, one visible spin": ((1, 7), {}),
+    "plain, two-block": ((4, 4), {"kernel": "two-block"}),
+    "plain, two-block on the full chain": ((4, 3), {"kernel": "two-block", "quotient": False}),
+}
+
+
+@pytest.mark.parametrize("scale", [0.3, 1.5])
+@pytest.mark.parametrize("case", METHOD_CASES)
+def test_methods_agree(case, scale, monkeypatch):
+    shape, options = METHOD_CASES[case]
+    chain = random_chain(shape, scale=scale, **options)
+    assert reduced.applies_to(chain) == case.startswith("reduced")
+    sources = centred_sources(chain)
+    direct, iterative = solve(chain, sources, "cholesky"), solve(chain, sources, "cg")
+    plain = plain_solve(monkeypatch, chain, sources)
+    generator = chain.apply_symmetrised_generator(np.eye(chain.n_states))
+    gap = np.linalg.eigvalsh(generator)[1]
+    for solution in (direct, iterative, plain):
+        assert isinstance(solution, Solution)
+        np.testing.assert_allclose(solution.residuals, sources - solution.vectors @ generator, atol=1e-13)
+        sizes = np.linalg.norm(sources, axis=1)
+        assert solution.relative_residual == pytest.approx(np.max(np.linalg.norm(solution.residuals, axis=1) / sizes), rel=1e-12)
+        assert solution.relative_residual <= 1e-10
+        np.testing.assert_allclose(solution.vectors @ chain.root_law, 0, atol=1e-11)
+        errors = np.linalg.norm(solution.vectors - direct.vectors, axis=1)
+        assert np.all(errors <= 2e-10 * sizes / gap)  # |A^+| |r|
+    assert (direct.method, direct.iterations) == ("cholesky", 0)
+    assert iterative.method == "cg"
+    assert iterative.iterations > 0
+    if case.startswith("reduced"):
+        assert iterative.iterations <= plain.iterations
+
+
+def test_small_chains_are_factorised_and_large_ones_iterated():
+    assert solve(*(lambda chain: (chain, centred_sources(chain)))(random_chain((4, 5)))).method == "cholesky"
+    assert solve(*(lambda chain: (chain, centred_sources(chain)))(random_chain((5, 5)))).method == "cg"
+
+
+def test_a_looser_tolerance_takes_fewer_iterations_and_holds():
+    chain = random_chain((5, 5))
+    sources = centred_sources(chain)
+    counts = []
+    for rtol in (1e-3, 1e-6, 1e-10):
+        solution = solve(chain, sources, "cg", rtol)
+        assert solution.relative_residual <= rtol
+        counts.append(solution.iterations)
+    assert counts[0] < counts[1] < counts[2]
+
+
+@small
+@pytest.mark.parametrize("quotient", [True, False])
+@pytest.mark.parametrize("shape", [(4, 2), (4, 4)])
+def test_parity_classes_reorder_the_generator(shape, quotient):
+    chain = random_chain(shape, quotient=quotient)
+    classes = reduced.parity_classes(chain)
+    x = np.random.default_rng(3).normal(size=chain.n_states)
+    halves, merged = np.empty((2, chain.n_states // 2)), np.empty(chain.n_states)
+    reduced._split(x, classes.shape, halves)
+    reduced._merge(halves, classes.shape, merged)
+    np.testing.assert_array_equal(merged, x)
+
+    number_down = (chain.spins() < 0).sum(axis=1)
+    expected = np.sort(x[number_down % 2 == 0])
+    np.testing.assert_array_equal(np.sort(halves[0]), expected)
+
+    coupled = np.empty_like(halves)
+    for parity in (0, 1):
+        reduced._couple(classes, parity, halves[1 - parity], np.ones(chain.n_states // 2), coupled[parity])
+    image = np.empty(chain.n_states)
+    reduced._merge(classes.diagonal * halves - coupled, classes.shape, image)
+    np.testing.assert_allclose(image, chain.apply_symmetrised_generator(x[None])[0], atol=1e-15)
+
+
+@settings(max_examples=15)
+@given(scale=st.floats(0, 40), seed=st.integers(0, 10_000), method=st.sampled_from(["cholesky", "cg"]), quotient=st.booleans())
+def test_answers_are_finite_and_within_tolerance_or_refused(scale, seed, method, quotient):
+    for shape, kernel in (((4, 2), "single-site"), ((2, 3), "single-site"), ((3, 2), "two-block")):
+        chain = random_chain(shape, seed, scale, quotient=quotient, kernel=kernel)
+        sources = centred_sources(chain)
+        try:
+            solution = solve(chain, sources, method)
+        except tk.NumericalError:
+            continue
+        assert np.isfinite(solution.vectors).all()
+        residuals = sources - chain.apply_symmetrised_generator(solution.vectors)
+        assert np.all(np.linalg.norm(residuals, axis=1) <= 1e-10 * np.linalg.norm(sources, axis=1))
+
+
+@pytest.mark.parametrize(("shape", "kernel"), [((4, 4), "single-site"), ((2, 3), "single-site"), ((3, 3), "two-block")])
+def test_an_almost_frozen_chain_is_refused_by_conjugate_gradients(shape, kernel):
+    # a ferromagnet turns over once in exp(2 n w) steps; the magnetisation sees that mode
+    chain = tk.gibbs_chain(np.full(shape, 7.0), quotient=False, kernel=kernel)
+    magnetisation = chain.spins().sum(axis=1)
+    with pytest.raises(tk.NotConvergedError, match=r"relative residual of .* not 1e-10 \(cg, \d+ iterations\): the chain is too close"):
+        tk.resolvent(chain, magnetisation, method="cg")
+
+
+def test_an_almost_frozen_chain_is_refused_by_the_factorisation():
+    nearly = tk.gibbs_chain([[17.0]], quotient=False)
+    with pytest.raises(tk.NotConvergedError, match=r"relative residual of .* \(cholesky, 0 iterations\): the chain is too close to frozen"):
+        tk.resolvent(nearly, nearly.spins()[:, 0], method="cholesky")
+    frozen = tk.gibbs_chain(np.full((3, 3), 12.0), quotient=False)
+    with pytest.raises(tk.UnresolvedError, match="not positive definite in float64: the spectral gap is below rounding"):
+        tk.resolvent(frozen, np.arange(frozen.n_states), method="cholesky")
+
+
+@small
+def test_a_law_that_underflows_is_refused():
+    chain = tk.gibbs_chain([[800.0]])
+    with pytest.raises(tk.UnresolvedError, match="the law underflows in float64 at some state"):
+        tk.resolvent(chain, [1.0, 2.0])
+
+
+@small
+@pytest.mark.parametrize(
+    ("F", "options", "message"),
+    [
+        (np.zeros(7), {}, r"F must have shape \(8,\) or \(8, k\); got shape \(7,\)"),
+        (np.zeros((8, 1, 1)), {}, r"F must have shape \(8,\) or \(8, k\)"),
+        ([np.nan, *7 * [0.0]], {}, r"F must be finite; entry \(0,\) is nan"),
+        (None, {}, "F must be an array of real numbers; got dtype object"),
+        ("12345678", {}, "F must be an array of real numbers"),
+        (np.zeros(8), {"method": "lu"}, "method must be one of 'auto', 'cholesky', 'cg'; got 'lu'"),
+        (np.zeros(8), {"method": None}, "method must be one of .* got None"),
+        (np.zeros(8), {"rtol": 0.0}, "rtol must be a positive"),
+        (np.zeros(8), {"rtol": -1e-3}, "rtol must be a positive"),
+        (np.zeros(8), {"rtol": np.nan}, "rtol must be a positive"),
+        (np.zeros(8), {"rtol": "tight"}, "rtol must be a positive .* got 'tight'"),
+        (np.zeros(8), {"rtol": True}, "rtol must be a positive .* got True"),
+    ],
+)
+def test_bad_arguments_are_named(F, options, message):
+    with pytest.raises(ValueError, match=message):
+        tk.resolvent(tk.gibbs_chain(np.ones((2, 2))), F, **options)
+
+
+def test_the_dense_method_is_limited():
+    chain = tk.gibbs_chain(np.zeros((7, 8)))
+    with pytest.raises(ValueError, match="method='cholesky' is dense and limited to 8192 states; this chain has 16384: use method='cg'"):
+        tk.resolvent(chain, np.zeros(chain.n_states), method="cholesky")
