@@ -181,6 +181,8 @@ def _errors(as_json: bool) -> Iterator[None]:
         from thermokernels_app.experiment.design import FreezeMismatchError
 
         code, message = 3 if isinstance(error, FreezeMismatchError) else 2, str(error)
+    except ArithmeticError as error:  # a number that could not be computed to its tolerance
+        code, message = 11, f"HALT: {error}"
     except Exception as error:
         code, message = 1, f"unexpected error, {type(error).__name__}: {error} (THERMO_DEBUG=1 shows the traceback)"
     else:

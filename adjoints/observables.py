@@ -163,7 +163,9 @@ def observable_variance_time(
     """
     time = variance_time(gibbs_chain(W, b, c, quotient=False if fields else None), method, rtol)
     cotangents = _variance_time_cotangents(time)
-    return time.value, (cotangents if fields else cotangents.W)
+    if fields:
+        return time.value, cotangents
+    return time.value, cotangents.W
 
 
 def q_struct(
@@ -194,7 +196,9 @@ def q_struct(
     """
     chain = gibbs_chain(W, b, c, quotient=False if fields else None)
     q, cotangents = chain_q_struct_gradient(chain, p_data, window, method, rtol)
-    return q, (cotangents if fields else cotangents.W)
+    if fields:
+        return q, cotangents
+    return q, cotangents.W
 
 
 def chain_q_struct_gradient(

@@ -14,6 +14,7 @@ from collections.abc import Callable
 import numpy as np
 import scipy.linalg
 from machine import print_machine, spread
+from threadpoolctl import threadpool_limits
 
 import adjoints
 import thermokernels as tk
@@ -51,7 +52,7 @@ def seconds_of(function: Callable[[], object]) -> float:
 
 
 def measure(m: int, rounds: int) -> None:
-    """One size: everything interleaved, round after round, so that whatever disturbs the machine disturbs all alike."""
+    """One size: everything interleaved, in an order drawn anew every round, so that what disturbs the machine disturbs all alike."""
     rng = np.random.default_rng(m)
     W, other = (rng.standard_normal((m, m)) * 2.0 / np.sqrt(m) for _ in range(2))
     p_data = tk.visible_law(other)
@@ -68,8 +69,8 @@ def measure(m: int, rounds: int) -> None:
         function()
     times: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(rounds):
-        for name, function in contestants.items():
-            times[name].append(seconds_of(function))
+        for name in rng.permutation(list(contestants)):
+            times[name].append(seconds_of(contestants[name]))
     medians = {name: float(np.median(samples)) for name, samples in times.items()}
     value, one = medians["value"], medians["one pass"]
     ratios = np.array(times["value + gradient"]) / np.array(times["value"])
@@ -99,8 +100,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=31)
     arguments = parser.parse_args()
     print_machine()
-    for m in arguments.m:
-        measure(m, arguments.rounds)
+    print("one thread")
+    with threadpool_limits(1):
+        for m in arguments.m:
+            measure(m, arguments.rounds)
 
 
 if __name__ == "__main__":

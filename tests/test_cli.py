@@ -239,6 +239,14 @@ def test_an_unexpected_error_is_one_line_and_exit_1(invoke, monkeypatch):
     assert "Traceback" in invoke("run", "--grid", "smoke").stderr
 
 
+def test_a_gradient_that_cannot_be_computed_is_a_halt(invoke, monkeypatch):
+    def fail(*_, **__):
+        raise FloatingPointError("the resolvent missed its tolerance")
+
+    monkeypatch.setattr(gradients, "verify", fail)
+    assert "HALT: the resolvent missed its tolerance" in sentence(invoke("verify-gradients"), 11)
+
+
 @pytest.mark.skipif(os.name != "posix", reason="signals are sent by number")
 def test_an_interrupt_keeps_what_is_done(tmp_path):
     (tmp_path / "slow.toml").write_text("polish.iterations = 5\ntraining.steps = 3000\n[grid]\nm = [6]\n")

@@ -54,11 +54,11 @@ class GibbsChain:
 
     @property
     def n_visible(self) -> int:
-        return self.weights.shape[0]
+        return int(self.weights.shape[0])
 
     @property
     def n_hidden(self) -> int:
-        return self.weights.shape[1]
+        return int(self.weights.shape[1])
 
     @property
     def n_spins(self) -> int:
@@ -252,11 +252,9 @@ def gibbs_chain(
         n_bytes, f"a chain of {n_spins} spins (2**{n_spins - use_quotient} states)", "use fewer spins: each one less halves it"
     )
 
-    (visible_fields, visible_rates, visible_flips), (hidden_fields, hidden_rates, hidden_flips) = single_site.tables(
-        weights, visible_field, hidden_field, n_hidden_states
-    )
+    visible, hidden = single_site.tables(weights, visible_field, hidden_field, n_hidden_states)
     energy = np.empty((n_hidden_states, 2**n_visible))
-    single_site._energies(visible_fields, hidden_field, energy)
+    single_site._energies(visible.fields, hidden_field, energy)
     energy = energy.ravel()
     if not np.isfinite(energy).all():
         raise ValueError(f"W, b and c must give finite energies; the largest coupling is {np.abs(weights).max():g}")
@@ -275,12 +273,12 @@ def gibbs_chain(
         law=law,
         root_law=np.exp(0.5 * (lowest - energy)) / np.sqrt(total),
         log_partition=float(np.log(total)) - lowest + (float(np.log(2)) if use_quotient else 0.0),
-        visible_fields=visible_fields,
-        hidden_fields=hidden_fields,
-        visible_rates=visible_rates,
-        hidden_rates=hidden_rates,
-        visible_flips=visible_flips,
-        hidden_flips=hidden_flips,
+        visible_fields=visible.fields,
+        hidden_fields=hidden.fields,
+        visible_rates=visible.rates,
+        hidden_rates=hidden.rates,
+        visible_flips=visible.flips,
+        hidden_flips=hidden.flips,
     )
 
 

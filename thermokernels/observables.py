@@ -87,7 +87,8 @@ class QStruct:
 def block_spins(n_spins: int, n_configurations: int) -> Floats:
     """Spins of one block's configurations as floats, (n_configurations, n_spins), lowest bit first."""
     bits: NDArray[np.int64] = (np.arange(n_configurations)[:, None] >> np.arange(n_spins)) & 1
-    return 1.0 - 2.0 * bits
+    spins: Floats = 1.0 - 2.0 * bits.astype(np.float64)
+    return spins
 
 
 def correlations(chain: GibbsChain, weights: Floats) -> Floats:
@@ -199,7 +200,9 @@ def chain_q_struct(
     signal = float(np.einsum("ij,ij->", g, g))
     value = 0.5 * window_steps * signal / time.value
     if not np.isfinite(value):
-        raise UnresolvedError(f"Q overflows float64 with T_O = {time.value:.3g} steps and a window of {window:.3g} sweeps; use a shorter window")
+        raise UnresolvedError(
+            f"Q overflows float64 with T_O = {time.value:.3g} steps and a window of {window:.3g} sweeps; use a shorter window"
+        )
     return QStruct(
         value=value,
         signal=signal,

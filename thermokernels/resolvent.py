@@ -74,8 +74,9 @@ def solve(chain: GibbsChain, right_hand_sides: Floats, method: str = "auto", rto
     relative = float(np.max(np.divide(errors, sizes, out=np.zeros_like(sizes), where=sizes > 0), initial=0.0))
     if not relative <= rtol:  # also when it is NaN
         raise NotConvergedError(
-            f"the resolvent was solved to a relative residual of {relative:.2g}, not {rtol:.2g} ({method}, {int(iterations.max())} iterations): "
-            "the chain is too close to frozen for float64; scale the couplings down, or accept a larger rtol"
+            f"the resolvent was solved to a relative residual of {relative:.2g}, not {rtol:.2g} "
+            f"({method}, {int(iterations.max())} iterations): the chain is too close to frozen for float64; "
+            "scale the couplings down, or accept a larger rtol"
         )
     return Solution(vectors, residuals, relative, int(iterations.max()), method)
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from thermokernels._jit import jit
+from thermokernels.arguments import Floats
 from thermokernels.vector import LANES, add, fill, load, multiply, multiply_add, reverse, store, swap1, swap2, swap4
 
 
@@ -175,26 +176,26 @@ def _apply_generator(functions, visible_flips, hidden_flips, quotient, products)
                 products[a, h, v] = total
 
 
-def tables(weights, visible_field, hidden_field, n_hidden_states):
-    """Tables of the sampler: fields, symmetrised rates and flip probabilities of both blocks.
+class BlockTables(NamedTuple):
+    """Tables of one block's spins over the other block's configurations: local fields, S(x, x^i), P(x, x^i) at +1 and -1."""
 
-    Returns
-    -------
-    visible_fields : (n_v, n_hidden_states), hidden_fields : (n_h, 2**n_v)
-        Local fields of the spins of one block as functions of the other block's configuration.
-    visible_rates, hidden_rates : the same shapes
-        S(x, x^i) = 1 / (2 N cosh F_i) per step (SPEC of the kernel: Glauber's heat bath, symmetrised by sqrt(pi)).
-    visible_flips, hidden_flips : (2, ...) those shapes
-        P(x, x^i) per step for spin i at +1 (index 0) and at -1 (index 1).
+    fields: np.ndarray
+    rates: np.ndarray
+    flips: np.ndarray
+
+
+def tables(weights: Floats, visible_field: Floats, hidden_field: Floats, n_hidden_states: int) -> tuple[BlockTables, BlockTables]:
+    """The tables of the visible spins, (n_v, n_hidden_states), and of the hidden ones, (n_h, 2**n_v); flips are (2, ...).
+
+    Rates are per step: S(x, x^i) = 1 / (2 N cosh F_i), the heat bath symmetrised by sqrt(pi), and P(x, x^i) = sigmoid(-2 x_i F_i) / N.
     """
     n_visible, n_hidden = weights.shape
-    n_spins = n_visible + n_hidden
-    result = []
-    blocks = ((weights, visible_field, n_hidden_states), (np.ascontiguousarray(weights.T), hidden_field, 2**n_visible))
-    for block_weights, field, n_configurations in blocks:
+
+    def block(block_weights: Floats, field: Floats, n_configurations: int) -> BlockTables:
         fields = np.empty((field.size, n_configurations))
         _local_fields(block_weights, field, fields)
         rates, flips = np.empty_like(fields), np.empty((2, *fields.shape))
-        _flip_tables(fields, n_spins, rates, flips)
-        result.append((fields, rates, flips))
-    return result
+        _flip_tables(fields, n_visible + n_hidden, rates, flips)
+        return BlockTables(fields, rates, flips)
+
+    return block(weights, visible_field, n_hidden_states), block(np.ascontiguousarray(weights.T), hidden_field, 2**n_visible)

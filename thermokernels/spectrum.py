@@ -199,7 +199,8 @@ class _Lanczos:
 def _sweep_gap(gaps: Floats, n_spins: int) -> Floats:
     """1 - sigma^N for sigma = 1 - gap."""
     with np.errstate(divide="ignore"):
-        return -np.expm1(n_spins * np.log1p(-np.minimum(gaps, 1.0)))
+        result: Floats = -np.expm1(n_spins * np.log1p(-np.minimum(gaps, 1.0)))
+        return result
 
 
 def _merge_equal(gaps: Floats, weights: Floats) -> tuple[Floats, Floats]:
@@ -381,8 +382,8 @@ def _lanczos_gap(chain: GibbsChain) -> float:
 def window_variance(measure: SpectralMeasure, K: float) -> float:
     """Variance of the mean of the observables over a stationary window of K steps, summed over the observables.
 
-    sum_j w_j (1/K) [ (1 + s) / (1 - s) - 2 s (1 - s^K) / (K (1 - s)^2) ] with s = sigma_j. Where K (1 - s) is small the brackets cancel, and
-    the equal sum (2/K) sum_j (-lambda)^j binom(K + 1, j + 2) - 1 in lambda = 1 - s is taken instead.
+    sum_j w_j (1/K) [ (1 + s) / (1 - s) - 2 s (1 - s^K) / (K (1 - s)^2) ] with s = sigma_j. Where K (1 - s) is small the brackets
+    cancel, and the equal sum (2/K) sum_j (-lambda)^j binom(K + 1, j + 2) - 1 in lambda = 1 - s is taken instead.
 
     Parameters
     ----------

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from thermokernels._jit import jit
+from thermokernels.arguments import Floats
 
 
 @jit
@@ -29,7 +30,7 @@ def _conditional_laws(flip_probabilities, laws):
                     row[t] = row[t] * flip_probabilities[1, i, s]
 
 
-def conditional_laws(visible_flips, hidden_flips, n_hidden_states):
+def conditional_laws(visible_flips: Floats, hidden_flips: Floats, n_hidden_states: int) -> tuple[Floats, Floats]:
     """pi(v | h) and pi(h | v), both of shape (n_hidden_states, 2**n_v), from the single-site flip probabilities times N."""
     n_spins = visible_flips.shape[1] + hidden_flips.shape[1]
     visible = np.empty((n_hidden_states, 2 ** visible_flips.shape[1]))
@@ -39,13 +40,13 @@ def conditional_laws(visible_flips, hidden_flips, n_hidden_states):
     return visible, np.ascontiguousarray(hidden.T)
 
 
-def resample_visible(functions, visible_law):
+def resample_visible(functions: Floats, visible_law: Floats) -> Floats:
     """Pi_v f for functions of shape (k, H, V): the mean over v at fixed h."""
     means = np.einsum("hv,khv->kh", visible_law, functions)
     return np.broadcast_to(means[:, :, None], functions.shape)
 
 
-def resample_hidden(functions, hidden_law, quotient):
+def resample_hidden(functions: Floats, hidden_law: Floats, quotient: bool) -> Floats:
     """Pi_h f for functions of shape (k, H, V): the mean over h at fixed v (over both signs of v on the quotient)."""
     means = np.einsum("hv,khv->kv", hidden_law, functions)
     if quotient:
@@ -53,10 +54,11 @@ def resample_hidden(functions, hidden_law, quotient):
     return np.broadcast_to(means[:, None, :], functions.shape)
 
 
-def apply_symmetrised(vectors, root_visible_law, root_hidden_law, quotient):
+def apply_symmetrised(vectors: Floats, root_visible_law: Floats, root_hidden_law: Floats, quotient: bool) -> Floats:
     """S x = (1/2) (Pi_v + Pi_h) symmetrised by sqrt(pi), for vectors of shape (k, H, V); the roots are of the conditional laws."""
     visible = np.einsum("hv,khv->kh", root_visible_law, vectors)
     hidden = np.einsum("hv,khv->kv", root_hidden_law, vectors)
     if quotient:
         hidden = hidden + hidden[:, ::-1]
-    return 0.5 * (root_visible_law * visible[:, :, None] + root_hidden_law * hidden[:, None, :])
+    result: Floats = 0.5 * (root_visible_law * visible[:, :, None] + root_hidden_law * hidden[:, None, :])
+    return result

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import numba
 import numpy as np
+from numpy.typing import NDArray
 
 from thermokernels._jit import jit
 
@@ -188,7 +189,7 @@ def add_multiple(factor, x, y):
         store(y, k, multiply_add(factors, load(x, k), load(y, k)))
 
 
-def aligned_empty(*shape: int):
+def aligned_empty(*shape: int) -> NDArray[np.float64]:
     """An uninitialised float64 array whose first entry starts a cache line (NumPy itself promises 16 bytes)."""
     n_bytes = 8 * int(np.prod(shape))
     raw = np.empty(n_bytes + ALIGNMENT, dtype=np.uint8)

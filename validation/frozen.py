@@ -16,7 +16,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from thermokernels_app.validation.reference import STEP, Array, Derivatives, ReferenceQ, exact_g, flipped, law_and_rates, signal_gradient, spins
+from thermokernels_app.validation.reference import (
+    STEP,
+    Array,
+    Derivatives,
+    ReferenceQ,
+    exact_g,
+    flipped,
+    law_and_rates,
+    signal_gradient,
+    spins,
+)
 
 Floats = NDArray[np.float64]
 
@@ -81,6 +91,5 @@ def verify(w: Floats, p_data: Floats, tangents: Floats, responses: Floats, windo
         law_moved, rates_moved = law_and_rates(moved)
         steps.append(evaluate(law_moved, rates_moved, g + 1j * signal_gradient(moved, p_data, law_moved).imag))
     slopes = [np.array([getattr(step, name).imag / STEP for step in steps]) for name in ("value", "t_obs", "signal")]
-    return Verified(
-        evaluate(law, rates, g), Derivatives(*slopes), float(np.sqrt(np.max(np.divide(errors, norms, out=np.zeros_like(norms), where=norms > 0))))
-    )
+    relative = np.sqrt(np.divide(errors, norms, out=np.zeros_like(norms), where=norms > 0))
+    return Verified(evaluate(law, rates, g), Derivatives(*slopes), float(relative.max()))

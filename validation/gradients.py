@@ -174,7 +174,8 @@ def gradient_check(
     rows = []
     for k, derivative in enumerate(derivatives):
         row: dict[str, Any] = {"index": k, **entry("adjoint", float(derivative))}
-        row |= _difference_entries(np.array([relative_errors(derivatives, column, total)[k] for column in slopes.T]), slopes[k], steps, total)
+        errors = np.array([relative_errors(derivatives, column, total)[k] for column in slopes.T])
+        row |= _difference_entries(errors, slopes[k], steps, total)
         row |= entry("complex_error", float(complex_errors[k]))
         row |= entry("automatic_error", None if automatic_errors is None else float(automatic_errors[k]), "the JAX leg was not run")
         rows.append(row)

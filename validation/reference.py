@@ -106,7 +106,7 @@ def signal_gradient(w: Array, p_data: Array, law: Array, c: Array | None = None)
     n_visible, n_hidden = w.shape
     x, visible = spins(n_visible + n_hidden), spins(n_visible)
     data = (p_data[:, None] * visible).T @ np.tanh(visible @ w + (0.0 if c is None else c))
-    return ((x[:, :n_visible].T * law) @ x[:, n_visible:] - data).ravel()  # type: ignore[no-any-return]
+    return ((x[:, :n_visible].T * law) @ x[:, n_visible:] - data).ravel()
 
 
 def _model(w: Array, p_data: Array, b: Array | None, c: Array | None) -> _Model:

@@ -16,7 +16,6 @@ from thermokernels_app.validation import automatic, gradients
 
 SHAPE = (3, 3, 2, 4, 4)
 CODES = np.eye(4)
-needs_jax = pytest.mark.skipif(not automatic.available(), reason="JAX is not installed")
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +99,27 @@ def test_a_broken_adjoint_fails_differences_and_the_complex_step(checkpoint, nam
     assert worst(record, "difference_error") > 1e-3
 
 
-@needs_jax
+def test_the_frozen_reference_agrees_with_the_dense_one(checkpoint):
+    dense = gradients.gradient_check(*checkpoint, GOOD)
+    frozen = gradients.gradient_check(*checkpoint, GOOD, dense=False, steps=())
+    assert frozen["value_reference"] == "frozen"
+    assert frozen["value_error"] <= 1e-12
+    assert frozen["solution_residual"] <= 1e-10
+    assert worst(frozen, "complex_error") <= 1e-11
+    assert [row["adjoint"] for row in frozen["directions"]] == [row["adjoint"] for row in dense["directions"]]
+    for row in frozen["directions"]:
+        assert row["difference_error"] is None
+        assert row["difference_error_reason"] == "central differences were not asked for here"
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_adjoint_fails_against_the_frozen_reference(checkpoint, name):
+    record = gradients.gradient_check(*checkpoint, BROKEN[name], dense=False, steps=())
+    assert record["value_error"] <= 1e-12
+    assert worst(record, "complex_error") > 1e-3
+
+
+@pytest.mark.jax
 def test_automatic_differentiation_accepts_the_good_and_rejects_every_broken_one(checkpoint):
     network, codes, laws, directions = checkpoint
     slopes = automatic.derivatives(network.parameters(), (3, 3, 2, 4), codes, laws, directions)
@@ -110,7 +129,7 @@ def test_automatic_differentiation_accepts_the_good_and_rejects_every_broken_one
         assert (error <= 1e-10) == (name == "good"), (name, error)
 
 
-@needs_jax
+@pytest.mark.jax
 def test_automatic_differentiation_leaves_the_precision_of_jax_alone(checkpoint):
     import jax
 
