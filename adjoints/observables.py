@@ -15,7 +15,6 @@ from thermokernels import arguments, tolerances
 from thermokernels._jit import jit
 from thermokernels.arguments import Floats
 from thermokernels.chain import GibbsChain, gibbs_chain
-from thermokernels.errors import NotReversibleError
 from thermokernels.observables import QStruct, VarianceTime, block_spins, chain_q_struct, correlations, variance_time
 from thermokernels.vector import LANES, fill, load, multiply_add, swap1, swap2, swap4, total
 
@@ -88,7 +87,7 @@ def _flip_overlaps(vectors, quotient, ct_visible_rates, ct_hidden_rates, squares
 def _variance_time_cotangents(time: VarianceTime) -> Cotangents:
     chain, vectors = time.chain, time.solution.vectors
     if chain.kernel != "single-site":
-        raise NotReversibleError(f"the adjoint of T_O is that of the single-site kernel; got kernel={chain.kernel!r}")
+        raise ValueError(f"the adjoint of T_O is that of the single-site kernel; got kernel={chain.kernel!r}")
     n_spins, hidden, visible = chain.n_spins, block_spins(chain.n_hidden, chain.shape[0]), block_spins(chain.n_visible, chain.shape[1])
 
     ct_visible_rates, ct_hidden_rates = np.zeros_like(chain.visible_rates), np.zeros_like(chain.hidden_rates)

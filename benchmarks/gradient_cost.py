@@ -59,8 +59,8 @@ def measure(m: int, rounds: int) -> None:
     chain = tk.gibbs_chain(W)
     vectors = rng.standard_normal((m * m, chain.n_states))
     contestants: dict[str, Callable[[], object]] = {
-        "value": lambda: tk.q_struct(W, p_data, method="cg"),
-        "value + gradient": lambda: adjoints.q_struct(W, p_data, method="cg"),
+        "value": lambda: tk.q_struct(W, p_data),
+        "value + gradient": lambda: adjoints.q_struct(W, p_data),
         "one pass": lambda: chain.apply_symmetrised_generator(vectors),
     }
     if m <= DENSE_M:
@@ -75,9 +75,9 @@ def measure(m: int, rounds: int) -> None:
     value, one = medians["value"], medians["one pass"]
     ratios = np.array(times["value + gradient"]) / np.array(times["value"])
     ratio, low, high = np.quantile(ratios, (0.5, 0.25, 0.75))
-    q = tk.q_struct(W, p_data, method="cg")
+    q = tk.q_struct(W, p_data)
     entries = vectors.size
-    print(f"\nm = {m}: N = {2 * m}, {chain.n_states} states (pairs), {m * m} observables, {q.iterations} iterations")
+    print(f"\nm = {m}: N = {2 * m}, {chain.n_states} states (pairs), {m * m} observables, {q.method}, {q.iterations} iterations")
     for name, samples in times.items():
         print(f"  {name:22s} {spread(samples)}")
     print(

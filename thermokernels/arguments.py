@@ -73,7 +73,10 @@ def as_state_functions(values: ArrayLike, n_states: int, name: str = "F") -> Flo
 
 def as_state_set(states: Any, n_states: int, name: str) -> NDArray[np.bool_]:
     """A set of states, given as a boolean mask (n_states,) or as state numbers, as a mask that is neither empty nor everything."""
-    array = np.asarray(states)
+    try:
+        array = np.asarray(states)
+    except ValueError:
+        raise ValueError(f"{name} must be a boolean mask or a list of state numbers; got rows of different lengths") from None
     if array.dtype == np.bool_:
         if array.shape != (n_states,):
             raise ValueError(f"{name} must be a mask of shape ({n_states},); got shape {array.shape}")
@@ -95,7 +98,10 @@ def as_positive(value: Any, name: str, unit: str) -> float:
     """A finite positive float; else ValueError."""
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise ValueError(f"{name} must be a positive number of {unit}; got {value!r}")
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:  # an integer beyond float64
+        number = np.inf
     if not (np.isfinite(number) and number > 0):
         raise ValueError(f"{name} must be a positive, finite number of {unit}; got {value!r}")
     return number

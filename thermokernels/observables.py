@@ -109,6 +109,8 @@ def variance_time(chain: GibbsChain, method: str = "auto", rtol: float = toleran
     means = correlations(chain, chain.law)
     centred = means[:, :, None, None] - visible.T[:, None, None, :] * hidden.T[None, :, :, None]
     right_hand_sides = (chain.root_law.reshape(chain.shape) * centred).reshape(n_observables, chain.n_states)
+    for row in right_hand_sides:  # what rounding of the mean leaves along sqrt(pi): of an observable that hardly varies it is a large share
+        row -= (row @ chain.root_law) * chain.root_law
     solution = solve(chain, right_hand_sides, method, rtol)
     # b' z + r' z = 2 b' z - z' A z
     value = float(np.einsum("an,an->", right_hand_sides + solution.residuals, solution.vectors))

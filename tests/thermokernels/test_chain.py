@@ -61,7 +61,7 @@ def naive_chain(W, b, c, kernel):
 def lumped(matrix):
     """The chain of pairs {x, -x} of a full chain; its state is the one whose last spin is +1."""
     n = len(matrix) // 2
-    return matrix[:n, :n] + matrix[:n, :n - 1 : -1]
+    return matrix[:n, :n] + matrix[:n, : n - 1 : -1]
 
 
 def symmetrised(chain):
@@ -328,7 +328,7 @@ def test_bad_couplings_are_named(W, message):
 
 @pytest.mark.parametrize("W", [[[1e308, 1e308]], np.full((4, 2), -1e308)])
 def test_energies_that_overflow_are_refused(W):
-    with pytest.raises(ValueError, match="W, b and c must give finite energies; the largest coupling is 1e[+]308"):
+    with pytest.raises(ValueError, match=r"W, b and c must give finite energies; the largest coupling is 1e[+]308"):
         tk.gibbs_chain(W)
 
 

@@ -93,7 +93,9 @@ def test_variance_time_equals_dense_algebra_on_the_full_chain(shape, kernel, met
     W, _, b, c = random_model(shape)
     expected = dense_variance_time(tk.gibbs_chain(W, quotient=False, kernel=kernel))
     for quotient in (None, False):
-        assert tk.observable_variance_time(tk.gibbs_chain(W, quotient=quotient, kernel=kernel), method) == pytest.approx(expected, rel=1e-12)
+        assert tk.observable_variance_time(tk.gibbs_chain(W, quotient=quotient, kernel=kernel), method) == pytest.approx(
+            expected, rel=1e-12
+        )
     with_fields = tk.gibbs_chain(W, b, c, kernel=kernel)
     assert tk.observable_variance_time(with_fields, method) == pytest.approx(dense_variance_time(with_fields), rel=1e-12)
 
@@ -352,6 +354,17 @@ def test_right_hand_sides_beyond_memory_are_refused(monkeypatch):
 def test_a_law_without_variance_is_refused():
     with pytest.raises(tk.UnresolvedError, match=r"T_O came out as 0.0: no observable v_i h_j varies under pi in float64"):
         tk.observable_variance_time(tk.gibbs_chain([[800.0]]))
+
+
+@pytest.mark.parametrize("method", ["cholesky", "cg"])
+@pytest.mark.parametrize("w", [2.0, 4.0, 7.0, 11.0])
+def test_observables_that_hardly_vary_are_no_frozen_chain(w, method):
+    # the pairs of a ferromagnet have one minimum and an open gap, however small the variance of v_i h_j
+    W = np.array([[w, w], [w, 0.9 * w], [0.8 * w, w]])
+    q = tk.q_struct(W, np.full(8, 0.125), method=method)
+    exact = exact_variance_time(W)
+    assert q.t_obs == pytest.approx(float(exact), rel=1e-9)
+    assert abs(float(exact - Decimal(q.t_obs))) <= q.t_obs_bound
 
 
 @small

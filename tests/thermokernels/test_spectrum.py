@@ -32,12 +32,11 @@ def dense_modes(chain):
     return gaps[:-1], ((modes[:, :-1].T @ (root[:, None] * products(chain))) ** 2).sum(axis=1)
 
 
-def dense_measure(chain):
-    """The definitions of section "spectral measure", read off all eigenpairs."""
-    gaps, weights = dense_modes(chain)
+def summary(gaps, weights, n_spins):
+    """Relevant gap and gamma_eff by their definitions, from all eigenpairs."""
     relevant = weights > 1e-12 * weights.sum()
     g, w = gaps[relevant], weights[relevant]
-    per_sweep = 1 - np.maximum(1 - g, 0) ** chain.n_spins
+    per_sweep = 1 - np.maximum(1 - g, 0) ** n_spins
     cluster = per_sweep <= 3 * per_sweep.min()
     mass = w[cluster].sum()
     return SimpleNamespace(
@@ -80,21 +79,23 @@ def model(name, shape, seed=0):
 
 
 MODELS = ("free", "weak", "random", "strong", "ferromagnet", "planted", "trained", "pairs", "sparse")
-CHAINS = [((2, 3), {}), ((4, 4), {}), ((3, 3), {"quotient": False}), ((4, 5), {}), ((5, 5), {}), ((4, 5), {"kernel": "two-block"})]
+CHAINS = [((2, 3), {}), ((4, 4), {}), ((3, 3), {"quotient": False}), ((4, 5), {})]
+BLOCKS = {"kernel": "two-block"}
+CASES = [(name, *chain) for name in MODELS for chain in CHAINS] + [("trained", (5, 5), {}), ("trained", (4, 5), BLOCKS)]
 
 
-@pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize(("shape", "options"), CHAINS)
-def test_measure_equals_the_dense_eigendecomposition(name, shape, options):
+@pytest.mark.parametrize(("name", "shape", "options"), CASES)
+def test_measure_and_gap_equal_the_dense_eigendecomposition(name, shape, options):
     chain = tk.gibbs_chain(model(name, shape), **options)
-    measure, dense = tk.spectral_measure(chain), dense_measure(chain)
+    gaps, weights = dense_modes(chain)
+    measure, dense = tk.spectral_measure(chain), summary(gaps, weights, chain.n_spins)
     assert measure.relevant_gap == pytest.approx(dense.relevant_gap, rel=1e-8)
     assert measure.gamma_eff == pytest.approx(dense.gamma_eff, rel=1e-8)
     assert measure.gamma_eff_step == pytest.approx(dense.gamma_eff_step, rel=1e-8)
     assert 0 <= measure.gamma_eff_error <= 1e-8
     assert measure.n_spins == chain.n_spins
+    assert tk.spectral_gap(chain) == pytest.approx(gaps[0], rel=1e-9)
 
-    gaps, weights = dense_modes(chain)
     for K in (1, 10, 1000):
         expected = tk.window_variance(dataclasses.replace(measure, gaps=np.abs(gaps), weights=weights), K)
         assert tk.window_variance(measure, K) == pytest.approx(expected, rel=1e-8)
@@ -105,13 +106,6 @@ def test_measure_equals_the_dense_eigendecomposition(name, shape, options):
     variance = np.einsum("x,xa->", chain.law, products(chain) ** 2)
     assert measure.weights.sum() == pytest.approx(variance, rel=1e-11)
     assert (measure.weights / measure.gaps).sum() == pytest.approx(tk.observable_variance_time(chain), rel=1e-8)
-
-
-@pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize(("shape", "options"), CHAINS)
-def test_gap_equals_the_dense_eigendecomposition(name, shape, options):
-    chain = tk.gibbs_chain(model(name, shape), **options)
-    assert tk.spectral_gap(chain) == pytest.approx(dense_modes(chain)[0][0], rel=1e-9)
 
 
 @pytest.mark.parametrize("name", ["free", "random", "pairs", "ferromagnet"])
@@ -161,7 +155,7 @@ def test_one_coupling_forgets_in_one_step(w):
     assert tk.window_variance(measure, 25) == pytest.approx(1 / np.cosh(w) ** 2 / 25, rel=1e-12)
 
 
-@pytest.mark.parametrize("shape", [(3, 3), (4, 4), (5, 4)])
+@pytest.mark.parametrize("shape", [(2, 3), (3, 3), (4, 4)])
 def test_odd_modes_are_invisible(shape):
     # the slowest mode of a ferromagnet is its magnetisation, which is odd: no product v_i h_j sees it
     W = np.full(shape, 0.6)
@@ -189,7 +183,7 @@ def test_a_trained_cell_has_exactly_degenerate_eigenvalues():
         chain = tk.gibbs_chain(tk.couplings(network, code))
         matrix = np.eye(chain.n_states) - chain.apply_symmetrised_generator(np.eye(chain.n_states))
         spacings.append(np.diff(np.linalg.eigvalsh((matrix + matrix.T) / 2)).min())
-        assert tk.spectral_measure(chain).relevant_gap == pytest.approx(dense_measure(chain).relevant_gap, rel=1e-8)
+        assert tk.spectral_measure(chain).relevant_gap == pytest.approx(summary(*dense_modes(chain), 8).relevant_gap, rel=1e-8)
     assert max(spacings) < 5e-16
 
 
@@ -242,9 +236,10 @@ def test_tridiagonal_eigenpairs():
     for a in range(4):
         matrix = np.diag(diagonals[a]) + np.diag(offdiagonals[a, :-1], 1) + np.diag(offdiagonals[a, :-1], -1)
         values, vectors = np.linalg.eigh(matrix)
-        np.testing.assert_allclose(gaps[a], values, atol=1e-13)
-        np.testing.assert_allclose(np.abs(first[a]), np.abs(vectors[0]), atol=1e-12)
-        np.testing.assert_allclose(np.abs(last[a]), np.abs(vectors[-1]), atol=1e-12)
+        order = np.argsort(gaps[a])
+        np.testing.assert_allclose(gaps[a, order], values, atol=1e-13)
+        np.testing.assert_allclose(np.abs(first[a, order]), np.abs(vectors[0]), atol=1e-12)
+        np.testing.assert_allclose(np.abs(last[a, order]), np.abs(vectors[-1]), atol=1e-12)
 
 
 @pytest.mark.parametrize(("shape", "quotient"), [((2, 2), False), ((4, 5), False)])
