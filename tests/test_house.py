@@ -103,11 +103,6 @@ def test_readme_has_the_commands_that_ci_runs():
     assert 'pip install ".[test]" && pytest' in script
 
 
-@pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.name)
-def test_examples_run(example, tmp_path):
-    run(sys.executable, "-W", "error", example, cwd=tmp_path)
-
-
 @pytest.mark.parametrize("package", ["thermokernels", "adjoints"])
 def test_packages_say_that_they_are_typed(package):
     assert Path(find_spec(package).origin).with_name("py.typed").exists()

@@ -219,26 +219,28 @@ def _summarise(rules: _GaussRules, n_spins: int) -> tuple[SpectralMeasure, float
     mass_of_all = float(rules.weights.sum())
     if not mass_of_all > 0:
         raise UnresolvedError("no observable v_i h_j varies under pi in float64, so there is no spectral measure; scale the couplings down")
-    relevant = rules.weights > tolerances.WEIGHT * mass_of_all
-    slowest = np.unravel_index(np.argmin(np.where(relevant, rules.gaps, np.inf)), rules.gaps.shape)
-    relevant_gap = float(rules.gaps[slowest])
+    # The weight of a mode is a sum over the observables: first merge what they see of it, then ask whether it is relevant.
+    gaps, weights = _merge_equal(rules.gaps.ravel(), rules.weights.ravel())
+    relevant = weights > tolerances.WEIGHT * mass_of_all
+    relevant_gap = float(gaps[relevant].min())
     if relevant_gap < tolerances.GAP:
         raise UnresolvedError(
             f"the relevant spectral gap reads {relevant_gap:.2g} per step, below the {tolerances.GAP:g} that float64 resolves; "
             "scale the couplings down"
         )
-    copies = relevant & (rules.gaps <= (1 + COPY) * relevant_gap)
+    copies = np.abs(rules.gaps - relevant_gap) <= COPY * relevant_gap
     gap_error = float(rules.residuals[copies].min()) / relevant_gap
+    # Slower nodes that are still moving may add up to a relevant mode once they agree.
+    moving = (rules.gaps < (1 - COPY) * relevant_gap) & (rules.weights > tolerances.WEIGHT * mass_of_all / len(rules.gaps))
+    if moving.any():
+        gap_error = max(gap_error, float((rules.residuals[moving] / rules.gaps[moving]).max()))
 
     limit = CLUSTER_SPREAD * float(_sweep_gap(np.array(relevant_gap), n_spins))
     cut = float(-np.expm1(np.log1p(-limit) / n_spins)) if limit < 1 else np.inf
-    inside = relevant & (_sweep_gap(rules.gaps, n_spins) <= limit)
-    mass = float(rules.weights[inside].sum())
-    per_sweep = float((rules.weights[inside] / _sweep_gap(rules.gaps[inside], n_spins)).sum())
-    per_step = float((rules.weights[inside] / rules.gaps[inside]).sum())
-
-    gaps, weights = _merge_equal(rules.gaps.ravel(), rules.weights.ravel())
-    in_cluster = (weights > tolerances.WEIGHT * mass_of_all) & (_sweep_gap(gaps, n_spins) <= limit)
+    cluster = relevant & (_sweep_gap(gaps, n_spins) <= limit)
+    mass = float(weights[cluster].sum())
+    per_sweep = float((weights[cluster] / _sweep_gap(gaps[cluster], n_spins)).sum())
+    per_step = float((weights[cluster] / gaps[cluster]).sum())
     measure = SpectralMeasure(
         nodes=1.0 - gaps,
         weights=weights,
@@ -247,12 +249,12 @@ def _summarise(rules: _GaussRules, n_spins: int) -> tuple[SpectralMeasure, float
         gamma_eff=mass / per_sweep,
         gamma_eff_step=mass / per_step,
         gamma_eff_error=_cut_uncertainty(rules, cut) * (1 / mass + 1 / (per_step * min(cut, 1.0))),
-        cluster_size=int(in_cluster.sum()),
+        cluster_size=int(cluster.sum()),
         n_spins=n_spins,
     )
     # A Ritz value's error is of second order in its residual. Copies on their way in carry next to nothing.
     settled = (rules.residuals <= 1e-5 * rules.gaps) | (rules.weights <= RESOLUTION * mass)
-    return measure, gap_error, bool(settled[inside].all())
+    return measure, gap_error, bool(settled[_sweep_gap(rules.gaps, n_spins) <= limit].all())
 
 
 def _cut_uncertainty(rules: _GaussRules, cut: float) -> float:

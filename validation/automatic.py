@@ -16,6 +16,7 @@ from thermokernels_app.validation.reference import couplings, exact_g
 
 Floats = NDArray[np.float64]
 
+
 def available() -> bool:
     """Whether JAX is installed."""
     return find_spec("jax") is not None
