@@ -10,10 +10,10 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -25,7 +25,6 @@ EXIT_CODES = (
     "Exit codes: 0 every verdict PASS · 1 unexpected error · 2 bad usage or input · 3 freeze mismatch · "
     "10 a FAIL · 11 HALT · 12 stopped by the cap · 130 interrupted (what is done is kept)"
 )
-COLOURS = {"PASS": "green", "FAIL": "red", "HALT": "yellow", "yes": "green", "no": "red"}
 PACKAGES = ("numpy", "scipy", "numba")
 
 app = typer.Typer(
@@ -85,7 +84,7 @@ def run(
     one; --resume goes on with the last unfinished one. A folder that holds a run is never overwritten.
     """
     with _errors(as_json):
-        from thermokernels_app.experiment import runner
+        from thermokernels_app.experiment import runner, tables
         from thermokernels_app.experiment.design import FreezeMismatchError, differences, load_design, read_freeze
 
         design = load_design(grid, seed=seed, cap=None if cap is None else _seconds(cap))
@@ -97,8 +96,8 @@ def run(
         if as_json:
             print(json.dumps({"folder": str(folder), "exit_code": result.exit_code, **result.document}, allow_nan=False))
         else:
-            _print_document(result.document, result.document["verdicts"])
-            print(f"\nresults: {folder}")
+            tables.print_document(result.document, result.document["verdicts"])
+            print(f"results: {folder}")
     raise typer.Exit(result.exit_code)
 
 
@@ -109,7 +108,7 @@ def show(
 ) -> None:
     """Judge the records of a run again, from its results.json alone, and show the verdict tables."""
     with _errors(as_json):
-        from thermokernels_app.experiment import runner, store
+        from thermokernels_app.experiment import runner, store, tables
         from thermokernels_app.validation import verdicts
 
         document = store.read_results(folder)
@@ -120,7 +119,7 @@ def show(
         if as_json:
             print(json.dumps({"folder": str(folder), "exit_code": code, **document, "verdicts": judged}, allow_nan=False))
         else:
-            _print_document(document, judged)
+            tables.print_document(document, judged)
     raise typer.Exit(code)
 
 
@@ -151,7 +150,7 @@ def verify_gradients(
     Along every frozen direction in phi: the best step h of the differences, the relative error of each leg and its gate.
     """
     with _errors(as_json):
-        from thermokernels_app.experiment import gradients
+        from thermokernels_app.experiment import gradients, tables
         from thermokernels_app.experiment.design import load_design
 
         with _progress_bar() as show_progress:
@@ -159,7 +158,7 @@ def verify_gradients(
         if as_json:
             print(json.dumps(report, allow_nan=False))
         else:
-            _print_gradients(report)
+            tables.print_gradients(report)
     raise typer.Exit(0 if report["verdict"] == "PASS" else 10)
 
 
@@ -247,94 +246,3 @@ def _plain_progress() -> Callable[[Progress], None]:
             print(f"{progress.description}, about {left:.0f} s left", file=sys.stderr)
 
     return show
-
-
-# Tables, on stdout.
-
-
-def _print_document(document: dict[str, Any], verdicts: dict[str, Any]) -> None:
-    seconds = document["run"]["seconds"]
-    print(f"design {document['design_sha256']}, {len(document['cells'])} cells, {document['status']}, {seconds:.1f} s")
-    if halt := document["halt"]:
-        print(f"HALT at {halt['where']}: {halt['check']}: {halt['detail']}")
-    for name, verdict in verdicts.items():
-        print()
-        _print_title(name, verdict["verdict"], verdict["statement"])
-        if verdict["reason"]:
-            print(f"  {verdict['reason']}")
-        rows = [
-            (c["name"], c["operator"], _text(c["threshold"]), _text(c["observed"]), _text(c["margin"]), c["unit"] or "", _yes(c["met"]))
-            for c in verdict["criteria"]
-        ]
-        _print_table(("criterion", "", "threshold", "observed", "margin", "unit", "met"), rows)
-        for key, value in {"basis": verdict["basis"], **verdict["reported"]}.items():
-            if isinstance(value, list) and value and isinstance(value[0], dict):
-                print(f"  {key}:")
-                _print_table(tuple(value[0]), [tuple(map(_text, row.values())) for row in value])
-            else:
-                print(f"  {key}: {_text(value)}")
-
-
-def _print_gradients(report: dict[str, Any]) -> None:
-    keys = ("direction", "leg", "adjoint", "best_step", "error", "gate", "met")
-    for check in report["checks"]:
-        _print_title(f"m {check['m']}, split {check['split']}, checkpoint {check['checkpoint']}", check["verdict"])
-        _print_table(
-            ("direction", "leg", "adjoint", "best h", "error", "gate", "met"),
-            [tuple(_text(row[key]) for key in keys) for row in check["rows"]],
-        )
-        for note in check["notes"]:
-            print(f"  {note}")
-        print()
-    for leg in report["legs"]:
-        _print_title(leg["leg"], leg["verdict"], f"largest error {_text(leg['max_error'])}, gate {_text(leg['gate'])}, {leg['rows']} rows")
-    if not report["jax"]:
-        print("automatic (JAX): not installed: pip install 'thermokernels[jax]'")
-    _print_title("verify-gradients", report["verdict"])
-
-
-def _yes(met: bool) -> str:
-    return "yes" if met else "no"
-
-
-def _text(value: Any) -> str:
-    """A value in one short line: floats with six digits, null as a dash, lists and tables in brackets."""
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return _yes(value)
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {_text(item)}" for key, item in value.items())
-    if isinstance(value, list):
-        return "[" + ", ".join(_text(item) for item in value) + "]"
-    return str(value)
-
-
-def _print_title(title: str, verdict: str, statement: str = "") -> None:
-    if sys.stdout.isatty():
-        from rich.console import Console
-        from rich.text import Text
-
-        text = Text(f"{title}: ", style="bold").append(verdict, style=f"bold {COLOURS[verdict]}")
-        Console(highlight=False).print(text.append(f"  {statement}", style="not bold"))
-    else:
-        print(f"{title}: {verdict}  {statement}".rstrip())
-
-
-def _print_table(header: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> None:
-    lines = [tuple(str(cell) for cell in row) for row in rows]
-    if sys.stdout.isatty():
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
-
-        table = Table(*header)
-        for line in lines:
-            table.add_row(*(Text(cell, style=COLOURS.get(cell, "")) for cell in line))
-        Console().print(table)
-        return
-    widths = [max(map(len, column)) for column in zip(header, *lines, strict=True)]
-    for line in (header, *lines):
-        print("  " + "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())

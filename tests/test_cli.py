@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from thermokernels_app import cli
-from thermokernels_app.experiment import gradients, runner, store
+from thermokernels_app.experiment import gradients, runner, store, tables
 
 TINY = """
 training.steps = 60
@@ -310,7 +310,7 @@ def test_the_tables_of_a_terminal(finished, monkeypatch, capsys):
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     monkeypatch.setenv("COLUMNS", "150")
     document = store.read_results(finished[1])
-    cli._print_document(document, document["verdicts"])
+    tables.print_document(document, document["verdicts"])
     shown = re.sub("\x1b[^m]*m", "", capsys.readouterr().out)
     assert "┃" in shown
     for name, verdict in document["verdicts"].items():
