@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -40,9 +41,28 @@ Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Replaces the se
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout instead of tables.")]
 
 
+# Typer vendors its parser: the error of a wrong call is a base of the one class of it that is public.
+_UsageError: Any = typer.BadParameter.__mro__[1]
+
+
 def main() -> None:
-    """Entry point of the installed command."""
-    app()
+    """Entry point of the installed command: a wrong call is one sentence, and a request to end is an interrupt."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        code = app(standalone_mode=False)
+    except typer.Abort:
+        code = 130
+    except _UsageError as error:
+        if message := error.format_message():
+            code = _report(2, message, "--json" in sys.argv)
+        else:  # `thermo` alone: its help is the answer
+            error.show()
+            code = 2
+    sys.exit(code)
+
+
+def _interrupt(_signal: int, _frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _print_version(wanted: bool) -> None:
@@ -162,6 +182,43 @@ def verify_gradients(
     raise typer.Exit(0 if report["verdict"] == "PASS" else 10)
 
 
+@app.command(epilog="Exit codes: 0 diagnosed · 1 unexpected error · 2 bad usage or input, or a model that is too large · 130 interrupted")
+def diagnose(
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="Couplings W (visible x hidden) in .npy or .csv, or .npz with W and optional b, c.")
+    ],
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Samples of the visible spins, one a row, +1 and -1, in .npy or .csv: Q needs them.")
+    ] = None,
+    window: Annotated[float, typer.Option("--window", help="Length in sweeps of the run of samples behind one gradient.")] = 100.0,
+    budget: Annotated[float, typer.Option("--budget", help="Sweeps within which a basin has to be crossed both ways.")] = 250.0,
+    as_json: AsJson = False,
+) -> None:
+    """Can a model of your own be trained with single-site Gibbs sampling, and if not, what stops it?
+
+    Convention: spins +1 and -1, E = -v'W h - b'v - c'h, temperature absorbed.
+    """
+    with _errors(as_json):
+        import thermokernels as tk
+        from thermokernels import arguments, diagnosis, diagnosis_words
+        from thermokernels_app.experiment import diagnosis_tables, model_files
+
+        W, b, c = model_files.read_model(model)
+        for name, value in (("--window", window), ("--budget", budget)):
+            arguments.as_positive(value, name, "sweeps")
+        n_visible, n_hidden = W.shape
+        has_fields = any(field is not None and bool(field.any()) for field in (b, c))
+        n_bytes = diagnosis.require_memory(n_visible, n_hidden, has_fields)
+        law = None if data is None else model_files.read_data_law(data, n_visible)
+        if not as_json:
+            print(diagnosis_words.model(n_visible, n_hidden, has_fields, n_bytes), flush=True)
+        result = tk.diagnose(W, b, c, p_data=law, window=window, budget=budget)
+        if as_json:
+            print(json.dumps({"model": str(model), "data": None if data is None else str(data), **result.as_dict()}, allow_nan=False))
+        else:
+            diagnosis_tables.print_diagnosis(result)
+
+
 # Errors: one sentence on stderr, never a traceback (but THERMO_DEBUG=1 shows it).
 
 
@@ -176,22 +233,33 @@ def _errors(as_json: bool) -> Iterator[None]:
     except BrokenPipeError:  # `thermo show | head` has what it wants
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(141) from None
-    except (ValueError, OSError) as error:
+    except OSError as error:
+        code, message = 2, f"{error.filename or 'a file'} cannot be read or written: {error.strerror or error}"
+    except ValueError as error:
         from thermokernels_app.experiment.design import FreezeMismatchError
 
         code, message = 3 if isinstance(error, FreezeMismatchError) else 2, str(error)
-    except ArithmeticError as error:  # a number that could not be computed to its tolerance
-        code, message = 11, f"HALT: {error}"
     except Exception as error:
-        code, message = 1, f"unexpected error, {type(error).__name__}: {error} (THERMO_DEBUG=1 shows the traceback)"
+        from thermokernels.errors import NumericalError
+
+        if isinstance(error, NumericalError):  # a number that could not be computed to its tolerance
+            code, message = 11, f"HALT: {error}"
+        else:
+            code, message = 1, f"unexpected error, {type(error).__name__}: {error} (THERMO_DEBUG=1 shows the traceback)"
     else:
         return
     if os.environ.get("THERMO_DEBUG"):
         traceback.print_exc()
-    print(f"thermo: {' '.join(message.split())}", file=sys.stderr)
+    raise typer.Exit(_report(code, message, as_json))
+
+
+def _report(code: int, message: str, as_json: bool) -> int:
+    """One sentence on stderr, and as JSON on stdout where that was asked for."""
+    message = " ".join(message.split())
+    print(f"thermo: {message}", file=sys.stderr)
     if as_json:
         print(json.dumps({"error": {"exit_code": code, "message": message}}))
-    raise typer.Exit(code)
+    return code
 
 
 def _seconds(text: str) -> float:
@@ -204,12 +272,15 @@ def _seconds(text: str) -> float:
 
 
 def _default_folder(grid: str, design: Design, resume: bool) -> Path:
-    """runs/GRID-HASH-NUMBER: the next free number, or with ``resume`` the last one that is there."""
+    """runs/GRID-HASH-NUMBER: the next free number, or with ``resume`` the last unfinished run, else the last run."""
+    from thermokernels_app.experiment.store import JOURNAL
+
     name = f"{Path(grid).stem}-{design.digest()[:12]}"
-    number = 1
-    while Path("runs", f"{name}-{number}").exists():
-        number += 1
-    return Path("runs", f"{name}-{max(1, number - 1) if resume else number}")
+    numbers = sorted(int(path.name.rpartition("-")[2]) for path in Path("runs").glob(f"{name}-*") if path.name.rpartition("-")[2].isdigit())
+    unfinished = [number for number in numbers if Path("runs", f"{name}-{number}", JOURNAL).exists()]
+    if resume and numbers:
+        return Path("runs", f"{name}-{(unfinished or numbers)[-1]}")
+    return Path("runs", f"{name}-{max(numbers, default=0) + 1}")
 
 
 # Progress, on stderr.

@@ -11,11 +11,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from adjoints import reduction
 from thermokernels import arguments, tolerances
 from thermokernels._jit import jit
 from thermokernels.arguments import Floats
 from thermokernels.chain import GibbsChain, gibbs_chain
 from thermokernels.observables import QStruct, VarianceTime, block_spins, chain_q_struct, correlations, variance_time
+from thermokernels.reduction import ReducedTime
 from thermokernels.vector import LANES, fill, load, multiply_add, swap1, swap2, swap4, total
 
 
@@ -86,6 +88,8 @@ def _flip_overlaps(vectors, quotient, ct_visible_rates, ct_hidden_rates, squares
 # A field F_i of a visible spin depends on h only, dF_i = sum_j dW_ij h_j + db_i, and of a hidden spin on v only.          (fields)
 def _variance_time_cotangents(time: VarianceTime) -> Cotangents:
     chain, vectors = time.chain, time.solution.vectors
+    if time.reduced is not None:
+        return _reduced_cotangents(time.reduced, time.value)
     if chain.kernel != "single-site":
         raise ValueError(f"the adjoint of T_O is that of the single-site kernel; got kernel={chain.kernel!r}")
     n_spins, hidden, visible = chain.n_spins, block_spins(chain.n_hidden, chain.shape[0]), block_spins(chain.n_visible, chain.shape[1])
@@ -105,6 +109,25 @@ def _variance_time_cotangents(time: VarianceTime) -> Cotangents:
     ct_weights = ct_visible_fields @ hidden + (ct_hidden_fields @ visible).T
     ct_law = _log_law_cotangents(chain, np.einsum("an,an->n", vectors, time.right_hand_sides))  # (law)
     return Cotangents(ct_weights + ct_law.W, ct_visible_fields.sum(axis=1) + ct_law.b, ct_hidden_fields.sum(axis=1) + ct_law.c)
+
+
+# By state reduction: the terms (law) and (conductance) of adjoints/reduction.py, with dF_i as in (fields).
+def _reduced_cotangents(time: ReducedTime, value: float) -> Cotangents:
+    chain = time.chain
+    hidden, visible = block_spins(chain.n_hidden, chain.shape[0]), block_spins(chain.n_visible, chain.shape[1])
+    law_weights, shares = reduction.weights(time)
+    edges = 0.5 * shares.reshape(*chain.shape, chain.n_spins)  # each edge is met at both of its ends
+    ct_visible_fields = np.tanh(chain.visible_fields) * edges[:, :, : chain.n_visible].sum(axis=1).T
+    ct_hidden_fields = np.tanh(chain.hidden_fields) * edges[:, :, chain.n_visible :].sum(axis=0).T
+    ct_law = _log_law_cotangents(chain, law_weights)
+    ct_weights = value * (ct_visible_fields @ hidden + (ct_hidden_fields @ visible).T + ct_law.W)
+    if chain.quotient:  # T_O is even in the fields
+        return Cotangents(ct_weights, np.zeros(chain.n_visible), np.zeros(chain.n_hidden))
+    return Cotangents(
+        ct_weights,
+        value * (ct_visible_fields.sum(axis=1) + ct_law.b),
+        value * (ct_hidden_fields.sum(axis=1) + ct_law.c),
+    )
 
 
 def _log_law_cotangents(chain: GibbsChain, weights: Floats) -> Cotangents:

@@ -122,7 +122,11 @@ def check(design: Design, training: Training, name: str) -> Result:
     record["min_coupling_distance"] = min(distances, default=None)
     anchor = design.anchor
     at_anchor = (training.m, training.split, name) == (anchor.m, anchor.split, anchor.checkpoint)
-    record["gradient_check"] = gradient_check(design, training, name, every_leg=at_anchor)
+    checked = gradient_check(design, training, name, every_leg=at_anchor)
+    record["gradient_check"] = checked
+    missing = [key for key in ("value_error", "complex_error") for part in (checked, *checked["directions"]) if part.get(key, 0.0) is None]
+    if missing:
+        record["halt"] = {"check": f"gradient {missing[0]}", "detail": "the gradient check gave a number that is not finite"}
     return record, {}
 
 
@@ -155,7 +159,7 @@ def _measure(design: Design, network: Hypernetwork, u: Floats, law: Floats) -> t
     directions_of_couplings, singular_values, _ = np.linalg.svd(jacobian, full_matrices=False)
     rank = int((singular_values > design.thresholds.rank * singular_values[0]).sum())
     chain = gibbs_chain(weights)
-    q, ct_model = chain_q_struct_gradient(chain, law, window=design.window_sweeps)
+    q, ct_model = chain_q_struct_gradient(chain, law, window=design.window_sweeps, rtol=design.thresholds.solve)
     dq_dphi = couplings_vjp(network, u, ct_model.W)
     measure = spectrum.measure_of(q.variance_time)
     gap = spectrum.spectral_gap(chain)
@@ -163,7 +167,7 @@ def _measure(design: Design, network: Hypernetwork, u: Floats, law: Floats) -> t
     basis = observable_basis(chain, directions_of_couplings[:, :rank])
     measured = _Events(design, chain, basis)
     events = measured.records(tree.events)
-    orderings = [measured.records(ordering) for ordering in tree.orderings(design.seed)]
+    orderings = [measured.records(ordering) for ordering in tree.orderings(design.seed, design.multiway.exhaustive, design.multiway.orders)]
     examined = battery.examine(
         chain,
         solver_residual=q.residual,
@@ -209,6 +213,8 @@ def _measure(design: Design, network: Hypernetwork, u: Floats, law: Floats) -> t
         },
         "battery": examined.record,
     }
+    if measure.cluster_size is None:
+        record["spectrum"]["cluster_size_reason"] = "the cluster reaches into a bulk whose eigenvalues were not told apart"
     arrays = {
         "W": weights,
         "dq_dw": ct_model.W,

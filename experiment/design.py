@@ -123,6 +123,8 @@ class Thresholds:
     row_sum: float = 1e-12
     stationarity: float = 1e-12
     symmetry: float = 1e-10
+    agreement: float = 1e-12
+    """Judge against kernel: law, spins, P F and conductances."""
     cheeger: float = 1e-10
     solve: float = 1e-10
     hitting: float = 1e-8
@@ -169,7 +171,6 @@ class Design:
     """Frozen unit directions in phi of the gradient check."""
     steps: tuple[float, ...] = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
     """h of the central differences."""
-    complex_step: float = 1e-30
     cap_seconds: float = 10800.0
     projection_share: float = 0.5
     """Share of the cells after which the total time is projected and PROCEED or STOP decided."""
@@ -371,7 +372,14 @@ def _check_ranges(design: Design) -> None:
     least_m = max(design.teacher.codes, design.network.budget - max(1, min(design.grid.split)))
     allowed: dict[str, tuple[float, float]] = {
         "seed": (0, 2**32 - 1),  # one word of the seed sequence
-        "grid.m": (least_m, 16),
+        "grid.m": (least_m, 8),  # the checks look at all 2^(2m) states
+        "anchor.m": (least_m, 6),  # the dense reference factorises a matrix of that size
+        "directions": (1, 1000),
+        "training.steps": (1, 10**6),
+        "polish.iterations": (1, 10**6),
+        "multiway.exhaustive": (2, 8),
+        "multiway.orders": (1, 10**5),
+        "cap_seconds": (math.ulp(0.0), 366 * 86400.0),
         "grid.split": (1, design.network.budget - 1),
         "grid.codes": (1, design.teacher.codes),
         "basis.split": (1, design.network.budget - 1),

@@ -7,7 +7,9 @@ The records are assembled in the order of the grid: they are the same bits whate
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
@@ -131,12 +133,13 @@ def run(
         if journal:
             journal.close(complete=False)
         raise
-    document = campaign.document() | {"run": campaign.circumstances(None if executor else count)}
-    arrays = campaign.arrays()
-    if folder is None or journal is None:
-        return Run(store.seal(document, store.arrays_as_bytes(arrays)), arrays, None)
-    document = store.write_results(folder, document, arrays)
-    journal.close(complete=document["status"] == "complete")
+    with _uninterrupted():
+        document = campaign.document() | {"run": campaign.circumstances(None if executor else count)}
+        arrays = campaign.arrays()
+        if folder is None or journal is None:
+            return Run(store.seal(document, store.arrays_as_bytes(arrays)), arrays, None)
+        document = store.write_results(folder, document, arrays)
+        journal.close(complete=document["status"] == "complete")
     return Run(document, arrays, folder)
 
 
@@ -155,7 +158,7 @@ def pool_of_processes(workers: int) -> Iterator[Executor]:
     """Spawned worker processes; what is not begun is dropped at the end, and an exception ends the workers at once."""
     context = multiprocessing.get_context("spawn")
     others = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_ignore_interrupts)
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_serve_the_parent)
     try:
         yield pool
     except BaseException:
@@ -175,9 +178,29 @@ def _one_blas_thread_for(executor: Executor) -> Iterator[Executor]:
         yield executor
 
 
-def _ignore_interrupts() -> None:
-    """Ctrl-C reaches the whole process group; only the parent answers it."""
+def _serve_the_parent() -> None:
+    """Ctrl-C reaches the whole process group and only the parent answers it; a worker whose parent is gone ends itself."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+
+
+def _end_with_the_parent() -> None:
+    if parent := multiprocessing.parent_process():
+        parent.join()
+        os._exit(1)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Keep what is done in peace: further Ctrl-C are ignored (signals can be set in the main thread only)."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _complete_run(folder: Path, design: Design) -> Run | None:
@@ -257,8 +280,9 @@ class _Campaign:
                 self._submit(_Task(function, ()))
             while self.pending:
                 left = self.design.cap_seconds - self._seconds()
-                if left <= 0 or not (done := wait(self.pending, timeout=left, return_when=FIRST_COMPLETED).done):
+                if left <= 0:
                     raise _CapReached
+                done = wait(self.pending, timeout=min(left, 3600.0), return_when=FIRST_COMPLETED).done
                 for future in [future for future in self.pending if future in done]:  # in the order of submission
                     self._take(future)
         finally:
@@ -279,15 +303,15 @@ class _Campaign:
         task = self.pending.pop(future)
         try:
             result, seconds = future.result()
-        except ArithmeticError as error:  # NumericalError: a missed tolerance or a number that is not finite
-            raise _Halt(task.where, type(error).__name__, str(error)) from error
         except BrokenProcessPool as error:
             raise RuntimeError(
                 'a worker process ended abruptly: too little memory, or run() was called from a script without `if __name__ == "__main__":`'
             ) from error
         except Exception as error:
-            from thermokernels.errors import ModelTooLargeError
+            from thermokernels.errors import ModelTooLargeError, NumericalError
 
+            if isinstance(error, NumericalError):  # a missed tolerance
+                raise _Halt(task.where, type(error).__name__, str(error)) from error
             if isinstance(error, ModelTooLargeError):
                 raise
             raise RuntimeError(f"{task.where} failed: {type(error).__name__}: {error}") from error

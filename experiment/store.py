@@ -140,7 +140,26 @@ def read_results(path: Path | str) -> Record:
         raise ValueError(f"{file} lacks {', '.join(missing)}; it is not a complete results.json")
     if digest({key: document[key] for key in HASHED}) != document["records_sha256"]:
         raise ValueError(f"{file} was changed after the run: its records do not match records_sha256")
+    if problem := _malformed(document):
+        raise ValueError(f"{file} is not a results.json of this program: {problem}")
     return document
+
+
+def _malformed(document: Record) -> str | None:
+    """What is wrong with the parts that a reader relies on, or None; whoever recomputes the hash can still write nonsense."""
+    if not isinstance(document["design"], dict) or digest(document["design"]) != document["design_sha256"]:
+        return "design does not match design_sha256"
+    if document["status"] not in ("complete", "halted", "stopped", "interrupted"):
+        return f"status is {document['status']!r}"
+    for key in ("cells", "checkpoints", "stationarity"):
+        if not isinstance(document[key], list) or not all(isinstance(record, dict) for record in document[key]):
+            return f"{key} is no list of records"
+    if not isinstance(document["verdicts"], dict) or not isinstance(document["arrays"], dict):
+        return "verdicts or arrays is no object"
+    run = document["run"]
+    if not isinstance(run, dict) or not isinstance(run.get("seconds"), int | float) or not isinstance(run.get("sources_sha256"), str):
+        return "run lacks seconds or sources_sha256"
+    return None
 
 
 def _refuse(constant: str) -> None:

@@ -37,7 +37,8 @@ LABELS = {
     "fallbacks": "cells that fell back to the full chain",
     "hitting_solves": "hitting-time solves",
     "cuts": "cuts held against Cheeger's bound",
-    "max_agreement": "largest disagreement of judge and kernel (absolute)",
+    "max_gamma_eff_error": "largest relative error of gamma_eff",
+    "cells_with_gamma_eff_above_1e-8": "cells where gamma_eff keeps an error above 1e-8",
     "max_final_kl_by_split": "largest final KL by split (nats)",
     "stationary": "stationary codes",
     "undertrained": "undertrained codes",
@@ -59,7 +60,7 @@ def print_document(document: dict[str, Any], verdicts: dict[str, Any]) -> None:
             (c["name"], c["operator"], _text(c["threshold"]), _text(c["observed"]), _text(c["margin"]), c["unit"] or "", _yes(c["met"]))
             for c in verdict["criteria"]
         ]
-        _print_table(("criterion", "", "threshold", "observed", "margin", "unit", "met"), rows)
+        print_table(("criterion", "", "threshold", "observed", "margin", "unit", "met"), rows)
         print(f"  rests on: {_text(verdict['basis'])}")
         _print_reported(verdict["reported"])
     print()
@@ -72,7 +73,7 @@ def print_gradients(report: dict[str, Any]) -> None:
     keys = ("direction", "leg", "adjoint", "best_step", "error", "gate", "met")
     for check in report["checks"]:
         _print_title(f"m {check['m']}, split {check['split']}, checkpoint {check['checkpoint']}", check["verdict"])
-        _print_table(
+        print_table(
             ("direction", "leg", "adjoint", "best h", "error", "gate", "met"),
             [tuple(_text(row[key]) for key in keys) for row in check["rows"]],
         )
@@ -96,7 +97,7 @@ def _print_reported(reported: dict[str, Any]) -> None:
         label = LABELS.get(key, key.replace("_", " "))
         if isinstance(value, list) and value and isinstance(value[0], dict):
             print(f"  {label}:")
-            _print_table(tuple(name.replace("_", " ") for name in value[0]), [tuple(map(_text, row.values())) for row in value])
+            print_table(tuple(name.replace("_", " ") for name in value[0]), [tuple(map(_text, row.values())) for row in value])
         elif key == "worst_cells":
             for name, where in value.items():
                 print(f"  worst {name.replace('_', ' ')}: {where}")
@@ -113,7 +114,7 @@ def _print_split_axis(ranks: list[dict[str, Any]], divergences: list[dict[str, A
         place = (row["m"], row["split"])
         measured = (_text(_single(row[key])) for key in ("rank_expected", "rank", "observable_span"))
         rows.append((*map(str, place), *measured, *(_text(final.get((*place, code))) for code in codes)))
-    _print_table(("m", "split", "r(2m - r)", "rank(J_u)", "observable span", *(f"final KL, code {code}" for code in codes)), rows)
+    print_table(("m", "split", "r(2m - r)", "rank(J_u)", "observable span", *(f"final KL, code {code}" for code in codes)), rows)
 
 
 def _single(values: Any) -> Any:
@@ -151,7 +152,7 @@ def _print_title(title: str, verdict: str, statement: str = "") -> None:
         print(f"{title}: {verdict}  {statement}".rstrip())
 
 
-def _print_table(header: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> None:
+def print_table(header: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> None:
     lines = [tuple(str(cell) for cell in row) for row in rows]
     if sys.stdout.isatty():
         from rich.console import Console

@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from thermokernels.errors import NotConvergedError
 from thermokernels_app import cli
 from thermokernels_app.experiment import gradients, runner, store, tables
+from thermokernels_app.experiment.design import load_design
 
 TINY = """
 training.steps = 60
@@ -241,10 +243,90 @@ def test_an_unexpected_error_is_one_line_and_exit_1(invoke, monkeypatch):
 
 def test_a_gradient_that_cannot_be_computed_is_a_halt(invoke, monkeypatch):
     def fail(*_, **__):
-        raise FloatingPointError("the resolvent missed its tolerance")
+        raise NotConvergedError("the resolvent missed its tolerance")
 
     monkeypatch.setattr(gradients, "verify", fail)
     assert "HALT: the resolvent missed its tolerance" in sentence(invoke("verify-gradients"), 11)
+
+
+def workers_of(process):
+    """The processes that are children of ``process``."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/status"):
+        try:
+            if f"PPid:\t{process.pid}\n" in status.read_text():
+                found.append(int(status.parent.name))
+        except OSError:  # it has ended meanwhile
+            continue
+    return found
+
+
+def alive(pid):
+    try:
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="looks for processes in /proc")
+@pytest.mark.parametrize(("number", "returncode"), [(signal.SIGTERM, 130), (signal.SIGKILL, -signal.SIGKILL)])
+def test_no_worker_outlives_a_run_that_is_ended_from_outside(tmp_path, number, returncode):
+    (tmp_path / "slow.toml").write_text("training.steps = 3000\n[grid]\nm = [6]\n")
+    command = [sys.executable, "-P", "-c", "from thermokernels_app.cli import main; main()", "run", "--grid", "slow.toml", "--out", "kept"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    deadline = time.monotonic() + 60
+    while len(workers := workers_of(process)) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(1.0)  # a worker watches its parent once its imports are done
+    process.send_signal(number)
+    assert process.wait(timeout=60) == returncode
+    while any(map(alive, workers)) and time.monotonic() < deadline + 60:
+        time.sleep(0.05)
+    assert not any(map(alive, workers))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("run", "--workers", "0"), "--workers"),
+        (("run", "--seed", "x"), "--seed"),
+        (("show",), "Missing argument 'DIR'"),
+        (("nope",), "No such command 'nope'"),
+        (("run", "--bogus"), "--bogus"),
+    ],
+)
+def test_a_wrong_call_is_one_sentence(arguments, message):
+    result = thermo(*arguments)
+    assert message in sentence_of(result, 2)
+    result = thermo(*arguments, "--json")
+    assert result.returncode == 2
+    assert json.loads(result.stdout)["error"]["exit_code"] == 2
+
+
+def sentence_of(result, code):
+    """What stands on stderr of a process that ended with ``code``: one line and nothing on stdout."""
+    assert result.returncode == code, result.stderr
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("thermo: ")
+    return line
+
+
+def test_resume_goes_on_with_the_last_unfinished_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    design = load_design("smoke")
+    name = f"smoke-{design.digest()[:12]}"
+    assert cli._default_folder("smoke", design, resume=True) == Path("runs", f"{name}-1")
+    for number in (1, 2, 4):
+        Path("runs", f"{name}-{number}").mkdir(parents=True)
+    assert cli._default_folder("smoke", design, resume=True) == Path("runs", f"{name}-4")
+    Path("runs", f"{name}-2", store.JOURNAL).touch()
+    assert cli._default_folder("smoke", design, resume=True) == Path("runs", f"{name}-2")
+    assert cli._default_folder("smoke", design, resume=False) == Path("runs", f"{name}-5")
+
+
+def test_a_file_that_cannot_be_made_is_named(grid):
+    assert "/proc/nowhere cannot be read or written" in sentence_of(thermo("run", "--grid", grid, "--out", "/proc/nowhere"), 2)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are sent by number")

@@ -16,6 +16,8 @@ from importlib.metadata import PackageNotFoundError, version
 
 from thermokernels.chain import GibbsChain, gibbs_chain
 from thermokernels.conductance import conductance
+from thermokernels.conventions import from_ising, from_zero_one, law_of_samples
+from thermokernels.diagnosis import Diagnosis, diagnose
 from thermokernels.errors import (
     ModelTooLargeError,
     NotConvergedError,
@@ -30,6 +32,7 @@ from thermokernels.passage import gap_lower_bound, hitting_times, mean_first_pas
 from thermokernels.rbm import kl_divergence, visible_law
 from thermokernels.relevance import observable_span, relevance
 from thermokernels.resolvent import resolvent
+from thermokernels.sampling import Samples, sample
 from thermokernels.spectrum import SpectralMeasure, spectral_gap, spectral_measure, window_variance
 
 try:
@@ -38,6 +41,7 @@ except PackageNotFoundError:  # a source tree that was never installed
     __version__ = "unknown"
 
 __all__ = [
+    "Diagnosis",
     "GibbsChain",
     "Hypernetwork",
     "MergeEvent",
@@ -47,14 +51,19 @@ __all__ = [
     "NotReversibleError",
     "NumericalError",
     "QStruct",
+    "Samples",
     "SpectralMeasure",
     "UnresolvedError",
     "conductance",
     "couplings",
+    "diagnose",
+    "from_ising",
+    "from_zero_one",
     "gap_lower_bound",
     "gibbs_chain",
     "hitting_times",
     "kl_divergence",
+    "law_of_samples",
     "mean_first_passage",
     "merge_tree",
     "observable_span",
@@ -62,6 +71,7 @@ __all__ = [
     "q_struct",
     "relevance",
     "resolvent",
+    "sample",
     "spectral_gap",
     "spectral_measure",
     "visible_law",

@@ -52,15 +52,31 @@ def as_vector(value: ArrayLike, length: int, name: str) -> Floats:
     return array
 
 
+def as_samples(samples: ArrayLike, name: str = "samples") -> Floats:
+    """Samples of spins +1 and -1 as float64 of shape (n, n_spins), both at least 1; else ValueError."""
+    array = _as_floats(name, samples)
+    if array.ndim != 2 or 0 in array.shape:
+        raise ValueError(f"{name} must have shape (n, n_v) with at least one sample of at least one spin; got shape {array.shape}")
+    wrong = np.argwhere(np.abs(array) != 1)
+    if wrong.size:
+        where = tuple(int(k) for k in wrong[0])
+        raise ValueError(f"{name} must hold spins +1 and -1; entry {where} is {array[where]:g}")
+    return array
+
+
 def as_law(law: ArrayLike, n_states: int, name: str = "p_data") -> Floats:
-    """A probability vector of shape (n_states,): nonnegative, sum one within 1e-9; else ValueError."""
+    """A probability vector of shape (n_states,): nonnegative, sum one within 1e-9; else ValueError.
+
+    A sum that is off by more than rounding is divided out.
+    """
     array = as_vector(law, n_states, name)
     if array.min() < 0:
         raise ValueError(f"{name} must be nonnegative; entry {int(array.argmin())} is {array.min():g}")
     total = float(array.sum())
     if abs(total - 1) > tolerances.LAW_SUM:
         raise ValueError(f"{name} must sum to one within {tolerances.LAW_SUM:g}; it sums to {total!r}")
-    return array
+    # A law that is normalised up to rounding stays as it is: the g of a trained model feels the last bit.
+    return array / total if abs(total - 1) > 1e-14 else array
 
 
 def as_state_functions(values: ArrayLike, n_states: int, name: str = "F") -> Floats:
@@ -105,6 +121,13 @@ def as_positive(value: Any, name: str, unit: str) -> float:
     if not (np.isfinite(number) and number > 0):
         raise ValueError(f"{name} must be a positive, finite number of {unit}; got {value!r}")
     return number
+
+
+def as_count(value: Any, name: str, least: int = 1) -> int:
+    """An integer of at least ``least`` that fits into 63 bits; else ValueError."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not least <= value < 2**63:
+        raise ValueError(f"{name} must be an integer of at least {least}; got {value!r}")
+    return int(value)
 
 
 def as_choice(value: Any, choices: tuple[str, ...], name: str) -> str:

@@ -110,6 +110,9 @@ class GibbsChain:
 
     def spins(self) -> NDArray[np.int8]:
         """Spins of every state, (n_states, N) int8 with entries +1 and -1; visible spins first."""
+        arguments.require_memory(
+            17 * self.n_states * self.n_spins, f"the spins of {self.n_states} states", "use apply(F) on functions instead"
+        )
         bits = (np.arange(self.n_states)[:, None] >> np.arange(self.n_spins)) & 1
         return (1 - 2 * bits).astype(np.int8)
 
@@ -147,13 +150,18 @@ class GibbsChain:
         return self._from_rows(products, values.shape)
 
     def apply_symmetrised_generator(self, vectors: Floats) -> Floats:
-        """A x = (I - S) x for vectors of shape (k, n_states), one vector a row (no checks: this is the solvers' inner product).
+        """A x = (I - S) x for vectors of shape (k, n_states), one vector a row.
 
         Raises
         ------
+        ValueError
+            Another shape. Entries are not looked at: this is the solvers' inner product.
         NotReversibleError
             The kernel is not reversible, so that S does not exist.
         """
+        vectors = np.ascontiguousarray(vectors, dtype=np.float64)
+        if vectors.ndim != 2 or vectors.shape[1] != self.n_states:  # compiled code does not check bounds
+            raise ValueError(f"vectors must have shape (k, {self.n_states}); got shape {vectors.shape}")
         if self.kernel == "single-site":
             products = np.empty_like(vectors)
             single_site._apply_symmetrised_generator(self.generator, vectors, products)
@@ -175,6 +183,7 @@ class GibbsChain:
                 f"transition_matrix() is dense and limited to {MAX_DENSE_STATES} states; "
                 f"this chain has {self.n_states}: use apply(F) instead"
             )
+        arguments.require_memory(40 * self.n_states**2, f"a dense matrix on {self.n_states} states", "use apply(F) instead")
         return self.apply(np.eye(self.n_states))
 
     def require_reversible(self) -> None:
@@ -236,7 +245,7 @@ def gibbs_chain(
     visible_field = arguments.as_field(b, n_visible, "b")
     hidden_field = arguments.as_field(c, n_hidden, "c")
     arguments.as_choice(kernel, KERNELS, "kernel")
-    if quotient not in (None, True, False):
+    if quotient is not None and not isinstance(quotient, (bool, np.bool_)):
         raise ValueError(f"quotient must be None, True or False; got {quotient!r}")
     obstacle = _obstacle_to_quotient(visible_field, hidden_field)
     if quotient and obstacle:

@@ -119,11 +119,11 @@ class MergeTree:
     def _default(self) -> list[list[MergeEvent]]:
         return [self._fold(group) for group in self._saddles]
 
-    def orderings(self, seed: int = 0) -> Iterator[tuple[MergeEvent, ...]]:
+    def orderings(self, seed: int = 0, exhaustive: int = MAX_ENUMERATED, draws: int = MAX_ORDERS) -> Iterator[tuple[MergeEvent, ...]]:
         """The alternative event lists of the multiway rider, one multiway saddle reordered at a time.
 
         The basins of a saddle join one by one in the order of a permutation, and at every joining the elder rule says which side dies:
-        the shallower, be it the newcomer or what has joined so far. Up to six basins all permutations are taken; above, 720 draws of
+        the shallower, be it the newcomer or what has joined so far. Up to ``exhaustive`` basins all permutations are taken; above, draws of
         ``Generator(PCG64(SeedSequence([seed, k])))`` with k the saddle's position in order of energy. Lists that repeat an
         earlier one (a permutation with its first two basins exchanged, the default order) are left out.
 
@@ -131,6 +131,8 @@ class MergeTree:
         ----------
         seed : int
             Nonnegative seed of the random orders.
+        exhaustive, draws : int
+            Multiplicity up to which every order is taken (6), and how many random ones are drawn above it (720).
 
         Yields
         ------
@@ -142,7 +144,7 @@ class MergeTree:
                 continue
             known = {event._key: event for event in default[k]}
             seen = {tuple(default[k])}
-            for order in _orders(group, seed, k):
+            for order in _orders(group, seed, k, exhaustive, draws):
                 events = tuple(known.setdefault(event._key, event) for event in self._fold(order))
                 if events not in seen:
                     seen.add(events)
@@ -262,15 +264,15 @@ def _classes_of_mass(mass: Floats) -> Integers:
     logarithms = np.log(np.maximum(mass[falling], np.finfo(np.float64).tiny))
     classes = np.empty(mass.size, dtype=np.int32)
     classes[falling[0]] = 0
-    classes[falling[1:]] = np.cumsum(-np.diff(logarithms) > tolerances.SYMMETRY)
+    classes[falling[1:]] = np.cumsum(-np.diff(logarithms) > tolerances.MASS_TIE)
     return classes
 
 
-def _orders(basins: Sequence[int], seed: int, saddle: int) -> Iterator[Sequence[int]]:
-    """Every order of up to six basins, or 720 random ones of more."""
-    if len(basins) <= MAX_ENUMERATED:
+def _orders(basins: Sequence[int], seed: int, saddle: int, exhaustive: int, draws: int) -> Iterator[Sequence[int]]:
+    """Every order of up to ``exhaustive`` basins, or that many random draws of more."""
+    if len(basins) <= exhaustive:
         yield from permutations(basins)
         return
     generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, saddle])))
-    for _ in range(MAX_ORDERS):
+    for _ in range(draws):
         yield generator.permutation(basins).tolist()

@@ -7,19 +7,24 @@ T_O is evaluated in the variational form sum_a (2 b_a' z_a - z_a' A z_a), whose 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from thermokernels import arguments, passage, tolerances
+from thermokernels import arguments, passage, reduction, spanning, tolerances
 from thermokernels.arguments import Floats
 from thermokernels.chain import GibbsChain, gibbs_chain
-from thermokernels.errors import UnresolvedError
-from thermokernels.resolvent import Solution, solve
+from thermokernels.elimination import input_error
+from thermokernels.errors import NumericalError, UnresolvedError
+from thermokernels.resolvent import METHODS, Solution, solve
 
 EPSILON = float(np.finfo(np.float64).eps)
+
+# Laws below this are close to underflow: their square roots still are numbers, but products with them lose digits unnoticed.
+SMALLEST_LAW = 1e-280
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,27 +37,45 @@ class VarianceTime:
     value : T_O in steps
     right_hand_sides : (n_v n_h, n_states), the rows b_a = sqrt(pi) f~_a, observables in C order
     solution : Solution of A z_a = b_a
+    reduced : ReducedTime where the method is "reduction", or None
     """
 
     chain: GibbsChain
     value: float
     right_hand_sides: Floats = field(repr=False)
     solution: Solution = field(repr=False)
+    reduced: reduction.ReducedTime | None = field(default=None, repr=False)
 
     @cached_property
     def bound(self) -> float:
-        """A bound on |T_O - value| in steps.
+        """A bound on |T_O - value| in steps: :meth:`error_terms` with the gap that :func:`thermokernels.passage.gap_lower_bound` proves.
 
-        T_O - value = sum_a r_a' A^+ r_a lies between 0 and sum_a |r_a|^2 / gamma; gamma is bounded from below by
-        :func:`thermokernels.passage.gap_lower_bound`. A product A z carries at most (N + 2) rounding errors per entry, which are added to
-        |r_a|, and so are those of the sums over states that make up the value.
+        State reduction brings a bound of its own.
+        """
+        if self.reduced is not None:
+            return self.reduced.relative_bound * self.value
+        return sum(self.error_terms(1 / passage.gap_lower_bound(self.chain)))
+
+    def error_terms(self, relaxation: float) -> tuple[float, float]:
+        """What the residual, and what rounding, can be to blame for in the value of a Cholesky or CG solve, in steps.
+
+        Residual: T_O - value = sum_a r_a' A^+ r_a lies between 0 and sum_a |r_a|^2 / gamma, with ``relaxation`` >= 1 / gamma in steps; a
+        product A z carries at most (N + 2) rounding errors per entry, which are added to |r_a|.
+
+        Rounding is of first order. b is centred twice, which leaves errors of eps |b| and of the square of the rounding of a mean: all of
+        an observable that hardly varies. The entries of A are right to a relative h, which moves T by
+        z' (dA) z <= h (sum_x A_xx z_x^2 + |z|' S |z|) <= 2 h sum_x A_xx z_x^2: all of T where the gap is below h.
         """
         chain, vectors, residuals = self.chain, self.solution.vectors, self.solution.residuals
-        sizes = np.linalg.norm(vectors, axis=1)
+        sizes, sources = np.linalg.norm(vectors, axis=1), np.linalg.norm(self.right_hand_sides, axis=1)
         errors = np.linalg.norm(residuals, axis=1) + (chain.n_spins + 2) * EPSILON * sizes
-        sources = np.linalg.norm(self.right_hand_sides, axis=1)
-        rounding = sum(chain.shape) * EPSILON * float(sources @ sizes)
-        return float(errors @ errors) / passage.gap_lower_bound(chain) + rounding
+        rounding = (sum(chain.shape) + 8) * EPSILON
+        from_sources = float(((rounding + 2 * reduction.law_error(chain)) * sources + rounding**2) @ sizes)
+        # A block kernel's entries are products of conditional probabilities, at most N factors each, and its diagonal is at most 1.
+        factors, diagonal = (1, chain.escape) if chain.kernel == "single-site" else (chain.n_spins, np.ones(chain.n_states))
+        entry_error = factors * input_error(chain) + chain.n_spins * EPSILON
+        from_entries = 2 * entry_error * float(np.einsum("an,an->n", vectors, vectors) @ diagonal)
+        return relaxation * float(errors @ errors), from_sources + from_entries
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +88,8 @@ class QStruct:
     signal : |g|^2
     t_obs : T_O in steps; t_obs_bound : a bound on its error, in steps
     g : (n_v, n_h), E_data[f_ij] - E_pi[f_ij]
-    residual : largest relative residual of the solves; iterations : largest number of CG iterations; method : of the solve
+    residual : largest relative residual of the solves, of a reduction its proven precision; iterations : largest number of CG iterations
+    method : of the solve: "cholesky", "cg" or "reduction"
     window_steps : K in steps
     """
 
@@ -99,6 +123,62 @@ def correlations(chain: GibbsChain, weights: Floats) -> Floats:
 
 def variance_time(chain: GibbsChain, method: str = "auto", rtol: float = tolerances.SOLVE) -> VarianceTime:
     """T_O of a chain together with the solution behind it; see :func:`observable_variance_time`."""
+    arguments.as_choice(method, METHODS, "method")
+    if method == "reduction":
+        return _reduced_variance_time(chain)
+    if method != "auto" or chain.kernel != "single-site":
+        return _solved_variance_time(chain, method, rtol)
+    failure = "its law underflows" if chain.law.min() < SMALLEST_LAW else ""
+    if not failure:
+        try:
+            time = _solved_variance_time(chain, method, rtol)
+        except NumericalError as error:
+            failure = str(error)
+        else:
+            if _has_its_digits(time, spanning.quick_bound(chain)) or _has_its_digits(time, spanning.sharp_bound(chain)):
+                return time
+            failure = f"the spectral gap leaves T_O = {time.value:.3g} steps less than {-math.log10(tolerances.DIGITS):.0f} digits"
+    if not reduction.applies_to(chain):
+        raise UnresolvedError(
+            f"T_O is not resolved in float64 ({failure}), and state reduction is limited to {reduction.MAX_STATES} states of the "
+            f"single-site kernel; this chain has {chain.n_states}: use a smaller model, or scale the couplings down"
+        )
+    return _reduced_variance_time(chain)
+
+
+def _has_its_digits(time: VarianceTime, relaxation: float) -> bool:
+    """Whether T_O is right to a relative 1e-10 and, where there is a better method, z to 1e-8, given a bound of 1 / gap in steps.
+
+    The gradient is of first order in the error e of z, whose square is the residual's part of the bound: e' A e = r' A^+ r.
+    """
+    from_residuals, from_rounding = time.error_terms(relaxation)
+    if reduction.applies_to(time.chain) and not from_residuals <= tolerances.GRADIENT**2 * time.value:
+        return False
+    return from_residuals + from_rounding <= tolerances.DIGITS * time.value
+
+
+def _reduced_variance_time(chain: GibbsChain) -> VarianceTime:
+    """T_O by state reduction, with b and z as the other methods solve for them."""
+    reduced = reduction.variance_time(chain)
+    value = float(reduced.total.to_floats())
+    if value == np.inf:
+        raise UnresolvedError(f"T_O = 10**{float(reduced.total.log()) / math.log(10):.6g} steps exceeds float64; scale the couplings down")
+    _require_variance(value)
+    right_hand_sides, vectors = reduction.symmetrised(chain, reduced)
+    if not np.isfinite(vectors).all():
+        raise UnresolvedError("the resolvent of the observables exceeds the range of float64; scale the couplings down")
+    residuals = right_hand_sides - chain.apply_symmetrised_generator(vectors)
+    solution = Solution(vectors, residuals, reduced.elimination.precision, 0, "reduction")
+    return VarianceTime(chain, value, right_hand_sides, solution, reduced)
+
+
+def _require_variance(value: float) -> None:
+    if not (np.isfinite(value) and value >= np.finfo(np.float64).tiny):
+        raise UnresolvedError(f"T_O came out as {value!r}: no observable v_i h_j varies under pi in float64; scale the couplings down")
+
+
+def _solved_variance_time(chain: GibbsChain, method: str, rtol: float) -> VarianceTime:
+    """T_O from the symmetrised system, by Cholesky or conjugate gradients."""
     n_observables = chain.n_visible * chain.n_hidden
     arguments.require_memory(
         4 * 8 * n_observables * chain.n_states,
@@ -114,22 +194,28 @@ def variance_time(chain: GibbsChain, method: str = "auto", rtol: float = toleran
     solution = solve(chain, right_hand_sides, method, rtol)
     # b' z + r' z = 2 b' z - z' A z
     value = float(np.einsum("an,an->", right_hand_sides + solution.residuals, solution.vectors))
-    if not (np.isfinite(value) and value > 0):
-        raise UnresolvedError(f"T_O came out as {value!r}: no observable v_i h_j varies under pi in float64; scale the couplings down")
+    _require_variance(value)
     return VarianceTime(chain, value, right_hand_sides, solution)
 
 
 def observable_variance_time(chain: GibbsChain, method: str = "auto", rtol: float = tolerances.SOLVE) -> float:
     """T_O = sum_ij <f~_ij, (I - P)^+ f~_ij>_pi in steps, over all gradient observables f_ij = -v_i h_j.
 
+    Parameters
+    ----------
+    method : "auto", "cholesky", "cg" or "reduction"
+        "reduction" is GTH elimination (:mod:`thermokernels.reduction`), right however frozen the chain is. "auto" takes Cholesky or
+        conjugate gradients and, where those leave T_O fewer than ten digits, the reduction.
+    rtol : largest accepted relative residual of Cholesky and conjugate gradients
+
     Raises
     ------
     NotReversibleError
         The kernel has no detailed balance.
     NotConvergedError, UnresolvedError
-        The chain is too close to frozen for float64.
+        The chain is too close to frozen for float64, and too large for state reduction or beyond it.
     ModelTooLargeError
-        The right-hand sides do not fit into memory.
+        The right-hand sides do not fit into memory, or method="reduction" and more states than it is made for.
 
     Examples
     --------
@@ -172,7 +258,7 @@ def q_struct(
         Data law on the visible states; state number v has bit i = spin i, spin = 1 - 2 bit.
     window : float, in sweeps
         K = window * N steps.
-    method : "auto", "cholesky" or "cg"; rtol : largest accepted relative residual
+    method : "auto", "cholesky", "cg" or "reduction"; rtol : largest accepted relative residual (see :func:`observable_variance_time`)
     b, c : (n_v,), (n_h,) fields, None for zero
 
     Raises

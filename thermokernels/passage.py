@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from thermokernels import arguments, tolerances
+from thermokernels import arguments, reduction, tolerances
 from thermokernels.arguments import Floats
 from thermokernels.chain import GibbsChain
-from thermokernels.errors import NotConvergedError, UnresolvedError
+from thermokernels.errors import NotConvergedError, NumericalError, UnresolvedError
 from thermokernels.restricted import RestrictedSystem
+
+METHODS = ("auto", "symmetrised", "reduction")
 
 EPSILON = float(np.finfo(np.float64).eps)
 
@@ -24,17 +26,20 @@ class HittingTimes:
     ----------
     times : (n_states,), expected steps until the target is met, 0 on it
     residual : float
-        max |(I - P) t - 1| off the target: no entry of ``times`` is wrong by more than this share of itself.
+        No entry of ``times`` is wrong by more than this share of itself: max |(I - P) t - 1| off the target, or the bound proved in
+        :mod:`thermokernels.elimination`.
     iterations : int
         Conjugate-gradient iterations in all; 0 for a factorisation.
+    method : "symmetrised" or "reduction"
     """
 
     times: Floats
     residual: float
     iterations: int
+    method: str = "symmetrised"
 
 
-def hitting_times(chain: GibbsChain, target: ArrayLike) -> Floats:
+def hitting_times(chain: GibbsChain, target: ArrayLike, method: str = "auto") -> Floats:
     """Expected steps until the chain first meets a set of states.
 
     t = 0 on the target, (I - P) t = 1 off it.
@@ -45,6 +50,9 @@ def hitting_times(chain: GibbsChain, target: ArrayLike) -> Floats:
         With a reversible kernel.
     target : (n_states,) bool, or state numbers
         Neither empty nor everything.
+    method : "auto", "symmetrised" or "reduction"
+        "symmetrised" refines solutions of the symmetrised system; "reduction" is GTH elimination, right however hard the target is to
+        reach, for up to 2**12 states of the single-site kernel; "auto" falls back on it where the certificate of the first does not hold.
 
     Returns
     -------
@@ -57,11 +65,14 @@ def hitting_times(chain: GibbsChain, target: ArrayLike) -> Floats:
     NotReversibleError
         The kernel has no symmetrised form.
     NotConvergedError, UnresolvedError
-        The certificate does not hold: times beyond what float64 resolves.
+        The certificate does not hold: times beyond what float64 resolves, or beyond its range.
+    ModelTooLargeError
+        More states than state reduction is made for.
 
     Notes
     -----
-    Method and certificate: :mod:`thermokernels.restricted`. Kemeny and Snell, Finite Markov Chains (1960), theorem 3.2.4 and 4.4.
+    Methods and certificates: :mod:`thermokernels.restricted` and :mod:`thermokernels.elimination`.
+    Kemeny and Snell, Finite Markov Chains (1960), theorem 3.2.4 and 4.4.
 
     Examples
     --------
@@ -71,10 +82,10 @@ def hitting_times(chain: GibbsChain, target: ArrayLike) -> Floats:
     >>> hitting_times(tk.gibbs_chain([[0.0]]), [0])
     array([0., 2.])
     """
-    return solve_hitting_times(chain, target).times
+    return solve_hitting_times(chain, target, method).times
 
 
-def solve_hitting_times(chain: GibbsChain, target: ArrayLike) -> HittingTimes:
+def solve_hitting_times(chain: GibbsChain, target: ArrayLike, method: str = "auto") -> HittingTimes:
     """:func:`hitting_times` together with the residual that certifies them.
 
     Parameters, raises and source as there.
@@ -85,7 +96,25 @@ def solve_hitting_times(chain: GibbsChain, target: ArrayLike) -> HittingTimes:
     >>> solve_hitting_times(tk.gibbs_chain([[0.3, -0.7]]), [0]).residual < 1e-12
     True
     """
-    system = RestrictedSystem(chain, arguments.as_state_set(target, chain.n_states, "target"))
+    arguments.as_choice(method, METHODS, "method")
+    mask = arguments.as_state_set(target, chain.n_states, "target")
+    if method != "reduction":
+        try:
+            return _symmetrised(chain, mask)
+        except NumericalError:
+            if method != "auto" or not reduction.applies_to(chain):
+                raise
+    times, bound = reduction.hitting_times(chain, mask)
+    if not bound <= tolerances.HITTING:
+        raise NotConvergedError(
+            f"hitting times of {chain.n_states} states are certified to a relative {bound:.2g} only by state reduction, not "
+            f"{tolerances.HITTING:.0e}: use a smaller model, or scale the couplings down"
+        )
+    return HittingTimes(times, bound, 0, "reduction")
+
+
+def _symmetrised(chain: GibbsChain, target: NDArray[np.bool_]) -> HittingTimes:
+    system = RestrictedSystem(chain, target)
     times, residual = system.solve(np.ones(chain.n_states), 0.1 * tolerances.HITTING)
     # What the certificate itself rounds: the pair of doubles to one, and the terms of the residual in twice the working precision.
     residual += 0.5 * EPSILON + 8 * chain.n_spins * EPSILON**2 * float(times.max())
@@ -99,7 +128,7 @@ def solve_hitting_times(chain: GibbsChain, target: ArrayLike) -> HittingTimes:
     return HittingTimes(times, residual, system.iterations)
 
 
-def mean_first_passage(chain: GibbsChain, start: ArrayLike, target: ArrayLike) -> float:
+def mean_first_passage(chain: GibbsChain, start: ArrayLike, target: ArrayLike, method: str = "auto") -> float:
     """Mean first passage time from one set of states to another, in steps.
 
     MFPT(A -> B) = sum_{x in A} pi_x t_x / pi(A), t the hitting times of B: the start is drawn from pi restricted to A.
@@ -110,6 +139,7 @@ def mean_first_passage(chain: GibbsChain, start: ArrayLike, target: ArrayLike) -
         With a reversible kernel.
     start, target : (n_states,) bool, or state numbers
         Where they overlap, t = 0.
+    method : as in :func:`hitting_times`
 
     Raises
     ------
@@ -122,7 +152,7 @@ def mean_first_passage(chain: GibbsChain, start: ArrayLike, target: ArrayLike) -
     >>> mean_first_passage(tk.gibbs_chain([[0.0]]), [1], [0])
     2.0
     """
-    return mean_over(chain, start, hitting_times(chain, target))
+    return mean_over(chain, start, hitting_times(chain, target, method))
 
 
 def mean_over(chain: GibbsChain, start: ArrayLike, times: Floats) -> float:

@@ -1,4 +1,4 @@
-"""The deflated resolvent (I - P)^+ of a reversible chain, behind one function: dense Cholesky or conjugate gradients.
+"""The deflated resolvent (I - P)^+ of a reversible chain, behind one function: dense Cholesky, conjugate gradients, state reduction.
 
 Symmetrised: A z = b with A = I - S, b and z orthogonal to sqrt(pi). On that subspace A^+ is the inverse of A + sqrt(pi) sqrt(pi)', the
 symmetrised fundamental matrix (Kemeny and Snell 1960, section 4.3) and the group inverse of Meyer (1975).
@@ -12,12 +12,13 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import ArrayLike
 
-from thermokernels import arguments, reduced, tolerances
+from thermokernels import arguments, reduced, reduction, tolerances
 from thermokernels.arguments import Floats
 from thermokernels.chain import MAX_DENSE_STATES, GibbsChain
-from thermokernels.errors import NotConvergedError, UnresolvedError
+from thermokernels.errors import NotConvergedError, NumericalError, UnresolvedError
 
-METHODS = ("auto", "cholesky", "cg")
+SOLVERS = ("auto", "cholesky", "cg")
+METHODS = (*SOLVERS, "reduction")
 
 EPSILON = float(np.finfo(np.float64).eps)
 
@@ -33,9 +34,10 @@ class Solution:
     ----------
     vectors : (k, n_states), orthogonal to sqrt(pi)
     residuals : (k, n_states), the true residuals b - A z
-    relative_residual : float, the largest |b - A z| / |b| over the rows with b != 0
+    relative_residual : float, the largest |b - A z| / |b| over the rows with b != 0; of a reduction, whose residual is all rounding, the
+        proven relative error of its solutions for sources of one sign
     iterations : int, the largest number of CG iterations of a row; 0 for a factorisation
-    method : "cholesky" or "cg"
+    method : "cholesky", "cg" or "reduction"
     """
 
     vectors: Floats
@@ -57,7 +59,7 @@ def solve(chain: GibbsChain, right_hand_sides: Floats, method: str = "auto", rto
     ValueError
         Unknown method, or method="cholesky" above 2**13 states.
     """
-    arguments.as_choice(method, METHODS, "method")
+    arguments.as_choice(method, SOLVERS, "method")
     rtol = arguments.as_positive(rtol, "rtol", "relative residual")
     chain.require_reversible()
     if method == "auto":
@@ -136,9 +138,10 @@ def resolvent(chain: GibbsChain, F: ArrayLike, method: str = "auto", rtol: float
     ----------
     F : (n_states,) or (n_states, k)
         Functions on the chain's states; centred here.
-    method : "auto", "cholesky" or "cg"
+    method : "auto", "cholesky", "cg" or "reduction"
+        "reduction" is GTH elimination (:mod:`thermokernels.reduction`), for chains that are almost frozen; "auto" falls back on it.
     rtol : float
-        Largest accepted relative residual in L2(pi).
+        Largest accepted relative residual in L2(pi), of Cholesky and conjugate gradients.
 
     Returns
     -------
@@ -158,7 +161,29 @@ def resolvent(chain: GibbsChain, F: ArrayLike, method: str = "auto", rtol: float
     >>> tk.resolvent(chain, [1.0, -1.0])
     array([ 1., -1.])
     """
+    arguments.as_choice(method, METHODS, "method")
     values = arguments.as_state_functions(F, chain.n_states)
+    if method == "reduction":
+        return _reduced(chain, values)
+    try:
+        return _solved(chain, values, method, rtol)
+    except NumericalError:
+        if method != "auto" or not reduction.applies_to(chain):
+            raise
+    return _reduced(chain, values)
+
+
+def _reduced(chain: GibbsChain, values: Floats) -> Floats:
+    responses, error = reduction.resolvent(chain, values.reshape(chain.n_states, -1))
+    if not error <= tolerances.REDUCTION:
+        raise UnresolvedError(
+            f"the resolvent is certified to a relative {error:.2g} in L2(pi) only, not {tolerances.REDUCTION:g}: F hardly sees the slow "
+            "modes and rounding decides how little; scale the couplings down"
+        )
+    return responses.reshape(values.shape)
+
+
+def _solved(chain: GibbsChain, values: Floats, method: str, rtol: float) -> Floats:
     if chain.root_law.min() == 0.0:
         raise UnresolvedError("the law underflows in float64 at some state, so the resolvent has no value there; scale the couplings down")
     columns = values.reshape(chain.n_states, -1)

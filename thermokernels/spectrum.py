@@ -52,7 +52,8 @@ class SpectralMeasure:
     gamma_eff_error : relative error of both, at most 1e-8 unless the cut of the cluster falls into the bulk of a spectrum too large to
         resolve; 0 where nodes are eigenvalues. It is the proven bound of Chebyshev, Markov and Stieltjes, or, once every Ritz value
         inside the cluster has converged, the change since half as many Lanczos steps where that is less.
-    cluster_size : number of distinct nodes in C*(O): relevant nodes with sweep gap at most 3 times the smallest
+    cluster_size : number of distinct eigenvalues in C*(O), the relevant ones with sweep gap at most 3 times the smallest; None where the
+        cluster reaches into a bulk whose eigenvalues were not told apart
     n_spins : steps per sweep
     """
 
@@ -63,7 +64,7 @@ class SpectralMeasure:
     gamma_eff: float
     gamma_eff_step: float
     gamma_eff_error: float
-    cluster_size: int
+    cluster_size: int | None
     n_spins: int
 
 
@@ -254,7 +255,8 @@ def _summarise(rules: _GaussRules, n_spins: int) -> tuple[SpectralMeasure, float
     )
     # A Ritz value's error is of second order in its residual. Copies on their way in carry next to nothing.
     settled = (rules.residuals <= 1e-5 * rules.gaps) | (rules.weights <= RESOLUTION * mass)
-    return measure, gap_error, bool(settled[_sweep_gap(rules.gaps, n_spins) <= limit].all())
+    converged = bool(settled[_sweep_gap(rules.gaps, n_spins) <= limit].all())
+    return measure if converged else replace(measure, cluster_size=None), gap_error, converged
 
 
 def _cut_uncertainty(rules: _GaussRules, cut: float) -> float:
@@ -311,6 +313,7 @@ def spectral_measure(chain: GibbsChain) -> SpectralMeasure:
 def measure_of(time: VarianceTime) -> SpectralMeasure:
     """:func:`spectral_measure` from right-hand sides that a solve for T_O has built already."""
     chain, starts = time.chain, time.right_hand_sides
+    arguments.require_memory(3 * starts.nbytes, f"the spectral measure of {len(starts)} observables", "use a smaller model")
     if chain.n_states <= DENSE_STATES:
         return _summarise(_dense_rules(chain, starts), chain.n_spins)[0]
     runs, before = _Lanczos(chain, starts), np.inf

@@ -6,11 +6,18 @@ They follow from float64 (``eps = 2.2e-16``) and from conditioning; no result is
 # Relative residual |b - A z| / |b| of a resolvent solve. T_O is second order in it (section 4), so 1e-10 leaves T_O at 1e-20 / gap.
 SOLVE = 1e-10
 
-# Reversibility, max |pi_x P_xy - pi_y P_yx|. Both products are rounded once or twice; 1e-10 is the preregistered gate of A2.
-REVERSIBLE = 1e-10
+# T_O by conjugate gradients or Cholesky is kept where its error is certified below this share of it, and else state reduction is used.
+DIGITS = 1e-10
 
-# The three symmetry checks of the Z2 quotient, absolute, on quantities of order one.
-SYMMETRY = 1e-10
+# Solutions of conjugate gradients or Cholesky are kept where they are certified to this share of themselves (in the norm of A), and else
+# state reduction is used: the gradient of T_O is of first order in them.
+GRADIENT = 1e-8
+
+# A resolvent or T_O by state reduction whose proven bound is above this share of it is refused.
+REDUCTION = 1e-2
+
+# Basins whose masses differ by less than this share are equally deep: a symmetry exchanges them, and only rounding tells them apart.
+MASS_TIE = 1e-10
 
 # Smallest spectral gap that float64 resolves: eigenvalues of I - P carry an absolute rounding error of a few eps.
 GAP = 1e-12

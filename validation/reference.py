@@ -61,8 +61,6 @@ class _Model:
 @lru_cache(maxsize=8)
 def spins(n_spins: int) -> NDArray[np.float64]:
     """All states as rows of spins, shape (2**n_spins, n_spins); bit i of the row number is spin i."""
-    if n_spins > MOST_SPINS:
-        raise ValueError(f"the dense reference takes at most {MOST_SPINS} spins; got {n_spins}")
     states = np.arange(2**n_spins)[:, None]
     table = np.where((states >> np.arange(n_spins)) & 1, -1.0, 1.0)
     table.flags.writeable = False
@@ -111,6 +109,8 @@ def signal_gradient(w: Array, p_data: Array, law: Array, c: Array | None = None)
 
 def _model(w: Array, p_data: Array, b: Array | None, c: Array | None) -> _Model:
     n_visible, n_hidden = w.shape
+    if n_visible + n_hidden > MOST_SPINS:
+        raise ValueError(f"the dense reference takes at most {MOST_SPINS} spins; got {n_visible + n_hidden}")
     x = spins(n_visible + n_hidden)
     law, rates = law_and_rates(w, b, c)
     f = -(x[:, :n_visible, None] * x[:, None, n_visible:]).reshape(len(x), -1)

@@ -24,7 +24,7 @@ Key = tuple[Any, ...]
 # Beyond its gate, the adjoint's error against central differences is to stay below this wherever conditioning allows it.
 DIFFERENCE_GOAL = 1e-6
 
-# Gates of the battery: record key, operator, key of the design's thresholds. "agreement" (judge against kernel) is not registered.
+# Gates of the battery: record key, operator, key of the design's thresholds.
 GATES = (
     ("reversibility", "<=", "reversibility"),
     ("row_sum", "<=", "row_sum"),
@@ -32,10 +32,15 @@ GATES = (
     ("symmetry_law", "<=", "symmetry"),
     ("symmetry_kernel", "<=", "symmetry"),
     ("symmetry_observables", "<=", "symmetry"),
+    ("agreement", "<=", "agreement"),
     ("solver_residual", "<=", "solve"),
     ("hitting_residual", "<=", "hitting"),
     ("cheeger_margin", ">=", "cheeger"),
 )
+
+
+# Numbers that every cell must have, whether or not a criterion uses them.
+COMPUTED_EVERYWHERE = ("q.value", "q.signal", "q.t_obs_steps", "gradient.dq_dw_norm", "gradient.dq_dphi_norm", "spectrum.gap")
 
 
 def judge(
@@ -155,6 +160,8 @@ class _Records:
         if record.get("status") != "ok":
             halt = record.get("halt") or {}
             raise MissingNumberError(f"{_where(key)}: halted at {halt.get('check', 'an unnamed check')}: {halt.get('detail', 'no detail')}")
+        for path in COMPUTED_EVERYWHERE:
+            number(record, path, _where(key))
         return record
 
     def sound_cell(self, key: Key) -> Record:
@@ -221,10 +228,12 @@ class _Verdict:
             "reason": reason,
         }
 
-    def require(self, name: str, operator: str, threshold: float, observed: float, unit: str, margin: float | None = None) -> None:
-        """Add a criterion; its margin is derived from the two numbers unless given (then on the logarithmic scale)."""
-        scale = "log"
+    def require(
+        self, name: str, operator: str, threshold: float, observed: float, unit: str, margin: float | None = None, scale: str = "log"
+    ) -> None:
+        """Add a criterion; its margin is derived from the two numbers unless given, and ``scale`` then says what it is."""
         if margin is None:
+            scale = "log"
             sign = -1.0 if operator == "<=" else 1.0
             if operator == "==":
                 margin, scale = 0.0 - abs(observed - threshold), "difference"
@@ -283,6 +292,8 @@ def _p1(verdict: _Verdict, records: _Records) -> None:
     if anchor not in records.places:
         raise MissingNumberError(f"the grid does not hold the anchor, {_where(anchor)}")
     value, complexes = _gradient_errors(records.checkpoint(anchor), anchor, design["directions"])
+    if (source := records.checkpoint(anchor)["gradient_check"].get("value_reference")) != "dense":
+        raise MissingNumberError(f"{_where(anchor)}: the gradient check is against {source!r} and not against the dense reference")
     rows = records.checkpoint(anchor)["gradient_check"]["directions"]
     differences = [number(row, "difference_error", f"{_where(anchor)}: gradient check") for row in rows]
     verdict.require("(c) kernel value against the dense reference at the anchor", "<=", thresholds["value"], value, "relative")
@@ -309,11 +320,10 @@ def _report_checkpoints(verdict: _Verdict, records: _Records) -> None:
     values, complexes, differences, automatics = [], [], [], []
     within = explained = unexplained = 0
     for place in records.places:
-        try:
-            record = records.checkpoint(place)
-            value, complex_errors = _gradient_errors(record, place, records.design["directions"])
-        except MissingNumberError:
+        record = records.checkpoint(place)
+        if record.get("gradient_check") is None:
             continue
+        value, complex_errors = _gradient_errors(record, place, records.design["directions"])
         rows = record["gradient_check"]["directions"]
         measured = [row for row in rows if row.get("difference_error") is not None]
         values.append(value)
@@ -356,7 +366,7 @@ def _p2(verdict: _Verdict, records: _Records) -> None:
     margin = min((value for cell in basis for value in cell.margins), default=None)
     flip = min((value for cell in basis for value in cell.flip_margins), default=None)
     overlap_changes, multiway_changes = sum(not cell.overlap_clean for cell in basis), sum(not cell.multiway_clean for cell in basis)
-    verdict.require("cells of the basis with N_qual >= 1", ">=", 1, len(crossable), "cells", margin=margin)
+    verdict.require("cells of the basis with N_qual >= 1", ">=", 1, len(crossable), "cells", margin, "qualification")
     verdict.require("overlap rider: cells of the basis whose N_qual changes", "==", 0, overlap_changes, "cells")
     verdict.require("multiway rider: cells of the basis whose N_qual changes", "==", 0, multiway_changes, "cells")
     verdict.reported |= {
@@ -431,7 +441,7 @@ def _p3(verdict: _Verdict, records: _Records) -> None:
     worst: dict[str, tuple[str, float, float]] = {}
     where: dict[str, str] = {}
     fallbacks = solves = cuts = 0
-    agreements: list[float] = []
+    cluster_errors: list[float] = []
     for key in records.keys:
         cell = records.cell(key)
         for name, operator, threshold, observed in battery_gates(cell, records.thresholds, _where(key)):
@@ -442,13 +452,17 @@ def _p3(verdict: _Verdict, records: _Records) -> None:
         solves += int(number(cell, "battery.hitting_solves", _where(key)))
         cuts += int(number(cell, "battery.cuts", _where(key)))
         with suppress(MissingNumberError):
-            agreements.append(number(cell, "battery.agreement", _where(key)))
+            cluster_errors.append(number(cell, "spectrum.gamma_eff_error", _where(key)))
     units = {"hitting_residual": "relative", "solver_residual": "relative", "cheeger_margin": "per step"}
     for name, (operator, threshold, observed) in worst.items():
         extreme = "least" if operator == ">=" else "max"
         verdict.require(f"{extreme} {name}", operator, threshold, observed, units.get(name, "absolute"))
     verdict.reported |= {"fallbacks": fallbacks, "hitting_solves": solves, "cuts": cuts, "worst_cells": where}
-    verdict.report("max_agreement", max(agreements, default=None), "not recorded")
+    verdict.report("max_gamma_eff_error", max(cluster_errors, default=None), "not recorded")
+    verdict.reported["cells_with_gamma_eff_above_1e-8"] = sum(error > 1e-8 for error in cluster_errors)
+    for name, (operator, threshold, observed) in worst.items():
+        if not _met(operator, observed, threshold):  # a failed check is no answer: verify or halt
+            raise MissingNumberError(f"{where[name]}: {name} is {observed:.3g}, which is not {operator} {threshold:.3g}")
 
 
 def _p4(verdict: _Verdict, records: _Records) -> None:

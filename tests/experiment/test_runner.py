@@ -1,5 +1,6 @@
 """A run from training to verdicts: the same bits however it is computed, and nothing lost however it ends."""
 
+import importlib
 import multiprocessing
 import time
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -8,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from thermokernels.errors import NotConvergedError
 from thermokernels_app.experiment import runner, store
 from thermokernels_app.experiment.design import Design, Grid, load_design
 from thermokernels_app.validation import verdicts
@@ -145,13 +147,15 @@ def test_a_failed_check_halts_the_run_and_names_cell_and_check(tmp_path):
 
 
 def test_a_numerical_error_halts_the_run():
-    run = runner.run(TINY, executor=Broken(FloatingPointError("overflow in exp")))
+    run = runner.run(TINY, executor=Broken(NotConvergedError("the tolerance was missed")))
     assert (run.document["status"], run.exit_code) == ("halted", 11)
-    assert run.document["halt"]["check"] == "FloatingPointError"
-    assert run.document["halt"]["detail"] == "overflow in exp"
+    assert run.document["halt"]["check"] == "NotConvergedError"
+    assert run.document["halt"]["detail"] == "the tolerance was missed"
 
 
 def test_any_other_error_names_the_task():
+    with pytest.raises(RuntimeError, match="compile_training failed: ZeroDivisionError"):  # a mistake of ours, and no HALT
+        runner.run(TINY, executor=Broken(ZeroDivisionError("division by zero")))
     with pytest.raises(RuntimeError, match="compile_training failed: KeyError: 'what'"):
         runner.run(TINY, executor=Broken(KeyError("what")))
 
@@ -229,3 +233,26 @@ def test_a_model_too_large_for_memory_is_bad_input(monkeypatch):
 )
 def test_exit_codes(status, verdict, code):
     assert runner.exit_code({"status": status, "verdicts": {str(k): {"verdict": v} for k, v in enumerate(verdict)}}) == code
+
+
+def test_a_gradient_check_that_gives_no_number_halts_the_run(monkeypatch):
+    cell = importlib.import_module("thermokernels_app.experiment.cell")
+    sound = cell.gradient_check
+
+    def broken(*arguments, **options):
+        record = sound(*arguments, **options)
+        record["directions"][0]["complex_error"] = None
+        return record
+
+    monkeypatch.setattr(cell, "gradient_check", broken)
+    run = runner.run(TINY, executor=Inline())
+    assert (run.document["status"], run.exit_code) == ("halted", 11)
+    assert run.document["halt"]["check"] == "gradient complex_error"
+
+
+def test_models_beyond_the_dense_reference_run_with_the_anchor_elsewhere():
+    grid = replace(TINY.grid, m=(4, 7), split=(2,), checkpoints=("half",), codes=(1,))
+    run = runner.run(replace(TINY, grid=grid, anchor=replace(TINY.anchor, m=4, split=2, checkpoint="half")), executor=Inline())
+    assert run.document["status"] == "complete"
+    assert [cell["m"] for cell in run.document["cells"]] == [4, 7]
+    assert run.document["checkpoints"][1]["gradient_check"]["value_error"] <= 1e-10

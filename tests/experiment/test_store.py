@@ -11,14 +11,21 @@ from hypothesis import strategies as st
 from thermokernels_app.experiment import store
 from thermokernels_app.experiment.store import Finished, Journal
 
-IDENTITY = {"design_sha256": "a" * 64, "sources_sha256": "b" * 64}
+DESIGN = {"seed": 0}
+IDENTITY = {"design_sha256": store.digest(DESIGN), "sources_sha256": "b" * 64}
 ARRAYS = {"m4/s2/half/code1/W": np.arange(6.0).reshape(2, 3) / 7, "m4/s2/phi": np.array([np.nextafter(1, 2)])}
+
+
+def resealed(text, **changes):
+    """A changed file whose hash was computed anew."""
+    document = json.loads(text) | changes
+    return json.dumps(document | {"records_sha256": store.digest({key: document[key] for key in store.HASHED})})
 
 
 @pytest.fixture
 def document():
     return {
-        "design": {"seed": 0},
+        "design": DESIGN,
         "design_sha256": IDENTITY["design_sha256"],
         "status": "complete",
         "halt": None,
@@ -57,6 +64,10 @@ def test_hash_covers_the_records_and_not_the_circumstances(tmp_path, document):
         (lambda text: text.replace("thermokernels/results", "else"), "holds no results of this program"),
         (lambda text: "[" * 100_000, "not complete JSON"),
         (lambda text: "[]", "holds no results of this program"),
+        (lambda text: resealed(text, design={"seed": 1}), "design does not match design_sha256"),
+        (lambda text: resealed(text, status="complet"), "status is 'complet'"),
+        (lambda text: resealed(text, cells=["none"]), "cells is no list of records"),
+        (lambda text: resealed(text, run=None), "run lacks seconds"),
         (lambda text: json.dumps({key: value for key, value in json.loads(text).items() if key != "cells"}), "lacks cells"),
         (lambda text: text.replace("0.1", "NaN"), "not complete JSON"),
     ],
@@ -152,7 +163,11 @@ def test_a_complete_run_needs_no_journal(tmp_path):
 @pytest.mark.parametrize(
     ("identity", "resume", "message"),
     [
-        ({"design_sha256": "c" * 64}, False, "holds the run of another design .aaaaaaaaaaaa, this one is cccccccccccc."),
+        (
+            {"design_sha256": "c" * 64},
+            False,
+            rf"another design .{IDENTITY['design_sha256'][:12]}, this one is c{{12}}.",
+        ),
         ({"design_sha256": "c" * 64}, True, "holds the run of another design"),
         ({}, False, "already holds a run of this design"),
         ({"sources_sha256": "d" * 64}, True, "begun with another version"),

@@ -407,3 +407,13 @@ def test_kernels_are_called_from_compiled_code(shape):
     chain = tk.gibbs_chain(random_model(shape)[0])
     x = np.random.default_rng(2).normal(size=(3, chain.n_states))
     assert quadratic_form(chain.generator, x) == pytest.approx(np.trace(x @ symmetrised(chain) @ x.T), rel=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(8,), (1, 8), (2, 7), (1, 1, 8)])
+def test_the_symmetrised_generator_looks_at_shapes_before_compiled_code_does(shape):
+    chain = tk.gibbs_chain(np.ones((2, 3)))
+    with pytest.raises(ValueError, match=r"vectors must have shape \(k, 16\); got shape"):
+        chain.apply_symmetrised_generator(np.ones(shape))
+    np.testing.assert_array_equal(
+        chain.apply_symmetrised_generator(np.ones((1, 16), dtype=np.float32)), chain.apply_symmetrised_generator(np.ones((1, 16)))
+    )

@@ -82,6 +82,7 @@ def test_tree_is_the_naive_one(seed, ties, full):
         assert event.surviving_mass == pytest.approx(chain.law[event.surviving].sum(), rel=1e-12)
 
 
+@pytest.mark.judges
 @pytest.mark.parametrize("ties", [False, True])
 def test_barriers_are_persistences(ties):
     gudhi = pytest.importorskip("gudhi")

@@ -315,7 +315,7 @@ GOOD = {"W": np.ones((2, 2)), "p_data": np.full(4, 0.25)}
         ({"window": "100"}, "window must be a positive number of sweeps; got '100'"),
         ({"window": [100.0]}, "window must be a positive number of sweeps"),
         ({"window": None}, "window must be a positive number of sweeps; got None"),
-        ({"method": "qr"}, "method must be one of 'auto', 'cholesky', 'cg'; got 'qr'"),
+        ({"method": "qr"}, "method must be one of 'auto', 'cholesky', 'cg', 'reduction'; got 'qr'"),
         ({"rtol": 0}, "rtol must be a positive"),
         ({"rtol": np.nan}, "rtol must be a positive"),
         ({"rtol": "1e-10"}, "rtol must be a positive"),

@@ -55,6 +55,7 @@ def test_large_chains_go_through_conjugate_gradients(shape, kernel):
     assert gap_lower_bound(chain) <= dense_gap(chain)
 
 
+@pytest.mark.judges
 def test_deeptime_agrees():
     markov = pytest.importorskip("deeptime.markov.tools.analysis")
     chain = gibbs_chain(np.random.default_rng(4).normal(size=(3, 3)), b=[0.1, 0.2, 0.3])
@@ -172,14 +173,14 @@ def test_bad_start():
 
 def test_frozen_chains_are_refused():
     with pytest.raises(UnresolvedError, match="probability of leaving some state underflows"):
-        hitting_times(gibbs_chain([[400.0]]), [1])
+        hitting_times(gibbs_chain([[400.0]]), [1], "symmetrised")
 
 
 @pytest.mark.parametrize("n_pairs", [2, 3, 6])
 def test_times_beyond_float64_are_refused(n_pairs):
     chain = gibbs_chain(40 * np.eye(n_pairs) + np.random.default_rng(0).normal(size=(n_pairs, n_pairs)))
     with pytest.raises(NotConvergedError, match="too hard to reach for float64"):
-        hitting_times(chain, merge_tree(chain).events[-1].surviving)
+        hitting_times(chain, merge_tree(chain).events[-1].surviving, "symmetrised")
 
 
 def test_a_singular_factor_is_refused(monkeypatch):
@@ -188,7 +189,7 @@ def test_a_singular_factor_is_refused(monkeypatch):
 
     monkeypatch.setattr("scipy.linalg.cho_factor", fail)
     with pytest.raises(UnresolvedError, match="I - P off the target is singular in float64"):
-        hitting_times(gibbs_chain([[0.5]]), [0])
+        hitting_times(gibbs_chain([[0.5]]), [0], "symmetrised")
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -202,13 +203,13 @@ def test_a_missed_certificate_is_refused(monkeypatch, kernel):
 def test_a_time_below_one_step_is_refused(monkeypatch):
     monkeypatch.setattr("thermokernels.passage.RestrictedSystem.solve", lambda self, sources, tolerance: (0.5 * sources, 0.0))
     with pytest.raises(NotConvergedError, match="less than one step"):
-        hitting_times(gibbs_chain([[0.5]]), [0])
+        hitting_times(gibbs_chain([[0.5]]), [0], "symmetrised")
 
 
 def test_solutions_that_are_not_finite_are_refused(monkeypatch):
     monkeypatch.setattr("thermokernels.passage.RestrictedSystem._correction", lambda self, sources: np.full_like(sources, np.nan))
     with pytest.raises(UnresolvedError, match="no finite positive solution"):
-        hitting_times(gibbs_chain([[0.5]]), [0])
+        hitting_times(gibbs_chain([[0.5]]), [0], "symmetrised")
 
 
 def test_a_gap_below_rounding_has_no_lower_bound():

@@ -32,6 +32,7 @@ DESIGN = {
         "row_sum": 1e-12,
         "stationarity": 1e-12,
         "symmetry": 1e-10,
+        "agreement": 1e-12,
         "cheeger": 1e-10,
         "solve": 1e-10,
         "hitting": 1e-8,
@@ -66,8 +67,10 @@ def cell(m, split, checkpoint, code):
         "status": "ok",
         "halt": None,
         "training": {"step": 100, "kl": 0.9 if split == 4 and code == 2 else 0.2, "mean_kl": 0.3, "reached": True},
+        "q": {"value": 1.5, "signal": 0.1, "t_obs_steps": 30.0},
+        "gradient": {"dq_dw_norm": 2.0, "dq_dphi_norm": 3.0},
         "network": {"jacobian_norm": 2.0 + code, "jacobian_finite": True, "rank": 4, "rank_expected": 4, "observable_span": 4},
-        "spectrum": {"gap": 0.01, "relevant_gap": 0.01, "gamma_eff_sweep": 0.1, "gamma_eff_step": 0.01 * m, "cluster_size": 3},
+        "spectrum": {"gap": 0.01, "relevant_gap": 0.01, "gamma_eff_sweep": 0.1, "gamma_eff_step": 0.01 * m, "gamma_eff_error": 1e-12},
         "landscape": {"minima": 2, "multiway_saddles": 0, "events": [event(), event(mass_dying=1e-4, **NOT_NEEDED)], "orderings": []},
         "battery": {
             "reversibility": 1e-17,
@@ -190,13 +193,27 @@ def test_a_missing_or_doubled_cell_halts(copies):
     assert set(outcomes(judge(change)).values()) == {"HALT", "PASS"}  # the first cell is at init: not in the basis of P2
 
 
-def test_a_record_that_misses_a_gate_fails_p3_and_halts_what_rests_on_it():
-    for name in ("reversibility", "row_sum", "stationarity", "symmetry_law", "symmetry_kernel", "symmetry_observables"):
-        judged = judge(in_cell(**{f"battery__{name}": 1e-9}))
-        assert outcomes(judged) == {"P1": "HALT", "P2": "HALT", "P3": "FAIL", "P4": "HALT"}
+def test_a_record_that_misses_a_gate_halts_every_verdict_that_rests_on_it():
+    misses = dict.fromkeys(("reversibility", "row_sum", "stationarity", "symmetry_law", "symmetry_kernel", "symmetry_observables"), 1e-9)
+    misses |= {"agreement": 1e-11, "solver_residual": 1e-9, "hitting_residual": 1e-7, "cheeger_margin": -1e-9}
+    for name, value in misses.items():
+        judged = judge(in_cell(**{f"battery__{name}": value}))
+        assert outcomes(judged) == {"P1": "HALT", "P2": "HALT", "P3": "HALT", "P4": "HALT"}
         assert judged["P3"]["reported"]["worst_cells"][name] == "cell m=4, s=2, half, code 1"
-    for name, value in {"solver_residual": 1e-9, "hitting_residual": 1e-7, "cheeger_margin": -1e-9}.items():
-        assert outcomes(judge(in_cell(**{f"battery__{name}": value})))["P3"] == "FAIL"
+        assert judged["P3"]["reason"].startswith(f"cell m=4, s=2, half, code 1: {name} is ")
+        assert not all(criterion["met"] for criterion in judged["P3"]["criteria"])
+
+
+@pytest.mark.parametrize("path", ["q__value", "q__t_obs_steps", "gradient__dq_dw_norm", "gradient__dq_dphi_norm"])
+def test_a_number_that_every_cell_must_have_halts_where_it_is_missing(path):
+    judged = judge(in_cell(**{path: None}))
+    assert set(outcomes(judged).values()) == {"HALT"}
+    assert path.replace("__", ".") in judged["P3"]["reason"]
+
+
+def test_the_error_of_gamma_eff_is_reported():
+    reported = judge(in_cell(spectrum__gamma_eff_error=1e-5))["P3"]["reported"]
+    assert (reported["max_gamma_eff_error"], reported["cells_with_gamma_eff_above_1e-8"]) == (1e-5, 1)
 
 
 @pytest.mark.parametrize(
@@ -255,7 +272,15 @@ def test_p1_halts_where_a_number_is_missing():
     def no_checkpoint(cells, checkpoints, stationarity):
         checkpoints.pop()
 
+    def frozen(cells, checkpoints, stationarity):
+        find(checkpoints, m=4, split=2, checkpoint="half")["gradient_check"]["value_reference"] = "frozen"
+
+    def elsewhere(cells, checkpoints, stationarity):
+        find(checkpoints, m=5, split=4, checkpoint="half")["gradient_check"]["directions"][0]["complex_error"] = None
+
     assert "0 of 2 directions" in judge(no_check)["P1"]["reason"]
+    assert "not against the dense reference" in judge(frozen)["P1"]["reason"]
+    assert judge(elsewhere)["P1"]["reason"].startswith("checkpoint m=5, s=4, half: gradient check: complex_error is missing")
     assert judge(no_checkpoint)["P1"]["reason"] == "checkpoint m=5, s=4, final: no record"
     judged = judge(design=DESIGN | {"anchor": {"m": 6, "split": 2, "checkpoint": "half"}})
     assert outcomes(judged) == changes(P1="HALT")

@@ -1,0 +1,455 @@
+"""The diagnosis of one model on one sampler: can it be trained, and if not, what stops it. Numbers here, words in ``diagnosis_words``.
+
+Every quantity is a :class:`Number` that carries what is known about its error. One that cannot be had to its tolerance says so in place of
+a value, and the rest of the diagnosis goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from thermokernels import arguments, diagnosis_words, passage
+from thermokernels.arguments import Floats
+from thermokernels.autocorrelation import autocorrelation_times
+from thermokernels.chain import GibbsChain, gibbs_chain
+from thermokernels.errors import ModelTooLargeError, NumericalError, UnresolvedError
+from thermokernels.landscape import MergeEvent, MergeTree, merge_tree
+from thermokernels.observables import EPSILON, block_spins, chain_q_struct
+from thermokernels.rbm import visible_law
+from thermokernels.relevance import ObservableBasis, observable_basis
+from thermokernels.spectrum import DENSE_STATES, spectral_gap, spectral_measure, window_variance
+
+# Relevance from which the gradient is said to see a basin: the primary threshold of the registered question P2.
+SEEN = 0.03
+
+# First passages are solved for this many basins, the most probable first.
+MAX_CROSSINGS = 8
+
+EIGENVALUE = "exact to rounding (all eigenvalues)"
+CERTIFIED = "residual and proven gap"
+NO_DATA = "needs a data law"
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number with what is known about it.
+
+    Attributes
+    ----------
+    value : float, or None where there is none
+    unit : of value and error
+    error : a bound on the absolute error, or None where ``certainty`` is all that is known
+    certainty : how exact it is, or why there is no value
+    """
+
+    value: float | None
+    unit: str
+    error: float | None
+    certainty: str
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """A basin, the deeper one that it joins at its lowest saddle, and the way there and back.
+
+    Attributes
+    ----------
+    mass, deeper_mass : pi of the two basins below the saddle
+    barrier : saddle minus lowest energy of the basin, in units of the temperature; saddle_energy
+    multiplicity : how many basins the saddle joins
+    out, back : mean first passage times to the deeper basin and from it
+    relevance : share of the basin's indicator that the gradient observables see, in [0, 1]
+    crossable : whether both passages are within the budget; seen : whether the relevance is at least 0.03; None where not resolved
+    """
+
+    mass: float
+    deeper_mass: float
+    barrier: float
+    saddle_energy: float
+    multiplicity: int
+    out: Number
+    back: Number
+    relevance: Number
+    crossable: bool | None
+    seen: bool | None
+
+
+@dataclass(frozen=True, repr=False)
+class Diagnosis:
+    """What :func:`diagnose` found; times are in steps (N steps are a sweep), gaps per step.
+
+    Attributes
+    ----------
+    n_visible, n_hidden, n_states : of the model and its chain; quotient : whether a state is a pair {x, -x}
+    n_bytes : estimated peak of the memory; has_fields, has_data : what was handed in
+    window, budget : in sweeps
+    gap : of the sampler on all states; gap_of_pairs : on pairs {x, -x} (the same number where there are none)
+    gap_bound : a proven lower bound of gap_of_pairs
+    relevant_gap : least gap among the modes that the gradient observables see; gamma_eff : the effective gap of its cluster, per sweep
+    tau_energy, tau_observable, tau_magnetisation : 1 + 2 sum rho of the energy, of the slowest v_i h_j and of the sum of all spins
+    slowest_observable : (i, j) of tau_observable, or None
+    tau_gradient : 1 + 2 sum rho of all v_i h_j together, weighted by their variances
+    t_obs : T_O; signal : |g|^2; q : at the window, for windows long against the correlations; q_operational : exact for the window
+    window_for_unit_q : the window in sweeps at which Q reaches one
+    n_minima : local minima of the energy; n_multiway_saddles : saddles that join three basins or more
+    crossings : the most probable basins and their ways out, by falling mass; n_crossings_left_out : how many more there are
+    """
+
+    n_visible: int
+    n_hidden: int
+    n_states: int
+    quotient: bool
+    n_bytes: int
+    has_fields: bool
+    has_data: bool
+    window: float
+    budget: float
+    gap: Number
+    gap_of_pairs: Number
+    gap_bound: Number
+    relevant_gap: Number
+    gamma_eff: Number
+    tau_energy: Number
+    tau_observable: Number
+    slowest_observable: tuple[int, int] | None
+    tau_gradient: Number
+    tau_magnetisation: Number
+    t_obs: Number
+    signal: Number
+    q: Number
+    q_operational: Number
+    window_for_unit_q: Number
+    n_minima: int | None
+    n_multiway_saddles: int | None
+    crossings: tuple[Crossing, ...]
+    n_crossings_left_out: int
+    landscape_reason: str | None
+
+    @property
+    def n_spins(self) -> int:
+        """N: steps per sweep."""
+        return self.n_visible + self.n_hidden
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """What matters, in plain words; the first answers whether the model can be trained."""
+        return diagnosis_words.sentences(self)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything as plain JSON-able data; a number that is not resolved is null with its reason; steps are given in sweeps too."""
+        return {field.name: _plain(getattr(self, field.name), self.n_spins) for field in fields(self)} | {
+            "autocorrelation_convention": diagnosis_words.CONVENTION,
+            "sentences": list(self.sentences),
+        }
+
+    def __repr__(self) -> str:
+        return diagnosis_words.one_line(self)
+
+    def _repr_html_(self) -> str:
+        return diagnosis_words.html(self)
+
+
+def diagnose(
+    W: ArrayLike,
+    b: ArrayLike | None = None,
+    c: ArrayLike | None = None,
+    p_data: ArrayLike | None = None,
+    window: float = 100.0,
+    budget: float = 250.0,
+) -> Diagnosis:
+    """Can this model be trained with single-site Gibbs sampling, and if not, what stops it?
+
+    Parameters
+    ----------
+    W : (n_v, n_h) couplings; b : (n_v,) and c : (n_h,) fields, None for zero
+    p_data : (2**n_v,), optional
+        Data law on the visible states (:func:`thermokernels.law_of_samples` makes one of samples). Signal and Q need it.
+    window : float, in sweeps
+        Length of the run of samples behind one gradient.
+    budget : float, in sweeps
+        A basin is called crossable when the first passages out of it and back take no longer than this on average.
+
+    Returns
+    -------
+    Diagnosis
+        Numbers with their error bounds, ``sentences``, ``as_dict()``; a table in notebooks.
+
+    Raises
+    ------
+    ValueError
+        Bad arguments.
+    ModelTooLargeError
+        The states do not fit into memory; the message says what they would take and what smaller question can be asked.
+
+    Notes
+    -----
+    The gradient observables are those of W, v_i h_j. With fields the gradients of b and c see v_i and h_j too, which T_O and Q leave out.
+    A number that float64 does not resolve (in a model that is almost frozen) is no error: its ``value`` is None and it says why.
+
+    Examples
+    --------
+    >>> import thermokernels as tk
+    >>> tk.diagnose([[0.5, -0.2], [0.1, 0.3]])
+    Diagnosis(2 + 2 spins, 8 pairs {x, -x}: relevant gap 0.314 per step, T_O 2.12 sweeps, Q needs a data law, 1 of 1 basins crossable)
+    """
+    weights = arguments.as_couplings(W)
+    n_visible, n_hidden = weights.shape
+    visible_field, hidden_field = arguments.as_field(b, n_visible, "b"), arguments.as_field(c, n_hidden, "c")
+    window = arguments.as_positive(window, "window", "sweeps")
+    budget = arguments.as_positive(budget, "budget", "sweeps")
+    n_bytes = require_memory(n_visible, n_hidden, bool(visible_field.any() or hidden_field.any()))
+    law = None if p_data is None else arguments.as_law(p_data, 2**n_visible)
+
+    chain = gibbs_chain(weights, visible_field, hidden_field)
+    with np.errstate(all="ignore"):  # what overflows in a frozen model is no finite number, and is reported as such
+        found: dict[str, Any] = _spectrum(chain, window)
+        found |= _correlations(chain, found["gap_bound"]) | _landscape(chain, budget)
+        found |= _trainability(chain, law, window, found.pop("variances"), found.pop("window_variance"))
+    return Diagnosis(
+        n_visible=n_visible,
+        n_hidden=n_hidden,
+        n_states=chain.n_states,
+        quotient=chain.quotient,
+        n_bytes=n_bytes,
+        has_fields=not chain.quotient,
+        has_data=law is not None,
+        window=window,
+        budget=budget,
+        **found,
+    )
+
+
+def memory(n_visible: int, n_hidden: int, has_fields: bool) -> int:
+    """Peak of the memory of a diagnosis in bytes: eight arrays of n_v n_h functions on the states, and the chain on all of them."""
+    n_spins = n_visible + n_hidden
+    represented = 1 << (n_spins - (not has_fields))
+    return 64 * (n_visible * n_hidden + 4) * represented + (96 << n_spins)
+
+
+def require_memory(n_visible: int, n_hidden: int, has_fields: bool) -> int:
+    """The peak of the memory in bytes; where it does not fit, ModelTooLargeError with smaller questions to ask."""
+    n_bytes, available = memory(n_visible, n_hidden, has_fields), arguments.available_memory()
+    rows, columns = n_visible, n_hidden
+    while memory(rows, columns, has_fields) > available and rows + columns > 2:
+        rows, columns = (rows - 1, columns) if rows >= columns else (rows, columns - 1)
+    instead = f"ask about a part of it, such as W[:{rows}, :{columns}]"
+    alone = 8 * 24 * 2 ** (n_visible + n_hidden - (not has_fields))
+    if alone <= available:
+        instead += ", or for its gap and basins alone with spectral_gap and merge_tree of its gibbs_chain"
+    arguments.require_memory(n_bytes, f"the diagnosis of {n_visible} visible and {n_hidden} hidden spins", instead)
+    return n_bytes
+
+
+def _number(unit: str, compute: Callable[[], tuple[float, float | None, str]]) -> Number:
+    """What ``compute`` returns (value, bound, words), or why there is nothing."""
+    try:
+        value, error, certainty = compute()
+    except (NumericalError, ModelTooLargeError, np.linalg.LinAlgError) as problem:
+        return Number(None, unit, None, _reason(problem))
+    if not np.isfinite(value):
+        return Number(None, unit, None, f"not resolved: it came out as {value!r}")
+    if error is not None and not np.isfinite(error):
+        return Number(value, unit, None, "no bound: it overflows float64")
+    return Number(value, unit, error, certainty)
+
+
+def _reason(problem: Exception) -> str:
+    return "not resolved: " + str(problem).removesuffix("; scale the couplings down")
+
+
+def _none(unit: str, reason: str) -> Number:
+    return Number(None, unit, None, reason)
+
+
+def _spectrum(chain: GibbsChain, window: float) -> dict[str, Any]:
+    """The gaps, and the variance of a window mean for the exact Q."""
+
+    def gap_of(of: GibbsChain) -> tuple[float, None, str]:
+        certainty = EIGENVALUE if of.n_states <= DENSE_STATES else "Ritz value, relative residual at most 1e-8"
+        return spectral_gap(of), None, certainty
+
+    gap_of_pairs = _number("per step", lambda: gap_of(chain))
+    found = {
+        "gap": _number("per step", lambda: gap_of(_full(chain))) if chain.quotient else gap_of_pairs,
+        "gap_of_pairs": gap_of_pairs,
+        "gap_bound": _number("per step", lambda: (passage.gap_lower_bound(chain), None, "proven lower bound")),
+    }
+    try:
+        measure = spectral_measure(chain)
+    except (NumericalError, ModelTooLargeError, np.linalg.LinAlgError) as problem:
+        reason = _reason(problem)
+        nothing = {"relevant_gap": _none("per step", reason), "gamma_eff": _none("per sweep", reason), "window_variance": _none("", reason)}
+        return found | nothing
+    if measure.gamma_eff_error == 0.0:  # nodes are eigenvalues
+        found["relevant_gap"] = Number(measure.relevant_gap, "per step", None, EIGENVALUE)
+        found["gamma_eff"] = Number(measure.gamma_eff, "per sweep", None, EIGENVALUE)
+    else:
+        found["relevant_gap"] = Number(measure.relevant_gap, "per step", None, "Gauss node, converged to a relative 1e-8")
+        uncertainty = f"relative uncertainty {max(measure.gamma_eff_error, EPSILON):.1g} (cut of the cluster)"
+        found["gamma_eff"] = Number(measure.gamma_eff, "per sweep", None, uncertainty)
+    variance = window_variance(measure, window * chain.n_spins)
+    return found | {"window_variance": _number("", lambda: (variance, None, "exact for this window, from the spectral measure"))}
+
+
+def _full(chain: GibbsChain) -> GibbsChain:
+    """The same model with x and -x apart: what a sampler walks on."""
+    return gibbs_chain(chain.weights, quotient=False) if chain.quotient else chain
+
+
+def _correlations(chain: GibbsChain, gap_bound: Number) -> dict[str, Any]:
+    """Autocorrelation times 1 + 2 sum rho in steps, and the variance of the gradient observables for their weighted mean."""
+
+    def one(of: GibbsChain, function: Callable[[GibbsChain], Floats]) -> tuple[float, float, str]:
+        bound = gap_bound.value if of is chain else None
+        times, errors, _ = autocorrelation_times(of, function(of)[:, None], bound)
+        return float(times[0]), float(errors[0]), CERTIFIED
+
+    def all_observables() -> tuple[Floats, Floats, Floats]:
+        hidden, visible = block_spins(chain.n_hidden, chain.shape[0]), block_spins(chain.n_visible, chain.shape[1])
+        parts = [  # one hidden spin at a time, to keep the arrays small
+            autocorrelation_times(chain, (hidden[:, j, None, None] * visible[None]).reshape(chain.n_states, -1), gap_bound.value)
+            for j in range(chain.n_hidden)
+        ]
+        times, errors, variances = (np.array(part).T for part in zip(*parts, strict=True))
+        return times, errors, variances
+
+    slowest: tuple[int, int] | None = None
+    variances: Floats | None = None
+    try:
+        times, errors, variances = all_observables()
+        if not np.isfinite(times).any():
+            raise UnresolvedError("it exceeds the range of float64")
+        i, j = (int(k) for k in np.unravel_index(int(np.nanargmax(times)), times.shape))
+        slowest = i, j
+        tau_observable = _number("steps", lambda: (float(times[i, j]), float(errors[i, j]), CERTIFIED))
+    except NumericalError as problem:
+        tau_observable = _none("steps", _reason(problem))
+    constant = float(np.ptp(chain.energy)) == 0.0
+    return {
+        "tau_energy": _none("steps", "not defined: all states have the same energy")
+        if constant
+        else _number("steps", lambda: one(chain, lambda of: of.energy)),
+        "tau_observable": tau_observable,
+        "slowest_observable": slowest,
+        "tau_magnetisation": _number("steps", lambda: one(_full(chain), _magnetisation)),
+        "variances": variances,
+    }
+
+
+def _magnetisation(chain: GibbsChain) -> Floats:
+    hidden, visible = block_spins(chain.n_hidden, chain.shape[0]), block_spins(chain.n_visible, chain.shape[1])
+    total: Floats = (hidden.sum(axis=1)[:, None] + visible.sum(axis=1)[None, :]).ravel()
+    return total
+
+
+def _trainability(
+    chain: GibbsChain, law: Floats | None, window: float, variances: Floats | None, window_variance: Number
+) -> dict[str, Any]:
+    """T_O, signal and Q; without data the model's own law stands in, and only T_O and its bound are kept."""
+    units = {"t_obs": "steps", "tau_gradient": "steps", "signal": "", "q": "", "q_operational": "", "window_for_unit_q": "sweeps"}
+    try:
+        data = visible_law(chain.weights, chain.visible_field, chain.hidden_field) if law is None else law
+        q = chain_q_struct(chain, data, window)
+    except (NumericalError, ModelTooLargeError, np.linalg.LinAlgError) as problem:
+        return {name: _none(unit, _reason(problem)) for name, unit in units.items()}
+    share: float | None = None
+    certainty = CERTIFIED
+    try:
+        share = q.t_obs_bound / q.t_obs  # relative to the value, of first order: the bound is tiny
+    except NumericalError as problem:
+        certainty = f"no error bound: {problem}"
+
+    def certified(unit: str, value: float, relative: float | None) -> Number:
+        return _number(unit, lambda: (value, None if relative is None else relative * value, certainty))
+
+    found = {"t_obs": certified("steps", q.t_obs, share)}
+    if variances is None:
+        found["tau_gradient"] = _none("steps", "not resolved: the variances of the observables are not")
+    else:
+        factor = 2 / float(variances.sum())
+        error = None if share is None else factor * share * q.t_obs
+        found["tau_gradient"] = _number("steps", lambda: (factor * q.t_obs - 1, error, certainty))
+    if law is None:
+        return found | {name: _none(units[name], NO_DATA) for name in ("signal", "q", "q_operational", "window_for_unit_q")}
+
+    # Each entry of g is a sum over the visible states, wrong by some units in the last place of one.
+    rounding = q.g.size * (64 * EPSILON) ** 2
+    error = 2 * float(np.sqrt(q.signal * rounding)) + rounding
+    found["signal"] = Number(q.signal, "", error, "rounding")
+    found["window_for_unit_q"] = _none("sweeps", "no window: the model has the correlations of the data, up to rounding")
+    if q.signal > rounding:
+        relative = None if share is None else share + error / q.signal
+        found["window_for_unit_q"] = certified("sweeps", window / q.value, relative)
+    q_error = None if share is None else share * q.value + 0.5 * q.window_steps / q.t_obs * error
+    found["q"] = _number("", lambda: (q.value, q_error, certainty))
+    variance = window_variance.value
+    if variance is None:
+        found["q_operational"] = _none("", window_variance.certainty)
+    else:
+        found["q_operational"] = _number("", lambda: (q.signal / variance, None, window_variance.certainty))
+    return found
+
+
+def _landscape(chain: GibbsChain, budget: float) -> dict[str, Any]:
+    try:
+        tree: MergeTree = merge_tree(chain)
+        basis = observable_basis(chain)
+    except (NumericalError, ModelTooLargeError) as problem:
+        nothing = {"n_minima": None, "n_multiway_saddles": None, "crossings": (), "n_crossings_left_out": 0}
+        return nothing | {"landscape_reason": _reason(problem)}
+    events = sorted(tree.events, key=lambda event: -event.dying_mass)
+    return {
+        "n_minima": tree.n_minima,
+        "n_multiway_saddles": tree.n_multiway_saddles,
+        "crossings": tuple(_crossing(chain, event, basis, budget) for event in events[:MAX_CROSSINGS]),
+        "n_crossings_left_out": max(0, len(events) - MAX_CROSSINGS),
+        "landscape_reason": None,
+    }
+
+
+def _crossing(chain: GibbsChain, event: MergeEvent, basis: ObservableBasis, budget: float) -> Crossing:
+    dying, surviving = event.dying, event.surviving
+
+    def passage_time(start: np.ndarray, target: np.ndarray) -> tuple[float, float, str]:
+        hitting = passage.solve_hitting_times(chain, target)
+        value = passage.mean_over(chain, start, hitting.times)
+        return value, hitting.residual * value, f"relative error at most {hitting.residual:.1g}"
+
+    out = _number("steps", lambda: passage_time(dying, surviving))
+    back = _number("steps", lambda: passage_time(surviving, dying))
+    seen = _number("", lambda: (basis.relevance(dying), None, "exact to rounding"))
+    times = [number.value for number in (out, back)]
+    if any(time is not None and time > budget * chain.n_spins for time in times):
+        crossable: bool | None = False
+    else:
+        crossable = None if None in times else True
+    return Crossing(
+        mass=event.dying_mass,
+        deeper_mass=event.surviving_mass,
+        barrier=event.barrier,
+        saddle_energy=event.saddle_energy,
+        multiplicity=event.multiplicity,
+        out=out,
+        back=back,
+        relevance=seen,
+        crossable=crossable,
+        seen=None if seen.value is None else seen.value >= SEEN,
+    )
+
+
+def _plain(value: Any, n_spins: int) -> Any:
+    if isinstance(value, Number):
+        plain: dict[str, Any] = {"value": value.value, "unit": value.unit, "error": value.error, "certainty": value.certainty}
+        if value.unit == "steps":
+            plain["value_sweeps"] = None if value.value is None else value.value / n_spins
+        if value.value is None:
+            plain["value_reason"] = value.certainty
+        return plain
+    if isinstance(value, Crossing):
+        return {field.name: _plain(getattr(value, field.name), n_spins) for field in fields(value)}
+    return [_plain(item, n_spins) for item in value] if isinstance(value, tuple) else value

@@ -1,0 +1,75 @@
+"""A bound of the relaxation time that costs next to nothing, from one spanning tree of the states.
+
+The potential of a centred source is driven along a tree: Thomson's principle (Doyle and Snell, Random Walks and Electric Networks, 1984,
+section 1.3.5) says that no flow with divergence sqrt(pi) r dissipates less than r' A^+ r, so the flow along a spanning tree T gives
+
+    r' A^+ r <= sum_{e in T} (sum_{x above e} sqrt(pi_x) r_x)^2 / c_e <= |r|^2 sum_{e in T} pi(above e) / c_e,      c_xy = pi_x P(x, y),
+
+by Cauchy and Schwarz: the sum over the tree bounds 1 / gap from above. Any tree will do.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import breadth_first_order, minimum_spanning_tree
+
+from thermokernels._jit import jit
+from thermokernels.chain import GibbsChain
+
+
+def quick_bound(chain: GibbsChain) -> float:
+    """A bound of 1 / gap in steps from the tree that flips spins back to the ground state, the easiest flip first; single-site kernel."""
+    return float(_flip_tree(chain.law, chain.visible_flips, chain.hidden_flips, chain.quotient, int(chain.energy.argmin())))
+
+
+def sharp_bound(chain: GibbsChain) -> float:
+    """The same from the tree of lowest passes (minimum spanning tree of -log c): at most a factor of its size from the best tree."""
+    states, ground, lowest = np.arange(chain.n_states), int(chain.energy.argmin()), chain.energy.min()
+    rows, columns, costs = [], [], []
+    for i, mask in enumerate(chain.flip_masks):
+        row = states[states < states ^ mask]
+        column = row ^ mask
+        h, v = np.divmod(row, chain.shape[1])
+        strength = chain.visible_fields[i, h] if i < chain.n_visible else chain.hidden_fields[i - chain.n_visible, v]
+        # -log c_xy = (E(x) + E(y)) / 2 + log(2 cosh F) + log(N Z)
+        rows.append(row)
+        columns.append(column)
+        costs.append(0.5 * (chain.energy[row] - lowest) + 0.5 * (chain.energy[column] - lowest) + np.logaddexp(strength, -strength))
+    # all at least log 2: none is taken for a missing edge
+    edges = coo_array((np.concatenate(costs), (np.concatenate(rows), np.concatenate(columns))), shape=2 * (chain.n_states,))
+    tree = minimum_spanning_tree(edges.tocsr())
+    order, parents = breadth_first_order(tree, ground, directed=False)
+    masses = chain.law.copy()
+    _sum_subtrees(order.astype(np.int64), parents.astype(np.int64), masses)
+    links = tree.tocoo()
+    upper = np.where(parents[links.row] == links.col, links.row, links.col)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float(np.sum(masses[upper] * np.exp(links.data)) * chain.n_spins / chain.law[ground])
+
+
+@jit
+def _sum_subtrees(order, parents, masses):
+    """masses[x] <- that of the subtree of x."""
+    for k in range(order.size - 1, 0, -1):
+        masses[parents[order[k]]] += masses[order[k]]
+
+
+@jit
+def _flip_tree(law, visible_flips, hidden_flips, quotient, ground):
+    """sum over the states x != ground of pi(subtree of x) / c(x, parent of x); parents have a smaller x ^ ground."""
+    n_visible, n_hidden = visible_flips.shape[1], hidden_flips.shape[1] - (1 if quotient else 0)
+    masses, n_columns, bound = law.copy(), hidden_flips.shape[2], 0.0
+    for difference in range(law.size - 1, 0, -1):
+        state = difference ^ ground
+        h, v = state // n_columns, state % n_columns
+        easiest, towards = -1.0, 0
+        for i in range(n_visible + n_hidden):
+            if (difference >> i) & 1:
+                j = i - n_visible
+                rate = visible_flips[(v >> i) & 1, i, h] if j < 0 else hidden_flips[(h >> j) & 1, j, v]
+                if rate > easiest:
+                    easiest, towards = rate, 1 << i
+        bound += masses[state] / (law[state] * easiest)
+        masses[state ^ towards] += masses[state]
+    return bound
