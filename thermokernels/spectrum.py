@@ -53,7 +53,7 @@ class SpectralMeasure:
         resolve; 0 where nodes are eigenvalues. It is the proven bound of Chebyshev, Markov and Stieltjes, or, once every Ritz value
         inside the cluster has converged, the change since half as many Lanczos steps where that is less.
     cluster_size : number of distinct eigenvalues in C*(O), the relevant ones with sweep gap at most 3 times the smallest; None where the
-        cluster reaches into a bulk whose eigenvalues were not told apart
+        cluster reaches into a bulk whose eigenvalues were not told apart (above 1024 states only)
     n_spins : steps per sweep
     """
 
@@ -324,9 +324,11 @@ def measure_of(time: VarianceTime) -> SpectralMeasure:
             change = abs(measure.gamma_eff / before - 1) + EPSILON
             measure = replace(measure, gamma_eff_error=min(measure.gamma_eff_error, change))
         before = measure.gamma_eff
-        if max(gap_error, measure.gamma_eff_error) <= RESOLUTION:
+        resolved = max(gap_error, measure.gamma_eff_error) <= RESOLUTION
+        if resolved and (converged or chain.n_states > DENSE_FALLBACK):
             return measure
-        if n_steps >= SHORT_RUN and chain.n_states <= DENSE_FALLBACK:
+        # A cluster that is integrated exactly before its eigenvalues are told apart is most of the spectrum: more steps would not help.
+        if chain.n_states <= DENSE_FALLBACK and (resolved or n_steps >= SHORT_RUN):
             return _summarise(_dense_rules(chain, starts), chain.n_spins)[0]
     if gap_error > np.sqrt(RESOLUTION):  # the error of a Ritz value is of second order in its residual
         raise NotConvergedError(
