@@ -153,11 +153,13 @@ def examine(
 def hitting_certificate(chain: GibbsChain, times: Floats, target: NDArray[np.bool_]) -> float:
     """The M-matrix certificate of hitting times by the judge's own kernel: max |(I - P) t - 1| off the target.
 
-    NaN, which meets no gate, where t is not finite, not zero on the target or below one step off it.
+    What rounding t to doubles can account for is taken off. NaN, which meets no gate, where t is not finite, not zero on the
+    target or below one step off it.
     """
-    if not np.isfinite(times).all() or times[target].any() or (times[~target] < 1.0).any():
+    if not np.isfinite(times).all() or times[target].any() or (times[~target] < 1.0 - THRESHOLDS["hitting"]).any():
         return math.nan
-    return _largest((times - _rebuild(chain).apply(times[:, None])[:, 0] - 1.0)[~target])
+    rounding = 8 * float(np.finfo(np.float64).eps) * float(times.max())
+    return max(0.0, _largest((times - _rebuild(chain).apply(times[:, None])[:, 0] - 1.0)[~target]) - rounding)
 
 
 def _largest(values: Any) -> float:
