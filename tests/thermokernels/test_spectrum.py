@@ -9,7 +9,7 @@ import pytest
 import scipy.linalg
 
 import thermokernels as tk
-from thermokernels import spectrum
+from thermokernels import lanczos, spectrum
 from thermokernels_app.experiment.design import load_design
 from thermokernels_app.experiment.training import train
 
@@ -232,7 +232,7 @@ def test_tridiagonal_eigenpairs():
     offdiagonals[2, 3] = 0.0  # a matrix in two pieces
     offdiagonals[3] = 0.0
     gaps, first, last = np.empty((4, 7)), np.empty((4, 7)), np.empty((4, 7))
-    spectrum._tridiagonal_eigenpairs(diagonals, offdiagonals, gaps, first, last)
+    lanczos._tridiagonal_eigenpairs(diagonals, offdiagonals, gaps, first, last)
     for a in range(4):
         matrix = np.diag(diagonals[a]) + np.diag(offdiagonals[a, :-1], 1) + np.diag(offdiagonals[a, :-1], -1)
         values, vectors = np.linalg.eigh(matrix)
@@ -261,10 +261,10 @@ def test_a_frozen_relevant_gap_is_refused(shape):
 
 def test_an_unresolved_relevant_gap_is_named():
     chain = tk.gibbs_chain(np.ones((2, 2)))
-    rules = spectrum._GaussRules(np.array([[1e-13, 0.5]]), np.array([[1.0, 1.0]]), np.zeros((1, 2)))
+    rules = lanczos.GaussRules(np.array([[1e-13, 0.5]]), np.array([[1.0, 1.0]]), np.zeros((1, 2)))
     with pytest.raises(tk.UnresolvedError, match=r"the relevant spectral gap reads 1e-13 per step, below the 1e-12"):
         spectrum._summarise(rules, chain.n_spins)
-    empty = spectrum._GaussRules(np.array([[0.1, 0.5]]), np.zeros((1, 2)), np.zeros((1, 2)))
+    empty = lanczos.GaussRules(np.array([[0.1, 0.5]]), np.zeros((1, 2)), np.zeros((1, 2)))
     with pytest.raises(tk.UnresolvedError, match=r"no observable v_i h_j varies under pi in float64, so there is no spectral measure"):
         spectrum._summarise(empty, chain.n_spins)
 
