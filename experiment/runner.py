@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -163,7 +163,10 @@ def pool_of_processes(workers: int) -> Iterator[Executor]:
         yield pool
     except BaseException:
         for process in set(multiprocessing.active_children()) - others:
-            process.terminate()
+            process.kill()
+        # One that died inside a write leaves half a message; without our own end of the pipe its reader sees the end and stops waiting.
+        with suppress(AttributeError, OSError):
+            pool._result_queue._writer.close()  # type: ignore[attr-defined]
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
@@ -179,8 +182,9 @@ def _one_blas_thread_for(executor: Executor) -> Iterator[Executor]:
 
 
 def _serve_the_parent() -> None:
-    """Ctrl-C reaches the whole process group and only the parent answers it; a worker whose parent is gone ends itself."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Ctrl-C and SIGTERM reach the whole process group and only the parent answers; a worker whose parent is gone ends itself."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
 
 
@@ -192,15 +196,16 @@ def _end_with_the_parent() -> None:
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Keep what is done in peace: further Ctrl-C are ignored (signals can be set in the main thread only)."""
+    """Keep what is done in peace: further signals to end are ignored (they can be set in the main thread only)."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _complete_run(folder: Path, design: Design) -> Run | None:

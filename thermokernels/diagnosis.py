@@ -358,7 +358,7 @@ def _trainability(
     except (NumericalError, ModelTooLargeError, np.linalg.LinAlgError) as problem:
         return {name: _none(unit, _reason(problem)) for name, unit in units.items()}
     share: float | None = None
-    certainty = CERTIFIED
+    certainty = "state reduction, proven" if q.method == "reduction" else CERTIFIED
     try:
         share = q.t_obs_bound / q.t_obs  # relative to the value, of first order: the bound is tiny
     except NumericalError as problem:

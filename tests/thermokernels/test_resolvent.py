@@ -266,3 +266,11 @@ def test_the_dense_method_is_limited():
     chain = tk.gibbs_chain(np.zeros((7, 8)))
     with pytest.raises(ValueError, match="method='cholesky' is dense and limited to 8192 states; this chain has 16384: use method='cg'"):
         tk.resolvent(chain, np.zeros(chain.n_states), method="cholesky")
+
+
+def test_a_function_that_hardly_sees_the_slow_modes_of_a_frozen_chain_is_refused_and_not_answered_with_rounding():
+    W = [[-13.948, 9.666, -10.451], [13.797, -3.928, 8.261], [13.58, 0.561, -13.282]]
+    chain = tk.gibbs_chain(W, quotient=False)  # the energy is even, the slowest modes are odd
+    for method in ("auto", "cholesky"):
+        with pytest.raises(tk.NumericalError, match=r"F hardly sees the slow modes|lower bound in float64"):
+            tk.resolvent(chain, chain.energy, method=method)
