@@ -14,6 +14,8 @@ from typer.testing import CliRunner
 
 from thermokernels.errors import NotConvergedError
 from thermokernels_app import cli
+from thermokernels_app.commands import console
+from thermokernels_app.commands import grid as grid_commands
 from thermokernels_app.experiment import gradients, runner, store, tables
 from thermokernels_app.experiment.design import load_design
 
@@ -316,13 +318,13 @@ def test_resume_goes_on_with_the_last_unfinished_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     design = load_design("smoke")
     name = f"smoke-{design.digest()[:12]}"
-    assert cli._default_folder("smoke", design, resume=True) == Path("runs", f"{name}-1")
+    assert grid_commands._default_folder("smoke", design, resume=True) == Path("runs", f"{name}-1")
     for number in (1, 2, 4):
         Path("runs", f"{name}-{number}").mkdir(parents=True)
-    assert cli._default_folder("smoke", design, resume=True) == Path("runs", f"{name}-4")
+    assert grid_commands._default_folder("smoke", design, resume=True) == Path("runs", f"{name}-4")
     Path("runs", f"{name}-2", store.JOURNAL).touch()
-    assert cli._default_folder("smoke", design, resume=True) == Path("runs", f"{name}-2")
-    assert cli._default_folder("smoke", design, resume=False) == Path("runs", f"{name}-5")
+    assert grid_commands._default_folder("smoke", design, resume=True) == Path("runs", f"{name}-2")
+    assert grid_commands._default_folder("smoke", design, resume=False) == Path("runs", f"{name}-5")
 
 
 def test_a_file_that_cannot_be_made_is_named(grid):
@@ -385,7 +387,7 @@ def test_verify_gradients_says_what_failed_and_what_is_missing(invoke, monkeypat
 
 @pytest.mark.parametrize(("text", "seconds"), [("3h", 10800), ("90m", 5400), ("45s", 45), ("1h30m", 5400), ("2.5", 2.5), (" 10 ", 10)])
 def test_times(text, seconds):
-    assert cli._seconds(text) == seconds
+    assert console.seconds(text) == seconds
 
 
 def test_the_tables_of_a_terminal(finished, monkeypatch, capsys):

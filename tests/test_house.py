@@ -14,7 +14,7 @@ import pytest
 pytestmark = pytest.mark.house
 
 ROOT = Path(__file__).parents[1]
-SOURCES = ("thermokernels", "adjoints", "validation", "experiment", "cli.py", "tests", "benchmarks", "examples")
+SOURCES = ("thermokernels", "adjoints", "validation", "experiment", "commands", "cli.py", "tests", "benchmarks", "examples")
 
 
 def run(*command, cwd=ROOT, **variables):
@@ -47,7 +47,7 @@ def test_mypy(tmp_path):
     # Laid out as they are installed, so that `thermokernels_app` is found from a checkout and from site-packages alike.
     for package in ("thermokernels", "adjoints"):
         shutil.copytree(ROOT / package, tmp_path / package)
-    for part in ("validation", "experiment"):
+    for part in ("validation", "experiment", "commands"):
         shutil.copytree(ROOT / part, tmp_path / "thermokernels_app" / part)
     shutil.copy(ROOT / "cli.py", tmp_path / "thermokernels_app")
     packages = [option for name in ("thermokernels", "adjoints", "thermokernels_app") for option in ("-p", name)]
@@ -72,31 +72,35 @@ def test_small_tests_without_compilation(tmp_path):
     assert int(re.search(r"(\d+) passed", result.stdout)[1]) >= 10
 
 
-def readme_blocks(language):
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
 
 
-def test_readme_examples():
-    """Python blocks with prompts are doctests; the others run as they stand, in one namespace."""
-    blocks = readme_blocks("python")
-    assert blocks
-    names = {"__name__": "readme"}
+def blocks_of(page, language):
+    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_examples_of_the_pages(page, tmp_path, monkeypatch):
+    """Python blocks with prompts are doctests; the others run as they stand, a page in one namespace and in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    blocks = blocks_of(page, "python")
+    assert blocks or page.name != "README.md"
+    names = {"__name__": "page"}
     flags = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
     for number, block in enumerate(blocks):
         if ">>>" in block:
-            example = doctest.DocTestParser().get_doctest(block, names, f"README block {number}", "README.md", 0)
+            example = doctest.DocTestParser().get_doctest(block, names, f"{page.name} block {number}", page.name, 0)
             example.globs = names
             runner = doctest.DocTestRunner(optionflags=flags)
             report = []
             runner.run(example, out=report.append, clear_globs=False)
             assert not runner.failures, "".join(report)
         else:
-            exec(compile(block, f"README block {number}", "exec"), names)
+            exec(compile(block, f"{page.name} block {number}", "exec"), names)
 
 
 def test_readme_has_the_commands_that_ci_runs():
-    shell = "\n".join(readme_blocks("(?:sh|bash|console|shell)"))
+    shell = "\n".join(blocks_of(ROOT / "README.md", "(?:sh|bash|console|shell)"))
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     for command in ("pip install . && thermo run --grid default", 'pip install ".[test]" && pytest'):
         assert re.search(rf"^(\$ )?{re.escape(command)}$", shell, re.MULTILINE), command
