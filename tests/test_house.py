@@ -14,7 +14,7 @@ import pytest
 pytestmark = pytest.mark.house
 
 ROOT = Path(__file__).parents[1]
-SOURCES = ("thermokernels", "adjoints", "validation", "experiment", "commands", "cli.py", "tests", "benchmarks", "examples")
+SOURCES = ("thermokernels", "adjoints", "validation", "experiment", "report", "commands", "cli.py", "tests", "benchmarks", "examples")
 
 
 def run(*command, cwd=ROOT, **variables):
@@ -47,7 +47,7 @@ def test_mypy(tmp_path):
     # Laid out as they are installed, so that `thermokernels_app` is found from a checkout and from site-packages alike.
     for package in ("thermokernels", "adjoints"):
         shutil.copytree(ROOT / package, tmp_path / package)
-    for part in ("validation", "experiment", "commands"):
+    for part in ("validation", "experiment", "report", "commands"):
         shutil.copytree(ROOT / part, tmp_path / "thermokernels_app" / part)
     shutil.copy(ROOT / "cli.py", tmp_path / "thermokernels_app")
     packages = [option for name in ("thermokernels", "adjoints", "thermokernels_app") for option in ("-p", name)]
