@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from thermokernels_app.experiment.runner import Progress
+    from thermokernels_app.experiment.campaign import Progress
 
 EXIT_CODES = (
     "Exit codes: 0 every verdict PASS · 1 unexpected error · 2 bad usage or input · 3 freeze mismatch · "
@@ -105,10 +105,21 @@ def _plain_progress() -> Callable[[Progress], None]:
     return show
 
 
-def seconds(text: str) -> float:
+def seconds(text: str, option: str = "--cap") -> float:
     """``3h``, ``90m``, ``45s``, ``1h30m`` or a number of seconds."""
     match = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", text.strip())
     seconds = sum(float(part) * unit for part, unit in zip(match.groups(), (3600, 60, 1), strict=True) if part) if match else 0.0
     if seconds <= 0:
-        raise ValueError(f"--cap must be a positive time such as 3h, 90m, 45s or 1h30m; got {text!r}")
+        raise ValueError(f"{option} must be a positive time such as 3h, 90m, 45s or 1h30m; got {text!r}")
     return seconds
+
+
+def seed_list(text: str) -> list[int]:
+    """``0:8`` (the end is not included) or ``0,3,7``."""
+    if match := re.fullmatch(r"(\d+):(\d+)", text.strip()):
+        seeds = list(range(int(match[1]), int(match[2])))
+    else:
+        seeds = [int(part) for part in text.split(",")] if re.fullmatch(r"\d+(,\d+)*", text.strip()) else []
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ValueError(f"--seeds must be a range such as 0:8 or a list of different seeds such as 0,3,7; got {text!r}")
+    return seeds

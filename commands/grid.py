@@ -4,15 +4,38 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
-from thermokernels_app.commands.console import AsJson, Grid, Seed, Workers, errors, progress_bar, seconds
+from thermokernels_app.commands.console import AsJson, Grid, Seed, Workers, errors, progress_bar, seconds, seed_list
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    from thermokernels_app.experiment.campaign import Progress
     from thermokernels_app.experiment.design import Design
+
+
+class Kind(StrEnum):
+    """Where the tasks of a run are done."""
+
+    processes = "processes"
+    dask = "dask"
+
+
+class Options(TypedDict):
+    """What a run and an ensemble have in common."""
+
+    workers: int | None
+    executor: Executor | None
+    resume: bool
+    task_limit: float | None
+    progress: Callable[[Progress], None]
 
 
 def run(
@@ -28,12 +51,25 @@ def run(
     resume: Annotated[
         bool, typer.Option("--resume", help="Reuse the finished cells of an earlier, unfinished run of this design.")
     ] = False,
+    seeds: Annotated[
+        str | None, typer.Option("--seeds", help="An ensemble instead of one run: the seeds FIRST:END (END not included) or a list 0,3,7.")
+    ] = None,
+    task_limit: Annotated[
+        str | None, typer.Option("--task-limit", help="A task that takes longer counts as hanging, such as 10m (default: 10m up to m = 6).")
+    ] = None,
+    executor: Annotated[
+        Kind, typer.Option("--executor", help="`processes` of this machine, or `dask`: the workers of a Dask scheduler.")
+    ] = Kind.processes,
+    scheduler: Annotated[
+        str | None, typer.Option("--scheduler", help="Address of the Dask scheduler, such as tcp://10.0.0.1:8786.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Run a design from training to the verdicts on P1 to P4.
 
     Results are kept in --out, or in runs/GRID-HASH-NUMBER, HASH being the first digits of the design's hash and NUMBER the next free
-    one; --resume goes on with the last unfinished one. A folder that holds a run is never overwritten.
+    one; --resume goes on with the last unfinished one. A folder that holds a run is never overwritten. With --seeds, every seed has a
+    folder of its own in it, and the answer is a table of verdicts.
     """
     with errors(as_json):
         from thermokernels_app.experiment import runner, tables
@@ -42,15 +78,33 @@ def run(
         design = load_design(grid, seed=seed, cap=None if cap is None else seconds(cap))
         if freeze is not None and (changed := differences(read_freeze(freeze), design)):
             raise FreezeMismatchError(f"the design differs from the freeze {freeze} in {', '.join(changed)}; nothing was run")
-        folder = out if out is not None else _default_folder(grid, design, resume)
-        with progress_bar() as show_progress:
-            result = runner.run(design, folder, workers=workers, resume=resume, progress=show_progress)
-        if as_json:
-            print(json.dumps({"folder": str(folder), "exit_code": result.exit_code, **result.document}, allow_nan=False))
+        many = None if seeds is None else seed_list(seeds)
+        if many is not None and (seed is not None or freeze is not None):
+            raise ValueError("--seeds goes neither with --seed nor with --freeze, which fixes one seed")
+        limit = None if task_limit is None else seconds(task_limit, "--task-limit")
+        with _executor(executor, scheduler, workers) as pool, progress_bar() as show_progress:
+            folder = out if out is not None else _default_folder(Path(grid).stem + ("" if many is None else "-ensemble"), design, resume)
+            options: Options = {"workers": workers, "executor": pool, "resume": resume, "task_limit": limit, "progress": show_progress}
+            if many is None:
+                runs = {design.seed: runner.run(design, folder, **options)}
+            else:
+                runs = runner.ensemble(design, many, folder, **options)
+        code = max(result.exit_code for result in runs.values())
+        if many is not None:
+            summary = tables.ensemble_summary(runs)
+            if as_json:
+                print(json.dumps({"folder": str(folder), "exit_code": code, **summary}, allow_nan=False))
+            else:
+                tables.print_ensemble(summary)
+                print(f"results: {folder}")
         else:
-            tables.print_document(result.document, result.document["verdicts"])
-            print(f"results: {folder}")
-    raise typer.Exit(result.exit_code)
+            (result,) = runs.values()
+            if as_json:
+                print(json.dumps({"folder": str(folder), "exit_code": code, **result.document}, allow_nan=False))
+            else:
+                tables.print_document(result.document, result.document["verdicts"])
+                print(f"results: {folder}")
+    raise typer.Exit(code)
 
 
 def show(
@@ -97,13 +151,36 @@ def verify_gradients(
     raise typer.Exit(0 if report["verdict"] == "PASS" else 10)
 
 
-def _default_folder(grid: str, design: Design, resume: bool) -> Path:
-    """runs/GRID-HASH-NUMBER: the next free number, or with ``resume`` the last unfinished run, else the last run."""
-    from thermokernels_app.experiment.store import JOURNAL
+def _executor(kind: Kind, scheduler: str | None, workers: int | None) -> AbstractContextManager[Executor | None]:
+    """None for a pool of our own."""
+    if kind is Kind.processes:
+        if scheduler is not None:
+            raise ValueError("--scheduler goes with --executor dask")
+        return nullcontext()
+    if scheduler is None:
+        raise ValueError("--executor dask needs --scheduler with the address of a Dask scheduler, such as tcp://10.0.0.1:8786")
+    if workers is not None:
+        raise ValueError("--workers goes with --executor processes; a Dask scheduler has workers of its own")
+    from thermokernels_app.experiment.cluster import dask_executor
 
-    name = f"{Path(grid).stem}-{design.digest()[:12]}"
+    return dask_executor(scheduler)
+
+
+def _default_folder(name: str, design: Design, resume: bool) -> Path:
+    """runs/NAME-HASH-NUMBER: with ``resume`` the last unfinished run, else the last run; otherwise a new folder with the next number."""
+    from thermokernels_app.experiment.journal import JOURNAL
+
+    name = f"{name}-{design.digest()[:12]}"
     numbers = sorted(int(path.name.rpartition("-")[2]) for path in Path("runs").glob(f"{name}-*") if path.name.rpartition("-")[2].isdigit())
-    unfinished = [number for number in numbers if Path("runs", f"{name}-{number}", JOURNAL).exists()]
+    unfinished = [number for number in numbers if any(Path("runs", f"{name}-{number}").glob(f"**/{JOURNAL}"))]
     if resume and numbers:
         return Path("runs", f"{name}-{(unfinished or numbers)[-1]}")
-    return Path("runs", f"{name}-{max(numbers, default=0) + 1}")
+    number = max(numbers, default=0) + 1
+    while True:
+        folder = Path("runs", f"{name}-{number}")
+        try:
+            folder.mkdir(parents=True)  # now it is ours: of several runs that start at once, each takes a number of its own
+        except FileExistsError:
+            number += 1
+        else:
+            return folder

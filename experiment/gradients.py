@@ -8,10 +8,11 @@ from concurrent.futures import as_completed
 from itertools import product
 from typing import Any
 
-from thermokernels_app.experiment import store
+from thermokernels_app.experiment import store, tasks
+from thermokernels_app.experiment.campaign import Progress
 from thermokernels_app.experiment.design import Design
 from thermokernels_app.experiment.environment import available_cores
-from thermokernels_app.experiment.runner import Progress, call, pool_of_processes
+from thermokernels_app.experiment.pool import WorkerPool
 from thermokernels_app.experiment.store import Record
 from thermokernels_app.validation import automatic
 
@@ -29,7 +30,7 @@ def verify(
     workers : int, optional
         Processes of the pool, by default one for every core.
     progress : callable, optional
-        Called with a :class:`~thermokernels_app.experiment.runner.Progress` after every training and every check.
+        Called with a :class:`~thermokernels_app.experiment.campaign.Progress` after every training and every check.
 
     Returns
     -------
@@ -50,13 +51,13 @@ def verify(
         if progress:
             progress(Progress(done / total, time.monotonic() - start, f"{len(records)} of {len(places)} checkpoints"))
 
-    with pool_of_processes(min(workers or available_cores(), len(places))) as pool:
+    with WorkerPool(min(workers or available_cores(), len(places))) as pool:
         checks = {}
-        for training in as_completed([pool.submit(call, "train", design, *model) for model in models]):
+        for training in as_completed([tasks.submit(pool, "train", design, *model) for model in models]):
             _, _, trained = training.result()[0]
             for place in places:
                 if place[:2] == (trained.m, trained.split):
-                    checks[pool.submit(call, "gradient_check", design, trained, place[2], True, with_automatic)] = place
+                    checks[tasks.submit(pool, "gradient_check", design, trained, place[2], True, with_automatic)] = place
             report()
         for check in as_completed(checks):
             records[checks[check]] = store.plain(check.result()[0])

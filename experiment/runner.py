@@ -1,72 +1,34 @@
-"""Run a design: train the networks, compute every cell in a pool of processes, judge, and keep what is done whatever happens.
+"""Run a design, or many of them at once: train the networks, compute every cell, judge, and keep what is done whatever happens.
 
-Nothing numerical is imported here, so that the first worker starts at once; the tasks are the functions of ``cell.py``, by name.
-The records are assembled in the order of the grid: they are the same bits whatever the number of workers.
+Nothing numerical is imported here, so that the first worker starts at once. The records are assembled in the order of the grid: they
+are the same bits whatever computes them, in whichever order, and however often it was interrupted.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import os
+import math
 import signal
 import threading
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-from importlib.metadata import version
-from itertools import product
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any
 
-from thermokernels_app.experiment import store
+from thermokernels_app.experiment import store, tasks
+from thermokernels_app.experiment.campaign import Campaign, Progress
 from thermokernels_app.experiment.design import Design
-from thermokernels_app.experiment.environment import available_cores, environment, source_hash
-from thermokernels_app.experiment.store import Arrays, Finished, Journal, Record
+from thermokernels_app.experiment.environment import available_cores, source_hash
+from thermokernels_app.experiment.journal import Journal, remove_leftover
+from thermokernels_app.experiment.outcome import STATUSES, Run, arrays_of, circumstances_of, document_of, exit_code
+from thermokernels_app.experiment.pool import WorkerPool
 
-# How a run ended, with the exit code of the command line; a complete run takes its code from the verdicts.
-STATUSES = {"complete": 0, "halted": 11, "stopped": 12, "interrupted": 130}
+__all__ = ["STATUSES", "Progress", "Run", "default_task_limit", "ensemble", "exit_code", "run"]
 
-
-@dataclass(frozen=True)
-class Progress:
-    """How far the work is: the share of it that is done, seconds since the start, and what is done in words."""
-
-    share: float
-    seconds: float
-    description: str
-
-
-@dataclass(frozen=True)
-class Run:
-    """What a run left: the document of results.json, the arrays of arrays.npz, and the folder they are in (None: kept in memory)."""
-
-    document: Record
-    arrays: Arrays = field(repr=False)
-    folder: Path | None
-
-    @property
-    def verdicts(self) -> dict[str, str]:
-        """PASS, FAIL or HALT of P1 to P4."""
-        return {name: verdict["verdict"] for name, verdict in self.document["verdicts"].items()}
-
-    @property
-    def exit_code(self) -> int:
-        """The exit code of the command line for this run."""
-        return exit_code(self.document)
-
-
-def exit_code(document: Record) -> int:
-    """0 where every verdict is PASS, 10 with a FAIL, 11 with a HALT, 12 stopped by the cap, 130 interrupted."""
-    if document["status"] != "complete":
-        return STATUSES[document["status"]]
-    verdicts = {verdict["verdict"] for verdict in document["verdicts"].values()}
-    if "HALT" in verdicts or not verdicts:
-        return 11
-    return 10 if "FAIL" in verdicts else 0
+Report = Callable[[Progress], None]
 
 
 def run(
@@ -76,9 +38,13 @@ def run(
     workers: int | None = None,
     executor: Executor | None = None,
     resume: bool = False,
-    progress: Callable[[Progress], None] | None = None,
+    task_limit: float | None = None,
+    progress: Report | None = None,
 ) -> Run:
     """Run a design from training to verdicts.
+
+    A worker that dies, hangs or returns nonsense costs its task one retry; a task that is lost twice is reported as such (a cell has the
+    status ``halted`` with the check ``worker``) while the others finish, and the run can be resumed.
 
     Parameters
     ----------
@@ -92,6 +58,9 @@ def run(
         Runs the tasks instead of a pool of our own; it is not shut down.
     resume : bool
         Take the finished cells of an earlier run of the same design in ``out``; a complete run is returned as it is.
+    task_limit : float, optional
+        Seconds after which a task counts as hanging, by default :func:`default_task_limit`. In a pool of our own its worker is killed;
+        an executor from outside is given up when no task at all ended for so long.
     progress : callable, optional
         Called with a :class:`Progress` after every finished task.
 
@@ -103,9 +72,12 @@ def run(
     Raises
     ------
     ValueError
-        ``workers`` is not positive, or ``out`` holds something else; nothing is overwritten.
+        ``workers`` or ``task_limit`` is not positive, another run is writing to ``out``, it holds something else (nothing is
+        overwritten), or a worker has another version of the program.
+    OSError
+        ``out`` cannot be written, because the disk is full for example; what is done is kept and can be resumed.
     RuntimeError
-        A task failed for a reason that is no numerical one, or a worker process was killed.
+        A task failed for a reason that is no numerical one, or the executor broke.
 
     Examples
     --------
@@ -114,84 +86,180 @@ def run(
     >>> with ThreadPoolExecutor(2) as threads:  # doctest: +SKIP
     ...     run(load_design("smoke"), executor=threads).verdicts
     """
+    (result,) = _run_all([(design, None if out is None else Path(out))], workers, executor, resume, task_limit, progress)
+    return result
+
+
+def ensemble(
+    design: Design,
+    seeds: Iterable[int],
+    out: Path | str | None = None,
+    *,
+    workers: int | None = None,
+    executor: Executor | None = None,
+    resume: bool = False,
+    task_limit: float | None = None,
+    progress: Report | None = None,
+) -> dict[int, Run]:
+    """Run one design with several seed tables, all in one pool at once.
+
+    Every run is what :func:`run` gives for that seed, bit for bit. The cap on the wall clock counts from the start of the ensemble.
+
+    Parameters
+    ----------
+    design : Design
+    seeds : iterable of int
+        Each replaces the design's seed.
+    out : path-like, optional
+        Folder of the folders ``seed0``, ``seed1`` and so on.
+    workers, executor, resume, task_limit, progress
+        As for :func:`run`; a seed whose run is complete is not run again with ``resume``.
+
+    Returns
+    -------
+    dict of int to Run
+        In the order of ``seeds``.
+
+    Raises
+    ------
+    ValueError, OSError, RuntimeError
+        As :func:`run`; ValueError also where no seed is given, or one twice.
+    """
+    seeds = list(seeds)
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ValueError(f"seeds must be one or more different integers; got {seeds}")
+    designs = [(replace(design, seed=seed), None if out is None else Path(out) / f"seed{seed}") for seed in seeds]
+    return dict(zip(seeds, _run_all(designs, workers, executor, resume, task_limit, progress), strict=True))
+
+
+def default_task_limit(design: Design) -> float:
+    """Seconds: 10 minutes, hundreds of times what a task of 12 spins takes, and four times as long for every further pair of spins."""
+    return 600.0 * 4.0 ** max(0, max(design.grid.m) - 6)
+
+
+def _run_all(
+    designs: Sequence[tuple[Design, Path | None]],
+    workers: int | None,
+    executor: Executor | None,
+    resume: bool,
+    task_limit: float | None,
+    progress: Report | None,
+) -> list[Run]:
     if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
         raise ValueError(f"workers must be a positive integer; got {workers!r}")
-    folder = None if out is None else Path(out)
-    journal = None
-    if folder is not None:
-        if resume and (finished := _complete_run(folder, design)):
-            return finished
-        journal = Journal(folder, {"design_sha256": design.digest(), "sources_sha256": source_hash()}, resume=resume)
+    if task_limit is not None and not (math.isfinite(task_limit) and task_limit > 0):
+        raise ValueError(f"task_limit must be a positive number of seconds; got {task_limit!r}")
+    limit = task_limit or max(default_task_limit(design) for design, _ in designs)
     count = workers or available_cores()
-    campaign = _Campaign(design, journal, progress)
+    runs: list[Run | Campaign] = []
     try:
-        with pool_of_processes(count) if executor is None else _one_blas_thread_for(executor) as pool:
-            campaign.work(pool)
-    except (_Halt, _CapReached, KeyboardInterrupt) as end:
-        campaign.end(end)
-    except BaseException:
-        if journal:
-            journal.close(complete=False)
-        raise
-    with _uninterrupted():
-        document = campaign.document() | {"run": campaign.circumstances(None if executor else count)}
-        arrays = campaign.arrays()
-        if folder is None or journal is None:
-            return Run(store.seal(document, store.arrays_as_bytes(arrays)), arrays, None)
-        document = store.write_results(folder, document, arrays)
-        journal.close(complete=document["status"] == "complete")
+        for design, folder in designs:
+            runs.append((resume and _complete_run(folder, design)) or _campaign(design, folder, resume))
+        campaigns = [one for one in runs if isinstance(one, Campaign)]
+        _share_progress(campaigns, progress)
+        outcomes: dict[Campaign, Run] = {}
+
+        def ended(campaign: Campaign) -> None:
+            with _uninterrupted():
+                outcomes[campaign] = _outcome(campaign, None if executor else count)
+
+        if campaigns:
+            try:
+                with WorkerPool(count, limit) if executor is None else _here(executor) as pool:
+                    _work(campaigns, pool, 3600.0 if executor is None else limit, ended)
+            except KeyboardInterrupt:
+                for campaign in campaigns:
+                    if campaign not in outcomes:
+                        if not campaign.is_over:
+                            campaign.end("interrupted")
+                        ended(campaign)
+        return [one if isinstance(one, Run) else outcomes[one] for one in runs]
+    except OSError as error:
+        if all(folder is None for _, folder in designs) or isinstance(error, ConnectionError):
+            raise
+        raise OSError(
+            error.errno, f"{error.strerror or error}; what was finished is kept, --resume goes on with it", error.filename
+        ) from error
+    finally:
+        for one in runs:
+            if isinstance(one, Campaign) and one.journal:
+                one.journal.close(complete=False)
+
+
+def _campaign(design: Design, folder: Path | None, resume: bool) -> Campaign:
+    identity = {"design_sha256": design.digest(), "sources_sha256": source_hash()}
+    return Campaign(design, None if folder is None else Journal(folder, identity, resume=resume))
+
+
+def _complete_run(folder: Path | None, design: Design) -> Run | None:
+    """The complete run of this design in a folder, or None; what is damaged there is for the journal to judge."""
+    if folder is None or not (folder / store.RESULTS).exists():
+        return None
+    try:
+        document = store.read_results(folder)
+        if document["design_sha256"] != design.digest() or document["status"] != "complete":
+            return None
+        arrays = store.read_arrays(folder)
+    except ValueError:
+        return None
+    remove_leftover(folder)
     return Run(document, arrays, folder)
 
 
-def call(function: str, *arguments: Any) -> tuple[Any, float]:
-    """Run one function of ``cell.py`` on one BLAS thread and return its result and its seconds: what a worker executes."""
-    from thermokernels_app.experiment import cell
+def _work(campaigns: Sequence[Campaign], pool: Executor, patience: float, ended: Callable[[Campaign], None]) -> None:
+    """Run every task of the campaigns; ``patience`` is how long no task at all may end."""
+    done: SimpleQueue[tuple[Campaign, Future[Any]]] = SimpleQueue()
+    running = list(campaigns)
+    for campaign in running:
+        campaign.begin(pool, lambda future, campaign=campaign: done.put((campaign, future)))  # type: ignore[misc]
+    while running:
+        left = min(campaign.seconds_left for campaign in running)
+        try:
+            campaign, future = done.get(timeout=max(0.0, min(left, patience)))
+            campaign.take(future)
+        except Empty:
+            if left > patience:
+                for campaign in running:
+                    campaign.give_up_waiting(patience)
+        for campaign in list(running):
+            if campaign.pending and campaign.seconds_left <= 0:
+                campaign.end("stopped")
+            if not campaign.pending:
+                running.remove(campaign)
+                ended(campaign)
 
-    start = time.perf_counter()
-    with cell.one_blas_thread():
-        result = getattr(cell, function)(*arguments)
-    return result, time.perf_counter() - start
+
+def _outcome(campaign: Campaign, workers: int | None) -> Run:
+    """Judge what there is and write it."""
+    campaign.conclude()
+    document = document_of(campaign) | {"run": circumstances_of(campaign, workers)}
+    arrays, journal = arrays_of(campaign), campaign.journal
+    if journal is None:
+        return Run(store.seal(document, store.arrays_as_bytes(arrays)), arrays, None)
+    document = store.write_results(journal.folder, document, arrays)
+    journal.close(complete=document["status"] == "complete")
+    return Run(document, arrays, journal.folder)
+
+
+def _share_progress(campaigns: Sequence[Campaign], progress: Report | None) -> None:
+    """Every campaign reports its own progress; of several, the mean is reported."""
+    if len(campaigns) == 1:
+        campaigns[0].progress = progress
+    elif progress is not None:
+        shares = [0.0] * len(campaigns)
+
+        def report(index: int, one: Progress) -> None:
+            shares[index] = one.share
+            progress(Progress(sum(shares) / len(shares), one.seconds, f"{shares.count(1.0)} of {len(shares)} runs"))
+
+        for index, campaign in enumerate(campaigns):
+            campaign.progress = partial(report, index)
 
 
 @contextmanager
-def pool_of_processes(workers: int) -> Iterator[Executor]:
-    """Spawned worker processes; what is not begun is dropped at the end, and an exception ends the workers at once."""
-    context = multiprocessing.get_context("spawn")
-    others = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_serve_the_parent)
-    try:
-        yield pool
-    except BaseException:
-        for process in set(multiprocessing.active_children()) - others:
-            process.kill()
-        # One that died inside a write leaves half a message; without our own end of the pipe its reader sees the end and stops waiting.
-        with suppress(AttributeError, OSError):
-            pool._result_queue._writer.close()  # type: ignore[attr-defined]
-        raise
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-@contextmanager
-def _one_blas_thread_for(executor: Executor) -> Iterator[Executor]:
-    """Where the tasks run in threads of this process, only the thread that entered first can limit BLAS, and only for all of them."""
-    from thermokernels_app.experiment import cell
-
-    with cell.one_blas_thread():
+def _here(executor: Executor) -> Iterator[Executor]:
+    with tasks.one_blas_thread_here():
         yield executor
-
-
-def _serve_the_parent() -> None:
-    """Ctrl-C and SIGTERM reach the whole process group and only the parent answers; a worker whose parent is gone ends itself."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-    threading.Thread(target=_end_with_the_parent, daemon=True).start()
-
-
-def _end_with_the_parent() -> None:
-    if parent := multiprocessing.parent_process():
-        parent.join()
-        os._exit(1)
 
 
 @contextmanager
@@ -206,243 +274,3 @@ def _uninterrupted() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _complete_run(folder: Path, design: Design) -> Run | None:
-    if not (folder / store.RESULTS).exists():
-        return None
-    document = store.read_results(folder)
-    if document["design_sha256"] != design.digest() or document["status"] != "complete":
-        return None
-    return Run(document, store.read_arrays(folder), folder)
-
-
-@dataclass(frozen=True)
-class _Task:
-    """One call of a function of ``cell.py``; ``key`` is (m, split[, checkpoint[, code]])."""
-
-    function: str
-    key: tuple[Any, ...]
-
-    @property
-    def name(self) -> str:
-        return "/".join(str(part) for part in (self.function, *self.key))
-
-    @property
-    def where(self) -> str:
-        names = ("m", "split", "checkpoint", "code")
-        return self.function + "".join(f", {name} {value}" for name, value in zip(names, self.key, strict=False))
-
-
-def _states(tasks: list[_Task]) -> int:
-    """All states of the models of some tasks: the cost of a cell is roughly in proportion, and the largest come first."""
-    return sum(4 ** task.key[0] for task in tasks)
-
-
-class _Halt(Exception):
-    """A failed check or a number that could not be computed: the run stops here."""
-
-    def __init__(self, where: str, check: str, detail: str) -> None:
-        super().__init__(where, check, detail)
-        self.record = {"where": where, "check": check, "detail": detail}
-
-
-class _CapReached(Exception):
-    """The wall clock's cap, or a projection beyond it."""
-
-
-class _Campaign:
-    """One run in progress: which tasks are under way, which are finished, and what follows from each."""
-
-    def __init__(self, design: Design, journal: Journal | None, progress: Callable[[Progress], None] | None) -> None:
-        self.design, self.journal, self.progress = design, journal, progress
-        grid = design.grid
-        self.trainings = [_Task("train", key) for key in product(grid.m, grid.split)]
-        self.checkpoint_tasks = [_Task("check", (*task.key, name)) for task in self.trainings for name in grid.checkpoints]
-        self.cell_tasks = [_Task("cell", (*task.key, code)) for task in self.checkpoint_tasks for code in grid.codes]
-        self.polish_tasks: list[_Task] = []
-        self.finished: dict[str, Finished] = dict(journal.finished) if journal else {}
-        self.resumed = len(self.finished)
-        self.status = "complete"
-        self.halt: Record | None = None
-        self.projection: Record | None = None
-        self.pending: dict[Future[Any], _Task] = {}
-        self.waiting: list[tuple[_Task, tuple[Any, ...]]] = []
-        self.seconds_by_function: dict[str, float] = {}
-        self.cells_compiled = False
-        self.cells_to_do = [task for task in self.cell_tasks if task.name not in self.finished]
-        self.cells_done: list[_Task] = []
-        self.started, self.start = datetime.now(UTC), time.monotonic()
-
-    # What happens, in order of time.
-
-    def work(self, pool: Executor) -> None:
-        """Run every task; raises where the run is to end before that."""
-        self.pool = pool
-        try:
-            # The two groups of kernels are compiled side by side, each by one worker: no task that needs a group starts before it.
-            for function in ("compile_training", "compile_cells"):
-                self._submit(_Task(function, ()))
-            while self.pending:
-                left = self.design.cap_seconds - self._seconds()
-                if left <= 0:
-                    raise _CapReached
-                done = wait(self.pending, timeout=min(left, 3600.0), return_when=FIRST_COMPLETED).done
-                for future in [future for future in self.pending if future in done]:  # in the order of submission
-                    self._take(future)
-        finally:
-            for future in self.pending:
-                future.cancel()
-
-    def end(self, reason: BaseException) -> None:
-        """Record why the run ended before its last task."""
-        if isinstance(reason, _Halt):
-            self.status, self.halt = "halted", reason.record
-        else:
-            self.status = "stopped" if isinstance(reason, _CapReached) else "interrupted"
-
-    def _submit(self, task: _Task, *arguments: Any) -> None:
-        self.pending[self.pool.submit(call, task.function, self.design, *arguments)] = task
-
-    def _take(self, future: Future[Any]) -> None:
-        task = self.pending.pop(future)
-        try:
-            result, seconds = future.result()
-        except BrokenProcessPool as error:
-            raise RuntimeError(
-                'a worker process ended abruptly: too little memory, or run() was called from a script without `if __name__ == "__main__":`'
-            ) from error
-        except Exception as error:
-            from thermokernels.errors import ModelTooLargeError, NumericalError
-
-            if isinstance(error, NumericalError):  # a missed tolerance
-                raise _Halt(task.where, type(error).__name__, str(error)) from error
-            if isinstance(error, ModelTooLargeError):
-                raise
-            raise RuntimeError(f"{task.where} failed: {type(error).__name__}: {error}") from error
-        self.seconds_by_function[task.function] = self.seconds_by_function.get(task.function, 0.0) + seconds
-        if task.function == "compile_training":
-            # The largest models first: no long task is left for the end.
-            for training in sorted(self.trainings, key=lambda training: training.key[0], reverse=True):
-                self._submit(training, *training.key)
-            return
-        if task.function == "compile_cells":
-            self.cells_compiled = True
-            for waiting, arguments in self.waiting:
-                self._submit(waiting, *arguments)
-            self.waiting.clear()
-            return
-        record, arrays, *training = result
-        finished = Finished(task.name, store.plain(record), arrays)
-        self.finished[task.name] = finished
-        if task.function == "train":
-            self._after_training(task, training[0])
-        else:
-            self._keep(task, finished)
-        self._report()
-
-    def _after_training(self, task: _Task, training: Any) -> None:
-        """Submit what a trained network makes possible, but for what an earlier run already did."""
-        kl = training.checkpoint("final").kl
-        high = [code for code in self.design.grid.codes if kl[code - 1] > self.design.thresholds.final_kl]
-        polish = [_Task("polish", (*task.key, code)) for code in high]
-        self.polish_tasks += polish
-        small = replace(training, curve=training.curve[:0])
-        follow: list[tuple[_Task, tuple[Any, ...]]] = []
-        for name in self.design.grid.checkpoints:
-            follow.append((_Task("check", (*task.key, name)), (small, name)))
-            follow += [(_Task("cell", (*task.key, name, code)), (small, name, code)) for code in self.design.grid.codes]
-        follow += [(one, (small, one.key[-1])) for one in polish]
-        for one, arguments in follow:
-            if one.name in self.finished:
-                continue
-            if self.cells_compiled:
-                self._submit(one, *arguments)
-            else:
-                self.waiting.append((one, arguments))
-
-    def _keep(self, task: _Task, finished: Finished) -> None:
-        if halt := finished.record.get("halt"):
-            raise _Halt(task.where, halt["check"], halt["detail"])
-        if self.journal:
-            self.journal.append(finished)
-        if task.function == "cell":
-            self.cells_done.append(task)
-            self._project()
-
-    def _project(self) -> None:
-        """Once, at the registered share of the cells: project the total time and decide."""
-        done = len(self.cells_done)
-        if self.projection is not None or done < self.design.projection_share * len(self.cells_to_do):
-            return
-        projected = self._seconds() * _states(self.cells_to_do) / _states(self.cells_done)
-        proceed = projected <= self.design.cap_seconds
-        self.projection = {
-            "cells_done": done,
-            "cells": len(self.cells_to_do),
-            "seconds": self._seconds(),
-            "projected_seconds": projected,
-            "cap_seconds": self.design.cap_seconds,
-            "decision": "PROCEED" if proceed else "STOP",
-        }
-        if not proceed:
-            raise _CapReached
-
-    def _report(self) -> None:
-        if self.progress:
-            share = _states(self.cells_done) / max(1, _states(self.cells_to_do))
-            cells = len(self.cell_tasks) - len(self.cells_to_do) + len(self.cells_done)
-            self.progress(Progress(share, self._seconds(), f"{cells} of {len(self.cell_tasks)} cells"))
-
-    def _seconds(self) -> float:
-        return time.monotonic() - self.start
-
-    # What is left of it, in the order of the grid.
-
-    def document(self) -> Record:
-        """Everything of results.json that the design determines, verdicts included."""
-        from thermokernels_app.validation import verdicts
-
-        cells, checkpoints = self._records(self.cell_tasks), self._records(self.checkpoint_tasks)
-        order = [task.key for task in self.trainings]
-        stationarity = self._records(sorted(self.polish_tasks, key=lambda task: (order.index(task.key[:2]), task.key[2])))
-        design = self.design.as_dict()
-        return {
-            "design": design,
-            "design_sha256": self.design.digest(),
-            "status": self.status,
-            "halt": self.halt,
-            "verdicts": verdicts.judge(design, cells, checkpoints, stationarity),
-            "stationarity": stationarity,
-            "checkpoints": checkpoints,
-            "cells": cells,
-        }
-
-    def arrays(self) -> Arrays:
-        """The arrays of every finished task, named ``m4/s2/half/code1/W`` and so on."""
-        named: Arrays = {}
-        for task in (*self.trainings, *self.cell_tasks):
-            if task.name in self.finished:
-                m, split, *rest = task.key
-                place = "/".join([f"m{m}", f"s{split}", *(part if isinstance(part, str) else f"code{part}" for part in rest)])
-                named |= {f"{place}/{name}": array for name, array in self.finished[task.name].arrays.items()}
-        return named
-
-    def circumstances(self, workers: int | None) -> Record:
-        """What changes between two runs of one design: times, machine, versions."""
-        compile_seconds = {key: value for key, value in self.seconds_by_function.items() if key.startswith("compile")}
-        return {
-            "program": {"name": "thermokernels", "version": version("thermokernels")},
-            "sources_sha256": source_hash(),
-            "started": self.started.isoformat(timespec="seconds"),
-            "seconds": self._seconds(),
-            "compile_seconds": max(compile_seconds.values(), default=0.0),
-            "task_seconds": {key: value for key, value in sorted(self.seconds_by_function.items()) if key not in compile_seconds},
-            "tasks_resumed": self.resumed,
-            "workers": workers,
-            "projection": self.projection,
-            "environment": environment(),
-        }
-
-    def _records(self, tasks: list[_Task]) -> list[Record]:
-        return [self.finished[task.name].record for task in tasks if task.name in self.finished]

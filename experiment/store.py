@@ -1,4 +1,4 @@
-"""The files of a run: results.json, arrays.npz beside it, and the journal of finished tasks until the run is complete.
+"""The files of a run: results.json and arrays.npz beside it (the journal of an unfinished one is in ``journal.py``).
 
 What the design determines (cells, checkpoints, verdicts, hash of the arrays) stands apart from what changes between two runs (times,
 machine), and only the first part is hashed. Files are replaced whole: a reader never sees half of one.
@@ -12,8 +12,8 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -67,9 +67,23 @@ def replace_file(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         os.chmod(name, 0o644)
         os.replace(name, path)
+    except OSError as error:  # of a full disk, say: `write` does not know the name
+        Path(name).unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """A new name outlives a loss of power only when its folder is on the disk, too; not every system and file system can be asked."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def arrays_as_bytes(arrays: Arrays) -> bytes:
@@ -178,104 +192,3 @@ def read_arrays(folder: Path | str) -> Arrays:
         raise ValueError(f"{file} does not belong to the results beside it: its SHA-256 is another")
     with np.load(io.BytesIO(content), allow_pickle=False) as archive:
         return {name: archive[name] for name in archive.files}
-
-
-@dataclass(frozen=True)
-class Finished:
-    """One finished task as the journal keeps it: its name, its record and its arrays."""
-
-    task: str
-    record: Record
-    arrays: Arrays
-
-
-class Journal:
-    """The append-only file that keeps every finished task of a run until the run is complete.
-
-    Floats are written so that they read back bit for bit; a last line that a crash cut off is dropped on reading.
-    """
-
-    def __init__(self, folder: Path, identity: Record, *, resume: bool) -> None:
-        """Open ``folder`` for the run of ``identity`` (``design_sha256`` and ``sources_sha256``).
-
-        Raises
-        ------
-        ValueError
-            When the folder holds another design's run, or this design's without ``resume``; nothing in it is touched.
-        """
-        self.path = folder / JOURNAL
-        self.finished: dict[str, Finished] = {}
-        if folder.exists() and not folder.is_dir():
-            raise ValueError(f"the output folder {folder} is a file")
-        held = _identity(folder)
-        if held is not None:
-            if held["design_sha256"] != identity["design_sha256"]:
-                raise ValueError(
-                    f"the output folder {folder} holds the run of another design ({held['design_sha256'][:12]}, "
-                    f"this one is {identity['design_sha256'][:12]}); name another folder"
-                )
-            if not resume:
-                raise ValueError(f"the output folder {folder} already holds a run of this design; resume it or name another folder")
-            if held["sources_sha256"] != identity["sources_sha256"]:
-                raise ValueError(f"the run in {folder} was begun with another version of the program; name another folder")
-        folder.mkdir(parents=True, exist_ok=True)
-        if self.path.exists():
-            complete = [*_lines(self.path)]
-            self.finished = {line["task"]: _finished(line) for line in complete[1:]}
-            replace_file(self.path, "".join(_line(line) for line in complete).encode())
-            self._file = self.path.open("a", encoding="utf-8")
-        else:
-            self._file = self.path.open("x", encoding="utf-8")
-            self._write({"schema": SCHEMA, "schema_version": SCHEMA_VERSION, **identity})
-
-    def append(self, finished: Finished) -> None:
-        """Keep one finished task."""
-        arrays = {
-            name: {"dtype": array.dtype.str, "shape": list(array.shape), "values": array.ravel().tolist()}
-            for name, array in finished.arrays.items()
-        }
-        self._write({"task": finished.task, "record": finished.record, "arrays": arrays})
-
-    def close(self, *, complete: bool) -> None:
-        """Close the file; a complete run needs no journal, it is removed."""
-        self._file.close()
-        if complete:
-            self.path.unlink(missing_ok=True)
-
-    def _write(self, line: Record) -> None:
-        self._file.write(_line(line))
-        self._file.flush()
-
-
-def _line(line: Record) -> str:
-    return json.dumps(line, allow_nan=False) + "\n"
-
-
-def _lines(path: Path) -> Iterator[Record]:
-    with path.open(encoding="utf-8", errors="replace") as file:
-        for text in file:
-            try:
-                yield json.loads(text)
-            except json.JSONDecodeError:
-                return
-
-
-def _finished(line: Record) -> Finished:
-    arrays = {name: np.array(a["values"], dtype=a["dtype"]).reshape(a["shape"]) for name, a in line["arrays"].items()}
-    return Finished(line["task"], line["record"], arrays)
-
-
-def _identity(folder: Path) -> Record | None:
-    """Which design and kernels the run in ``folder`` has; None where there is no run."""
-    if (folder / JOURNAL).exists():
-        head = next(_lines(folder / JOURNAL), {})
-    elif (folder / RESULTS).exists():
-        document = read_results(folder)
-        head = {"design_sha256": document["design_sha256"], "sources_sha256": document["run"]["sources_sha256"]}
-    elif (folder / ARRAYS).exists():
-        head = {}
-    else:
-        return None
-    if "design_sha256" not in head or "sources_sha256" not in head:
-        raise ValueError(f"the output folder {folder} holds files of a run that cannot be read; name another folder")
-    return head

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from thermokernels_app.experiment.outcome import Run
 
 COLOURS = {"PASS": "green", "FAIL": "red", "HALT": "yellow", "yes": "green", "no": "red"}
 
@@ -66,6 +69,35 @@ def print_document(document: dict[str, Any], verdicts: dict[str, Any]) -> None:
     print()
     for name, verdict in verdicts.items():
         _print_title(name, verdict["verdict"])
+
+
+def ensemble_summary(runs: Mapping[int, Run]) -> dict[str, Any]:
+    """The verdicts of an ensemble: a row a seed, and how many seeds have which verdict."""
+    rows = [
+        {
+            "seed": seed,
+            "status": run.document["status"],
+            "exit_code": run.exit_code,
+            "verdicts": run.verdicts,
+            "records_sha256": run.document["records_sha256"],
+            "folder": None if run.folder is None else str(run.folder),
+        }
+        for seed, run in runs.items()
+    ]
+    names = next(iter(runs.values())).verdicts
+    verdicts = ("PASS", "FAIL", "HALT")
+    counts = {name: {verdict: sum(run.verdicts[name] == verdict for run in runs.values()) for verdict in verdicts} for name in names}
+    return {"counts": counts, "runs": rows}
+
+
+def print_ensemble(summary: dict[str, Any]) -> None:
+    """A row a seed, then the counts."""
+    names = list(summary["counts"])
+    rows = [(run["seed"], run["status"], *(run["verdicts"][name] for name in names), run["folder"]) for run in summary["runs"]]
+    print_table(("seed", "status", *names, "folder"), rows)
+    print()
+    for name, counts in summary["counts"].items():
+        print(f"{name}: " + ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count) + f" of {len(rows)} seeds")
 
 
 def print_gradients(report: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ from thermokernels.errors import NotConvergedError
 from thermokernels_app import cli
 from thermokernels_app.commands import console
 from thermokernels_app.commands import grid as grid_commands
-from thermokernels_app.experiment import gradients, runner, store, tables
+from thermokernels_app.experiment import gradients, journal, runner, store, tables
 from thermokernels_app.experiment.design import load_design
 
 TINY = """
@@ -319,12 +319,13 @@ def test_resume_goes_on_with_the_last_unfinished_run(tmp_path, monkeypatch):
     design = load_design("smoke")
     name = f"smoke-{design.digest()[:12]}"
     assert grid_commands._default_folder("smoke", design, resume=True) == Path("runs", f"{name}-1")
-    for number in (1, 2, 4):
+    for number in (2, 4):
         Path("runs", f"{name}-{number}").mkdir(parents=True)
     assert grid_commands._default_folder("smoke", design, resume=True) == Path("runs", f"{name}-4")
-    Path("runs", f"{name}-2", store.JOURNAL).touch()
+    Path("runs", f"{name}-2", journal.JOURNAL).touch()
     assert grid_commands._default_folder("smoke", design, resume=True) == Path("runs", f"{name}-2")
-    assert grid_commands._default_folder("smoke", design, resume=False) == Path("runs", f"{name}-5")
+    taken = [grid_commands._default_folder("smoke", design, resume=False) for _ in range(2)]
+    assert taken == [Path("runs", f"{name}-{number}") for number in (5, 6)]  # each its own
 
 
 def test_a_file_that_cannot_be_made_is_named(grid):
@@ -336,9 +337,9 @@ def test_an_interrupt_keeps_what_is_done(tmp_path):
     (tmp_path / "slow.toml").write_text("polish.iterations = 5\ntraining.steps = 3000\n[grid]\nm = [6]\n")
     command = [sys.executable, "-P", "-c", "from thermokernels_app.cli import main; main()", "run", "--grid", "slow.toml", "--out", "kept"]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    journal = tmp_path / "kept" / "journal.jsonl"
+    lines = tmp_path / "kept" / "journal.jsonl"
     deadline = time.monotonic() + 120
-    while process.poll() is None and time.monotonic() < deadline and not (journal.exists() and '"cell/' in journal.read_text()):
+    while process.poll() is None and time.monotonic() < deadline and not (lines.exists() and '"cell/' in lines.read_text()):
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: parent and workers
     stdout, stderr = process.communicate(timeout=60)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from thermokernels.errors import NotConvergedError
-from thermokernels_app.experiment import runner, store
+from thermokernels_app.experiment import campaign, runner, store
 from thermokernels_app.experiment.design import Design, Grid, load_design
 from thermokernels_app.validation import verdicts
 
@@ -164,7 +164,7 @@ def test_any_other_error_names_the_task():
 def ticking(monkeypatch):
     """A clock that moves on by one second whenever it is read."""
     seconds = iter(range(10**9))
-    monkeypatch.setattr(runner.time, "monotonic", lambda: float(next(seconds)))
+    monkeypatch.setattr(campaign.time, "monotonic", lambda: float(next(seconds)))
 
 
 @pytest.mark.usefixtures("ticking")
