@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from thermokernels_app.experiment.campaign import Progress
+    from thermokernels_app.experiment.progress import Progress
 
 EXIT_CODES = (
     "Exit codes: 0 every verdict PASS · 1 unexpected error · 2 bad usage or input · 3 freeze mismatch · "

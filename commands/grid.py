@@ -17,8 +17,8 @@ from thermokernels_app.commands.console import AsJson, Grid, Seed, Workers, erro
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-    from thermokernels_app.experiment.campaign import Progress
     from thermokernels_app.experiment.design import Design
+    from thermokernels_app.experiment.progress import Progress
 
 
 class Kind(StrEnum):

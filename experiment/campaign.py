@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Executor, Future
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import product
 from typing import Any
@@ -13,19 +13,11 @@ from typing import Any
 from thermokernels_app.experiment import store, tasks
 from thermokernels_app.experiment.design import Design
 from thermokernels_app.experiment.journal import Finished, Journal
+from thermokernels_app.experiment.progress import Progress, Report
 from thermokernels_app.experiment.store import Record
 from thermokernels_app.experiment.tasks import Task
 
 COMPILE = ("compile_training", "compile_cells")
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far the work is: the share of it that is done, seconds since the start, and what is done in words."""
-
-    share: float
-    seconds: float
-    description: str
 
 
 class _Halt(Exception):
@@ -62,7 +54,7 @@ class Campaign:
 
     def __init__(self, design: Design, journal: Journal | None) -> None:
         self.design, self.journal = design, journal
-        self.progress: Callable[[Progress], None] | None = None
+        self.progress: Report | None = None
         grid = design.grid
         self.trainings = [Task("train", key) for key in product(grid.m, grid.split)]
         self.checkpoint_tasks = [Task("check", (*task.key, name)) for task in self.trainings for name in grid.checkpoints]
@@ -131,16 +123,18 @@ class Campaign:
     def conclude(self) -> None:
         """All that could be done is done: a run with lost tasks is halted, so that it can be resumed."""
         if self.status == "complete" and self.lost:
-            everything = (*self.trainings, *self.checkpoint_tasks, *self.cell_tasks, *self.polish_tasks)
-            first, *others = [task for task in everything if task.name in self.lost]
+            first, *others = [task for task in self._tasks if task.name in self.lost]
             detail = self.lost[first.name]["halt"]["detail"] + (f"; and {len(others)} more tasks" if others else "")
             self.end("halted", {"where": first.where, "check": "worker", "detail": detail})
 
     @property
     def is_over(self) -> bool:
         """Whether it ended by itself."""
-        everything = (*self.trainings, *self.checkpoint_tasks, *self.cell_tasks, *self.polish_tasks)
-        return self.status != "complete" or all(task.name in self.finished or task.name in self.lost for task in everything)
+        return self.status != "complete" or all(task.name in self.finished or task.name in self.lost for task in self._tasks)
+
+    @property
+    def _tasks(self) -> list[Task]:
+        return [*self.trainings, *self.checkpoint_tasks, *self.cell_tasks, *self.polish_tasks]
 
     def _submit(self, task: Task, *arguments: Any) -> None:
         future = tasks.submit(self.pool, task.function, self.design, *arguments)
@@ -202,12 +196,7 @@ class Campaign:
             for one in (*self.checkpoint_tasks, *self.cell_tasks):
                 if one.key[:2] == task.key and one.name not in self.finished:
                     self._lose(one, f"its network was not trained: {reason}")
-        numbers = {"check": ("min_coupling_distance",), "polish": ("polished_kl", "gradient_norm")}.get(task.function, ())
-        record: Record = task.place | ({"status": "halted"} if task.function == "cell" else {})
-        record |= {"halt": {"check": "worker", "detail": reason}}
-        for number in numbers:
-            record |= {number: None, f"{number}_reason": reason}
-        self.lost[task.name] = record
+        self.lost[task.name] = task.lost_record(reason)
         if task.function == "cell":
             self.cells_done.append(task)
 

@@ -9,10 +9,10 @@ from itertools import product
 from typing import Any
 
 from thermokernels_app.experiment import store, tasks
-from thermokernels_app.experiment.campaign import Progress
 from thermokernels_app.experiment.design import Design
 from thermokernels_app.experiment.environment import available_cores
 from thermokernels_app.experiment.pool import WorkerPool
+from thermokernels_app.experiment.progress import Progress
 from thermokernels_app.experiment.store import Record
 from thermokernels_app.validation import automatic
 
@@ -30,7 +30,7 @@ def verify(
     workers : int, optional
         Processes of the pool, by default one for every core.
     progress : callable, optional
-        Called with a :class:`~thermokernels_app.experiment.campaign.Progress` after every training and every check.
+        Called with a :class:`~thermokernels_app.experiment.progress.Progress` after every training and every check.
 
     Returns
     -------

@@ -6,8 +6,11 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
+from thermokernels_app.experiment import store
 from thermokernels_app.experiment.campaign import Campaign
+from thermokernels_app.experiment.design import Design
 from thermokernels_app.experiment.environment import environment, source_hash
+from thermokernels_app.experiment.journal import remove_leftover
 from thermokernels_app.experiment.store import Arrays, Record
 from thermokernels_app.experiment.tasks import Task
 
@@ -42,6 +45,21 @@ def exit_code(document: Record) -> int:
     if "HALT" in verdicts or not verdicts:
         return 11
     return 10 if "FAIL" in verdicts else 0
+
+
+def complete_run(folder: Path | None, design: Design) -> Run | None:
+    """The complete run of this design in a folder, or None; what is damaged there is for the journal to judge."""
+    if folder is None or not (folder / store.RESULTS).exists():
+        return None
+    try:
+        document = store.read_results(folder)
+        if document["design_sha256"] != design.digest() or document["status"] != "complete":
+            return None
+        arrays = store.read_arrays(folder)
+    except ValueError:
+        return None
+    remove_leftover(folder)
+    return Run(document, arrays, folder)
 
 
 def document_of(campaign: Campaign) -> Record:

@@ -85,8 +85,8 @@ class WorkerPool(Executor):
                 item = self._calls.get_nowait()
             except Empty:
                 return
-            if item is not None:
-                item[0].cancel()
+            if item is not None and item[0].cancel():
+                item[0].set_running_or_notify_cancel()  # tells who waits for it
 
     def _serve(self) -> None:
         """One thread, one worker: take a task, wait for its result, start the worker anew where it failed."""

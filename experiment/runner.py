@@ -13,22 +13,20 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
 from thermokernels_app.experiment import store, tasks
-from thermokernels_app.experiment.campaign import Campaign, Progress
+from thermokernels_app.experiment.campaign import Campaign
 from thermokernels_app.experiment.design import Design
 from thermokernels_app.experiment.environment import available_cores, source_hash
-from thermokernels_app.experiment.journal import Journal, remove_leftover
-from thermokernels_app.experiment.outcome import STATUSES, Run, arrays_of, circumstances_of, document_of, exit_code
+from thermokernels_app.experiment.journal import Journal
+from thermokernels_app.experiment.outcome import STATUSES, Run, arrays_of, circumstances_of, complete_run, document_of, exit_code
 from thermokernels_app.experiment.pool import WorkerPool
+from thermokernels_app.experiment.progress import Progress, Report, mean_of
 
 __all__ = ["STATUSES", "Progress", "Run", "default_task_limit", "ensemble", "exit_code", "run"]
-
-Report = Callable[[Progress], None]
 
 
 def run(
@@ -154,9 +152,12 @@ def _run_all(
     runs: list[Run | Campaign] = []
     try:
         for design, folder in designs:
-            runs.append((resume and _complete_run(folder, design)) or _campaign(design, folder, resume))
+            runs.append((resume and complete_run(folder, design)) or _campaign(design, folder, resume))
         campaigns = [one for one in runs if isinstance(one, Campaign)]
-        _share_progress(campaigns, progress)
+        if progress:
+            reports = [progress] if len(campaigns) == 1 else mean_of(progress, len(campaigns))
+            for campaign, report in zip(campaigns, reports, strict=True):
+                campaign.progress = report
         outcomes: dict[Campaign, Run] = {}
 
         def ended(campaign: Campaign) -> None:
@@ -189,21 +190,6 @@ def _run_all(
 def _campaign(design: Design, folder: Path | None, resume: bool) -> Campaign:
     identity = {"design_sha256": design.digest(), "sources_sha256": source_hash()}
     return Campaign(design, None if folder is None else Journal(folder, identity, resume=resume))
-
-
-def _complete_run(folder: Path | None, design: Design) -> Run | None:
-    """The complete run of this design in a folder, or None; what is damaged there is for the journal to judge."""
-    if folder is None or not (folder / store.RESULTS).exists():
-        return None
-    try:
-        document = store.read_results(folder)
-        if document["design_sha256"] != design.digest() or document["status"] != "complete":
-            return None
-        arrays = store.read_arrays(folder)
-    except ValueError:
-        return None
-    remove_leftover(folder)
-    return Run(document, arrays, folder)
 
 
 def _work(campaigns: Sequence[Campaign], pool: Executor, patience: float, ended: Callable[[Campaign], None]) -> None:
@@ -239,21 +225,6 @@ def _outcome(campaign: Campaign, workers: int | None) -> Run:
     document = store.write_results(journal.folder, document, arrays)
     journal.close(complete=document["status"] == "complete")
     return Run(document, arrays, journal.folder)
-
-
-def _share_progress(campaigns: Sequence[Campaign], progress: Report | None) -> None:
-    """Every campaign reports its own progress; of several, the mean is reported."""
-    if len(campaigns) == 1:
-        campaigns[0].progress = progress
-    elif progress is not None:
-        shares = [0.0] * len(campaigns)
-
-        def report(index: int, one: Progress) -> None:
-            shares[index] = one.share
-            progress(Progress(sum(shares) / len(shares), one.seconds, f"{shares.count(1.0)} of {len(shares)} runs"))
-
-        for index, campaign in enumerate(campaigns):
-            campaign.progress = partial(report, index)
 
 
 @contextmanager

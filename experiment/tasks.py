@@ -69,6 +69,13 @@ class Task:
         """What a reader calls it."""
         return self.function + "".join(f", {name} {value}" for name, value in self.place.items())
 
+    def lost_record(self, reason: str) -> Record:
+        """What stands in its place when no worker could do it."""
+        numbers = {"check": ("min_coupling_distance",), "polish": ("polished_kl", "gradient_norm")}.get(self.function, ())
+        missing = {key: value for number in numbers for key, value in ((number, None), (f"{number}_reason", reason))}
+        status = {"status": "halted"} if self.function == "cell" else {}
+        return self.place | status | {"halt": {"check": "worker", "detail": reason}} | missing
+
 
 def submit(executor: Executor, function: str, *arguments: Any) -> Future[Any]:
     """Have one function of ``cell.py`` called somewhere; the future's result is the function's and its seconds."""

@@ -154,6 +154,13 @@ def test_an_occupied_folder_is_refused(finished, invoke):
         (("run", "--grid", "nope"), "grid must be one of 'default', 'smoke' or a readable TOML file; 'nope' is not"),
         (("run", "--cap", "never"), "--cap must be a positive time such as 3h, 90m, 45s or 1h30m; got 'never'"),
         (("run", "--cap", "0"), "--cap must be a positive time"),
+        (("run", "--task-limit", "soon"), "--task-limit must be a positive time such as 3h, 90m, 45s or 1h30m; got 'soon'"),
+        (("run", "--seeds", "8:0"), "--seeds must be a range such as 0:8 or a list of different seeds such as 0,3,7; got '8:0'"),
+        (("run", "--seeds", "0,0"), "--seeds must be a range such as 0:8 or a list of different seeds"),
+        (("run", "--seeds", "0:2", "--seed", "1"), "--seeds goes neither with --seed nor with --freeze"),
+        (("run", "--executor", "dask"), "--executor dask needs --scheduler with the address of a Dask scheduler"),
+        (("run", "--scheduler", "tcp://127.0.0.1:1"), "--scheduler goes with --executor dask"),
+        (("run", "--executor", "dask", "--scheduler", "x", "--workers", "2"), "--workers goes with --executor processes"),
         (("run", "--freeze", "missing"), "the freeze missing cannot be read"),
         (("run", "--out", "/proc/nowhere/folder"), "No such file or directory"),
         (("show", "missing"), "missing cannot be read: No such file or directory"),
@@ -209,6 +216,27 @@ def test_freeze_and_run_against_it(finished, invoke, grid):
     assert "cap_seconds" in sentence(invoke("run", "--grid", grid, "--cap", "1h30m", "--freeze", "design.json"), 3)
     assert not Path("runs").exists()
     assert invoke("run", "--grid", grid, "--freeze", "design.json", "--workers", 1).exit_code == finished[0].returncode
+
+
+def test_dask_that_is_not_installed_is_named(invoke, monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    line = sentence(invoke("run", "--executor", "dask", "--scheduler", "tcp://127.0.0.1:1"), 2)
+    assert line == "thermo: Dask is not installed: pip install 'thermokernels[distributed]'"
+
+
+def test_an_ensemble_is_a_table_of_verdicts(finished, invoke, grid):
+    result = invoke("run", "--grid", grid, "--seeds", "0:2", "--workers", 2, "--json")
+    document = json.loads(result.stdout)
+    assert [run["seed"] for run in document["runs"]] == [0, 1]
+    assert document["exit_code"] == result.exit_code == max(run["exit_code"] for run in document["runs"])
+    first, second = (store.read_results(run["folder"]) for run in document["runs"])
+    assert first["records_sha256"] == store.read_results(finished[1])["records_sha256"] != second["records_sha256"]
+    assert document["counts"]["P3"] == {"PASS": 2, "FAIL": 0, "HALT": 0}
+    assert document["folder"].startswith("runs/tiny-ensemble-")
+    again = invoke("run", "--grid", grid, "--seeds", "0:2", "--resume")  # nothing left to do
+    assert again.exit_code == result.exit_code
+    assert "P3: 2 PASS of 2 seeds" in again.stdout
+    assert again.stdout.splitlines()[-1] == f"results: {document['folder']}"
 
 
 def test_a_changed_freeze_is_refused(invoke, grid):

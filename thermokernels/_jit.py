@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -22,6 +23,10 @@ Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
 # `fastmath` stays off: reassociation would make results depend on the vector width, and `nnan` removes the guards against NaN.
 OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+
+
+# More than the compiled kernels take on a disk, in bytes.
+ROOM = 64 << 20
 
 
 def kernel_sources() -> list[Path]:
@@ -53,7 +58,10 @@ def cache_folder() -> Path | None:
     try:
         folder = _cache_root() / kernel_hash()[:16]
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
+        if shutil.disk_usage(folder).free < ROOM:  # numba fails where it cannot write what it compiled
+            raise OSError(f"less than {ROOM >> 20} MiB are free in {folder}")
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(1 << 20))  # a quota says nothing before it is reached
             return folder
     except (OSError, RuntimeError) as error:  # Path.home() raises RuntimeError where there is no home
         warnings.warn(

@@ -1,0 +1,132 @@
+"""The workers of a Dask scheduler: a real scheduler and two workers in processes of their own, one of which is killed in the middle."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from thermokernels_app.experiment import runner, store
+from thermokernels_app.experiment.cluster import dask_executor
+from thermokernels_app.experiment.design import load_design
+
+pytestmark = pytest.mark.distributed
+
+TINY = """
+training.steps = 60
+polish.iterations = 5
+directions = 1
+steps = [1e-3, 1e-4]
+[grid]
+m = [4]
+split = [2, 3]
+checkpoints = ["half", "final"]
+codes = [1, 2]
+"""
+
+QUIET = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "stdin": subprocess.DEVNULL}
+
+
+def dask(module, *options):
+    """One process of Dask, the head of a group of its own."""
+    command = [sys.executable, "-P", "-m", f"distributed.cli.{module}", "--no-dashboard", *map(str, options)]
+    return subprocess.Popen(command, start_new_session=True, **QUIET)
+
+
+def worker(address):
+    return dask("dask_worker", address, "--host", "127.0.0.1", "--nthreads", 1, "--no-nanny")
+
+
+def wait_for_workers(address, count):
+    from distributed import Client
+
+    with Client(address, timeout=60, set_as_default=False) as client:
+        client.wait_for_workers(count, timeout=60)
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """The address of a scheduler with two workers, and the list of their processes."""
+    pytest.importorskip("distributed", reason="Dask is not installed: pip install '.[distributed]'")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    address = f"tcp://127.0.0.1:{port}"
+    scheduler = dask("dask_scheduler", "--host", "127.0.0.1", "--port", port)
+    workers = [worker(address), worker(address)]
+    try:
+        wait_for_workers(address, 2)
+        yield address, workers
+    finally:
+        for process in (*workers, scheduler):
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture(scope="module")
+def design(tmp_path_factory):
+    path = tmp_path_factory.mktemp("grid") / "tiny.toml"
+    path.write_text(TINY)
+    return load_design(path)
+
+
+@pytest.fixture(scope="module")
+def local(design):
+    with ThreadPoolExecutor(1) as threads:
+        return runner.run(design, executor=threads)
+
+
+def test_the_same_bits_from_the_command_line(cluster, design, local, tmp_path):
+    (tmp_path / "tiny.toml").write_text(TINY)
+    command = [sys.executable, "-P", "-c", "from thermokernels_app.cli import main; main()", "run", "--grid", "tiny.toml", "--out", "kept"]
+    command += ["--executor", "dask", "--scheduler", cluster[0]]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == local.exit_code, result.stderr
+    document = store.read_results(tmp_path / "kept")
+    assert document["records_sha256"] == local.document["records_sha256"]
+    assert document["run"]["executor"] == "ClientExecutor"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kills a process by a signal")
+def test_a_worker_killed_in_the_middle_changes_no_bit(cluster, design, local, tmp_path):
+    address, workers = cluster
+    killed = []
+
+    def kill_one(progress):
+        if not killed and progress.description.startswith("2 of"):
+            killed.append(time.monotonic())
+            workers[0].send_signal(signal.SIGKILL)
+
+    with dask_executor(address) as executor:
+        run = runner.run(design, tmp_path, executor=executor, progress=kill_one)
+    assert killed
+    assert workers[0].wait(10) == -signal.SIGKILL
+    assert run.document["status"] == "complete"
+    assert run.document["records_sha256"] == local.document["records_sha256"]
+    assert store.arrays_as_bytes(run.arrays) == store.arrays_as_bytes(local.arrays)
+    workers[0] = worker(address)
+    wait_for_workers(address, 2)
+
+
+def test_an_ensemble_is_its_runs(cluster, design, local):
+    with dask_executor(cluster[0]) as executor:
+        runs = runner.ensemble(design, [0, 1], executor=executor)
+    assert runs[0].document["records_sha256"] == local.document["records_sha256"]
+    assert runs[1].document["records_sha256"] != local.document["records_sha256"]
+
+
+def test_no_scheduler_is_one_sentence(cluster):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+        with pytest.raises(ValueError, match=f"no Dask scheduler answers at '{address}'"), dask_executor(address, timeout=1.0):
+            pass
+    with (
+        pytest.raises(ValueError, match="no Dask scheduler answers at 'what://ever': unknown address scheme"),
+        dask_executor("what://ever"),
+    ):
+        pass
