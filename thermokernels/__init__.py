@@ -26,6 +26,7 @@ from thermokernels.errors import (
     UnresolvedError,
 )
 from thermokernels.hypernet import Hypernetwork, couplings
+from thermokernels.importers import LabelledModel, from_dimod, from_rbms, from_scikit_learn, from_thrml
 from thermokernels.landscape import MergeEvent, MergeTree, merge_tree
 from thermokernels.observables import QStruct, observable_variance_time, q_struct
 from thermokernels.passage import gap_lower_bound, hitting_times, mean_first_passage
@@ -44,6 +45,7 @@ __all__ = [
     "Diagnosis",
     "GibbsChain",
     "Hypernetwork",
+    "LabelledModel",
     "MergeEvent",
     "MergeTree",
     "ModelTooLargeError",
@@ -57,7 +59,11 @@ __all__ = [
     "conductance",
     "couplings",
     "diagnose",
+    "from_dimod",
     "from_ising",
+    "from_rbms",
+    "from_scikit_learn",
+    "from_thrml",
     "from_zero_one",
     "gap_lower_bound",
     "gibbs_chain",
