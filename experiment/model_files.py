@@ -56,6 +56,17 @@ def read_data_law(path: Path, n_visible: int) -> Floats:
         raise ValueError(f"{what}: {error}") from None
 
 
+def read_trace(path: Path) -> Any:
+    """The array of a trace file: .npy, or .csv with a series, one chain a row.
+
+    Raises
+    ------
+    ValueError, OSError
+        As :func:`read_model`.
+    """
+    return _single(path, f"the trace file {path}", ".npy or .csv")
+
+
 def _single(path: Path, what: str, formats: str) -> Any:
     """The one array of a .npy or .csv file."""
     if path.suffix == ".csv":
