@@ -12,14 +12,13 @@ from typing import Annotated, Any
 
 import typer
 
-from thermokernels_app.commands import grid, model, pictures, registration
+from thermokernels_app.commands import compare, doctor, grid, model, pictures, registration
 from thermokernels_app.commands.console import EXIT_CODES, report
 
 PACKAGES = ("numpy", "scipy", "numba")
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None if "TERM" in os.environ and os.environ["TERM"] == "dumb" else "rich",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -73,3 +72,5 @@ app.command("verify-gradients", epilog=EXIT_CODES)(grid.verify_gradients)
 app.command(epilog=model.EXIT_CODES)(model.diagnose)
 app.command(epilog=pictures.EXIT_CODES)(pictures.plot)
 app.command(epilog=pictures.EXIT_CODES)(pictures.report)
+app.command(epilog=compare.EXIT_CODES)(compare.compare)
+app.command(epilog=doctor.EXIT_CODES)(doctor.doctor)

@@ -1,0 +1,142 @@
+"""``thermo compare`` and ``thermo doctor``: their screens, their JSON, and one sentence for what cannot be read."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import thermokernels as tk
+from thermokernels_app import cli
+from thermokernels_app.experiment import doctor as examination
+from thermokernels_app.experiment.comparison import compare
+
+W = np.array([[0.6, -0.3], [0.2, 0.5]])
+
+
+@pytest.fixture
+def invoke(tmp_path, monkeypatch):
+    """A command inside this process, in a folder with a model and a trace."""
+    monkeypatch.chdir(tmp_path)
+    s = tk.sample(W, n_chains=4, n_sweeps=500, burn_in=50, kernel="single-site", seed=0)
+    np.save("trace.npy", np.concatenate([s.visible, s.hidden], axis=2).swapaxes(0, 1))
+    np.save("W.npy", W)
+    return lambda *arguments: CliRunner().invoke(cli.app, [*map(str, arguments)])
+
+
+def test_compare_screen(invoke):
+    result = invoke("compare", "trace.npy", "--model", "W.npy", "-o", "energy", "-o", "v0")
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert lines[0] == "4 chains of 500 records, one every 4 steps (1 sweeps) of the single-site kernel"
+    assert "tau = 1 + 2 sum_(t > 0) rho(t) of the recorded series, in steps; a sweep is 4 steps" in lines
+    rows = {line.split()[0]: line.split() for line in lines if line.startswith(("  energy ", "  v0 "))}
+    for row in compare(np.load("trace.npy"), W, observables=["energy", "v0"]).rows:
+        assert float(rows[row.observable][1]) == pytest.approx(row.exact_steps, rel=1e-3)
+
+
+def test_compare_json(invoke):
+    result = invoke("compare", "trace.npy", "--model", "W.npy", "--observable", "v0h0", "--every-steps", 4, "--json")
+    assert result.exit_code == 0, result.output
+    expected = compare(np.load("trace.npy"), W, observables=["v0h0"]).as_dict()
+    assert json.loads(result.stdout) == {"trace": "trace.npy", "model": "W.npy", **json.loads(json.dumps(expected))}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("none.npy", "--model", "W.npy"), "the trace file none.npy: it must be a file; there is none"),
+        (("trace.npy", "--model", "none.npy"), "the model file none.npy"),
+        (("trace.txt", "--model", "W.npy"), "its name must end in .npy or .csv"),
+        (("W.npy", "--model", "W.npy"), "trace must have shape"),
+        (("trace.npy", "--model", "W.npy", "-o", "warmth"), "got 'warmth'"),
+    ],
+)
+def test_compare_names_what_does_not_fit(invoke, arguments, message):
+    result = invoke("compare", *arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_doctor_finds_this_installation_healthy(invoke):
+    result = invoke("doctor", "--json")
+    found = json.loads(result.stdout)
+    assert (result.exit_code, found["problems"]) == (0, [])
+    assert found["canary"]["met"]
+    assert len(found["canary"]["answers"]) == 4
+    assert found["cache"]["writable"]
+    assert found["cache"]["kernels"] > 0
+    assert found["machine"]["cores"] >= 1
+    assert found["memory"]["available_bytes"] > 0
+    assert found["start_method"] == "spawn"
+    screen = invoke("doctor")
+    assert screen.exit_code == 0
+    assert screen.stdout.splitlines()[-1] == "healthy"
+    for name, number in found["versions"].items():
+        assert f"{name} {number}" in screen.stdout
+
+
+def test_doctor_halts_at_a_wrong_number(invoke, monkeypatch):
+    import adjoints
+
+    right = adjoints.observable_variance_time
+    monkeypatch.setattr(adjoints, "observable_variance_time", lambda weights: (right(weights)[0] * (1 + 1e-9), right(weights)[1]))
+    result = invoke("doctor")
+    assert result.exit_code == 11
+    assert "problem     the compiled kernels give a wrong number" in result.stdout
+    assert result.stdout.splitlines()[-1] == "not healthy"
+
+
+def test_doctor_reports_kernels_that_do_not_run(invoke, monkeypatch):
+    def fail(*_, **__):
+        raise OSError("no such library")
+
+    monkeypatch.setattr(tk, "gibbs_chain", fail)
+    result = invoke("doctor", "--json")
+    found = json.loads(result.stdout)
+    assert (result.exit_code, found["canary"]["met"]) == (1, None)
+    assert found["problems"] == ["the kernels do not run: OSError: no such library"]
+
+
+def test_doctor_reports_a_cache_that_cannot_be_written(invoke, monkeypatch):
+    from thermokernels import _jit
+
+    monkeypatch.setattr(_jit, "cache_folder", lambda: None)
+    result = invoke("doctor")
+    assert result.exit_code == 1
+    assert "set NUMBA_CACHE_DIR to a writable folder" in result.stdout
+
+
+@pytest.mark.parametrize(("text", "limit"), [("max\n", None), ("1073741824\n", 2**30), (f"{2**63 - 4096}\n", None)])
+def test_doctor_reads_the_limit_of_a_control_group(tmp_path, monkeypatch, text, limit):
+    (tmp_path / "memory.max").write_text(text)
+    monkeypatch.setattr(examination, "CGROUP_LIMITS", (str(tmp_path / "none"), str(tmp_path / "memory.max")))
+    assert examination._memory()["cgroup_limit_bytes"] == limit
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash to complete for")
+def test_shell_completion_needs_no_numerics(tmp_path):
+    """The script, as bash asks for it, and what it then offers."""
+    show = (
+        "import sys; from thermokernels_app.cli import main\n"
+        "sys.argv = ['thermo', *sys.argv[1:]]\n"
+        "try:\n    main()\n"
+        "finally:\n    print({'numba', 'numpy'} & {*sys.modules}, file=sys.stderr)"
+    )
+    program = tmp_path / "thermo"
+    program.write_text(f"#!{sys.executable}\n{show}\n")
+    program.chmod(0o755)
+    result = subprocess.run(
+        ["bash", "-c", f"{program} --show-completion bash; true"], capture_output=True, text=True, stdin=subprocess.DEVNULL
+    )
+    assert "complete -o default -F _thermo_completion thermo" in result.stdout, result.stderr
+    assert result.stderr.strip() == "set()"
+    environment = os.environ | {"_THERMO_COMPLETE": "complete_bash", "COMP_WORDS": "thermo di", "COMP_CWORD": "1"}
+    offered = subprocess.run([program], env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert offered.stdout.split() == ["diagnose"]
+    assert offered.stderr.strip() == "set()"
