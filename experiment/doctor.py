@@ -18,6 +18,7 @@ EXTRAS = {
     "torch": ("torch",),
     "compare": ("emcee", "arviz-stats"),
     "bridges": ("dimod", "rbms", "scikit-learn", "thrml"),
+    "report": ("matplotlib", "jinja2"),
     "judges": ("deeptime", "gudhi"),
 }
 

@@ -14,7 +14,19 @@ import pytest
 pytestmark = pytest.mark.house
 
 ROOT = Path(__file__).parents[1]
-SOURCES = ("thermokernels", "adjoints", "validation", "experiment", "report", "commands", "cli.py", "tests", "benchmarks", "examples")
+SOURCES = (
+    "thermokernels",
+    "adjoints",
+    "thermokernels_bridges",
+    "validation",
+    "experiment",
+    "report",
+    "commands",
+    "cli.py",
+    "tests",
+    "benchmarks",
+    "examples",
+)
 
 
 def run(*command, cwd=ROOT, **variables):
@@ -45,12 +57,12 @@ def test_ruff_format():
 
 def test_mypy(tmp_path):
     # Laid out as they are installed, so that `thermokernels_app` is found from a checkout and from site-packages alike.
-    for package in ("thermokernels", "adjoints"):
+    for package in ("thermokernels", "adjoints", "thermokernels_bridges"):
         shutil.copytree(ROOT / package, tmp_path / package)
     for part in ("validation", "experiment", "report", "commands"):
         shutil.copytree(ROOT / part, tmp_path / "thermokernels_app" / part)
     shutil.copy(ROOT / "cli.py", tmp_path / "thermokernels_app")
-    packages = [option for name in ("thermokernels", "adjoints", "thermokernels_app") for option in ("-p", name)]
+    packages = [option for name in ("thermokernels", "adjoints", "thermokernels_bridges", "thermokernels_app") for option in ("-p", name)]
     cache = ROOT / ".mypy_cache"
     run(tool("mypy"), "--config-file", ROOT / "pyproject.toml", "--cache-dir", cache, *packages, cwd=tmp_path, MYPYPATH=str(tmp_path))
 
@@ -61,6 +73,7 @@ def test_layers():
 
 def test_docstring_examples(tmp_path):
     packages = ("thermokernels", "adjoints", "thermokernels_app.validation", "thermokernels_app.experiment")
+    packages += ("thermokernels_bridges.scipy", *(f"thermokernels_bridges.{name}" for name in ("jax", "torch") if find_spec(name)))
     options = ("-q", "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(tmp_path), "-p", "no:cacheprovider")
     result = run(sys.executable, "-P", "-m", "pytest", *options, "--doctest-modules", "--pyargs", *packages, cwd=tmp_path)
     assert int(re.search(r"(\d+) passed", result.stdout)[1]) >= 10
@@ -107,7 +120,7 @@ def test_readme_has_the_commands_that_ci_runs():
     assert 'pip install ".[test]" && pytest' in script
 
 
-@pytest.mark.parametrize("package", ["thermokernels", "adjoints"])
+@pytest.mark.parametrize("package", ["thermokernels", "adjoints", "thermokernels_bridges"])
 def test_packages_say_that_they_are_typed(package):
     assert Path(find_spec(package).origin).with_name("py.typed").exists()
 

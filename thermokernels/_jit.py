@@ -32,7 +32,8 @@ ROOM = 64 << 20
 def kernel_sources() -> list[Path]:
     """The source files whose compiled code may call each other, in a fixed order."""
     here = Path(__file__).parent
-    return sorted([*here.glob("*.py"), *(here.parent / "adjoints").glob("*.py")], key=lambda path: (path.parent.name, path.name))
+    folders = (here, *(here.parent / name for name in ("adjoints", "thermokernels_bridges")))
+    return sorted((path for folder in folders for path in folder.glob("*.py")), key=lambda path: (path.parent.name, path.name))
 
 
 @cache

@@ -1,0 +1,293 @@
+"""The bridges give the numbers and gradients of ``adjoints``, by the rules of each framework; what has no derivative says so."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from scipy.optimize import NonlinearConstraint, approx_fprime, minimize
+
+import adjoints
+import thermokernels as tk
+
+WINDOW = 50.0
+
+
+def model(shape=(3, 2), seed=0):
+    rng = np.random.default_rng(seed)
+    W, b, c = rng.standard_normal(shape), rng.standard_normal(shape[0]), rng.standard_normal(shape[1])
+    return W, b, c, rng.dirichlet(np.ones(2 ** shape[0]))
+
+
+def expected(name, W, p_data, b=None, c=None):
+    """The value and the gradients by W and, with fields, b and c."""
+    fields = {} if b is None else {"b": b, "c": c, "fields": True}
+    if name == "q_struct":
+        q, gradients = adjoints.q_struct(W, p_data, WINDOW, **fields)
+        value = q.value
+    elif name == "observable_variance_time":
+        value, gradients = adjoints.observable_variance_time(W, **fields)
+    else:
+        value, gradients = adjoints.kl_divergence(p_data, W, **fields)
+    return value, (gradients,) if b is None else tuple(gradients)
+
+
+NAMES = ("q_struct", "observable_variance_time", "kl_divergence")
+
+
+def bound(bridge, name, p_data):
+    """The function of (W,) or (W, b, c) alone."""
+    if name == "q_struct":
+        return lambda W, *fields: bridge.q_struct(W, p_data, WINDOW, *fields)
+    if name == "observable_variance_time":
+        return bridge.observable_variance_time
+    return lambda W, *fields: bridge.kl_divergence(p_data, W, *fields)
+
+
+@pytest.fixture
+def jax_bridge():
+    """The module, with 64-bit numbers for the test."""
+    jax = pytest.importorskip("jax", reason="JAX is not installed: pip install '.[jax]'")
+    from thermokernels_bridges import jax as bridge
+
+    before = jax.config.jax_enable_x64
+    jax.config.update("jax_enable_x64", True)
+    yield bridge
+    jax.config.update("jax_enable_x64", before)
+
+
+@pytest.mark.bridges
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("fields", [False, True])
+def test_jax_under_jit_grad_and_vmap(jax_bridge, name, fields):
+    import jax
+
+    W, b, c, p_data = model()
+    parts = (W, b, c) if fields else (W,)
+    function = bound(jax_bridge, name, p_data)
+    value, gradients = jax.jit(jax.value_and_grad(function, argnums=tuple(range(len(parts)))))(*parts)
+    known, known_gradients = expected(name, W, p_data, *parts[1:])
+    assert float(value) == pytest.approx(known, rel=1e-14)
+    for gradient, right in zip(gradients, known_gradients, strict=True):
+        np.testing.assert_allclose(gradient, right, rtol=1e-12, atol=1e-14)
+    batch = [np.stack([part, 0.5 * part]) for part in parts]
+    rows = jax.vmap(jax.grad(function))(*batch)
+    for k in range(2):
+        np.testing.assert_allclose(
+            rows[k],
+            expected(name, *(np.asarray(part[k]) for part in batch[:1]), p_data, *(part[k] for part in batch[1:]))[1][0],
+            rtol=1e-10,
+        )
+    np.testing.assert_allclose(jax.vmap(function)(*batch)[0], known, rtol=1e-14)
+
+
+@pytest.mark.bridges
+def test_jax_carries_the_chain_rule(jax_bridge):
+    import jax
+
+    W, *_, p_data = model()
+    gradient = jax.grad(lambda scale: jax.numpy.log(jax_bridge.q_struct(scale * W, p_data, WINDOW)))(1.3)
+    q, by_weights = adjoints.q_struct(1.3 * W, p_data, WINDOW)
+    assert float(gradient) == pytest.approx((by_weights * W).sum() / q.value, rel=1e-12)
+
+
+@pytest.mark.bridges
+def test_jax_in_single_precision(jax_bridge):
+    import jax
+
+    W, *_, p_data = model()
+    law = p_data.astype(np.float32)
+    value, gradient = jax.value_and_grad(jax_bridge.q_struct)(jax.numpy.asarray(W, np.float32), jax.numpy.asarray(law), WINDOW)
+    known, (right,) = expected("q_struct", W, p_data)
+    assert value.dtype == gradient.dtype == np.float32
+    assert float(value) == pytest.approx(known, rel=1e-5)
+    np.testing.assert_allclose(gradient, right, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.bridges
+def test_jax_names_what_it_cannot_do(jax_bridge, caplog):
+    import jax
+
+    W, b, _, p_data = model()
+    with pytest.raises(ValueError, match="no derivative with respect to it"):
+        jax.grad(jax_bridge.q_struct, argnums=1)(W, p_data)
+    with pytest.raises(ValueError, match="window must be a positive number of sweeps"):
+        jax.grad(lambda window: jax_bridge.q_struct(W, p_data, window))(WINDOW)
+    with pytest.raises(ValueError, match="both or neither"):
+        jax_bridge.kl_divergence(p_data, W, b)
+    with pytest.raises(TypeError, match="forward-mode"):
+        jax.jvp(jax_bridge.observable_variance_time, (W,), (W,))
+    with pytest.raises(ValueError, match="do not support JVP"):
+        jax.hessian(jax_bridge.observable_variance_time)(W)
+    with pytest.raises(Exception, match="W must be finite"):
+        jax_bridge.observable_variance_time(np.nan * W).block_until_ready()
+
+
+@pytest.fixture
+def torch_bridge():
+    pytest.importorskip("torch", reason="PyTorch is not installed: pip install '.[torch]'")
+    from thermokernels_bridges import torch as bridge
+
+    return bridge
+
+
+@pytest.mark.bridges
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("fields", [False, True])
+def test_torch_passes_gradcheck(torch_bridge, name, fields):
+    import torch
+
+    W, b, c, p_data = model()
+    parts = [torch.tensor(part, requires_grad=True) for part in ((W, b, c) if fields else (W,))]
+    function = bound(torch_bridge, name, torch.tensor(p_data))
+    assert torch.autograd.gradcheck(function, parts)
+    value = function(*parts)
+    value.backward()
+    known, gradients = expected(name, W, p_data, *((b, c) if fields else ()))
+    assert float(value.detach()) == known
+    for part, right in zip(parts, gradients, strict=True):
+        np.testing.assert_array_equal(part.grad, right)
+
+
+@pytest.mark.bridges
+def test_torch_in_single_precision(torch_bridge):
+    import torch
+
+    W, *_, p_data = model()
+    couplings = torch.tensor(W, dtype=torch.float32, requires_grad=True)
+    value = torch_bridge.q_struct(couplings, torch.tensor(p_data, dtype=torch.float32), WINDOW)
+    value.backward()
+    known, (right,) = expected("q_struct", W, p_data)
+    assert value.dtype == couplings.grad.dtype == torch.float32
+    assert float(value.detach()) == pytest.approx(known, rel=1e-5)
+    np.testing.assert_allclose(couplings.grad, right, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.bridges
+def test_torch_names_what_it_cannot_do(torch_bridge):
+    import torch
+
+    W, b, _, p_data = model()
+    couplings, law = torch.tensor(W, requires_grad=True), torch.tensor(p_data)
+    with pytest.raises(ValueError, match="no gradient with respect to it"):
+        torch_bridge.q_struct(couplings, law.clone().requires_grad_())
+    with pytest.raises(ValueError, match="both or neither"):
+        torch_bridge.kl_divergence(law, couplings, torch.tensor(b))
+    with pytest.raises(ValueError, match="p_data must sum to one"):
+        torch_bridge.kl_divergence(2 * law, couplings)
+    with pytest.raises(ValueError, match="p_data must sum to one"):  # rounding of single precision does not explain it
+        torch_bridge.kl_divergence(2 * law.float(), couplings)
+    (gradient,) = torch.autograd.grad(torch_bridge.observable_variance_time(couplings), couplings, create_graph=True)
+    with pytest.raises(RuntimeError, match="does not require grad"):
+        gradient.sum().backward()
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("fields", [False, True])
+def test_scipy_objectives(name, fields):
+    from thermokernels_bridges import scipy as bridge
+
+    W, b, c, p_data = model()
+    options = {"window": WINDOW} if name == "q_struct" else {}
+    leading = () if name == "observable_variance_time" else (p_data,)
+    objective = getattr(bridge, name)(*leading, W.shape, fields=fields, **options)
+    flat = np.concatenate([W.ravel(), b, c]) if fields else W.ravel()
+    known, gradients = expected(name, W, p_data, *((b, c) if fields else ()))
+    value, gradient = objective(flat)
+    assert (value, objective.fun(flat)) == (known, known)
+    np.testing.assert_array_equal(gradient, np.concatenate([part.ravel() for part in gradients]))
+    np.testing.assert_array_equal(objective.jac(flat), gradient)
+    np.testing.assert_allclose(approx_fprime(flat, objective.fun), gradient, rtol=1e-4, atol=1e-4)
+    assert objective.fun(0.9 * flat) != value  # what is kept belongs to its point
+    assert objective.fun(flat) == value
+
+
+def test_scipy_computes_once_and_hands_out_copies():
+    from thermokernels_bridges.scipy import Objective
+
+    calls = []
+
+    def compute(W):
+        calls.append(W)
+        return float(W.sum()), (np.ones_like(W),)
+
+    objective = Objective(compute, (2, 2), False)
+    point = np.arange(4.0)
+    objective.jac(point)[:] = 7.0
+    assert objective.jac(point).tolist() == [1.0] * 4
+    assert objective.fun(point) == 6.0
+    assert len(calls) == 1
+    point += 1  # an optimiser may write into its vector
+    assert objective.fun(point) == 10.0
+
+
+def test_scipy_names_what_does_not_fit():
+    from thermokernels_bridges import scipy as bridge
+
+    objective = bridge.kl_divergence([0.5, 0.5], (1, 2))
+    with pytest.raises(ValueError, match=r"parameters must have shape \(2,\); got shape \(3,\)"):
+        objective.fun(np.ones(3))
+    with pytest.raises(ValueError, match="p_data must have shape"):
+        bridge.q_struct([0.5, 0.5], (2, 2))
+    with pytest.raises(ValueError, match="log Q has no value"):
+        bridge.q_struct([0.5, 0.5], (1, 1), logarithm=True).fun([0.0])
+
+
+def test_scipy_keeps_q_above_its_floor():
+    from thermokernels_bridges.scipy import kl_divergence, q_struct
+
+    p_data = tk.visible_law(np.random.default_rng(1).standard_normal((3, 2)))
+    divergence, log_q = kl_divergence(p_data, (3, 2)), q_struct(p_data, (3, 2), WINDOW, logarithm=True)
+    start = 0.3 * np.random.default_rng(2).standard_normal(6)
+    found = minimize(
+        divergence,
+        start,
+        jac=True,
+        method="SLSQP",
+        bounds=[(-3, 3)] * 6,
+        constraints=[NonlinearConstraint(log_q.fun, 0, np.inf, jac=log_q.jac)],
+    )
+    assert found.success
+    assert found.fun < divergence.fun(start)
+    assert tk.q_struct(found.x.reshape(3, 2), p_data, WINDOW).value == pytest.approx(1, rel=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(1, 2), (3, 3), (2, 4), (4, 4), (5, 2)])
+def test_compiled_functions(shape):
+    from thermokernels_bridges import numba as bridge
+
+    W, _, _, p_data = model(shape, seed=7)
+    gradient = np.full(shape, np.nan)
+    for name, compute in (
+        ("q_struct", lambda: bridge.q_struct(W, p_data, WINDOW, gradient)),
+        ("observable_variance_time", lambda: bridge.observable_variance_time(W, gradient)),
+        ("kl_divergence", lambda: bridge.kl_divergence(p_data, W, gradient)),
+    ):
+        value = compute()
+        known, (right,) = expected(name, W, p_data)
+        assert value == pytest.approx(known, rel=1e-12)
+        np.testing.assert_allclose(gradient, right, rtol=1e-9, atol=1e-10 * np.abs(right).max())
+
+
+def test_compiled_functions_say_nothing_rather_than_something_wrong():
+    from thermokernels_bridges import numba as bridge
+
+    gradient = np.zeros((3, 3))
+    assert np.isnan(bridge.observable_variance_time(np.diag([20.0, 19.0, 18.0]), gradient))
+    assert np.isnan(gradient).all()
+    assert np.isnan(bridge.q_struct(np.diag([20.0, 19.0, 18.0]), np.full(8, 0.125), WINDOW, gradient))
+    assert np.isnan(gradient).all()
+    # close to that limit what does come back is right
+    W = np.diag([7.0, 6.5, 6.0])
+    known, right = adjoints.observable_variance_time(W, method="reduction")
+    assert bridge.observable_variance_time(W, gradient) == pytest.approx(known, rel=1e-8)
+    np.testing.assert_allclose(gradient, right, atol=1e-6 * np.abs(right).max())
+
+
+def test_the_package_itself_imports_no_framework():
+    code = (
+        "import sys, thermokernels_bridges.scipy, thermokernels_bridges.numba\n"
+        "print({'jax', 'torch', 'thermokernels_app'} & {*sys.modules})"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "set()"

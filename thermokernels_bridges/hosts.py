@@ -1,0 +1,81 @@
+"""The three functions on NumPy arrays, as every bridge calls them: a value, and its derivatives by W, b and c where they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import adjoints
+import thermokernels as tk
+from thermokernels.arguments import Floats
+
+# (p_data or None, W, b or None, c or None) -> value, or with its derivatives by W and, where fields are given, b and c
+Value = Callable[..., float]
+Gradients = Callable[..., tuple[float, tuple[Floats, ...]]]
+
+# A law kept in single precision sums to one within this only.
+SINGLE_SUM = 1e-4
+
+
+def as_law(p_data: Any) -> NDArray[np.float64]:
+    """The data law in double precision; one that was rounded to single precision is divided by its sum again."""
+    law = np.asarray(p_data)
+    if law.dtype.itemsize < 8 and law.dtype.kind == "f":
+        law = law.astype(np.float64)
+        total = float(law.sum())
+        return law / total if abs(total - 1) <= SINGLE_SUM else law  # what is far off one is refused where it is used
+    return law.astype(np.float64)
+
+
+def as_double(values: Any) -> NDArray[np.float64]:
+    return np.asarray(values, dtype=np.float64)
+
+
+def q_struct(window: float) -> tuple[Value, Gradients]:
+    """Q of (p_data, W, b, c) for a window in sweeps."""
+
+    def value(p_data: Any, W: Any, b: Any = None, c: Any = None) -> float:
+        return tk.q_struct(W, p_data, window=window, b=b, c=c).value
+
+    def gradients(p_data: Any, W: Any, b: Any = None, c: Any = None) -> tuple[float, tuple[Floats, ...]]:
+        if b is None:
+            q, by_weights = adjoints.q_struct(W, p_data, window=window)
+            return q.value, (by_weights,)  # type: ignore[return-value]
+        q, cotangents = adjoints.q_struct(W, p_data, window=window, b=b, c=c, fields=True)
+        return q.value, tuple(cotangents)
+
+    return value, gradients
+
+
+def observable_variance_time() -> tuple[Value, Gradients]:
+    """T_O in steps of (None, W, b, c)."""
+
+    def value(_: None, W: Any, b: Any = None, c: Any = None) -> float:
+        return tk.observable_variance_time(tk.gibbs_chain(W, b, c))
+
+    def gradients(_: None, W: Any, b: Any = None, c: Any = None) -> tuple[float, tuple[Floats, ...]]:
+        if b is None:
+            time, by_weights = adjoints.observable_variance_time(W)
+            return time, (by_weights,)  # type: ignore[return-value]
+        time, cotangents = adjoints.observable_variance_time(W, b, c, fields=True)
+        return time, tuple(cotangents)
+
+    return value, gradients
+
+
+def kl_divergence() -> tuple[Value, Gradients]:
+    """KL(p_data || model) in nats of (p_data, W, b, c)."""
+
+    def value(p_data: Any, W: Any, b: Any = None, c: Any = None) -> float:
+        return tk.kl_divergence(p_data, W, b, c)
+
+    def gradients(p_data: Any, W: Any, b: Any = None, c: Any = None) -> tuple[float, tuple[Floats, ...]]:
+        if b is None:
+            divergence, by_weights = adjoints.kl_divergence(p_data, W)
+            return divergence, (by_weights,)
+        return adjoints.kl_divergence(p_data, W, b, c, fields=True)
+
+    return value, gradients

@@ -1,0 +1,119 @@
+"""Q, T_O and the KL divergence as JAX functions with hand-derived reverse derivatives: under ``jit``, ``grad`` and ``vmap``.
+
+The numbers are computed on the host, in double precision whatever the inputs are, and handed back in the precision of W; the batch of a
+``vmap`` is worked through one after the other. There is no forward mode and no second derivative: JAX says so. What the kernels refuse
+(:class:`thermokernels.NumericalError`, bad arguments) reaches JAX as an error of the callback, with the same sentence.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from thermokernels import arguments
+from thermokernels_bridges import hosts
+
+
+def q_struct(W: Any, p_data: Any, window: float = 100.0, b: Any = None, c: Any = None) -> jax.Array:
+    """Q = (K / 2) |g|^2 / T_O, dimensionless, as :func:`thermokernels.q_struct`; differentiable in W, b and c.
+
+    Parameters
+    ----------
+    W : (n_v, n_h); b : (n_v,), c : (n_h,), both or neither
+    p_data : (2**n_v,), a constant: asking for its derivative raises
+    window : float, in sweeps; a plain number, not traced
+
+    Raises
+    ------
+    ValueError
+        ``window`` is traced or no positive number, one field without the other, or a derivative by ``p_data`` is asked for.
+
+    Examples
+    --------
+    >>> import jax
+    >>> from thermokernels_bridges.jax import q_struct
+    >>> gradient = jax.grad(q_struct)(jax.numpy.array([[0.5, -0.2]]), jax.numpy.array([0.75, 0.25]))
+    >>> gradient.shape
+    (1, 2)
+    """
+    return _call(_with_derivative("q_struct", arguments.as_positive(window, "window", "sweeps")), p_data, W, b, c)
+
+
+def observable_variance_time(W: Any, b: Any = None, c: Any = None) -> jax.Array:
+    """T_O in steps, as :func:`thermokernels.observable_variance_time`; differentiable in W, b and c.
+
+    Parameters
+    ----------
+    W : (n_v, n_h); b : (n_v,), c : (n_h,), both or neither
+    """
+    return _call(_with_derivative("observable_variance_time"), None, W, b, c)
+
+
+def kl_divergence(p_data: Any, W: Any, b: Any = None, c: Any = None) -> jax.Array:
+    """KL(p_data || visible marginal) in nats, as :func:`thermokernels.kl_divergence`; differentiable in W, b and c.
+
+    Parameters
+    ----------
+    p_data : (2**n_v,), a constant: asking for its derivative raises
+    W : (n_v, n_h); b : (n_v,), c : (n_h,), both or neither
+    """
+    return _call(_with_derivative("kl_divergence"), p_data, W, b, c)
+
+
+def _call(function: Any, p_data: Any, W: Any, b: Any, c: Any) -> jax.Array:
+    if (b is None) != (c is None):
+        raise ValueError("b and c must be given both or neither")
+    couplings = jnp.asarray(W)
+    if not jnp.issubdtype(couplings.dtype, jnp.floating):
+        couplings = couplings.astype(jnp.result_type(float))
+    model = (couplings,) if b is None else (couplings, jnp.asarray(b, couplings.dtype), jnp.asarray(c, couplings.dtype))
+    result: jax.Array = function(None if p_data is None else jnp.asarray(p_data), *model)
+    return result
+
+
+@cache
+def _with_derivative(name: str, *settings: float) -> Any:
+    value_of, gradients_of = getattr(hosts, name)(*settings)
+
+    def host_value(p_data: Any, *model: Any) -> Any:
+        dtype = np.asarray(model[0]).dtype
+        return np.asarray(value_of(_law(p_data), *map(hosts.as_double, model)), dtype)
+
+    def host_gradients(p_data: Any, *model: Any) -> Any:
+        dtype = np.asarray(model[0]).dtype
+        value, gradients = gradients_of(_law(p_data), *map(hosts.as_double, model))
+        return np.asarray(value, dtype), tuple(gradient.astype(dtype) for gradient in gradients)
+
+    @jax.custom_vjp
+    def function(p_data: Any, *model: Any) -> Any:
+        return jax.pure_callback(host_value, _scalar(model), p_data, *model, vmap_method="sequential")
+
+    def forward(p_data: Any, *model: Any) -> Any:
+        if p_data is not None and p_data.perturbed:
+            raise ValueError("p_data is a constant here: there is no derivative with respect to it; use jax.lax.stop_gradient")
+        law = None if p_data is None else p_data.value
+        parts = tuple(part.value for part in model)
+        shapes = tuple(jax.ShapeDtypeStruct(part.shape, part.dtype) for part in parts)
+        value, gradients = jax.pure_callback(host_gradients, (_scalar(parts), shapes), law, *parts, vmap_method="sequential")
+        return value, (law, gradients)
+
+    def backward(saved: Any, cotangent: Any) -> Any:
+        law, gradients = saved
+        if type(cotangent).__name__ == "SymbolicZero":
+            cotangent = jnp.zeros(cotangent.shape, cotangent.dtype)
+        return (None if law is None else jnp.zeros_like(law), *(cotangent * gradient for gradient in gradients))
+
+    function.defvjp(forward, backward, symbolic_zeros=True)
+    return function
+
+
+def _law(p_data: Any) -> Any:
+    return None if p_data is None else hosts.as_law(p_data)
+
+
+def _scalar(model: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((), model[0].dtype)

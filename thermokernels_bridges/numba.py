@@ -1,0 +1,222 @@
+"""Q, T_O and the KL divergence with their gradients, to be called from ``@njit`` code of one's own: without the GIL, without Python.
+
+Models without fields, on pairs {x, -x}, by conjugate gradients. Compiled code cannot explain itself, so nothing is checked but the
+numbers: arrays are float64 and C-contiguous, W is (n_v, n_h), p_data (2**n_v,) sums to one, and a value that float64 does not give to a
+relative 1e-8 comes back as NaN with a gradient of NaN. :mod:`adjoints` checks its arguments, reaches further (state reduction) and proves
+its errors.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from adjoints.observables import _flip_overlaps
+from adjoints.rbm import _pull_back
+from thermokernels._jit import jit
+from thermokernels.arguments import Floats
+from thermokernels.rbm import _compare_laws, _sum_out_hidden
+from thermokernels.single_site import Generator, _apply_to_vector, _energies, _escape, _flip_tables, _local_fields
+
+EPSILON = 2.0**-52
+RESIDUAL = 1e-10
+PRECISION = 1e-8
+MAX_ITERATIONS = 10_000
+
+
+@jit
+def kl_divergence(p_data: Floats, W: Floats, gradient: Floats) -> float:
+    """KL(p_data || visible marginal) in nats; ``gradient`` (n_v, n_h) is overwritten with its derivative by W."""
+    n_states = 1 << W.shape[0]
+    columns, visible_field, hidden_field = np.ascontiguousarray(W.T), np.zeros(W.shape[0]), np.zeros(W.shape[1])
+    log_weight, factor = np.empty(n_states), np.ones(n_states)
+    _sum_out_hidden(columns, visible_field, hidden_field, np.empty(n_states), factor, log_weight)
+    largest, total = log_weight.max(), 0.0
+    for v in range(n_states):
+        total += math.exp(log_weight[v] - largest)
+    log_law = log_weight - (largest + math.log(total))
+    terms, difference = np.empty(n_states), np.empty(n_states)
+    _compare_laws(p_data, log_law, terms, difference)
+    by_columns = np.empty_like(columns)
+    _pull_back(columns, hidden_field, difference, by_columns, np.empty_like(visible_field), np.empty_like(hidden_field))
+    gradient[:] = by_columns.T
+    return terms.sum()
+
+
+@jit
+def observable_variance_time(W: Floats, gradient: Floats) -> float:
+    """T_O in steps; ``gradient`` (n_v, n_h) is overwritten with its derivative by W."""
+    visible_fields, hidden_fields, energy = _tables(W)
+    return _variance_time(W, visible_fields, hidden_fields, _boltzmann(energy), gradient)
+
+
+@jit
+def q_struct(W: Floats, p_data: Floats, window: float, gradient: Floats) -> float:
+    """Q = (K / 2) |g|^2 / T_O for a window in sweeps; ``gradient`` (n_v, n_h) is overwritten with its derivative by W."""
+    visible_fields, hidden_fields, energy = _tables(W)
+    law = _boltzmann(energy)
+    time = _variance_time(W, visible_fields, hidden_fields, law, gradient)
+    g, by_signal = np.zeros_like(W), np.zeros_like(W)
+    _signal(p_data, hidden_fields, law, g, by_signal)
+    signal = (g * g).sum()
+    value = 0.5 * window * (W.shape[0] + W.shape[1]) * signal / time
+    for i in range(W.shape[0]):
+        for j in range(W.shape[1]):
+            gradient[i, j] = value * (by_signal[i, j] / signal - gradient[i, j] / time) if signal > 0.0 else 0.0 * value
+    return value
+
+
+@jit
+def _tables(W):
+    """Local fields of both blocks and the energies [h, v] of the pairs."""
+    n_visible, n_hidden = W.shape
+    visible_fields, hidden_fields = np.empty((n_visible, 1 << (n_hidden - 1))), np.empty((n_hidden, 1 << n_visible))
+    _local_fields(W, np.zeros(n_visible), visible_fields)
+    _local_fields(np.ascontiguousarray(W.T), np.zeros(n_hidden), hidden_fields)
+    energy = np.empty((visible_fields.shape[1], hidden_fields.shape[1]))
+    _energies(visible_fields, np.zeros(n_hidden), energy)
+    return visible_fields, hidden_fields, energy
+
+
+@jit
+def _boltzmann(energy):
+    law = np.exp(energy.min() - energy)
+    return law / law.sum()
+
+
+@jit
+def _spin(configuration, k):
+    return 1.0 - 2.0 * ((configuration >> k) & 1)
+
+
+@jit
+def _correlations(weights, out):
+    """out[i, j] += sum_x weights(x) v_i h_j."""
+    for h in range(weights.shape[0]):
+        for i in range(out.shape[0]):
+            along = 0.0
+            for v in range(weights.shape[1]):
+                along += weights[h, v] * _spin(v, i)
+            for j in range(out.shape[1]):
+                out[i, j] += along * _spin(h, j)
+
+
+@jit
+def _solve(generator, root_law, source, work, solution):
+    """A z = b by conjugate gradients off sqrt(pi); returns |b - A z| / |b| as recurred."""
+    residual, step, image = work[0], work[1], work[2]
+    residual[:] = source - (source * root_law).sum() * root_law
+    step[:] = residual
+    solution[:] = 0.0
+    square = (residual * residual).sum()
+    target = (0.05 * RESIDUAL) ** 2 * square
+    start = square
+    for _ in range(MAX_ITERATIONS):
+        if square <= target:
+            break
+        _apply_to_vector(generator, step, image)
+        length = square / (step * image).sum()
+        solution += length * step
+        residual -= length * image
+        residual -= (residual * root_law).sum() * root_law
+        updated = (residual * residual).sum()
+        step[:] = residual + (updated / square) * step
+        square = updated
+    solution -= (solution * root_law).sum() * root_law
+    return math.sqrt(square / start) if start > 0.0 else 0.0
+
+
+@jit
+def _variance_time(W, visible_fields, hidden_fields, law, gradient):
+    """T_O and, term by term as in adjoints/observables.py, its derivative by W; NaN where float64 does not give 1e-8."""
+    n_visible, n_hidden = W.shape
+    n_spins, n_rows, n_columns = n_visible + n_hidden, law.shape[0], law.shape[1]
+    visible_rates, visible_flips = np.empty_like(visible_fields), np.empty((2, n_visible, n_rows))
+    hidden_rates, hidden_flips = np.empty_like(hidden_fields), np.empty((2, n_hidden, n_columns))
+    _flip_tables(visible_fields, n_spins, visible_rates, visible_flips)
+    _flip_tables(hidden_fields, n_spins, hidden_rates, hidden_flips)
+    escape = np.empty_like(law)
+    _escape(visible_flips, hidden_flips, escape)
+    generator = Generator(escape, visible_rates, hidden_rates, n_spins > 0)
+
+    means = np.zeros_like(W)
+    _correlations(law, means)
+    root_law = np.sqrt(law)
+    flat_root, sources = root_law.ravel(), np.empty(law.shape)
+    vectors, work = np.empty((n_visible * n_hidden, n_rows * n_columns)), np.empty((3, n_rows * n_columns))
+    overlap, image = np.zeros(law.shape), np.empty(n_rows * n_columns)
+    value, sizes, worst = 0.0, 0.0, 0.0
+    for a in range(n_visible * n_hidden):
+        i, j = a // n_hidden, a % n_hidden
+        for h in range(n_rows):
+            for v in range(n_columns):
+                sources[h, v] = root_law[h, v] * (means[i, j] - _spin(v, i) * _spin(h, j))
+        b, z = sources.ravel(), vectors[a]
+        worst = max(worst, _solve(generator, flat_root, b, work, z))
+        _apply_to_vector(generator, z, image)
+        value += ((2.0 * b - image) * z).sum()  # 2 b' z - z' A z, whose error is of second order in the residual
+        sizes += (escape.ravel() * z * z).sum()
+        overlap += (z * b).reshape(law.shape)
+
+    # Rounding of the entries of A moves T_O by up to h z' |A| z: see VarianceTime.error_terms.
+    rounding = 2.0 * (8.0 * (1.0 + np.abs(W).sum()) + n_spins) * EPSILON * sizes
+    if not (worst <= RESIDUAL and rounding <= PRECISION * value):
+        gradient[:] = np.nan
+        return np.nan
+
+    by_visible_rates, by_hidden_rates, squares = np.zeros_like(visible_rates), np.zeros_like(hidden_rates), np.zeros(law.shape)
+    _flip_overlaps(vectors.reshape((n_visible * n_hidden, n_rows, n_columns)), n_spins > 0, by_visible_rates, by_hidden_rates, squares)
+    gradient[:] = 0.0
+    _correlations(overlap - overlap.sum() * law, gradient)  # (law)
+    for i in range(n_visible):
+        for h in range(n_rows):
+            along = 0.0
+            for v in range(n_columns):
+                along += _spin(v, i) * squares[h, v]
+            rate = visible_rates[i, h]
+            by_field = rate * (2.0 * n_spins * rate * along - math.tanh(visible_fields[i, h]) * by_visible_rates[i, h])
+            for j in range(n_hidden):
+                gradient[i, j] += by_field * _spin(h, j)
+    for j in range(n_hidden):
+        for v in range(n_columns):
+            along = 0.0
+            for h in range(n_rows):
+                along += _spin(h, j) * squares[h, v]
+            rate = hidden_rates[j, v]
+            by_field = rate * (2.0 * n_spins * rate * along - math.tanh(hidden_fields[j, v]) * by_hidden_rates[j, v])
+            for i in range(n_visible):
+                gradient[i, j] += by_field * _spin(v, i)
+    return value
+
+
+@jit
+def _signal(p_data, hidden_fields, law, g, by_signal):
+    """g = E_data[f] - E_pi[f] and the derivative of |g|^2, term by term as in adjoints/observables.py; outputs start at zero."""
+    n_visible, n_hidden = g.shape
+    for v in range(p_data.size):
+        excess = law[:, v].sum() + law[:, p_data.size - 1 - v].sum()  # the pairs of v, and those of -v
+        excess = 0.5 * excess - p_data[v]
+        for j in range(n_hidden):
+            along = excess * math.tanh(hidden_fields[j, v])
+            for i in range(n_visible):
+                g[i, j] += _spin(v, i) * along
+    phi, mean = np.empty_like(law), 0.0
+    projected = np.zeros((p_data.size, n_hidden))
+    for v in range(p_data.size):
+        for j in range(n_hidden):
+            for i in range(n_visible):
+                projected[v, j] += _spin(v, i) * g[i, j]
+    for h in range(law.shape[0]):
+        for v in range(law.shape[1]):
+            total = 0.0
+            for j in range(n_hidden):
+                total += _spin(h, j) * projected[v, j]
+            phi[h, v] = total
+            mean += law[h, v] * total
+    _correlations(2.0 * law * (phi - mean), by_signal)  # (model); the weights sum to zero
+    for v in range(p_data.size):
+        for j in range(n_hidden):
+            data = 2.0 * p_data[v] * projected[v, j] / math.cosh(hidden_fields[j, v]) ** 2  # (data)
+            for i in range(n_visible):
+                by_signal[i, j] -= data * _spin(v, i)
