@@ -1,4 +1,4 @@
-"""Gradients of T_O, of the signal |g|^2 and of Q with respect to the couplings and fields, from the forward solution alone.
+"""Gradients of T_O, of the signal |g|^2 and of Q with respect to the couplings and fields, from the forward solutions alone.
 
 The adjoint of a self-adjoint solve is free: the adjoint variable of z_a is z_a itself, so no second system is solved.
 Cotangents are named ``ct_<variable>``.
@@ -15,8 +15,10 @@ from adjoints import reduction
 from thermokernels import arguments, tolerances
 from thermokernels._jit import jit
 from thermokernels.arguments import Floats
-from thermokernels.chain import GibbsChain, gibbs_chain
-from thermokernels.observables import QStruct, VarianceTime, block_spins, chain_q_struct, correlations, variance_time
+from thermokernels.chain import GibbsChain
+from thermokernels.checkpoint import PathLike
+from thermokernels.chunks import Progress
+from thermokernels.observables import QStruct, VarianceTime, block_spins, chain_q_struct, correlations, model_chain, variance_time
 from thermokernels.reduction import ReducedTime
 from thermokernels.vector import LANES, fill, load, multiply_add, swap1, swap2, swap4, total
 
@@ -78,6 +80,15 @@ def _flip_overlaps(vectors, quotient, ct_visible_rates, ct_hidden_rates, squares
                 square[v] += row[v] * row[v]
 
 
+@jit
+def _add_products(left, right, sums):
+    """sums += sum_a left_a * right_a, row by row in order."""
+    for a in range(left.shape[0]):
+        here, there = left[a], right[a]
+        for k in range(sums.size):
+            sums[k] += here[k] * there[k]
+
+
 # T_O = sum_a (2 b_a' z_a - z_a' A z_a) is stationary in z_a, so with S = I - A
 #   dT_O = sum_a [ 2 z_a' db_a + z_a' (dS) z_a ].                                                                         (stationarity)
 # b_a = sqrt(pi) f~_a gives 2 z_a' db_a = sum_x z_a b_a dlog pi - 2 (z_a' sqrt(pi)) dE_pi[f_a], and the last term vanishes:   (law)
@@ -86,28 +97,60 @@ def _flip_overlaps(vectors, quotient, ct_visible_rates, ct_hidden_rates, squares
 # S(x, x) = 1 - (1/N) sum_i sigmoid(-2 x_i F_i) gives  dS(x, x) = (1 / (2N)) sum_i x_i sech^2(F_i) dF_i,                   (diagonal)
 #   where sech^2(F) / (2N) = 2 N S(x, x^i)^2.
 # A field F_i of a visible spin depends on h only, dF_i = sum_j dW_ij h_j + db_i, and of a hidden spin on v only.          (fields)
-def _variance_time_cotangents(time: VarianceTime) -> Cotangents:
-    chain, vectors = time.chain, time.solution.vectors
-    if time.reduced is not None:
-        return _reduced_cotangents(time.reduced, time.value)
+class VarianceTimeAdjoint:
+    """The sums over observables that the gradient of T_O is made of; an accumulator of :mod:`thermokernels.chunks`.
+
+    Attributes
+    ----------
+    arrays : "visible_rates" (n_v, H) and "hidden_rates" (n_h, V), derivatives of sum_a z_a' S z_a by the tables of S; "squares" (H, V),
+        sum_a z_a^2; "law_weights" (n_states,), sum_a z_a * b_a
+    """
+
+    def __init__(self, chain: GibbsChain) -> None:
+        require_single_site(chain)
+        self.chain = chain
+        self.arrays: dict[str, Floats] = {
+            "visible_rates": np.zeros_like(chain.visible_rates),
+            "hidden_rates": np.zeros_like(chain.hidden_rates),
+            "squares": np.zeros(chain.shape),
+            "law_weights": np.zeros(chain.n_states),
+        }
+
+    def add(self, rows: slice, right_hand_sides: Floats, vectors: Floats) -> None:
+        chain, arrays = self.chain, self.arrays
+        rates = arrays["visible_rates"], arrays["hidden_rates"]
+        _flip_overlaps(vectors.reshape(-1, *chain.shape), chain.quotient, *rates, arrays["squares"])
+        _add_products(vectors, right_hand_sides, arrays["law_weights"])
+
+    def cotangents(self, time: VarianceTime) -> Cotangents:
+        """The gradient of ``time.value``, whose solves this has seen."""
+        if time.reduced is not None:
+            return _reduced_cotangents(time.reduced, time.value)
+        return self.sums()
+
+    def sums(self) -> Cotangents:
+        """The gradient of sum_a (2 b_a'z_a - z_a'A z_a) over the observables seen so far."""
+        return _cotangents(self.chain, **self.arrays)
+
+
+def require_single_site(chain: GibbsChain) -> None:
+    """ValueError for a kernel whose T_O has no adjoint here."""
     if chain.kernel != "single-site":
         raise ValueError(f"the adjoint of T_O is that of the single-site kernel; got kernel={chain.kernel!r}")
+
+
+def _cotangents(chain: GibbsChain, visible_rates: Floats, hidden_rates: Floats, squares: Floats, law_weights: Floats) -> Cotangents:
     n_spins, hidden, visible = chain.n_spins, block_spins(chain.n_hidden, chain.shape[0]), block_spins(chain.n_visible, chain.shape[1])
-
-    ct_visible_rates, ct_hidden_rates = np.zeros_like(chain.visible_rates), np.zeros_like(chain.hidden_rates)
-    squares = np.zeros(chain.shape)
-    _flip_overlaps(vectors.reshape(-1, *chain.shape), chain.quotient, ct_visible_rates, ct_hidden_rates, squares)
-
     # (off-diagonal) + (diagonal)
     ct_visible_fields = chain.visible_rates * (
-        -np.tanh(chain.visible_fields) * ct_visible_rates + 2 * n_spins * chain.visible_rates * (visible.T @ squares.T)
+        -np.tanh(chain.visible_fields) * visible_rates + 2 * n_spins * chain.visible_rates * (visible.T @ squares.T)
     )
     ct_hidden_fields = chain.hidden_rates * (
-        -np.tanh(chain.hidden_fields) * ct_hidden_rates + 2 * n_spins * chain.hidden_rates * (hidden.T @ squares)
+        -np.tanh(chain.hidden_fields) * hidden_rates + 2 * n_spins * chain.hidden_rates * (hidden.T @ squares)
     )
     # (fields)
     ct_weights = ct_visible_fields @ hidden + (ct_hidden_fields @ visible).T
-    ct_law = _log_law_cotangents(chain, np.einsum("an,an->n", vectors, time.right_hand_sides))  # (law)
+    ct_law = _log_law_cotangents(chain, law_weights)  # (law)
     return Cotangents(ct_weights + ct_law.W, ct_visible_fields.sum(axis=1) + ct_law.b, ct_hidden_fields.sum(axis=1) + ct_law.c)
 
 
@@ -141,7 +184,7 @@ def _log_law_cotangents(chain: GibbsChain, weights: Floats) -> Cotangents:
 # |g|^2 = sum_a g_a^2 gives d|g|^2 = 2 sum_a g_a dg_a, g_ij = -sum_v p(v) v_i tanh F_j(v) + E_pi[v_i h_j].
 # dE_pi[v_i h_j] = Cov_pi(v_i h_j, dlog pi): the law weighted with phi(x) = sum_ij g_ij v_i h_j, centred.                   (model)
 # dtanh F_j = sech^2(F_j) (sum_k v_k dW_kj + dc_j): the data law weighted with sech^2(F_j) sum_i g_ij v_i.                   (data)
-def _signal_cotangents(chain: GibbsChain, p_data: Floats, g: Floats) -> Cotangents:
+def signal_cotangents(chain: GibbsChain, p_data: Floats, g: Floats) -> Cotangents:
     hidden, visible = block_spins(chain.n_hidden, chain.shape[0]), block_spins(chain.n_visible, chain.shape[1])
     projected = visible @ g  # (V, n_h): sum_i v_i g_ij
     phi = (hidden @ projected.T).ravel()
@@ -158,6 +201,8 @@ def observable_variance_time(
     method: str = "auto",
     rtol: float = tolerances.SOLVE,
     fields: bool = False,
+    progress: Progress | None = None,
+    checkpoint: PathLike | None = None,
 ) -> tuple[float, Floats] | tuple[float, Cotangents]:
     """T_O (steps) and its gradient, at the price of one more pass over the forward solution.
 
@@ -166,6 +211,7 @@ def observable_variance_time(
     W : (n_v, n_h) couplings; b : (n_v,), c : (n_h,) fields, None for zero
     method, rtol : of the solve, as in :func:`thermokernels.q_struct`
     fields : return the gradients with respect to b and c too (with the full chain, since fields break the Z2 symmetry)
+    progress, checkpoint : as in :func:`thermokernels.observable_variance_time`; the sums of the gradient are kept along with the value
 
     Returns
     -------
@@ -183,8 +229,9 @@ def observable_variance_time(
     >>> gradient.shape
     (1, 1)
     """
-    time = variance_time(gibbs_chain(W, b, c, quotient=False if fields else None), method, rtol)
-    cotangents = _variance_time_cotangents(time)
+    adjoint = VarianceTimeAdjoint(model_chain(W, b, c, quotient=False if fields else None, gradient=True))
+    time = variance_time(adjoint.chain, method, rtol, (adjoint,), progress, checkpoint)
+    cotangents = adjoint.cotangents(time)
     if fields:
         return time.value, cotangents
     return time.value, cotangents.W
@@ -199,6 +246,8 @@ def q_struct(
     b: ArrayLike | None = None,
     c: ArrayLike | None = None,
     fields: bool = False,
+    progress: Progress | None = None,
+    checkpoint: PathLike | None = None,
 ) -> tuple[QStruct, Floats] | tuple[QStruct, Cotangents]:
     """Q and its gradient: dQ = Q (d|g|^2 / |g|^2 - dT_O / T_O), and 0 where g = 0.
 
@@ -216,22 +265,29 @@ def q_struct(
     >>> gradient
     array([[0.]])
     """
-    chain = gibbs_chain(W, b, c, quotient=False if fields else None)
-    q, cotangents = chain_q_struct_gradient(chain, p_data, window, method, rtol)
+    chain = model_chain(W, b, c, quotient=False if fields else None, gradient=True)
+    q, cotangents = chain_q_struct_gradient(chain, p_data, window, method, rtol, progress, checkpoint)
     if fields:
         return q, cotangents
     return q, cotangents.W
 
 
 def chain_q_struct_gradient(
-    chain: GibbsChain, p_data: ArrayLike, window: float = 100.0, method: str = "auto", rtol: float = tolerances.SOLVE
+    chain: GibbsChain,
+    p_data: ArrayLike,
+    window: float = 100.0,
+    method: str = "auto",
+    rtol: float = tolerances.SOLVE,
+    progress: Progress | None = None,
+    checkpoint: PathLike | None = None,
 ) -> tuple[QStruct, Cotangents]:
     """:func:`q_struct` for a chain that exists already (on the quotient the gradients with respect to the fields are zero by symmetry)."""
-    q = chain_q_struct(chain, p_data, window, method, rtol)
+    adjoint = VarianceTimeAdjoint(chain)
+    q = chain_q_struct(chain, p_data, window, method, rtol, (adjoint,), progress, checkpoint)
     if q.signal == 0.0:
         return q, Cotangents(np.zeros_like(chain.weights), np.zeros(chain.n_visible), np.zeros(chain.n_hidden))
-    ct_signal = _signal_cotangents(chain, arguments.as_law(p_data, 2**chain.n_visible), q.g)
-    ct_time = _variance_time_cotangents(q.variance_time)
+    ct_signal = signal_cotangents(chain, arguments.as_law(p_data, 2**chain.n_visible), q.g)
+    ct_time = adjoint.cotangents(q.variance_time)
     ct_weights, ct_visible, ct_hidden = (
         q.value * (signal / q.signal - time / q.t_obs) for signal, time in zip(ct_signal, ct_time, strict=True)
     )

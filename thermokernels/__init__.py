@@ -30,6 +30,7 @@ from thermokernels.importers import LabelledModel, from_dimod, from_rbms, from_s
 from thermokernels.landscape import MergeEvent, MergeTree, merge_tree
 from thermokernels.observables import QStruct, observable_variance_time, q_struct
 from thermokernels.passage import gap_lower_bound, hitting_times, mean_first_passage
+from thermokernels.probes import ProbedQ, ProbedTime, probe_q_struct, probe_variance_time
 from thermokernels.rbm import kl_divergence, visible_law
 from thermokernels.relevance import observable_span, relevance
 from thermokernels.resolvent import resolvent
@@ -52,6 +53,8 @@ __all__ = [
     "NotConvergedError",
     "NotReversibleError",
     "NumericalError",
+    "ProbedQ",
+    "ProbedTime",
     "QStruct",
     "Samples",
     "SpectralMeasure",
@@ -74,6 +77,8 @@ __all__ = [
     "merge_tree",
     "observable_span",
     "observable_variance_time",
+    "probe_q_struct",
+    "probe_variance_time",
     "q_struct",
     "relevance",
     "resolvent",

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from thermokernels import tolerances
+from thermokernels import cgroup, tolerances
 from thermokernels.errors import ModelTooLargeError
 
 Floats = NDArray[np.float64]
@@ -138,7 +138,13 @@ def as_choice(value: Any, choices: tuple[str, ...], name: str) -> str:
 
 
 def available_memory() -> int:
-    """Bytes of memory that this process may still take: what the system calls available, or else its physical memory."""
+    """Bytes of memory that this process may still take: what the system, and the control groups of a container, leave it."""
+    limit = cgroup.headroom()
+    return _system_memory() if limit is None else min(limit, _system_memory())
+
+
+def _system_memory() -> int:
+    """What the system calls available, or else its physical memory."""
     try:
         with open("/proc/meminfo", encoding="ascii") as lines:
             for line in lines:
@@ -156,8 +162,9 @@ def require_memory(n_bytes: int, what: str, instead: str) -> None:
     """Raise ModelTooLargeError, before anything is allocated, where ``n_bytes`` do not fit."""
     available = available_memory()
     if n_bytes > available:
-        raise ModelTooLargeError(f"{what} would take {_gib(n_bytes)} of memory and {_gib(available)} are available; {instead}")
+        raise ModelTooLargeError(f"{what} would take {gibibytes(n_bytes)} of memory and {gibibytes(available)} are available; {instead}")
 
 
-def _gib(n_bytes: int) -> str:
+def gibibytes(n_bytes: int) -> str:
+    """Three digits and the unit."""
     return f"{Decimal(n_bytes) / 2**30:.3g} GiB"  # a float overflows at a thousand spins

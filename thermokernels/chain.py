@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from thermokernels import arguments, single_site, two_block
+from thermokernels import arguments, footprint, single_site, two_block
 from thermokernels.arguments import Floats
 from thermokernels.errors import NotReversibleError
 
@@ -255,10 +255,10 @@ def gibbs_chain(
     n_spins = n_visible + n_hidden
     n_hidden_states = 2 ** (n_hidden - use_quotient)
     n_states = n_hidden_states * 2**n_visible
-    # energy, law, its root and escape, the temporaries of exp, and the four tables of each block
-    n_bytes = 8 * (6 * n_states + 4 * (n_visible * n_hidden_states + n_hidden * 2**n_visible))
     arguments.require_memory(
-        n_bytes, f"a chain of {n_spins} spins (2**{n_spins - use_quotient} states)", "use fewer spins: each one less halves it"
+        footprint.chain(n_visible, n_hidden, not use_quotient),
+        f"a chain of {n_spins} spins (2**{n_spins - use_quotient} states)",
+        "use fewer spins: each one less halves it",
     )
 
     visible, hidden = single_site.tables(weights, visible_field, hidden_field, n_hidden_states)

@@ -8,43 +8,75 @@ T_O is evaluated in the variational form sum_a (2 b_a' z_a - z_a' A z_a), whose 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from thermokernels import arguments, passage, reduction, spanning, tolerances
+from thermokernels import arguments, footprint, passage, reduction, spanning, tolerances
 from thermokernels.arguments import Floats
 from thermokernels.chain import GibbsChain, gibbs_chain
+from thermokernels.checkpoint import Checkpoint, PathLike
+from thermokernels.chunks import Accumulator, Observables, Progress, RowSums, accumulate
 from thermokernels.elimination import input_error
 from thermokernels.errors import NumericalError, UnresolvedError
-from thermokernels.resolvent import METHODS, Solution, solve
+from thermokernels.resolvent import METHODS, Solution, Solver
 
 EPSILON = float(np.finfo(np.float64).eps)
 
 # Laws below this are close to underflow: their square roots still are numbers, but products with them lose digits unnoticed.
 SMALLEST_LAW = 1e-280
 
+# A minimum spanning tree of all flips takes 50 bytes a flip.
+SPANNING_STATES = 2**18
+
 
 @dataclass(frozen=True, eq=False)
 class VarianceTime:
-    """T_O with the solution that gave it, which the adjoint reuses.
+    """T_O and what is known of the solves behind it.
 
     Attributes
     ----------
     chain : GibbsChain
     value : T_O in steps
-    right_hand_sides : (n_v n_h, n_states), the rows b_a = sqrt(pi) f~_a, observables in C order
-    solution : Solution of A z_a = b_a
+    residual : largest relative residual of the solves, of a reduction its proven precision; iterations : largest number of CG iterations
+    method : of the solves: "cholesky", "cg" or "reduction"; rtol : largest accepted relative residual
+    row_sums : what the error bounds need of every observable, or None for a reduction
     reduced : ReducedTime where the method is "reduction", or None
     """
 
     chain: GibbsChain
     value: float
-    right_hand_sides: Floats = field(repr=False)
-    solution: Solution = field(repr=False)
+    residual: float
+    iterations: int
+    method: str
+    rtol: float
+    row_sums: RowSums | None = field(default=None, repr=False)
     reduced: reduction.ReducedTime | None = field(default=None, repr=False)
+    _kept: tuple[Floats, Solution] | None = field(default=None, repr=False)
+
+    @property
+    def right_hand_sides(self) -> Floats:
+        """(n_v n_h, n_states), the rows b_a = sqrt(pi) f~_a, observables in C order."""
+        return self._systems[0]
+
+    @property
+    def solution(self) -> Solution:
+        """Of A z_a = b_a for all observables."""
+        return self._systems[1]
+
+    @cached_property
+    def _systems(self) -> tuple[Floats, Solution]:
+        """Kept where all observables were in memory together anyway; else solved for once more, where memory is enough for them."""
+        if self._kept is not None:
+            return self._kept
+        chain, observables = self.chain, gradient_observables(self.chain)
+        n_bytes = 8 * (footprint.ARRAYS_OF_A_ROW * observables.n_rows + 8) * chain.n_states
+        arguments.require_memory(n_bytes, f"the solutions for {observables.n_rows} observables on {chain.n_states} states", "use fewer spins")
+        right_hand_sides = observables.right_hand_sides(slice(None))
+        return right_hand_sides, Solver(chain, self.method, self.rtol).solve(right_hand_sides)
 
     @cached_property
     def bound(self) -> float:
@@ -57,25 +89,30 @@ class VarianceTime:
         return sum(self.error_terms(1 / passage.gap_lower_bound(self.chain)))
 
     def error_terms(self, relaxation: float) -> tuple[float, float]:
-        """What the residual, and what rounding, can be to blame for in the value of a Cholesky or CG solve, in steps.
+        """:func:`error_terms` of all observables together, in steps."""
+        assert self.row_sums is not None  # state reduction has a bound of its own
+        from_residuals, from_rounding = error_terms(self.chain, self.row_sums, relaxation)
+        return float(from_residuals.sum()), float(from_rounding.sum())
 
-        Residual: T_O - value = sum_a r_a' A^+ r_a lies between 0 and sum_a |r_a|^2 / gamma, with ``relaxation`` >= 1 / gamma in steps; a
-        product A z carries at most (N + 2) rounding errors per entry, which are added to |r_a|.
 
-        Rounding is of first order. b is centred twice, which leaves errors of eps |b| and of the square of the rounding of a mean: all of
-        an observable that hardly varies. The entries of A are right to a relative h, which moves T by
-        z' (dA) z <= h (sum_x A_xx z_x^2 + |z|' S |z|) <= 2 h sum_x A_xx z_x^2: all of T where the gap is below h.
-        """
-        chain, vectors, residuals = self.chain, self.solution.vectors, self.solution.residuals
-        sizes, sources = np.linalg.norm(vectors, axis=1), np.linalg.norm(self.right_hand_sides, axis=1)
-        errors = np.linalg.norm(residuals, axis=1) + (chain.n_spins + 2) * EPSILON * sizes
-        rounding = (sum(chain.shape) + 8) * EPSILON
-        from_sources = float(((rounding + 2 * reduction.law_error(chain)) * sources + rounding**2) @ sizes)
-        # A block kernel's entries are products of conditional probabilities, at most N factors each, and its diagonal is at most 1.
-        factors, diagonal = (1, chain.escape) if chain.kernel == "single-site" else (chain.n_spins, np.ones(chain.n_states))
-        entry_error = factors * input_error(chain) + chain.n_spins * EPSILON
-        from_entries = 2 * entry_error * float(np.einsum("an,an->n", vectors, vectors) @ diagonal)
-        return relaxation * float(errors @ errors), from_sources + from_entries
+def error_terms(chain: GibbsChain, row_sums: RowSums, relaxation: float) -> tuple[Floats, Floats]:
+    """What the residual, and what rounding, can be to blame for in the value of each observable, (k,) and (k,) in steps.
+
+    Residual: b'A^+ b - value = r'A^+ r lies between 0 and |r|^2 / gamma, with ``relaxation`` >= 1 / gamma in steps; a product A z carries at
+    most (N + 2) rounding errors per entry, which are added to |r|.
+
+    Rounding is of first order. b is centred twice, which leaves errors of eps |b| and of the square of the rounding of a mean: all of
+    an observable that hardly varies. The entries of A are right to a relative h, which moves T by
+    z' (dA) z <= h (sum_x A_xx z_x^2 + |z|' S |z|) <= 2 h sum_x A_xx z_x^2: all of T where the gap is below h.
+    """
+    _, _, residuals, squares, sources, weighted = row_sums.arrays["sums"].T
+    sizes = np.sqrt(squares)
+    errors = np.sqrt(residuals) + (chain.n_spins + 2) * EPSILON * sizes
+    rounding = (sum(chain.shape) + 8) * EPSILON
+    from_sources = ((rounding + 2 * reduction.law_error(chain)) * np.sqrt(sources) + rounding**2) * sizes
+    # A block kernel's entries are products of conditional probabilities, at most N factors each.
+    entry_error = (1 if chain.kernel == "single-site" else chain.n_spins) * input_error(chain) + chain.n_spins * EPSILON
+    return relaxation * errors**2, from_sources + 2 * entry_error * weighted
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,21 +158,41 @@ def correlations(chain: GibbsChain, weights: Floats) -> Floats:
     return np.ascontiguousarray((hidden.T @ (weights.reshape(chain.shape) @ visible)).T)
 
 
-def variance_time(chain: GibbsChain, method: str = "auto", rtol: float = tolerances.SOLVE) -> VarianceTime:
-    """T_O of a chain together with the solution behind it; see :func:`observable_variance_time`."""
+def gradient_observables(chain: GibbsChain) -> Observables:
+    """All f_ij one by one, in C order."""
+    n_observables = chain.weights.size
+    return Observables(chain, correlations(chain, chain.law), np.eye(n_observables).reshape(n_observables, *chain.weights.shape))
+
+
+def variance_time(
+    chain: GibbsChain,
+    method: str = "auto",
+    rtol: float = tolerances.SOLVE,
+    accumulators: Sequence[Accumulator] = (),
+    progress: Progress | None = None,
+    checkpoint: PathLike | None = None,
+) -> VarianceTime:
+    """T_O of a chain with what is known of its error; see :func:`observable_variance_time`.
+
+    ``accumulators`` see every chunk of solutions as it is made; what they hold is of no use where the result is a reduction.
+    """
     arguments.as_choice(method, METHODS, "method")
     if method == "reduction":
-        return _reduced_variance_time(chain)
+        return _reduced_variance_time(chain, rtol)
+
+    def solved() -> VarianceTime:
+        return _solved_variance_time(chain, method, rtol, accumulators, progress, checkpoint)
+
     if method != "auto" or chain.kernel != "single-site":
-        return _solved_variance_time(chain, method, rtol)
+        return solved()
     failure = "its law underflows" if chain.law.min() < SMALLEST_LAW else ""
     if not failure:
         try:
-            time = _solved_variance_time(chain, method, rtol)
+            time = solved()
         except NumericalError as error:
             failure = str(error)
         else:
-            if _has_its_digits(time, spanning.quick_bound(chain)) or _has_its_digits(time, spanning.sharp_bound(chain)):
+            if any(_has_its_digits(time, bound(chain)) for bound in (spanning.quick_bound, _sharp_bound)):
                 return time
             failure = f"the spectral gap leaves T_O = {time.value:.3g} steps less than {-math.log10(tolerances.DIGITS):.0f} digits"
     if not reduction.applies_to(chain):
@@ -143,7 +200,14 @@ def variance_time(chain: GibbsChain, method: str = "auto", rtol: float = toleran
             f"T_O is not resolved in float64 ({failure}), and state reduction is limited to {reduction.MAX_STATES} states of the "
             f"single-site kernel; this chain has {chain.n_states}: use a smaller model, or scale the couplings down"
         )
-    return _reduced_variance_time(chain)
+    return _reduced_variance_time(chain, rtol)
+
+
+def _sharp_bound(chain: GibbsChain) -> float:
+    """A bound of 1 / gap worth the price: the spanning tree's, which sorts all N n / 2 flips, or on large chains two restricted solves."""
+    if chain.n_states <= SPANNING_STATES:
+        return spanning.sharp_bound(chain)
+    return 1 / passage.gap_lower_bound(chain)
 
 
 def _has_its_digits(time: VarianceTime, relaxation: float) -> bool:
@@ -157,7 +221,7 @@ def _has_its_digits(time: VarianceTime, relaxation: float) -> bool:
     return from_residuals + from_rounding <= tolerances.DIGITS * time.value
 
 
-def _reduced_variance_time(chain: GibbsChain) -> VarianceTime:
+def _reduced_variance_time(chain: GibbsChain, rtol: float) -> VarianceTime:
     """T_O by state reduction, with b and z as the other methods solve for them."""
     reduced = reduction.variance_time(chain)
     value = float(reduced.total.to_floats())
@@ -168,8 +232,9 @@ def _reduced_variance_time(chain: GibbsChain) -> VarianceTime:
     if not np.isfinite(vectors).all():
         raise UnresolvedError("the resolvent of the observables exceeds the range of float64; scale the couplings down")
     residuals = right_hand_sides - chain.apply_symmetrised_generator(vectors)
-    solution = Solution(vectors, residuals, reduced.elimination.precision, 0, "reduction")
-    return VarianceTime(chain, value, right_hand_sides, solution, reduced)
+    precision = reduced.elimination.precision
+    kept = right_hand_sides, Solution(vectors, residuals, precision, 0, "reduction")
+    return VarianceTime(chain, value, precision, 0, "reduction", rtol, reduced=reduced, _kept=kept)
 
 
 def _require_variance(value: float) -> None:
@@ -177,28 +242,32 @@ def _require_variance(value: float) -> None:
         raise UnresolvedError(f"T_O came out as {value!r}: no observable v_i h_j varies under pi in float64; scale the couplings down")
 
 
-def _solved_variance_time(chain: GibbsChain, method: str, rtol: float) -> VarianceTime:
+def _solved_variance_time(
+    chain: GibbsChain,
+    method: str,
+    rtol: float,
+    accumulators: Sequence[Accumulator],
+    progress: Progress | None,
+    checkpoint: PathLike | None,
+) -> VarianceTime:
     """T_O from the symmetrised system, by Cholesky or conjugate gradients."""
-    n_observables = chain.n_visible * chain.n_hidden
-    arguments.require_memory(
-        4 * 8 * n_observables * chain.n_states,
-        f"T_O of {n_observables} observables on {chain.n_states} states",
-        "use a smaller model",
-    )
-    hidden, visible = block_spins(chain.n_hidden, chain.shape[0]), block_spins(chain.n_visible, chain.shape[1])
-    means = correlations(chain, chain.law)
-    centred = means[:, :, None, None] - visible.T[:, None, None, :] * hidden.T[None, :, :, None]
-    right_hand_sides = (chain.root_law.reshape(chain.shape) * centred).reshape(n_observables, chain.n_states)
-    for row in right_hand_sides:  # what rounding of the mean leaves along sqrt(pi): of an observable that hardly varies it is a large share
-        row -= (row @ chain.root_law) * chain.root_law
-    solution = solve(chain, right_hand_sides, method, rtol)
-    # b' z + r' z = 2 b' z - z' A z
-    value = float(np.einsum("an,an->", right_hand_sides + solution.residuals, solution.vectors))
+    solver = Solver(chain, method, rtol)
+    footprint.require_solves(chain, bool(accumulators))
+    sums = sorted(name for accumulator in accumulators for name in accumulator.arrays)
+    saved = None if checkpoint is None else Checkpoint(checkpoint, solver.inputs | {"sums": " ".join(sums)})
+    row_sums, kept = accumulate(solver, gradient_observables(chain), accumulators, progress, saved)
+    value = float(row_sums.values.sum())
     _require_variance(value)
-    return VarianceTime(chain, value, right_hand_sides, solution)
+    return VarianceTime(chain, value, row_sums.residual, row_sums.iterations, solver.method, rtol, row_sums, _kept=kept)
 
 
-def observable_variance_time(chain: GibbsChain, method: str = "auto", rtol: float = tolerances.SOLVE) -> float:
+def observable_variance_time(
+    chain: GibbsChain,
+    method: str = "auto",
+    rtol: float = tolerances.SOLVE,
+    progress: Progress | None = None,
+    checkpoint: PathLike | None = None,
+) -> float:
     """T_O = sum_ij <f~_ij, (I - P)^+ f~_ij>_pi in steps, over all gradient observables f_ij = -v_i h_j.
 
     Parameters
@@ -207,6 +276,10 @@ def observable_variance_time(chain: GibbsChain, method: str = "auto", rtol: floa
         "reduction" is GTH elimination (:mod:`thermokernels.reduction`), right however frozen the chain is. "auto" takes Cholesky or
         conjugate gradients and, where those leave T_O fewer than ten digits, the reduction.
     rtol : largest accepted relative residual of Cholesky and conjugate gradients
+    progress : called as progress(done, total) after each chunk of observables that has been solved for
+    checkpoint : path of a file
+        Finished chunks are kept in it. A call that was interrupted goes on from it when it is repeated, to the same result in every bit.
+        A file of another computation is a ValueError. It stays where it is.
 
     Raises
     ------
@@ -215,7 +288,7 @@ def observable_variance_time(chain: GibbsChain, method: str = "auto", rtol: floa
     NotConvergedError, UnresolvedError
         The chain is too close to frozen for float64, and too large for state reduction or beyond it.
     ModelTooLargeError
-        The right-hand sides do not fit into memory, or method="reduction" and more states than it is made for.
+        One observable at a time does not fit into memory, or method="reduction" and more states than it is made for.
 
     Examples
     --------
@@ -223,7 +296,7 @@ def observable_variance_time(chain: GibbsChain, method: str = "auto", rtol: floa
     >>> round(tk.observable_variance_time(tk.gibbs_chain([[0.0, 0.0]])), 12)  # two products, each with gap 2/3 per step
     3.0
     """
-    return variance_time(chain, method, rtol).value
+    return variance_time(chain, method, rtol, (), progress, checkpoint).value
 
 
 def data_gradient(chain: GibbsChain, p_data: Floats) -> Floats:
@@ -240,6 +313,14 @@ def data_gradient(chain: GibbsChain, p_data: Floats) -> Floats:
     return np.ascontiguousarray(visible.T @ (excess[:, None] * np.tanh(fields)), dtype=np.float64)
 
 
+def chain_signal(chain: GibbsChain, p_data: ArrayLike, window: float) -> tuple[Floats, float, float]:
+    """g (n_v, n_h), |g|^2, and the window in steps: all of Q but T_O."""
+    law = arguments.as_law(p_data, 2**chain.n_visible)
+    window_steps = arguments.as_positive(window, "window", "sweeps") * chain.n_spins
+    g = data_gradient(chain, law)
+    return g, float(np.einsum("ij,ij->", g, g)), window_steps
+
+
 def q_struct(
     W: ArrayLike,
     p_data: ArrayLike,
@@ -248,6 +329,8 @@ def q_struct(
     rtol: float = tolerances.SOLVE,
     b: ArrayLike | None = None,
     c: ArrayLike | None = None,
+    progress: Progress | None = None,
+    checkpoint: PathLike | None = None,
 ) -> QStruct:
     """Q_struct_perp = (K / 2) |g|^2 / T_O: the squared signal-to-noise ratio of the gradient from a window of Gibbs samples.
 
@@ -260,6 +343,7 @@ def q_struct(
         K = window * N steps.
     method : "auto", "cholesky", "cg" or "reduction"; rtol : largest accepted relative residual (see :func:`observable_variance_time`)
     b, c : (n_v,), (n_h,) fields, None for zero
+    progress, checkpoint : as in :func:`observable_variance_time`
 
     Raises
     ------
@@ -273,19 +357,33 @@ def q_struct(
     >>> q.signal, round(q.t_obs, 12)  # nothing to learn; one product with gap 1 per step
     (0.0, 1.0)
     """
-    chain = gibbs_chain(W, b, c)
-    return chain_q_struct(chain, p_data, window, method, rtol)
+    chain = model_chain(W, b, c)
+    return chain_q_struct(chain, p_data, window, method, rtol, (), progress, checkpoint)
+
+
+def model_chain(W: ArrayLike, b: ArrayLike | None, c: ArrayLike | None, quotient: bool | None = None, gradient: bool = False) -> GibbsChain:
+    """The chain of a model whose T_O is wanted: refused before anything is allocated where that would not fit into memory."""
+    weights = arguments.as_couplings(W)
+    n_visible, n_hidden = weights.shape
+    fields = arguments.as_field(b, n_visible, "b"), arguments.as_field(c, n_hidden, "c")
+    full = quotient is False or any(field.any() for field in fields)
+    footprint.require_variance_time(n_visible, n_hidden, full, gradient=gradient)
+    return gibbs_chain(weights, *fields, quotient=quotient)
 
 
 def chain_q_struct(
-    chain: GibbsChain, p_data: ArrayLike, window: float = 100.0, method: str = "auto", rtol: float = tolerances.SOLVE
+    chain: GibbsChain,
+    p_data: ArrayLike,
+    window: float = 100.0,
+    method: str = "auto",
+    rtol: float = tolerances.SOLVE,
+    accumulators: Sequence[Accumulator] = (),
+    progress: Progress | None = None,
+    checkpoint: PathLike | None = None,
 ) -> QStruct:
     """:func:`q_struct` for a chain that exists already, with its kernel."""
-    law = arguments.as_law(p_data, 2**chain.n_visible)
-    window_steps = arguments.as_positive(window, "window", "sweeps") * chain.n_spins
-    time = variance_time(chain, method, rtol)
-    g = data_gradient(chain, law)
-    signal = float(np.einsum("ij,ij->", g, g))
+    g, signal, window_steps = chain_signal(chain, p_data, window)
+    time = variance_time(chain, method, rtol, accumulators, progress, checkpoint)
     value = 0.5 * window_steps * signal / time.value
     if not np.isfinite(value):
         raise UnresolvedError(
@@ -296,9 +394,9 @@ def chain_q_struct(
         signal=signal,
         t_obs=time.value,
         g=g,
-        residual=time.solution.relative_residual,
-        iterations=time.solution.iterations,
-        method=time.solution.method,
+        residual=time.residual,
+        iterations=time.iterations,
+        method=time.method,
         window_steps=window_steps,
         variance_time=time,
     )

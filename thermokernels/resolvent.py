@@ -6,7 +6,10 @@ symmetrised fundamental matrix (Kemeny and Snell 1960, section 4.3) and the grou
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import scipy.linalg
@@ -28,6 +31,9 @@ RESPONSE = 1e4
 
 # Below this a factorisation costs less than the first iterations.
 CHOLESKY_STATES = 256
+
+# Plain conjugate gradients take as many rows at a time as keep their half a dozen arrays of this length in the cache.
+SIDE_BY_SIDE = 2**15
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +58,20 @@ class Solution:
 
 
 def solve(chain: GibbsChain, right_hand_sides: Floats, method: str = "auto", rtol: float = tolerances.SOLVE) -> Solution:
-    """Solve A z = b for the rows b of ``right_hand_sides`` (k, n_states), each orthogonal to sqrt(pi).
+    """Solve A z = b for the rows b of ``right_hand_sides`` (k, n_states), each orthogonal to sqrt(pi); raises as :class:`Solver`."""
+    return Solver(chain, method, rtol).solve(right_hand_sides)
+
+
+class Solver:
+    """A z = b on one chain, prepared once for any number of right-hand sides.
+
+    Cholesky apart, a row's solution does not depend on the rows beside it, in any bit.
+
+    Attributes
+    ----------
+    chain : GibbsChain
+    method : "cholesky" or "cg"
+    rtol : largest accepted relative residual
 
     Raises
     ------
@@ -63,62 +82,113 @@ def solve(chain: GibbsChain, right_hand_sides: Floats, method: str = "auto", rto
     ValueError
         Unknown method, or method="cholesky" above 2**13 states.
     """
-    arguments.as_choice(method, SOLVERS, "method")
-    rtol = arguments.as_positive(rtol, "rtol", "relative residual")
-    chain.require_reversible()
-    if method == "auto":
-        method = "cholesky" if chain.n_states <= CHOLESKY_STATES else "cg"
-    if method == "cholesky":
-        vectors, iterations = _cholesky(chain, right_hand_sides), np.zeros(1, dtype=np.int64)
-    elif reduced.applies_to(chain):
-        vectors, iterations = reduced.solve(reduced.parity_classes(chain), right_hand_sides, rtol)
-    else:
-        vectors, iterations = _conjugate_gradients(chain, right_hand_sides, rtol)
-    residuals = right_hand_sides - chain.apply_symmetrised_generator(vectors)
-    sizes = np.linalg.norm(right_hand_sides, axis=1)
-    errors = np.linalg.norm(residuals, axis=1)
-    relative = float(np.max(np.divide(errors, sizes, out=np.zeros_like(sizes), where=sizes > 0), initial=0.0))
-    if not relative <= rtol:  # also when it is NaN
-        raise NotConvergedError(
-            f"the resolvent was solved to a relative residual of {relative:.2g}, not {rtol:.2g} "
-            f"({method}, {int(iterations.max())} iterations): the chain is too close to frozen for float64; "
-            "scale the couplings down, or accept a larger rtol"
-        )
-    return Solution(vectors, residuals, relative, int(iterations.max()), method)
+
+    def __init__(self, chain: GibbsChain, method: str = "auto", rtol: float = tolerances.SOLVE) -> None:
+        arguments.as_choice(method, SOLVERS, "method")
+        self.rtol = arguments.as_positive(rtol, "rtol", "relative residual")
+        chain.require_reversible()
+        self.chain = chain
+        self.method = resolved(chain.n_states, method)
+        if self.method == "cholesky" and chain.n_states > MAX_DENSE_STATES:
+            raise ValueError(
+                f"method='cholesky' is dense and limited to {MAX_DENSE_STATES} states; this chain has {chain.n_states}: use method='cg'"
+            )
+
+    def relaxed(self, rtol: float) -> Solver:
+        """The same solver, with the same tables, for another tolerance."""
+        other = copy.copy(self)
+        if self.method == "cg" and reduced.applies_to(self.chain):
+            other._classes = self._classes
+        other.rtol = rtol
+        return other
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """All that solutions depend on beside their right-hand sides, by name."""
+        chain = self.chain
+        return {
+            "W": chain.weights,
+            "b": chain.visible_field,
+            "c": chain.hidden_field,
+            "kernel": chain.kernel,
+            "quotient": chain.quotient,
+            "method": self.method,
+            "rtol": self.rtol,
+        }
+
+    @cached_property
+    def _classes(self) -> reduced.Classes:
+        return reduced.parity_classes(self.chain)
+
+    @cached_property
+    def _factor(self) -> tuple[Floats, bool]:
+        chain = self.chain
+        matrix = chain.apply_symmetrised_generator(np.eye(chain.n_states))
+        matrix += np.outer(chain.root_law, chain.root_law)
+        try:
+            factor: tuple[Floats, bool] = scipy.linalg.cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
+        except scipy.linalg.LinAlgError:
+            raise UnresolvedError(
+                "A + sqrt(pi) sqrt(pi)' is not positive definite in float64: the spectral gap is below rounding; scale the couplings down"
+            ) from None
+        return factor
+
+    def solve(self, right_hand_sides: Floats) -> Solution:
+        """Solutions of A z = b for the rows b, with their true residuals."""
+        if self.method == "cholesky":
+            vectors = scipy.linalg.cho_solve(self._factor, right_hand_sides.T, check_finite=False).T
+            vectors, iterations = np.ascontiguousarray(_orthogonal(vectors, self.chain.root_law)), np.zeros(1, dtype=np.int64)
+        elif reduced.applies_to(self.chain):
+            vectors, iterations = reduced.solve(self._classes, right_hand_sides, self.rtol)
+        else:
+            vectors, iterations = _conjugate_gradients(self.chain, right_hand_sides, self.rtol)
+        residuals = self.chain.apply_symmetrised_generator(vectors)
+        np.subtract(right_hand_sides, residuals, out=residuals)
+        sizes, errors = _norms(right_hand_sides), _norms(residuals)
+        relative = float(np.max(np.divide(errors, sizes, out=np.zeros_like(sizes), where=sizes > 0), initial=0.0))
+        if not relative <= self.rtol:  # also when it is NaN
+            raise NotConvergedError(
+                f"the resolvent was solved to a relative residual of {relative:.2g}, not {self.rtol:.2g} "
+                f"({self.method}, {int(iterations.max())} iterations): the chain is too close to frozen for float64; "
+                "scale the couplings down, or accept a larger rtol"
+            )
+        return Solution(vectors, residuals, relative, int(iterations.max()), self.method)
 
 
-def _cholesky(chain: GibbsChain, right_hand_sides: Floats) -> Floats:
-    if chain.n_states > MAX_DENSE_STATES:
-        raise ValueError(
-            f"method='cholesky' is dense and limited to {MAX_DENSE_STATES} states; this chain has {chain.n_states}: use method='cg'"
-        )
-    matrix = chain.apply_symmetrised_generator(np.eye(chain.n_states))
-    matrix += np.outer(chain.root_law, chain.root_law)
-    try:
-        factor = scipy.linalg.cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
-    except scipy.linalg.LinAlgError:
-        raise UnresolvedError(
-            "A + sqrt(pi) sqrt(pi)' is not positive definite in float64: the spectral gap is below rounding; scale the couplings down"
-        ) from None
-    vectors = scipy.linalg.cho_solve(factor, right_hand_sides.T, check_finite=False).T
-    return np.ascontiguousarray(_orthogonal(vectors, chain.root_law))
+def resolved(n_states: int, method: str) -> str:
+    """The solver that "auto" stands for on so many states."""
+    return method if method != "auto" else "cholesky" if n_states <= CHOLESKY_STATES else "cg"
+
+
+def _norms(rows: Floats) -> Floats:
+    norms: Floats = np.sqrt(np.einsum("an,an->a", rows, rows))
+    return norms
 
 
 def _orthogonal(vectors: Floats, root_law: Floats) -> Floats:
-    return vectors - np.outer(vectors @ root_law, root_law)
+    # einsum sums each row by itself, in one order; a BLAS product would let the number of rows and of threads decide
+    along = np.einsum("an,n->a", vectors, root_law)
+    return vectors - along[:, None] * root_law
 
 
 def _conjugate_gradients(chain: GibbsChain, right_hand_sides: Floats, rtol: float) -> tuple[Floats, np.ndarray]:
-    """Plain CG on A, all rows side by side with coefficients of their own: for the chains that parity does not halve."""
+    """Plain CG on A for the chains that parity does not halve, a few rows side by side with coefficients of their own."""
+    together = max(1, SIDE_BY_SIDE // chain.n_states)
+    parts = [_side_by_side(chain, right_hand_sides[a : a + together], rtol) for a in range(0, len(right_hand_sides), together)]
+    vectors, iterations = zip(*parts, strict=True)
+    return (vectors[0], iterations[0]) if len(parts) == 1 else (np.concatenate(vectors), np.concatenate(iterations))
+
+
+def _side_by_side(chain: GibbsChain, right_hand_sides: Floats, rtol: float) -> tuple[Floats, np.ndarray]:
     root_law = chain.root_law
     vectors = np.zeros_like(right_hand_sides)
     residuals = _orthogonal(right_hand_sides, root_law)
     steps = residuals.copy()
-    targets = reduced.AIM * rtol * np.linalg.norm(right_hand_sides, axis=1)
+    targets = reduced.AIM * rtol * _norms(right_hand_sides)
     squares = np.einsum("an,an->a", residuals, residuals)
     iterations = np.zeros(len(vectors), dtype=np.int64)
     for iteration in range(reduced.MAX_ITERATIONS):
-        floors = np.maximum(targets, reduced.FLOOR * np.linalg.norm(vectors, axis=1))
+        floors = np.maximum(targets, reduced.FLOOR * _norms(vectors))
         active = np.flatnonzero(np.sqrt(squares) > floors)
         if active.size == 0:
             break
@@ -200,12 +270,12 @@ def _solved(chain: GibbsChain, values: Floats, method: str, rtol: float) -> Floa
     sources = _orthogonal((chain.root_law[:, None] * centred).T, chain.root_law)
     solution = solve(chain, np.ascontiguousarray(sources), method, rtol)
     # |error of z| <= (|r| + |rounding of b and A|) / gap: a small residual says nothing where F hardly sees the slow modes.
-    sizes = np.linalg.norm(solution.vectors, axis=1)
+    sizes = _norms(solution.vectors)
     weighted = np.abs(chain.root_law[:, None] * columns)
     largest = np.maximum(weighted.max(axis=0), np.finfo(np.float64).tiny)  # taken out, so that no square overflows
     rounding = (chain.n_spins + 8) * EPSILON * largest * np.linalg.norm(weighted / largest, axis=0)
     rounding += 2 * (input_error(chain) + chain.n_spins * EPSILON) * sizes
-    errors = (np.linalg.norm(solution.residuals, axis=1) + rounding) / passage.gap_lower_bound(chain)
+    errors = (_norms(solution.residuals) + rounding) / passage.gap_lower_bound(chain)
     doubtful = (errors > RESPONSE * rtol * sizes) & (sizes > 0)
     if doubtful.any():
         worst = float((errors[doubtful] / sizes[doubtful]).max())

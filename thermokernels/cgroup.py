@@ -1,0 +1,67 @@
+"""What the control groups of Linux leave this process of memory: a container or a batch job has less than the machine.
+
+Kernel documentation, admin-guide/cgroup-v2.rst (memory.max, memory.current) and cgroup-v1/memory.rst (memory.limit_in_bytes,
+memory.usage_in_bytes). A group is bound by its own limit and by those of all groups above it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+# (limit, usage, cached file pages that the kernel gives back on demand)
+VERSION_2 = ("memory.max", "memory.current", "inactive_file")
+VERSION_1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+
+
+# Version 1 writes "no limit" as the largest number of pages.
+NO_LIMIT = 2**62
+
+
+def headroom(root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> int | None:
+    """Bytes until the tightest limit of this process's control groups; None where there is no limit, or no control groups."""
+    return min((room for limit in _limits(root, membership) if (room := _room(*limit)) is not None), default=None)
+
+
+@cache
+def _limits(root: Path, membership: Path) -> list[tuple[int, Path, str, str]]:
+    """The limits that were set when the process first asked: bytes, folder, and what says how much of them is used and cached."""
+    try:
+        lines = membership.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return []
+    return [limit for line in lines for limit in _limits_of(root, line)]
+
+
+def _limits_of(root: Path, line: str) -> Iterator[tuple[int, Path, str, str]]:
+    """Of one line ``number:controllers:path``, the limits of the group and of those above it."""
+    number, _, rest = line.partition(":")
+    controllers, _, path = rest.partition(":")
+    if number == "0" and not controllers:
+        bases, (limit_name, *names) = (root, root / "unified"), VERSION_2
+    elif "memory" in controllers.split(","):
+        bases, (limit_name, *names) = (root / "memory", root / controllers), VERSION_1
+    else:
+        return
+    for base in dict.fromkeys(bases):
+        folder = base / path.lstrip("/")
+        for group in (folder, *folder.parents):
+            try:
+                limit = int((group / limit_name).read_text())  # "max" is no number: no limit
+            except (OSError, ValueError):
+                limit = NO_LIMIT
+            if limit < NO_LIMIT:
+                yield limit, group, *names
+            if group == base:
+                break
+
+
+def _room(limit: int, group: Path, usage_name: str, cached_name: str) -> int | None:
+    try:
+        usage = int((group / usage_name).read_text())
+        entries = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        cached = int(entries.get(cached_name, 0))
+    except (OSError, ValueError):
+        return None
+    return max(0, limit - max(0, usage - cached))

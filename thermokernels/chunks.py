@@ -1,0 +1,166 @@
+"""Sums over observables, a chunk of them at a time: right-hand sides are built, solved for, added up and forgotten.
+
+An observable is a combination f_w = sum_ij w_ij f_ij = -v'w h of the gradient observables, its right-hand side b = sqrt(pi) (f_w - E_pi f_w).
+Everything that follows from it is a number of its own or is added to sums over the observables in their order, so that no bit of a result
+depends on how many of them a chunk holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from thermokernels import footprint, vector
+from thermokernels._jit import jit
+from thermokernels.arguments import Floats
+from thermokernels.chain import GibbsChain
+from thermokernels.checkpoint import Array, Checkpoint
+from thermokernels.resolvent import Solution, Solver
+from thermokernels.single_site import _energies, _local_fields
+from thermokernels.vector import LANES
+
+Progress = Callable[[int, int], None]
+
+
+class Accumulator(Protocol):
+    """Sums over observables. ``arrays`` is all of its state, by name, and is changed in place."""
+
+    arrays: dict[str, Array]
+
+    def add(self, rows: slice, right_hand_sides: Floats, vectors: Floats) -> None:
+        """Take in the observables ``rows``, with b and z of each a row of (k, n_states)."""
+
+
+@jit
+def _inner(x, y):
+    """x'y in a fixed order of summation, of any length."""
+    if x.size % LANES == 0:
+        return vector.dot(x, y)
+    narrow = 0.0
+    for k in range(x.size):
+        narrow += x[k] * y[k]
+    return narrow
+
+
+@jit
+def _sources(coefficients, means, root_law, rows):
+    """rows[a] = sqrt(pi) (f + means[a]) of f = -v'w h with w = coefficients[a], and without what rounding leaves along sqrt(pi)."""
+    n_visible, n_hidden = coefficients.shape[1:]
+    fields, no_fields = np.empty((n_visible, rows.shape[1])), np.zeros(max(n_visible, n_hidden))
+    for a in range(rows.shape[0]):
+        _local_fields(coefficients[a], no_fields[:n_visible], fields)
+        _energies(fields, no_fields[:n_hidden], rows[a])  # f is the energy of the couplings w
+        flat, mean = rows[a].ravel(), means[a]
+        for k in range(flat.size):
+            flat[k] = root_law[k] * (flat[k] + mean)
+        # rounding of the mean: of an observable that hardly varies it is a large share
+        along = _inner(flat, root_law)
+        for k in range(flat.size):
+            flat[k] -= along * root_law[k]
+
+
+@jit
+def _add_up(sources, vectors, residuals, diagonal, sums):
+    """sums[a] = b'z, r'z, |r|^2, |z|^2, |b|^2 and sum_x A_xx z_x^2 of observable a."""
+    for a in range(sources.shape[0]):
+        b, z, r = sources[a], vectors[a], residuals[a]
+        sums[a, 0], sums[a, 1], sums[a, 2], sums[a, 3], sums[a, 4] = _inner(b, z), _inner(r, z), _inner(r, r), _inner(z, z), _inner(b, b)
+        weighted = 0.0
+        for k in range(diagonal.size):
+            weighted += diagonal[k] * z[k] * z[k]
+        sums[a, 5] = weighted if diagonal.size > 0 else sums[a, 3]
+
+
+class Observables:
+    """Combinations f_w of the gradient observables of a chain, ``coefficients`` (k, n_v, n_h); ``means`` (n_v, n_h) are E_pi[v_i h_j]."""
+
+    def __init__(self, chain: GibbsChain, means: Floats, coefficients: Floats) -> None:
+        self.chain, self.coefficients = chain, coefficients
+        self._means = np.einsum("aij,ij->a", coefficients, means)
+
+    @property
+    def n_rows(self) -> int:
+        return len(self.coefficients)
+
+    def right_hand_sides(self, rows: slice) -> Floats:
+        """b_a of the given rows, (k, n_states)."""
+        chain, means = self.chain, self._means[rows]
+        result = vector.aligned_empty(len(means), chain.n_states)
+        _sources(self.coefficients[rows], means, chain.root_law, result.reshape(-1, *chain.shape))
+        return result
+
+
+class RowSums:
+    """What T_O and the bounds on its error need of each observable.
+
+    Attributes
+    ----------
+    arrays : "sums" (k, 6), b'z, r'z, |r|^2, |z|^2, |b|^2 and sum_x A_xx z_x^2; "worst" (2,), the largest relative residual and the
+        largest number of iterations so far
+    """
+
+    def __init__(self, chain: GibbsChain, n_rows: int) -> None:
+        self.arrays: dict[str, Array] = {"sums": np.zeros((n_rows, 6)), "worst": np.zeros(2)}
+        # the diagonal of a block kernel is at most 1
+        self._diagonal = chain.escape if chain.kernel == "single-site" else np.empty(0)
+
+    def add(self, rows: slice, right_hand_sides: Floats, solution: Solution) -> None:
+        _add_up(right_hand_sides, solution.vectors, solution.residuals, self._diagonal, self.arrays["sums"][rows])
+        worst = self.arrays["worst"]
+        worst[:] = max(worst[0], solution.relative_residual), max(worst[1], solution.iterations)
+
+    @property
+    def values(self) -> Floats:
+        """b'z + r'z = 2 b'z - z'Az of each observable."""
+        values: Floats = self.arrays["sums"][:, 0] + self.arrays["sums"][:, 1]
+        return values
+
+    @property
+    def residual(self) -> float:
+        return float(self.arrays["worst"][0])
+
+    @property
+    def iterations(self) -> int:
+        return int(self.arrays["worst"][1])
+
+
+def accumulate(
+    solver: Solver,
+    observables: Observables,
+    accumulators: Sequence[Accumulator] = (),
+    progress: Progress | None = None,
+    checkpoint: Checkpoint | None = None,
+) -> tuple[RowSums, tuple[Floats, Solution] | None]:
+    """Solve for all observables and add them up; also right-hand sides and solutions themselves where all were in memory at once.
+
+    ``progress(done, total)`` is called after every chunk. A checkpoint is read first and written after every chunk.
+    """
+    chain, n_rows = solver.chain, observables.n_rows
+    row_sums = RowSums(chain, n_rows)
+    state = {name: array for part in (row_sums, *accumulators) for name, array in part.arrays.items()}
+    state["done"] = done = np.zeros(1, dtype=np.int64)
+    for name, array in (checkpoint.load() if checkpoint else {}).items():
+        if name in state:
+            state[name][...] = array
+    if done[0] and progress:
+        progress(int(done[0]), n_rows)
+    # a factorisation is for few states, and its solutions depend on their neighbours in the last bits
+    together = n_rows if solver.method == "cholesky" else footprint.rows_at_once(n_rows, chain.n_states)
+    kept = None
+    while done[0] < n_rows:
+        rows = slice(int(done[0]), min(int(done[0]) + together, n_rows))
+        right_hand_sides = observables.right_hand_sides(rows)
+        solution = solver.solve(right_hand_sides)
+        row_sums.add(rows, right_hand_sides, solution)
+        for accumulator in accumulators:
+            accumulator.add(rows, right_hand_sides, solution.vectors)
+        done[0] = rows.stop
+        kept = (right_hand_sides, solution) if rows == slice(0, n_rows) else None
+        del right_hand_sides, solution
+        if checkpoint:
+            checkpoint.save(state)
+        if progress:
+            progress(rows.stop, n_rows)
+    return row_sums, kept

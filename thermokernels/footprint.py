@@ -1,0 +1,93 @@
+"""How much memory a computation takes at its peak, in bytes, known from the numbers of spins alone, before anything is allocated.
+
+``full`` is whether states x and -x are apart: with fields they are, without they usually are one state of the quotient.
+
+Counted are arrays over the states, 8 bytes a state each. What Python and the compiled kernels themselves take (about 0.25 GiB) comes on top.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from thermokernels import arguments
+
+if TYPE_CHECKING:
+    from thermokernels.chain import GibbsChain
+
+# Observables are solved for in chunks of this many bytes, or of so many rows where the rows are long.
+CHUNK_BYTES = 2**28
+CHUNK_ROWS = 8
+
+# What asks for no more than this is not worth the time to find out how much there is.
+SMALL = 2**22
+
+# Of every observable: right-hand side, solution and residual.
+ARRAYS_OF_A_ROW = 3
+
+
+def n_states(n_visible: int, n_hidden: int, full: bool) -> int:
+    """States of the full chain, or of that on pairs {x, -x}."""
+    return 1 << (n_visible + n_hidden - (not full))
+
+
+def chain(n_visible: int, n_hidden: int, full: bool) -> int:
+    """A chain while it is made: energy, law, its root and escape, the temporaries of exp, and the four tables of each block."""
+    hidden = 1 << (n_hidden - (not full))
+    return 8 * (6 * n_states(n_visible, n_hidden, full) + 4 * (n_visible * hidden + (n_hidden << n_visible)))
+
+
+def variance_time(
+    n_visible: int, n_hidden: int, full: bool, kernel: str = "single-site", gradient: bool = False, rows: int = 1
+) -> int:
+    """T_O by conjugate gradients with ``rows`` observables in memory at a time, the chain included.
+
+    Of length n_states there are the chain's four arrays (two-block: four more of conditional laws), the solver's four tables and three
+    and a half arrays a thread (plain conjugate gradients: ten), three arrays a row, and for the gradient two sums and their temporaries.
+    """
+    states = n_states(n_visible, n_hidden, full)
+    bipartite = kernel == "single-site" and n_visible >= 4 and (full or (n_visible + n_hidden) % 2 == 0)
+    solver = 4 + 3.5 * min(rows, os.cpu_count() or 1) if bipartite else 10 + 4 * (kernel != "single-site")
+    arrays = 4 + solver + ARRAYS_OF_A_ROW * rows + (3 if gradient else 0)
+    return max(chain(n_visible, n_hidden, full), int(8 * arrays * states))
+
+
+def diagnosis(n_visible: int, n_hidden: int, full: bool) -> int:
+    """A diagnosis: eight arrays of n_v n_h functions on the states, and the chain on all of them."""
+    states = n_states(n_visible, n_hidden, full)
+    return 64 * (n_visible * n_hidden + 4) * states + (96 << (n_visible + n_hidden))
+
+
+def merge_tree(states: int) -> int:
+    """The merge tree: the order of the states, their sorted energies, and seven integers a state."""
+    return 56 * states
+
+
+def rows_at_once(n_rows: int, states: int) -> int:
+    """How many observables to solve for together: a matter of memory and of threads, never of the result."""
+    row = 8 * ARRAYS_OF_A_ROW * states
+    rows = min(n_rows, max(CHUNK_BYTES // row, CHUNK_ROWS))
+    return rows if rows * row <= SMALL else max(1, min(rows, arguments.available_memory() // (4 * row)))
+
+
+def require_variance_time(n_visible: int, n_hidden: int, full: bool, kernel: str = "single-site", gradient: bool = False) -> int:
+    """:func:`variance_time` with one observable at a time; where that does not fit, ModelTooLargeError with what it would take."""
+    n_bytes = variance_time(n_visible, n_hidden, full, kernel, gradient)
+    if n_bytes <= SMALL:
+        return n_bytes
+    states = f"{n_visible + n_hidden} spins (2**{n_visible + n_hidden - (not full)} states)"
+    arguments.require_memory(
+        n_bytes,
+        f"T_O{' and its gradient' if gradient else ''} of {n_visible * n_hidden} observables of {states}",
+        "use fewer spins: each one less halves it",
+    )
+    return n_bytes
+
+
+def require_solves(of: GibbsChain, gradient: bool = False) -> None:
+    """The same for a chain that exists already: only what comes on top of it is asked for."""
+    n_bytes = variance_time(of.n_visible, of.n_hidden, not of.quotient, of.kernel, gradient) - 24 * of.n_states
+    if n_bytes <= SMALL:
+        return
+    what = f"T_O{' and its gradient' if gradient else ''} of {of.n_visible * of.n_hidden} observables on {of.n_states} states"
+    arguments.require_memory(n_bytes, what, "use fewer spins: each one less halves it")
