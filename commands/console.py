@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from thermokernels_app.experiment.progress import Progress
 
 EXIT_CODES = (
-    "Exit codes: 0 every verdict PASS · 1 unexpected error · 2 bad usage or input · 3 freeze mismatch · "
+    "Exit codes: 0 every verdict PASS · 1 unexpected error · 2 bad usage, input or file · 3 freeze mismatch · "
     "10 a FAIL · 11 HALT · 12 stopped by the cap · 130 interrupted (what is done is kept)"
 )
 

@@ -31,7 +31,7 @@ COMMAND = [sys.executable, "-P", "-c", "from thermokernels_app.cli import main; 
 # One process that has everything loaded forks a run for every kill point: a child kills itself by SIGKILL at the n-th line of the code
 # that writes, and another child resumes what it left.
 KILLER = '''
-import json, os, random, signal, sys
+import json, os, random, signal, sys, traceback
 from concurrent.futures import Executor, Future
 from hashlib import sha256
 from pathlib import Path
@@ -69,7 +69,11 @@ def forked(folder, at):
             count += 1
             if count == at:
                 os.kill(os.getpid(), signal.SIGKILL)
-        run(folder, step)
+        try:
+            run(folder, step)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
         os._exit(0)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
