@@ -72,11 +72,16 @@ class WorkerPool(Executor):
             for thread in self._threads:
                 thread.join()
 
+    def kill(self) -> None:
+        """End every worker at once; a task under way fails with WorkerError, one not begun is cancelled."""
+        self._closed = self._killed = True
+        self._cancel()
+        for worker in list(self._workers):
+            worker.process.kill()
+
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if kind is not None:
-            self._closed = self._killed = True
-            for worker in list(self._workers):
-                worker.process.kill()
+            self.kill()
         self.shutdown(cancel_futures=kind is not None)
 
     def _cancel(self) -> None:
@@ -106,8 +111,8 @@ class WorkerPool(Executor):
 
     def _replace(self, worker: _Worker | None, start: bool = True) -> Any:
         if worker:
-            worker.end()
             self._workers.discard(worker)
+            worker.end()
         if not start:
             return None
         fresh = _Worker()
@@ -167,7 +172,6 @@ class _Worker:
         if self.spent:
             self.process.kill()
         self.process.join()
-        self.process.close()
 
 
 def _how_it_ended(code: int | None) -> str:

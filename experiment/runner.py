@@ -213,6 +213,8 @@ def _work(campaigns: Sequence[Campaign], pool: Executor, patience: float, ended:
             if not campaign.pending:
                 running.remove(campaign)
                 ended(campaign)
+    if isinstance(pool, WorkerPool) and any(campaign.status != "complete" for campaign in campaigns):
+        pool.kill()  # nobody wants what a run that was halted or stopped still has under way
 
 
 def _outcome(campaign: Campaign, workers: int | None) -> Run:

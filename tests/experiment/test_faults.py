@@ -135,6 +135,15 @@ def test_two_misdeeds_are_the_cells_status_while_the_others_finish(reference, fa
     assert again.document["run"]["tasks_resumed"] >= 6
 
 
+def test_the_cap_does_not_wait_for_a_task_that_hangs(reference, faulty, tmp_path):
+    _, seconds = reference
+    faulty(1, {"cell/4/2/half/2": "hang"})
+    run = runner.run(replace(TINY, cap_seconds=max(5.0, 2 * seconds), projection_share=1.0), tmp_path / "run", workers=2)
+    assert (run.document["status"], run.exit_code) == ("stopped", 12)
+    assert run.document["run"]["seconds"] < 600  # the limit of the task
+    assert all(cell["status"] == "ok" for cell in run.document["cells"])
+
+
 class Here(Executor):
     """Runs a task when it is submitted, but those that are named come to nothing."""
 
