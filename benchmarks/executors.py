@@ -3,7 +3,7 @@
 The scheduler and its workers are processes of this machine. Nothing in the estimate is measured with more than two of them: it is
 arithmetic with the numbers printed above it. Needs the extra `distributed`.
 
-Usage: python benchmarks/distributed.py [--grid NAME] [--tasks N]
+Usage: python benchmarks/executors.py [--grid NAME] [--tasks N]
 """
 
 import argparse
