@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from adjoints import reduction
-from thermokernels import arguments, tolerances
+from thermokernels import arguments, threads, tolerances
 from thermokernels._jit import jit
 from thermokernels.arguments import Floats
 from thermokernels.chain import GibbsChain
@@ -20,7 +20,8 @@ from thermokernels.checkpoint import PathLike
 from thermokernels.chunks import Progress
 from thermokernels.observables import QStruct, VarianceTime, block_spins, chain_q_struct, correlations, model_chain, variance_time
 from thermokernels.reduction import ReducedTime
-from thermokernels.vector import LANES, fill, load, multiply_add, swap1, swap2, swap4, total
+from thermokernels.tile import ROWS
+from thermokernels.vector import LANES, add, fill, load, multiply_add, reverse, store, swap1, swap2, swap4, total
 
 
 class Cotangents(NamedTuple):
@@ -31,53 +32,123 @@ class Cotangents(NamedTuple):
     c: Floats
 
 
+# Every sum below is over the vectors in their order, whichever rows or columns a task takes: the same bits for every number of threads.
+
+
 @jit
-def _overlap(values, start, size, flip):
-    """sum_v values[start + v] values[start + (v ^ flip)] over a row of the given size."""
-    if size < LANES:
-        narrow = 0.0
-        for v in range(size):
-            narrow += values[start + v] * values[start + (v ^ flip)]
-        return narrow
-    sums = fill(0.0)
-    for v in range(0, size, LANES):
-        here = load(values, start + v)
-        if flip == 1:
-            there = swap1(here)
-        elif flip == 2:
-            there = swap2(here)
-        elif flip == 4:
-            there = swap4(here)
-        else:
-            there = load(values, start + (v ^ flip))
-        sums = multiply_add(here, there, sums)
-    return total(sums)
+def _visible_overlaps(vectors, shape, first, last, ct_visible_rates):
+    """ct[i, h] += sum_a sum_v z_a[h, v] z_a[h, v ^ 2^i] for the rows ``first`` to ``last``; a pair is met once and counts twice."""
+    n_rows, n_columns = shape
+    for a in range(vectors.shape[0]):
+        z = vectors[a]
+        for h in range(first, last):
+            start = h * n_columns
+            sum0, sum1, sum2 = fill(0.0), fill(0.0), fill(0.0)
+            for k in range(start, start + n_columns, LANES):
+                here = load(z, k)
+                sum0 = multiply_add(here, swap1(here), sum0)
+                sum1 = multiply_add(here, swap2(here), sum1)
+                sum2 = multiply_add(here, swap4(here), sum2)
+            ct_visible_rates[h] += total(sum0)
+            ct_visible_rates[n_rows + h] += total(sum1)
+            ct_visible_rates[2 * n_rows + h] += total(sum2)
+            for i in range(3, ct_visible_rates.size // n_rows):
+                step, sums = 1 << i, fill(0.0)
+                for base in range(start, start + n_columns, 2 * step):
+                    for k in range(base, base + step, LANES):
+                        sums = multiply_add(load(z, k), load(z, k + step), sums)
+                ct_visible_rates[i * n_rows + h] += 2.0 * total(sums)
+
+
+@jit
+def _hidden_overlaps(vectors, shape, quotient, first, last, ct_hidden_rates, squares):
+    """ct[j, v] += sum_a sum_h z_a[h, v] z_a[h ^ 2^j, v] and squares += sum_a z_a^2 for the columns ``first`` to ``last``."""
+    n_rows, n_columns = shape
+    n_row_flips = ct_hidden_rates.size // n_columns - (1 if quotient else 0)
+    for a in range(vectors.shape[0]):
+        z = vectors[a]
+        for h in range(0, n_rows, ROWS):
+            for v in range(first, last, LANES):
+                k = h * n_columns + v
+                here0, here1, here2, here3 = load(z, k), load(z, k + n_columns), load(z, k + 2 * n_columns), load(z, k + 3 * n_columns)
+                store(squares, k, multiply_add(here0, here0, load(squares, k)))
+                store(squares, k + n_columns, multiply_add(here1, here1, load(squares, k + n_columns)))
+                store(squares, k + 2 * n_columns, multiply_add(here2, here2, load(squares, k + 2 * n_columns)))
+                store(squares, k + 3 * n_columns, multiply_add(here3, here3, load(squares, k + 3 * n_columns)))
+                if quotient:
+                    there = n_rows * n_columns - LANES - k
+                    sums = multiply_add(here0, reverse(load(z, there)), load(ct_hidden_rates, n_row_flips * n_columns + v))
+                    sums = multiply_add(here1, reverse(load(z, there - n_columns)), sums)
+                    sums = multiply_add(here2, reverse(load(z, there - 2 * n_columns)), sums)
+                    sums = multiply_add(here3, reverse(load(z, there - 3 * n_columns)), sums)
+                    store(ct_hidden_rates, n_row_flips * n_columns + v, sums)
+                twice0, twice1, twice2, twice3 = add(here0, here0), add(here1, here1), add(here2, here2), add(here3, here3)
+                sums = multiply_add(twice0, here1, load(ct_hidden_rates, v))
+                store(ct_hidden_rates, v, multiply_add(twice2, here3, sums))
+                sums = multiply_add(twice0, here2, load(ct_hidden_rates, n_columns + v))
+                store(ct_hidden_rates, n_columns + v, multiply_add(twice1, here3, sums))
+                for j in range(2, n_row_flips):
+                    if (h >> j) & 1 == 0:
+                        there = k + (n_columns << j)
+                        sums = multiply_add(twice0, load(z, there), load(ct_hidden_rates, j * n_columns + v))
+                        sums = multiply_add(twice1, load(z, there + n_columns), sums)
+                        sums = multiply_add(twice2, load(z, there + 2 * n_columns), sums)
+                        sums = multiply_add(twice3, load(z, there + 3 * n_columns), sums)
+                        store(ct_hidden_rates, j * n_columns + v, sums)
+
+
+@jit
+def _narrow_overlaps(vectors, shape, quotient, ct_visible_rates, ct_hidden_rates, squares):
+    """The plain form of both, entry by entry: for fewer than eight columns or four rows."""
+    n_rows, n_columns = shape
+    n_row_flips = ct_hidden_rates.size // n_columns - (1 if quotient else 0)
+    for a in range(vectors.shape[0]):
+        z = vectors[a]
+        for h in range(n_rows):
+            for v in range(n_columns):
+                here = z[h * n_columns + v]
+                squares[h * n_columns + v] += here * here
+                for i in range(ct_visible_rates.size // n_rows):
+                    ct_visible_rates[i * n_rows + h] += here * z[h * n_columns + (v ^ (1 << i))]
+                for j in range(n_row_flips):
+                    ct_hidden_rates[j * n_columns + v] += here * z[(h ^ (1 << j)) * n_columns + v]
+                if quotient:
+                    ct_hidden_rates[n_row_flips * n_columns + v] += here * z[z.size - 1 - h * n_columns - v]
 
 
 @jit
 def _flip_overlaps(vectors, quotient, ct_visible_rates, ct_hidden_rates, squares):
-    """Derivatives of sum_a z_a' S z_a by the tables of S, and squares = sum_a z_a^2; vectors are (k, H, V), outputs start at zero."""
-    n_rows, n_columns = vectors.shape[1:]
-    n_visible, n_hidden = ct_visible_rates.shape[0], ct_hidden_rates.shape[0]
-    for a in range(vectors.shape[0]):
-        flat = vectors[a].ravel()
-        for h in range(n_rows):
-            row = vectors[a, h]
-            for i in range(n_visible):
-                ct_visible_rates[i, h] += _overlap(flat, h * n_columns, n_columns, 1 << i)
-            for j in range(n_hidden):
-                ct_row = ct_hidden_rates[j]
-                if quotient and j == n_hidden - 1:
-                    other = vectors[a, n_rows - 1 - h]
-                    for v in range(n_columns):
-                        ct_row[v] += row[v] * other[n_columns - 1 - v]
-                else:
-                    other = vectors[a, h ^ (1 << j)]
-                    for v in range(n_columns):
-                        ct_row[v] += row[v] * other[v]
-            square = squares[h]
-            for v in range(n_columns):
-                square[v] += row[v] * row[v]
+    """Add to the outputs the derivatives of sum_a z_a' S z_a by the tables of S, and sum_a z_a^2; vectors are (k, H, V)."""
+    shape = squares.shape
+    flat = vectors.reshape((vectors.shape[0], shape[0] * shape[1]))
+    ct_visible, ct_hidden = ct_visible_rates.ravel(), ct_hidden_rates.ravel()
+    if shape[0] < ROWS or shape[1] < LANES:
+        _narrow_overlaps(flat, shape, quotient, ct_visible, ct_hidden, squares.ravel())
+    else:
+        _visible_overlaps(flat, shape, 0, shape[0], ct_visible)
+        _hidden_overlaps(flat, shape, quotient, 0, shape[1], ct_hidden, squares.ravel())
+
+
+def flip_overlaps(vectors: Floats, quotient: bool, ct_visible_rates: Floats, ct_hidden_rates: Floats, squares: Floats) -> None:
+    """:func:`_flip_overlaps` on threads: the outputs are dealt out by rows and by columns."""
+    shape = (n_rows, n_columns) = squares.shape
+    parts = threads.worth_using(vectors.size)
+    if parts == 1 or n_rows < ROWS or n_columns < LANES:
+        _flip_overlaps(vectors, quotient, ct_visible_rates, ct_hidden_rates, squares)
+        return
+    flat = vectors.reshape(len(vectors), -1)
+    ct_visible, ct_hidden, all_squares = (array.reshape(-1) for array in (ct_visible_rates, ct_hidden_rates, squares))
+    rows = np.linspace(0, n_rows, parts + 1).astype(int)
+    columns = LANES * np.linspace(0, n_columns // LANES, parts + 1).astype(int)
+
+    def task(number: int) -> None:
+        kind, part = divmod(number, parts)
+        if kind == 0:
+            _visible_overlaps(flat, shape, rows[part], rows[part + 1], ct_visible)
+        else:
+            _hidden_overlaps(flat, shape, quotient, columns[part], columns[part + 1], ct_hidden, all_squares)
+
+    threads.for_each(task, 2 * parts, vectors.size)
 
 
 @jit
@@ -119,7 +190,7 @@ class VarianceTimeAdjoint:
     def add(self, rows: slice, right_hand_sides: Floats, vectors: Floats) -> None:
         chain, arrays = self.chain, self.arrays
         rates = arrays["visible_rates"], arrays["hidden_rates"]
-        _flip_overlaps(vectors.reshape(-1, *chain.shape), chain.quotient, *rates, arrays["squares"])
+        flip_overlaps(np.ascontiguousarray(vectors).reshape(-1, *chain.shape), chain.quotient, *rates, arrays["squares"])
         _add_products(vectors, right_hand_sides, arrays["law_weights"])
 
     def cotangents(self, time: VarianceTime) -> Cotangents:

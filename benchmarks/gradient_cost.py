@@ -1,6 +1,6 @@
 """What a gradient costs beside its value, and both beside dense linear algebra.
 
-Usage: python benchmarks/gradient_cost.py [--m 4 5 6 7 8] [--rounds N]
+Usage: python benchmarks/gradient_cost.py [--m 4 5 6 7 8] [--rounds N] [--threads N]
 
 The unit is one pass: A applied once to the vectors of all observables. It makes N + 1 multiply-adds for every entry and cannot do with less
 than reading every entry once and writing it once. The gradient's floor is the reading half of a pass: it has to see every entry of
@@ -98,10 +98,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--m", type=int, nargs="+", default=[4, 5, 6, 7, 8])
     parser.add_argument("--rounds", type=int, default=31)
+    parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     print_machine()
-    print("one thread")
-    with threadpool_limits(1):
+    tk.set_threads(arguments.threads)
+    print(f"{arguments.threads} thread{'s' * (arguments.threads > 1)}")
+    with threadpool_limits(arguments.threads):
         for m in arguments.m:
             measure(m, arguments.rounds)
 

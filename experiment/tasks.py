@@ -83,15 +83,17 @@ def submit(executor: Executor, function: str, *arguments: Any) -> Future[Any]:
 
 
 def call(function: str, sender: str, sources: str, *arguments: Any) -> tuple[Any, float]:
-    """What a worker executes: one function of ``cell.py``, on one BLAS thread."""
+    """What a worker executes: one function of ``cell.py``, on one thread, its own and BLAS's."""
     if sources != _sources():
         raise VersionError("a worker runs another version of thermokernels than this process; install the same one everywhere")
+    from thermokernels import threads
     from thermokernels_app.experiment import cell
 
     if sender != _PROCESS:
         _one_blas_thread_from_now_on()
     start = time.perf_counter()
-    result = getattr(cell, function)(*arguments)
+    with threads.serial():
+        result = getattr(cell, function)(*arguments)
     return result, time.perf_counter() - start
 
 

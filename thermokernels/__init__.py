@@ -36,6 +36,7 @@ from thermokernels.relevance import observable_span, relevance
 from thermokernels.resolvent import resolvent
 from thermokernels.sampling import Samples, sample
 from thermokernels.spectrum import SpectralMeasure, spectral_gap, spectral_measure, window_variance
+from thermokernels.threads import get_threads, set_threads
 
 try:
     __version__ = version("thermokernels")
@@ -69,6 +70,7 @@ __all__ = [
     "from_thrml",
     "from_zero_one",
     "gap_lower_bound",
+    "get_threads",
     "gibbs_chain",
     "hitting_times",
     "kl_divergence",
@@ -83,6 +85,7 @@ __all__ = [
     "relevance",
     "resolvent",
     "sample",
+    "set_threads",
     "spectral_gap",
     "spectral_measure",
     "visible_law",

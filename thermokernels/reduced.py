@@ -6,7 +6,8 @@ complement D_e - C D_o^-1 C' of half the size, preconditioned by D_e, in a third
 Iterative Methods for Sparse Linear Systems, 2nd ed., section 10.5 and algorithm 9.1).
 
 A class is stored as ``[h, u]`` with u = v >> 1: the lowest visible bit follows from the parity of the rest. A flip of visible
-spin 0 then keeps the index, visible spin i moves u by 2^(i-1), a hidden flip exchanges rows at the same u.
+spin 0 then keeps the index, visible spin i moves u by 2^(i-1), a hidden flip exchanges rows at the same u. Rows are ``stride`` entries
+apart: long ones are padded by zeros, or rows that meet in a flip would fall on the same lines of the cache.
 """
 
 from __future__ import annotations
@@ -15,9 +16,28 @@ from typing import NamedTuple
 
 import numpy as np
 
-from thermokernels import vector
+from thermokernels import threads, vector
 from thermokernels._jit import jit
 from thermokernels.chain import GibbsChain
+from thermokernels.plain import BLOCKS, FLOOR, MAX_ITERATIONS
+from thermokernels.tile import (
+    BLOCK_ROWS,
+    COLUMNS,
+    PADDED_COLUMNS,
+    ROWS,
+    checkered_rows,
+    fold,
+    load_tile,
+    reverse_tile,
+    spread_rows,
+    store_tile,
+    swap_columns1,
+    swap_columns2,
+    swap_columns4,
+    swap_columns8,
+    swap_rows1,
+    swap_rows2,
+)
 from thermokernels.vector import (
     LANES,
     add,
@@ -27,35 +47,49 @@ from thermokernels.vector import (
     load,
     multiply,
     multiply_add,
+    pick_even,
+    pick_odd,
     reverse,
     store,
+    subtract,
     swap1,
     swap2,
     swap4,
     total,
+    weave_high,
+    weave_low,
 )
 
-MAX_ITERATIONS = 10_000
 PROJECT_EVERY = 8
 
 # Aim well below the accepted residual: an iteration gains a factor of three, and gradients are of first order in the residual.
 AIM = 0.05
 
-# CG cannot lower the residual below a few rounding errors of the products A x: going on then destroys the answer.
-FLOOR = 4e-16
+# Classes are padded by three cache lines: a load waits for a store at the same place of another page.
+STAGGER = 3 * LANES
+
+
+class Shape(NamedTuple):
+    """Sizes of a class: H rows of U columns that start ``stride`` entries apart; flips of hidden spins but for the quotient's last."""
+
+    n_rows: int
+    n_half: int
+    stride: int
+    n_visible: int
+    n_row_flips: int
+    quotient: bool
 
 
 class Classes(NamedTuple):
-    """The chain in parity classes (index 0 even, 1 odd); class arrays are flat, of length H * U."""
+    """The chain in parity classes (index 0 even, 1 odd); class arrays are flat, zero between rows and behind the last."""
 
-    visible_rates: np.ndarray  # (n_v, H)
-    hidden_rates: np.ndarray  # (2, n_h, U): the rates of rows whose parity differs from the class's by 0 or 1
-    diagonal: np.ndarray  # (2, H * U)
-    inverse: np.ndarray  # (2, H * U): 1 / diagonal, 0 on the target
-    free: np.ndarray  # (2, H * U): 1, 0 on the target
-    null: np.ndarray  # (2, H * U): sqrt(pi), or 0 where a target makes A regular
-    shape: np.ndarray  # (2,): H, U
-    quotient: bool
+    visible_rates: np.ndarray  # (n_v * H,): entry [i, h]
+    hidden_rates: np.ndarray  # (2 * n_h * U,): entry [d, j, u] is the rate of rows whose parity differs from the class's by d
+    diagonal: np.ndarray  # (2, length)
+    inverse: np.ndarray  # (2, length): 1 / diagonal, 0 on the target
+    free: np.ndarray  # (2, length): 1, 0 on the target; (2, 0) without one
+    null: np.ndarray  # (2, length): sqrt(pi), or 0 where a target makes A regular
+    shape: Shape
 
 
 @jit
@@ -69,51 +103,127 @@ def _parity(number):
 
 @jit
 def _split(values, shape, classes):
-    """classes[p, h U + u] = values[h, v] for the v of class p over u."""
-    n_rows, n_half = shape[0], shape[1]
-    for h in range(n_rows):
-        for u in range(n_half):
-            odd = _parity(h) ^ _parity(u)
-            classes[0, h * n_half + u] = values[h * 2 * n_half + 2 * u + odd]
-            classes[1, h * n_half + u] = values[h * 2 * n_half + 2 * u + 1 - odd]
+    """classes[p, h stride + u] = values[h, v] for the v of class p over u."""
+    even, odd = classes[0], classes[1]
+    for h in range(shape.n_rows):
+        for u in range(0, shape.n_half, LANES):
+            v, k = 2 * (h * shape.n_half + u), h * shape.stride + u
+            low, high = load(values, v), load(values, v + LANES)
+            if _parity(h ^ u):
+                store(even, k, pick_odd(low, high))
+                store(odd, k, pick_even(low, high))
+            else:
+                store(even, k, pick_even(low, high))
+                store(odd, k, pick_odd(low, high))
 
 
 @jit
 def _merge(classes, shape, values):
     """The inverse of _split."""
-    n_rows, n_half = shape[0], shape[1]
-    for h in range(n_rows):
-        for u in range(n_half):
-            odd = _parity(h) ^ _parity(u)
-            values[h * 2 * n_half + 2 * u + odd] = classes[0, h * n_half + u]
-            values[h * 2 * n_half + 2 * u + 1 - odd] = classes[1, h * n_half + u]
+    even, odd = classes[0], classes[1]
+    for h in range(shape.n_rows):
+        for u in range(0, shape.n_half, LANES):
+            v, k = 2 * (h * shape.n_half + u), h * shape.stride + u
+            first, second = load(even, k), load(odd, k)
+            if _parity(h ^ u):
+                first, second = second, first
+            store(values, v, weave_low(first, second))
+            store(values, v + LANES, weave_high(first, second))
+
+
+# The two kernels below are one function each: a call inside their loops would count references to arrays and empty the registers.
 
 
 @jit
-def _couple(classes, parity, x, scale, out):
-    """out = scale * (C x): from the other class into class ``parity``."""
-    n_rows, n_half = classes.shape[0], classes.shape[1]
-    rates = classes.visible_rates
-    n_visible = rates.shape[0]
-    n_row_flips = classes.hidden_rates.shape[1] - (1 if classes.quotient else 0)
+def _couple(visible_rates, hidden_rates, shape, parity, x, scale, diagonal, step, out):
+    """out = scale * (C x), from the other class into class ``parity``; where step is not empty diagonal * step - that, and step'out.
+
+    An empty scale is one.
+    """
+    n_rows, n_half, stride, n_visible, n_row_flips, quotient = shape
+    if n_rows < ROWS or n_half < COLUMNS:
+        return _couple_narrow(visible_rates, hidden_rates, shape, parity, x, scale, diagonal, step, out)
+    n_entries = (n_row_flips + quotient) * n_half
+    products = fill(0.0)
+    block = BLOCK_ROWS if stride > n_half else ROWS
+    for first in range(0, n_rows, block):
+        for u in range(0, n_half, COLUMNS):
+            for h in range(first, min(first + block, n_rows), ROWS):
+                # Flips inside the tile are exchanges of registers; rates of hidden spins are shared by rows of one parity.
+                k, difference = h * stride + u, _parity(h) ^ parity
+                even, odd = difference * n_entries + u, (1 - difference) * n_entries + u
+                here = load_tile(x, k, stride)
+                incoming = multiply(spread_rows(visible_rates, h), here)
+                incoming = multiply_add(spread_rows(visible_rates, n_rows + h), swap_columns1(here), incoming)
+                incoming = multiply_add(spread_rows(visible_rates, 2 * n_rows + h), swap_columns2(here), incoming)
+                incoming = multiply_add(spread_rows(visible_rates, 3 * n_rows + h), swap_columns4(here), incoming)
+                incoming = multiply_add(spread_rows(visible_rates, 4 * n_rows + h), swap_columns8(here), incoming)
+                incoming = multiply_add(checkered_rows(hidden_rates, even, odd), swap_rows1(here), incoming)
+                incoming = multiply_add(checkered_rows(hidden_rates, even + n_half, odd + n_half), swap_rows2(here), incoming)
+                for i in range(5, n_visible):
+                    there = load_tile(x, h * stride + (u ^ (1 << (i - 1))), stride)
+                    incoming = multiply_add(spread_rows(visible_rates, i * n_rows + h), there, incoming)
+                for j in range(2, n_row_flips):
+                    there = load_tile(x, (h ^ (1 << j)) * stride + u, stride)
+                    incoming = multiply_add(checkered_rows(hidden_rates, even + j * n_half, odd + j * n_half), there, incoming)
+                if quotient:
+                    across = reverse_tile(load_tile(x, (n_rows - ROWS - h) * stride + n_half - COLUMNS - u, stride))
+                    last = n_row_flips * n_half
+                    incoming = multiply_add(checkered_rows(hidden_rates, even + last, odd + last), across, incoming)
+                if scale.size > 0:
+                    incoming = multiply(load_tile(scale, k, stride), incoming)
+                if step.size > 0:
+                    here = load_tile(step, k, stride)
+                    incoming = subtract(multiply(load_tile(diagonal, k, stride), here), incoming)
+                    products = add(products, fold(multiply(here, incoming)))
+                store_tile(out, k, stride, incoming)
+    return total(products)
+
+
+@jit
+def _couple_narrow(visible_rates, hidden_rates, shape, parity, x, scale, diagonal, step, out):
+    """The plain form of _couple, eight entries at a time: for classes of fewer than four rows or sixteen columns."""
+    n_rows, n_half, stride, n_visible, n_row_flips, quotient = shape
+    products = fill(0.0)
     for h in range(n_rows):
-        start = h * n_half
-        hidden = classes.hidden_rates[_parity(h) ^ parity].ravel()
-        rate0, rate1, rate2, rate3 = fill(rates[0, h]), fill(rates[1, h]), fill(rates[2, h]), fill(rates[3, h])
+        rates = (_parity(h) ^ parity) * (n_row_flips + quotient) * n_half
         for u in range(0, n_half, LANES):
-            here = load(x, start + u)
-            sum0 = multiply(rate0, here)
-            sum1 = multiply(rate1, swap1(here))
-            sum0 = multiply_add(rate2, swap2(here), sum0)
-            sum1 = multiply_add(rate3, swap4(here), sum1)
+            k = h * stride + u
+            here = load(x, k)
+            incoming = multiply(fill(visible_rates[h]), here)
+            incoming = multiply_add(fill(visible_rates[n_rows + h]), swap1(here), incoming)
+            incoming = multiply_add(fill(visible_rates[2 * n_rows + h]), swap2(here), incoming)
+            incoming = multiply_add(fill(visible_rates[3 * n_rows + h]), swap4(here), incoming)
             for i in range(4, n_visible):
-                sum0 = multiply_add(fill(rates[i, h]), load(x, start + (u ^ (1 << (i - 1)))), sum0)
+                incoming = multiply_add(fill(visible_rates[i * n_rows + h]), load(x, h * stride + (u ^ (1 << (i - 1)))), incoming)
             for j in range(n_row_flips):
-                sum1 = multiply_add(load(hidden, j * n_half + u), load(x, (h ^ (1 << j)) * n_half + u), sum1)
-            if classes.quotient:
-                across = reverse(load(x, (n_rows - 1 - h) * n_half + n_half - LANES - u))
-                sum0 = multiply_add(load(hidden, n_row_flips * n_half + u), across, sum0)
-            store(out, start + u, multiply(load(scale, start + u), add(sum0, sum1)))
+                incoming = multiply_add(load(hidden_rates, rates + j * n_half + u), load(x, (h ^ (1 << j)) * stride + u), incoming)
+            if quotient:
+                across = reverse(load(x, (n_rows - 1 - h) * stride + n_half - LANES - u))
+                incoming = multiply_add(load(hidden_rates, rates + n_row_flips * n_half + u), across, incoming)
+            if scale.size > 0:
+                incoming = multiply(load(scale, k), incoming)
+            if step.size > 0:
+                here = load(step, k)
+                incoming = subtract(multiply(load(diagonal, k), here), incoming)
+                products = multiply_add(here, incoming, products)
+            store(out, k, incoming)
+    return total(products)
+
+
+@jit
+def _from_other(classes, parity, x, scale, out):
+    """out = scale * (C x): from the other class into class ``parity``."""
+    nothing = x[:0]
+    _couple(classes.visible_rates, classes.hidden_rates, classes.shape, parity, x, scale, nothing, nothing, out)
+
+
+@jit
+def _schur_product(classes, x, odd, out):
+    """out = (D_e - C D_o^-1 C') x for an even-class x that vanishes on the target; returns x'out. ``odd`` is work space."""
+    _from_other(classes, 1, x, classes.inverse[1], odd)
+    diagonal, free = classes.diagonal[0], classes.free[0]
+    return _couple(classes.visible_rates, classes.hidden_rates, classes.shape, 0, odd, free, diagonal, x, out)
 
 
 @jit
@@ -126,52 +236,49 @@ def _project(classes, x):
 
 
 @jit
+def _advance(length, step, image, inverse, x, residual):
+    """x += length * step and residual -= length * image; returns |residual|, residual' inverse residual and |x|, all in one pass."""
+    forward, backward = fill(length), fill(-length)
+    norms, weighted, sizes = fill(0.0), fill(0.0), fill(0.0)
+    for k in range(0, x.size, LANES):
+        current = multiply_add(forward, load(step, k), load(x, k))
+        r = multiply_add(backward, load(image, k), load(residual, k))
+        store(x, k, current)
+        store(residual, k, r)
+        norms = multiply_add(r, r, norms)
+        weighted = multiply_add(multiply(r, load(inverse, k)), r, weighted)
+        sizes = multiply_add(current, current, sizes)
+    return np.sqrt(total(norms)), total(weighted), np.sqrt(total(sizes))
+
+
+@jit
 def _conjugate_gradients(classes, residual, tolerance, work, x):
     """Schur complement x = residual (overwritten) until |residual| <= tolerance; returns the number of iterations."""
-    step, image, odd = work[0], work[1], work[2]
-    diagonal, inverse = classes.diagonal[0], classes.inverse[0]
+    step, image, odd, inverse = work[0], work[1], work[2], classes.inverse[0]
     x[:] = 0.0
     step[:] = 0.0
+    image[:] = 0.0
     _project(classes, residual)
-    previous, size = 1.0, 0.0
+    length, previous = 0.0, 1.0
     for iteration in range(MAX_ITERATIONS):
-        # One pass: |r|^2, r'D^-1 r, and the size of x for the rounding floor.
-        norms, weighted, sizes = fill(0.0), fill(0.0), fill(0.0)
-        for k in range(0, x.size, LANES):
-            r, current = load(residual, k), load(x, k)
-            norms = multiply_add(r, r, norms)
-            weighted = multiply_add(multiply(r, load(inverse, k)), r, weighted)
-            sizes = multiply_add(current, current, sizes)
-        norm, size, current_product = np.sqrt(total(norms)), np.sqrt(total(sizes)), total(weighted)
+        norm, product, size = _advance(length, step, image, inverse, x, residual)
+        if iteration > 0 and iteration % PROJECT_EVERY == 0:
+            _project(classes, residual)
+            norm, product, size = _advance(0.0, step, image, inverse, x, residual)
         if norm <= tolerance or norm <= FLOOR * size:
             return iteration
-        ratio = fill(current_product / previous if iteration > 0 else 0.0)
-        previous = current_product
+        ratio = fill(product / previous if iteration > 0 else 0.0)
+        previous = product
         for k in range(0, x.size, LANES):
             store(step, k, multiply_add(ratio, load(step, k), multiply(load(inverse, k), load(residual, k))))
-        _couple(classes, 1, step, classes.inverse[1], odd)
-        _couple(classes, 0, odd, classes.free[0], image)
-        curvature = fill(0.0)
-        minus = fill(-1.0)
-        for k in range(0, x.size, LANES):
-            p = load(step, k)
-            q = multiply_add(load(diagonal, k), p, multiply(minus, load(image, k)))
-            store(image, k, q)
-            curvature = multiply_add(p, q, curvature)
-        length = current_product / total(curvature)
-        forward, backward = fill(length), fill(-length)
-        for k in range(0, x.size, LANES):
-            store(x, k, multiply_add(forward, load(step, k), load(x, k)))
-            store(residual, k, multiply_add(backward, load(image, k), load(residual, k)))
-        if (iteration + 1) % PROJECT_EVERY == 0:
-            _project(classes, residual)
+        length = product / _schur_product(classes, step, odd, image)
     return MAX_ITERATIONS
 
 
 @jit
 def _solve(classes, right_hand_sides, rtol, work, solutions, iterations):
     """A z = b for every row of right_hand_sides; z orthogonal to sqrt(pi) where A is singular."""
-    shape = classes.shape
+    shape, free = classes.shape, classes.free[0]
     halves = work[0:2]
     reduced, even = work[2], work[3]
     for a in range(right_hand_sides.shape[0]):
@@ -179,12 +286,15 @@ def _solve(classes, right_hand_sides, rtol, work, solutions, iterations):
         norm = np.sqrt(dot(halves[0], halves[0]) + dot(halves[1], halves[1]))
         for k in range(0, even.size, LANES):
             store(reduced, k, multiply(load(classes.inverse[1], k), load(halves[1], k)))
-        _couple(classes, 0, reduced, classes.free[0], even)
+        _from_other(classes, 0, reduced, free, even)
         for k in range(0, even.size, LANES):
-            store(reduced, k, multiply_add(load(classes.free[0], k), load(halves[0], k), load(even, k)))
+            here = load(halves[0], k)
+            if free.size > 0:
+                here = multiply(load(free, k), here)
+            store(reduced, k, add(here, load(even, k)))
         # The odd equations hold exactly after back-substitution, so the reduced residual is the full one up to rounding.
         iterations[a] = _conjugate_gradients(classes, reduced, AIM * rtol * norm, work[4:7], even)
-        _couple(classes, 1, even, classes.inverse[1], reduced)
+        _from_other(classes, 1, even, classes.inverse[1], reduced)
         for k in range(0, even.size, LANES):
             store(halves[1], k, multiply_add(load(classes.inverse[1], k), load(halves[1], k), load(reduced, k)))
             store(halves[0], k, load(even, k))
@@ -202,12 +312,14 @@ def applies_to(chain: GibbsChain) -> bool:
 def parity_classes(chain: GibbsChain, target: np.ndarray | None = None) -> Classes:
     """The chain in parity classes; states of ``target`` (a mask) are taken out, which leaves a regular system."""
     n_rows, n_columns = chain.shape
-    shape = np.array([n_rows, n_columns // 2])
+    stride = n_columns // 2 + (LANES if n_columns // 2 >= PADDED_COLUMNS else 0)
 
     def split(values):
-        classes = vector.aligned_empty(2, chain.n_states // 2)
+        classes = vector.aligned_zeros(2, n_rows * stride + STAGGER)
         _split(values, shape, classes)
         return classes
+
+    shape = Shape(n_rows, n_columns // 2, stride, chain.n_visible, chain.n_hidden - chain.quotient, chain.quotient)
 
     low_bit = np.array([_parity(u) for u in range(n_columns // 2)])
     hidden_rates = vector.aligned_empty(2, chain.n_hidden, n_columns // 2)
@@ -217,14 +329,13 @@ def parity_classes(chain: GibbsChain, target: np.ndarray | None = None) -> Class
     with np.errstate(divide="ignore"):  # an escape rate that underflows gives infinity, which the residual check reports
         inverse = free / chain.escape
     return Classes(
-        visible_rates=chain.visible_rates,
-        hidden_rates=hidden_rates,
+        visible_rates=chain.visible_rates.ravel(),
+        hidden_rates=hidden_rates.ravel(),
         diagonal=split(chain.escape),
         inverse=split(inverse),
-        free=split(free),
+        free=np.empty((2, 0)) if target is None else split(free),
         null=split(chain.root_law if target is None else np.zeros(chain.n_states)),
         shape=shape,
-        quotient=chain.quotient,
     )
 
 
@@ -233,8 +344,15 @@ def solve(classes: Classes, right_hand_sides: np.ndarray, rtol: float) -> tuple[
 
     With a target, entries of b on it are ignored and those of z are zero. The caller checks the true residual.
     """
+    n_rhs = len(right_hand_sides)
     solutions = vector.aligned_empty(*right_hand_sides.shape)
-    iterations = np.zeros(right_hand_sides.shape[0], dtype=np.int64)
-    work = vector.aligned_empty(7, right_hand_sides.shape[1] // 2)
-    _solve(classes, right_hand_sides, rtol, work, solutions, iterations)
+    iterations = np.zeros(n_rhs, dtype=np.int64)
+    edges = np.linspace(0, n_rhs, min(BLOCKS, n_rhs) + 1).astype(int)
+
+    def solve_block(block: int) -> None:
+        rows = slice(edges[block], edges[block + 1])
+        work = vector.aligned_zeros(7, classes.null.shape[1])
+        _solve(classes, right_hand_sides[rows], rtol, work, solutions[rows], iterations[rows])
+
+    threads.for_each(solve_block, len(edges) - 1, right_hand_sides.size * classes.shape.n_visible)
     return solutions, iterations

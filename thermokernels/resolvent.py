@@ -15,7 +15,7 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import ArrayLike
 
-from thermokernels import arguments, passage, reduced, reduction, tolerances
+from thermokernels import arguments, passage, plain, reduced, reduction, tolerances
 from thermokernels.arguments import Floats
 from thermokernels.chain import MAX_DENSE_STATES, GibbsChain
 from thermokernels.elimination import input_error
@@ -31,9 +31,6 @@ RESPONSE = 1e4
 
 # Below this a factorisation costs less than the first iterations.
 CHOLESKY_STATES = 256
-
-# Plain conjugate gradients take as many rows at a time as keep their half a dozen arrays of this length in the cache.
-SIDE_BY_SIDE = 2**15
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,7 +138,7 @@ class Solver:
         elif reduced.applies_to(self.chain):
             vectors, iterations = reduced.solve(self._classes, right_hand_sides, self.rtol)
         else:
-            vectors, iterations = _conjugate_gradients(self.chain, right_hand_sides, self.rtol)
+            vectors, iterations = plain.solve(self.chain, right_hand_sides, reduced.AIM * self.rtol)
         residuals = self.chain.apply_symmetrised_generator(vectors)
         np.subtract(right_hand_sides, residuals, out=residuals)
         sizes, errors = _norms(right_hand_sides), _norms(residuals)
@@ -152,7 +149,7 @@ class Solver:
                 f"({self.method}, {int(iterations.max())} iterations): the chain is too close to frozen for float64; "
                 "scale the couplings down, or accept a larger rtol"
             )
-        return Solution(vectors, residuals, relative, int(iterations.max()), self.method)
+        return Solution(vectors, residuals, relative, int(iterations.max(initial=0)), self.method)
 
 
 def resolved(n_states: int, method: str) -> str:
@@ -169,38 +166,6 @@ def _orthogonal(vectors: Floats, root_law: Floats) -> Floats:
     # einsum sums each row by itself, in one order; a BLAS product would let the number of rows and of threads decide
     along = np.einsum("an,n->a", vectors, root_law)
     return vectors - along[:, None] * root_law
-
-
-def _conjugate_gradients(chain: GibbsChain, right_hand_sides: Floats, rtol: float) -> tuple[Floats, np.ndarray]:
-    """Plain CG on A for the chains that parity does not halve, a few rows side by side with coefficients of their own."""
-    together = max(1, SIDE_BY_SIDE // chain.n_states)
-    parts = [_side_by_side(chain, right_hand_sides[a : a + together], rtol) for a in range(0, len(right_hand_sides), together)]
-    vectors, iterations = zip(*parts, strict=True)
-    return (vectors[0], iterations[0]) if len(parts) == 1 else (np.concatenate(vectors), np.concatenate(iterations))
-
-
-def _side_by_side(chain: GibbsChain, right_hand_sides: Floats, rtol: float) -> tuple[Floats, np.ndarray]:
-    root_law = chain.root_law
-    vectors = np.zeros_like(right_hand_sides)
-    residuals = _orthogonal(right_hand_sides, root_law)
-    steps = residuals.copy()
-    targets = reduced.AIM * rtol * _norms(right_hand_sides)
-    squares = np.einsum("an,an->a", residuals, residuals)
-    iterations = np.zeros(len(vectors), dtype=np.int64)
-    for iteration in range(reduced.MAX_ITERATIONS):
-        floors = np.maximum(targets, reduced.FLOOR * _norms(vectors))
-        active = np.flatnonzero(np.sqrt(squares) > floors)
-        if active.size == 0:
-            break
-        iterations[active] = iteration + 1
-        images = chain.apply_symmetrised_generator(np.ascontiguousarray(steps[active]))
-        lengths = squares[active] / np.einsum("an,an->a", steps[active], images)
-        vectors[active] += lengths[:, None] * steps[active]
-        residuals[active] = _orthogonal(residuals[active] - lengths[:, None] * images, root_law)
-        updated = np.einsum("an,an->a", residuals[active], residuals[active])
-        steps[active] = residuals[active] + (updated / squares[active])[:, None] * steps[active]
-        squares[active] = updated
-    return _orthogonal(vectors, root_law), iterations
 
 
 def resolvent(chain: GibbsChain, F: ArrayLike, method: str = "auto", rtol: float = tolerances.SOLVE) -> Floats:

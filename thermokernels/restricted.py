@@ -15,7 +15,7 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
-from thermokernels import reduced, tolerances
+from thermokernels import plain, reduced, tolerances
 from thermokernels._jit import jit
 from thermokernels.arguments import Floats
 from thermokernels.chain import GibbsChain
@@ -117,8 +117,8 @@ class RestrictedSystem:
         scale = np.where(self.free, 1.0 / self.chain.escape if self._single_site else 1.0, 0.0)
         solution, step = np.zeros_like(residual), np.zeros_like(residual)
         target, previous = tolerances.SOLVE * float(np.linalg.norm(residual)), 1.0
-        for _ in range(reduced.MAX_ITERATIONS):
-            if not float(np.linalg.norm(residual)) > max(target, reduced.FLOOR * float(np.linalg.norm(solution))):
+        for _ in range(plain.MAX_ITERATIONS):
+            if not float(np.linalg.norm(residual)) > max(target, plain.FLOOR * float(np.linalg.norm(solution))):
                 break
             product = float(residual @ (scale * residual))
             step = scale * residual + (product / previous) * step

@@ -15,6 +15,7 @@ from thermokernels import arguments, scans
 from thermokernels.arguments import Floats
 from thermokernels.chain import KERNELS
 from thermokernels.lanes import LANES, aligned_rows
+from thermokernels.threads import get_threads
 
 # Local fields are float32 in the block scans: beyond this their sums could overflow.
 MAX_FIELD = 1e30
@@ -84,7 +85,7 @@ def sample(
     seed: int | np.random.SeedSequence | None = None,
     start: ArrayLike | None = None,
     packed: bool = False,
-    threads: int = 1,
+    threads: int | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> Samples:
     """Samples of the RBM with E(v, h) = -v'W h - b'v - c'h from independent Gibbs chains; the model may have any size.
@@ -109,7 +110,7 @@ def sample(
     seed : int >= 0, SeedSequence, or None for fresh entropy, which ``Samples.seed`` keeps
     start : (N,) or (n_chains, N) spins +1 and -1, visible spins first; None for independent fair coins
     packed : keep eight spins a byte
-    threads : threads to use
+    threads : threads to use; None for as many as :func:`get_threads` says
     progress : called as ``progress(done, total)``, in sweeps, from the calling thread, every 20 ms or so of work on 64 chains
 
     Raises
@@ -137,7 +138,7 @@ def sample(
     n_sweeps = arguments.as_count(n_sweeps, "n_sweeps")
     burn_in = arguments.as_count(burn_in, "burn_in", least=0)
     thin = arguments.as_count(thin, "thin")
-    threads = arguments.as_count(threads, "threads")
+    n_threads = get_threads() if threads is None else arguments.as_count(threads, "threads")
     if n_sweeps < thin:
         raise ValueError(f"n_sweeps must be at least thin, or nothing is recorded; got n_sweeps={n_sweeps} and thin={thin}")
     _require_moderate(weights, visible_field, hidden_field)
@@ -158,8 +159,8 @@ def sample(
         scan = partial(scans._single_site_scans, _flip_model(weights, visible_field, hidden_field))
     else:
         scan = partial(_block_scan, _block_model(weights, visible_field, hidden_field), kernel == "two-block")
-    with ThreadPoolExecutor(threads) as pool:
-        each_chunk = map if threads == 1 else pool.map
+    with ThreadPoolExecutor(n_threads) as pool:
+        each_chunk = map if n_threads == 1 else pool.map
         done, total = 0, burn_in + n_records * thin
         sweeps_per_call = max(1, PRODUCTS_PER_CALL // (128 * n_visible * n_hidden))
         while done < total:

@@ -14,7 +14,24 @@ import numpy as np
 
 from thermokernels._jit import jit
 from thermokernels.arguments import Floats
-from thermokernels.vector import LANES, add, fill, load, multiply, multiply_add, reverse, store, swap1, swap2, swap4
+from thermokernels.tile import (
+    BLOCK_ROWS,
+    COLUMNS,
+    PADDED_COLUMNS,
+    ROWS,
+    checkered_rows,
+    load_tile,
+    reverse_tile,
+    spread_rows,
+    store_tile,
+    swap_columns1,
+    swap_columns2,
+    swap_columns4,
+    swap_columns8,
+    swap_rows1,
+    swap_rows2,
+)
+from thermokernels.vector import LANES, add, fill, load, multiply, multiply_add, reverse, store, subtract, swap1, swap2, swap4
 
 
 class Generator(NamedTuple):
@@ -103,11 +120,62 @@ def _apply_symmetrised_generator(generator, vectors, products):
 def _apply_to_vector(generator, x, product):
     """product = A x for one vector of length n_states."""
     n_rows, n_columns = generator.escape.shape
+    if n_rows >= ROWS and n_columns >= COLUMNS:
+        tables = (generator.escape.ravel(), generator.visible_rates.ravel(), generator.hidden_rates.ravel())
+        if n_columns < PADDED_COLUMNS:
+            _apply_in_tiles(tables, generator, x, n_columns, product)
+        else:
+            _apply_in_tiles(tables, generator, _padded(x, n_rows, n_columns), n_columns + LANES, product)
+        return
     for h in range(n_rows):
         if n_columns < LANES:
             _generator_row_narrow(generator, x, h, product)
         else:
             _generator_row(generator, x, h, product)
+
+
+@jit
+def _padded(x, n_rows, n_columns):
+    """x with a cache line behind every row: rows that meet in a flip would fall on the same lines of the cache."""
+    stride = n_columns + LANES
+    memory = np.empty(n_rows * stride + LANES)
+    padded = memory[-(memory.ctypes.data // 8) % LANES :]
+    for h in range(n_rows):
+        for v in range(0, n_columns, LANES):
+            store(padded, h * stride + v, load(x, h * n_columns + v))
+    return padded
+
+
+@jit
+def _apply_in_tiles(tables, generator, x, stride, product):
+    """A x in tiles of four rows and sixteen columns, whose own flips are exchanges of registers; rows of x are ``stride`` entries apart."""
+    escape, visible_rates, hidden_rates = tables
+    n_rows, n_columns = generator.escape.shape
+    n_visible, quotient = generator.visible_rates.shape[0], generator.quotient
+    n_row_flips = generator.hidden_rates.shape[0] - (1 if quotient else 0)
+    block = BLOCK_ROWS if stride > n_columns else ROWS
+    for first in range(0, n_rows, block):
+        for v in range(0, n_columns, COLUMNS):
+            for h in range(first, min(first + block, n_rows), ROWS):
+                here = load_tile(x, h * stride + v, stride)
+                incoming = multiply(spread_rows(visible_rates, h), swap_columns1(here))
+                incoming = multiply_add(spread_rows(visible_rates, n_rows + h), swap_columns2(here), incoming)
+                incoming = multiply_add(spread_rows(visible_rates, 2 * n_rows + h), swap_columns4(here), incoming)
+                incoming = multiply_add(spread_rows(visible_rates, 3 * n_rows + h), swap_columns8(here), incoming)
+                incoming = multiply_add(checkered_rows(hidden_rates, v, v), swap_rows1(here), incoming)
+                incoming = multiply_add(checkered_rows(hidden_rates, n_columns + v, n_columns + v), swap_rows2(here), incoming)
+                for i in range(4, n_visible):
+                    there = load_tile(x, h * stride + (v ^ (1 << i)), stride)
+                    incoming = multiply_add(spread_rows(visible_rates, i * n_rows + h), there, incoming)
+                for j in range(2, n_row_flips):
+                    there, rates = load_tile(x, (h ^ (1 << j)) * stride + v, stride), j * n_columns + v
+                    incoming = multiply_add(checkered_rows(hidden_rates, rates, rates), there, incoming)
+                if quotient:
+                    across = reverse_tile(load_tile(x, (n_rows - ROWS - h) * stride + n_columns - COLUMNS - v, stride))
+                    rates = n_row_flips * n_columns + v
+                    incoming = multiply_add(checkered_rows(hidden_rates, rates, rates), across, incoming)
+                k = h * n_columns + v
+                store_tile(product, k, n_columns, subtract(multiply(load_tile(escape, k, n_columns), here), incoming))
 
 
 @jit

@@ -62,3 +62,23 @@ def apply_symmetrised(vectors: Floats, root_visible_law: Floats, root_hidden_law
         hidden = hidden + hidden[:, ::-1]
     result: Floats = 0.5 * (root_visible_law * visible[:, :, None] + root_hidden_law * hidden[:, None, :])
     return result
+
+
+@jit
+def _apply_symmetrised_to_vector(root_visible_law, root_hidden_law, quotient, x, product):
+    """product = S x for one vector, whose entries behind the n_states first are not looked at."""
+    n_rows, n_columns = root_visible_law.shape
+    hidden = np.zeros(n_columns)
+    for h in range(n_rows):
+        for v in range(n_columns):
+            hidden[v] += root_hidden_law[h, v] * x[h * n_columns + v]
+    if quotient:
+        for v in range(n_columns // 2):
+            hidden[v] += hidden[n_columns - 1 - v]
+            hidden[n_columns - 1 - v] = hidden[v]
+    for h in range(n_rows):
+        visible = 0.0
+        for v in range(n_columns):
+            visible += root_visible_law[h, v] * x[h * n_columns + v]
+        for v in range(n_columns):
+            product[h * n_columns + v] = 0.5 * (root_visible_law[h, v] * visible + root_hidden_law[h, v] * hidden[v])

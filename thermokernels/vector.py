@@ -18,6 +18,11 @@ from thermokernels._jit import jit
 LANES = 8
 ALIGNMENT = 64
 
+# The entry of even parity among 2k and 2k + 1 is 2k + parity(k); WOVEN[j] is where entry j lies when the even ones come first.
+PAIRS = 2 * np.arange(LANES)
+PARITIES = np.array([0, 1, 1, 0, 1, 0, 0, 1])
+WOVEN = np.argsort(np.concatenate([PAIRS + PARITIES, PAIRS + 1 - PARITIES]))
+
 if numba.config.DISABLE_JIT:
 
     def load(array, index):
@@ -31,6 +36,9 @@ if numba.config.DISABLE_JIT:
 
     def add(left, right):
         return left + right
+
+    def subtract(left, right):
+        return left - right
 
     def multiply(left, right):
         return left * right
@@ -53,6 +61,18 @@ if numba.config.DISABLE_JIT:
 
     def reverse(vector):
         return vector[::-1].copy()
+
+    def pick_even(low, high):
+        return np.concatenate([low, high])[PAIRS + PARITIES]
+
+    def pick_odd(low, high):
+        return np.concatenate([low, high])[PAIRS + 1 - PARITIES]
+
+    def weave_low(even, odd):
+        return np.concatenate([even, odd])[WOVEN[:LANES]]
+
+    def weave_high(even, odd):
+        return np.concatenate([even, odd])[WOVEN[LANES:]]
 
 else:
     from llvmlite import ir
@@ -112,21 +132,30 @@ else:
 
     @intrinsic
     def add(typing_context, left, right):
-        """left + right."""
+        """left + right, of two vectors or two tiles."""
 
         def generate(context, builder, signature, arguments):
             return builder.fadd(*arguments)
 
-        return VECTOR(VECTOR, VECTOR), generate
+        return left(left, right), generate
+
+    @intrinsic
+    def subtract(typing_context, left, right):
+        """left - right, of two vectors or two tiles; a product is fused with it where the processor can."""
+
+        def generate(context, builder, signature, arguments):
+            return builder.fsub(*arguments, flags=("contract",))
+
+        return left(left, right), generate
 
     @intrinsic
     def multiply(typing_context, left, right):
-        """left * right."""
+        """left * right, of two vectors or two tiles."""
 
         def generate(context, builder, signature, arguments):
             return builder.fmul(*arguments)
 
-        return VECTOR(VECTOR, VECTOR), generate
+        return left(left, right), generate
 
     @intrinsic
     def multiply_add(typing_context, left, right, accumulator):
@@ -137,23 +166,42 @@ else:
             product = builder.fmul(left_value, right_value, flags=("contract",))
             return builder.fadd(product, accumulator_value, flags=("contract",))
 
-        return VECTOR(VECTOR, VECTOR, VECTOR), generate
+        return left(left, right, accumulator), generate
 
-    def _permutation(order, doc):
+    def _mask(order):
+        return ir.Constant(ir.VectorType(ir.IntType(32), len(order)), [int(k) for k in order])
+
+    def permutation(kind, order, doc):
+        """The word that reorders the entries of one vector, or tile."""
+
         def permute(typing_context, vector):
             def generate(context, builder, signature, arguments):
-                mask = ir.Constant(ir.VectorType(ir.IntType(32), LANES), order)
-                return builder.shuffle_vector(arguments[0], ir.Constant(LLVM_VECTOR, ir.Undefined), mask)
+                return builder.shuffle_vector(arguments[0], ir.Constant(arguments[0].type, ir.Undefined), _mask(order))
 
-            return VECTOR(VECTOR), generate
+            return kind(kind), generate
 
         permute.__doc__ = doc
         return intrinsic(permute)
 
-    swap1 = _permutation([1, 0, 3, 2, 5, 4, 7, 6], "Exchange neighbours: entry k comes from k ^ 1.")
-    swap2 = _permutation([2, 3, 0, 1, 6, 7, 4, 5], "Entry k comes from k ^ 2.")
-    swap4 = _permutation([4, 5, 6, 7, 0, 1, 2, 3], "Entry k comes from k ^ 4.")
-    reverse = _permutation([7, 6, 5, 4, 3, 2, 1, 0], "Entry k comes from 7 - k.")
+    def _selection(order, doc):
+        def select(typing_context, first, second):
+            def generate(context, builder, signature, arguments):
+                return builder.shuffle_vector(arguments[0], arguments[1], _mask(order))
+
+            return VECTOR(VECTOR, VECTOR), generate
+
+        select.__doc__ = doc
+        return intrinsic(select)
+
+    swap1 = permutation(VECTOR, [1, 0, 3, 2, 5, 4, 7, 6], "Exchange neighbours: entry k comes from k ^ 1.")
+    swap2 = permutation(VECTOR, [2, 3, 0, 1, 6, 7, 4, 5], "Entry k comes from k ^ 2.")
+    swap4 = permutation(VECTOR, [4, 5, 6, 7, 0, 1, 2, 3], "Entry k comes from k ^ 4.")
+    reverse = permutation(VECTOR, [7, 6, 5, 4, 3, 2, 1, 0], "Entry k comes from 7 - k.")
+
+    pick_even = _selection(PAIRS + PARITIES, "Of the pairs (2k, 2k + 1) in 16 entries, the one whose index has even parity.")
+    pick_odd = _selection(PAIRS + 1 - PARITIES, "The other one.")
+    weave_low = _selection(WOVEN[:LANES], "The first eight of the 16 entries that pick_even and pick_odd took apart.")
+    weave_high = _selection(WOVEN[LANES:], "The last eight.")
 
     @intrinsic
     def total(typing_context, vector):
@@ -195,3 +243,10 @@ def aligned_empty(*shape: int) -> NDArray[np.float64]:
     raw = np.empty(n_bytes + ALIGNMENT, dtype=np.uint8)
     start = -raw.ctypes.data % ALIGNMENT
     return raw[start : start + n_bytes].view(np.float64).reshape(shape)
+
+
+def aligned_zeros(*shape: int) -> NDArray[np.float64]:
+    """Zeros whose first entry starts a cache line."""
+    zeros = aligned_empty(*shape)
+    zeros[...] = 0.0
+    return zeros

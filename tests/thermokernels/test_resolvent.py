@@ -175,28 +175,62 @@ def test_a_looser_tolerance_takes_fewer_iterations_and_holds():
     assert counts[0] < counts[1] < counts[2]
 
 
+def plain_generator(chain, x):
+    """A x, flip by flip, from the rates of the model's definition."""
+    states = np.arange(chain.n_states)
+    h, v = np.divmod(states, chain.shape[1])
+    image = chain.escape * x
+    for i, mask in enumerate(chain.flip_masks):
+        rates = chain.visible_rates[i, h] if i < chain.n_visible else chain.hidden_rates[i - chain.n_visible, v]
+        image -= rates * x[states ^ mask]
+    return image
+
+
+# Classes in tiles, padded and not, and those that are too narrow for tiles: few columns, one row, two rows.
+CLASS_CASES = [
+    *[((m, m), quotient) for m in (4, 5, 6, 7) for quotient in (True, False)],
+    *[((5, 3), True), ((8, 4), True), ((9, 2), False), ((6, 4), True), ((7, 3), False), ((5, 7), True)],
+    *[((4, 2), True), ((4, 2), False), ((5, 1), True), ((5, 1), False), ((4, 6), True), ((6, 2), True)],
+]
+
+
 @small
-@pytest.mark.parametrize("quotient", [True, False])
-@pytest.mark.parametrize("shape", [(4, 2), (4, 4)])
+@pytest.mark.parametrize(("shape", "quotient"), CLASS_CASES)
 def test_parity_classes_reorder_the_generator(shape, quotient):
     chain = random_chain(shape, quotient=quotient)
     classes = reduced.parity_classes(chain)
     x = np.random.default_rng(3).normal(size=chain.n_states)
-    halves, merged = np.empty((2, chain.n_states // 2)), np.empty(chain.n_states)
+    halves, merged = np.zeros_like(classes.null), np.empty(chain.n_states)
     reduced._split(x, classes.shape, halves)
     reduced._merge(halves, classes.shape, merged)
     np.testing.assert_array_equal(merged, x)
 
-    number_down = (chain.spins() < 0).sum(axis=1)
+    number_down = sum(((np.arange(chain.n_states) >> bit) & 1) for bit in range(chain.n_spins))
     expected = np.sort(x[number_down % 2 == 0])
-    np.testing.assert_array_equal(np.sort(halves[0]), expected)
+    np.testing.assert_array_equal(np.sort(halves[0][halves[0] != 0.0]), expected)  # the rest is padding
 
-    coupled = np.empty_like(halves)
+    coupled, one = np.zeros_like(halves), np.empty(0)
     for parity in (0, 1):
-        reduced._couple(classes, parity, halves[1 - parity], np.ones(chain.n_states // 2), coupled[parity])
+        reduced._from_other(classes, parity, halves[1 - parity], one, coupled[parity])
     image = np.empty(chain.n_states)
     reduced._merge(classes.diagonal * halves - coupled, classes.shape, image)
-    np.testing.assert_allclose(image, chain.apply_symmetrised_generator(x[None])[0], atol=1e-15)
+    np.testing.assert_allclose(image, plain_generator(chain, x), atol=2e-15)
+
+
+@small
+@pytest.mark.parametrize(("shape", "quotient"), CLASS_CASES)
+def test_the_schur_complement_is_the_generator_where_the_odd_equations_hold(shape, quotient):
+    chain = random_chain(shape, quotient=quotient)
+    classes = reduced.parity_classes(chain)
+    both, product = np.zeros_like(classes.null), np.zeros_like(classes.null[0])
+    reduced._split(np.random.default_rng(4).normal(size=chain.n_states), classes.shape, both)
+    curvature = reduced._schur_product(classes, both[0], both[1], product)  # leaves D_o^-1 C' x in the odd class
+    x, expected = np.empty(chain.n_states), np.zeros_like(both)
+    reduced._merge(both, classes.shape, x)
+    reduced._split(plain_generator(chain, x), classes.shape, expected)
+    np.testing.assert_allclose(product, expected[0], atol=5e-15)
+    np.testing.assert_allclose(expected[1], 0.0, atol=5e-15)
+    assert curvature == pytest.approx(both[0] @ expected[0], rel=1e-12)
 
 
 @settings(max_examples=15)

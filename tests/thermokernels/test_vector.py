@@ -57,8 +57,32 @@ def filled(kernel, *arguments):
     return out
 
 
+@jit
+def _subtract(x, y, out):
+    vector.store(out, 0, vector.subtract(vector.load(x, 0), vector.load(y, 0)))
+
+
+@jit
+def _pick_and_weave(x, picked, woven):
+    low, high = vector.load(x, 0), vector.load(x, 8)
+    even, odd = vector.pick_even(low, high), vector.pick_odd(low, high)
+    vector.store(picked, 0, even)
+    vector.store(picked, 8, odd)
+    vector.store(woven, 0, vector.weave_low(even, odd))
+    vector.store(woven, 8, vector.weave_high(even, odd))
+
+
+def test_pairs_are_picked_by_parity_and_woven_again():
+    x, picked, woven = DRAWS.normal(size=16), np.empty(16), np.empty(16)
+    _pick_and_weave(x, picked, woven)
+    odd = np.array([bin(k).count("1") % 2 == 1 for k in range(16)])
+    np.testing.assert_array_equal(picked, np.concatenate([x[~odd], x[odd]]))
+    np.testing.assert_array_equal(woven, x)
+
+
 def test_arithmetic():
     np.testing.assert_array_equal(filled(_add, X, Y), X + Y)
+    np.testing.assert_array_equal(filled(_subtract, X, Y), X - Y)
     np.testing.assert_array_equal(filled(_multiply, X, Y), X * Y)
     np.testing.assert_array_equal(filled(_fill, 2.5), np.full(8, 2.5))
     fused = filled(_multiply_add, X, Y, Z)  # rounded once or twice, as the processor does it
@@ -106,3 +130,4 @@ def test_aligned_arrays_start_a_cache_line(shape):
     assert array.ctypes.data % vector.ALIGNMENT == 0
     array[...] = 1.0
     assert array.sum() == array.size
+    assert not vector.aligned_zeros(*shape).any()
