@@ -91,6 +91,7 @@ def solve(chain: GibbsChain, right_hand_sides: Floats, aim: float) -> tuple[Floa
 
     ``aim`` is the relative residual at which a row stops, unless rounding stops it before. The caller checks the true residual.
     """
+    right_hand_sides = np.ascontiguousarray(right_hand_sides)
     n_rhs, n_states = right_hand_sides.shape
     block_laws = chain._root_conditional_laws if chain.kernel == "two-block" else (np.empty((0, 0)), np.empty((0, 0)))
     solutions = np.empty((n_rhs, n_states))

@@ -344,6 +344,7 @@ def solve(classes: Classes, right_hand_sides: np.ndarray, rtol: float) -> tuple[
 
     With a target, entries of b on it are ignored and those of z are zero. The caller checks the true residual.
     """
+    right_hand_sides = np.ascontiguousarray(right_hand_sides)  # compiled code takes eight entries in a row
     n_rhs = len(right_hand_sides)
     solutions = vector.aligned_empty(*right_hand_sides.shape)
     iterations = np.zeros(n_rhs, dtype=np.int64)

@@ -164,6 +164,15 @@ def test_small_chains_are_factorised_and_large_ones_iterated():
     assert solve(*(lambda chain: (chain, centred_sources(chain)))(random_chain((5, 5)))).method == "cg"
 
 
+@pytest.mark.parametrize("shape", [(5, 5), (5, 1), (4, 5)])
+def test_right_hand_sides_may_have_any_layout(shape):
+    chain = random_chain(shape)
+    sources = centred_sources(chain, 4)
+    expected = solve(chain, sources, "cg").vectors
+    for layout in (np.asfortranarray(sources), np.repeat(sources, 2, axis=1)[:, ::2]):
+        np.testing.assert_array_equal(solve(chain, layout, "cg").vectors, expected)
+
+
 def test_a_looser_tolerance_takes_fewer_iterations_and_holds():
     chain = random_chain((5, 5))
     sources = centred_sources(chain)
