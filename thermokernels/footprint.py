@@ -37,7 +37,9 @@ def chain(n_visible: int, n_hidden: int, full: bool) -> int:
     return 8 * (6 * n_states(n_visible, n_hidden, full) + 4 * (n_visible * hidden + (n_hidden << n_visible)))
 
 
-def variance_time(n_visible: int, n_hidden: int, full: bool, kernel: str = "single-site", gradient: bool = False, rows: int = 1) -> int:
+def variance_time(
+    n_visible: int, n_hidden: int, full: bool, kernel: str = "single-site", gradient: bool = False, rows: int = 1
+) -> int:
     """T_O by conjugate gradients with ``rows`` observables in memory at a time, the chain included.
 
     Of length n_states there are the chain's four arrays (two-block: four more of conditional laws), the solver's four tables and three

@@ -74,9 +74,7 @@ class VarianceTime:
             return self._kept
         chain, observables = self.chain, gradient_observables(self.chain)
         n_bytes = 8 * (footprint.ARRAYS_OF_A_ROW * observables.n_rows + 8) * chain.n_states
-        arguments.require_memory(
-            n_bytes, f"the solutions for {observables.n_rows} observables on {chain.n_states} states", "use fewer spins"
-        )
+        arguments.require_memory(n_bytes, f"the solutions for {observables.n_rows} observables on {chain.n_states} states", "use fewer spins")
         right_hand_sides = observables.right_hand_sides(slice(None))
         return right_hand_sides, Solver(chain, self.method, self.rtol).solve(right_hand_sides)
 

@@ -96,8 +96,8 @@ else:
         return _shuffle(builder, tile, ir.Constant(tile.type, ir.Undefined), range(first, first + size))
 
     def _join(builder, rows):
-        pairs = [_shuffle(builder, rows[k], rows[k + 1], range(2 * COLUMNS)) for k in (0, 2)]
-        return _shuffle(builder, *pairs, range(4 * COLUMNS))
+        upper, lower = (_shuffle(builder, rows[k], rows[k + 1], range(2 * COLUMNS)) for k in (0, 2))
+        return _shuffle(builder, upper, lower, range(4 * COLUMNS))
 
     def _data(context, builder, signature, array):
         return context.make_array(signature.args[0])(context, builder, array).data
