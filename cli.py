@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from thermokernels_app.commands import compare, doctor, grid, model, pictures, registration
+from thermokernels_app.commands import compare, doctor, grid, model, pictures, registration, variance
 from thermokernels_app.commands.console import EXIT_CODES, report
 
 PACKAGES = ("numpy", "scipy", "numba")
@@ -70,6 +70,7 @@ app.command(epilog=EXIT_CODES)(grid.show)
 app.command()(registration.freeze)
 app.command("verify-gradients", epilog=EXIT_CODES)(grid.verify_gradients)
 app.command(epilog=model.EXIT_CODES)(model.diagnose)
+app.command(epilog=variance.EXIT_CODES)(variance.variance)
 app.command(epilog=pictures.EXIT_CODES)(pictures.plot)
 app.command(epilog=pictures.EXIT_CODES)(pictures.report)
 app.command(epilog=compare.EXIT_CODES)(compare.compare)

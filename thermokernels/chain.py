@@ -254,7 +254,6 @@ def gibbs_chain(
 
     n_spins = n_visible + n_hidden
     n_hidden_states = 2 ** (n_hidden - use_quotient)
-    n_states = n_hidden_states * 2**n_visible
     arguments.require_memory(
         footprint.chain(n_visible, n_hidden, not use_quotient),
         f"a chain of {n_spins} spins (2**{n_spins - use_quotient} states)",

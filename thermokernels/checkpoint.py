@@ -59,11 +59,13 @@ class Checkpoint:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.path.parent))
             return {}
         try:
-            with np.load(self.path, allow_pickle=False) as file:
+            with self.path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
             digest = str(arrays.pop("digest"))
         except (ValueError, KeyError, EOFError, zipfile.BadZipFile, AttributeError) as error:
-            raise ValueError(f"checkpoint {self.path} is no checkpoint that can be read ({type(error).__name__}): name another file") from None
+            raise ValueError(
+                f"checkpoint {self.path} is no checkpoint that can be read ({type(error).__name__}): name another file"
+            ) from None
         if digest != self._digest:
             raise ValueError(
                 f"checkpoint {self.path} belongs to another model, other options or another version of thermokernels: "

@@ -1,8 +1,8 @@
 """Sums over observables, a chunk of them at a time: right-hand sides are built, solved for, added up and forgotten.
 
-An observable is a combination f_w = sum_ij w_ij f_ij = -v'w h of the gradient observables, its right-hand side b = sqrt(pi) (f_w - E_pi f_w).
-Everything that follows from it is a number of its own or is added to sums over the observables in their order, so that no bit of a result
-depends on how many of them a chunk holds.
+An observable is a combination f_w = sum_ij w_ij f_ij = -v'w h of the gradient observables, its right-hand side
+b = sqrt(pi) (f_w - E_pi f_w). Everything that follows from it is a number of its own or is added to sums over the observables in their
+order, so that no bit of a result depends on how many of them a chunk holds.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from thermokernels import arguments, diagnosis_words, passage
+from thermokernels import arguments, diagnosis_words, footprint, passage
 from thermokernels.arguments import Floats
 from thermokernels.autocorrelation import autocorrelation_times
 from thermokernels.chain import GibbsChain, gibbs_chain
@@ -224,23 +224,17 @@ def diagnose(
     )
 
 
-def memory(n_visible: int, n_hidden: int, has_fields: bool) -> int:
-    """Peak of the memory of a diagnosis in bytes: eight arrays of n_v n_h functions on the states, and the chain on all of them."""
-    n_spins = n_visible + n_hidden
-    represented = 1 << (n_spins - (not has_fields))
-    return 64 * (n_visible * n_hidden + 4) * represented + (96 << n_spins)
-
-
 def require_memory(n_visible: int, n_hidden: int, has_fields: bool) -> int:
     """The peak of the memory in bytes; where it does not fit, ModelTooLargeError with smaller questions to ask."""
-    n_bytes, available = memory(n_visible, n_hidden, has_fields), arguments.available_memory()
+    n_bytes, available = footprint.diagnosis(n_visible, n_hidden, has_fields), arguments.available_memory()
     rows, columns = n_visible, n_hidden
-    while memory(rows, columns, has_fields) > available and rows + columns > 2:
+    while footprint.diagnosis(rows, columns, has_fields) > available and rows + columns > 2:
         rows, columns = (rows - 1, columns) if rows >= columns else (rows, columns - 1)
     instead = f"ask about a part of it, such as W[:{rows}, :{columns}]"
-    alone = 8 * 24 * 2 ** (n_visible + n_hidden - (not has_fields))
-    if alone <= available:
+    if footprint.landscape(n_visible, n_hidden, has_fields) <= available:
         instead += ", or for its gap and basins alone with spectral_gap and merge_tree of its gibbs_chain"
+    if footprint.variance_time(n_visible, n_hidden, has_fields) <= available:
+        instead += ", or for T_O and Q alone with thermo variance or q_struct"
     arguments.require_memory(n_bytes, f"the diagnosis of {n_visible} visible and {n_hidden} hidden spins", instead)
     return n_bytes
 

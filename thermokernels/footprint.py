@@ -2,7 +2,7 @@
 
 ``full`` is whether states x and -x are apart: with fields they are, without they usually are one state of the quotient.
 
-Counted are arrays over the states, 8 bytes a state each. What Python and the compiled kernels themselves take (about 0.25 GiB) comes on top.
+Counted are arrays over the states, 8 bytes a state each. What Python and the kernels take (about 0.25 GiB) comes on top.
 """
 
 from __future__ import annotations
@@ -37,9 +37,7 @@ def chain(n_visible: int, n_hidden: int, full: bool) -> int:
     return 8 * (6 * n_states(n_visible, n_hidden, full) + 4 * (n_visible * hidden + (n_hidden << n_visible)))
 
 
-def variance_time(
-    n_visible: int, n_hidden: int, full: bool, kernel: str = "single-site", gradient: bool = False, rows: int = 1
-) -> int:
+def variance_time(n_visible: int, n_hidden: int, full: bool, kernel: str = "single-site", gradient: bool = False, rows: int = 1) -> int:
     """T_O by conjugate gradients with ``rows`` observables in memory at a time, the chain included.
 
     Of length n_states there are the chain's four arrays (two-block: four more of conditional laws), the solver's four tables and three
@@ -58,9 +56,9 @@ def diagnosis(n_visible: int, n_hidden: int, full: bool) -> int:
     return 64 * (n_visible * n_hidden + 4) * states + (96 << (n_visible + n_hidden))
 
 
-def merge_tree(states: int) -> int:
-    """The merge tree: the order of the states, their sorted energies, and seven integers a state."""
-    return 56 * states
+def landscape(n_visible: int, n_hidden: int, full: bool) -> int:
+    """The merge tree or the spectral gap of a model, the chain included: 24 arrays over the states at the most."""
+    return 8 * 24 * n_states(n_visible, n_hidden, full)
 
 
 def rows_at_once(n_rows: int, states: int) -> int:

@@ -8,7 +8,7 @@ T_O is evaluated in the variational form sum_a (2 b_a' z_a - z_a' A z_a), whose 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -74,7 +74,9 @@ class VarianceTime:
             return self._kept
         chain, observables = self.chain, gradient_observables(self.chain)
         n_bytes = 8 * (footprint.ARRAYS_OF_A_ROW * observables.n_rows + 8) * chain.n_states
-        arguments.require_memory(n_bytes, f"the solutions for {observables.n_rows} observables on {chain.n_states} states", "use fewer spins")
+        arguments.require_memory(
+            n_bytes, f"the solutions for {observables.n_rows} observables on {chain.n_states} states", "use fewer spins"
+        )
         right_hand_sides = observables.right_hand_sides(slice(None))
         return right_hand_sides, Solver(chain, self.method, self.rtol).solve(right_hand_sides)
 
@@ -98,8 +100,8 @@ class VarianceTime:
 def error_terms(chain: GibbsChain, row_sums: RowSums, relaxation: float) -> tuple[Floats, Floats]:
     """What the residual, and what rounding, can be to blame for in the value of each observable, (k,) and (k,) in steps.
 
-    Residual: b'A^+ b - value = r'A^+ r lies between 0 and |r|^2 / gamma, with ``relaxation`` >= 1 / gamma in steps; a product A z carries at
-    most (N + 2) rounding errors per entry, which are added to |r|.
+    Residual: b'A^+ b - value = r'A^+ r lies between 0 and |r|^2 / gamma, with ``relaxation`` >= 1 / gamma in steps; a product A z carries
+    at most (N + 2) rounding errors per entry, which are added to |r|.
 
     Rounding is of first order. b is centred twice, which leaves errors of eps |b| and of the square of the rounding of a mean: all of
     an observable that hardly varies. The entries of A are right to a relative h, which moves T by
@@ -192,7 +194,7 @@ def variance_time(
         except NumericalError as error:
             failure = str(error)
         else:
-            if any(_has_its_digits(time, bound(chain)) for bound in (spanning.quick_bound, _sharp_bound)):
+            if any(_has_its_digits(time, relaxation) for relaxation in relaxation_bounds(chain)):
                 return time
             failure = f"the spectral gap leaves T_O = {time.value:.3g} steps less than {-math.log10(tolerances.DIGITS):.0f} digits"
     if not reduction.applies_to(chain):
@@ -203,11 +205,13 @@ def variance_time(
     return _reduced_variance_time(chain, rtol)
 
 
-def _sharp_bound(chain: GibbsChain) -> float:
-    """A bound of 1 / gap worth the price: the spanning tree's, which sorts all N n / 2 flips, or on large chains two restricted solves."""
-    if chain.n_states <= SPANNING_STATES:
-        return spanning.sharp_bound(chain)
-    return 1 / passage.gap_lower_bound(chain)
+def relaxation_bounds(chain: GibbsChain) -> Iterator[float]:
+    """Bounds of 1 / gap in steps, single-site kernel: one that costs next to nothing, then one that is worth its price.
+
+    That is the spanning tree of lowest passes, which sorts all N n / 2 flips, or on large chains two restricted solves.
+    """
+    yield spanning.quick_bound(chain)
+    yield spanning.sharp_bound(chain) if chain.n_states <= SPANNING_STATES else 1 / passage.gap_lower_bound(chain)
 
 
 def _has_its_digits(time: VarianceTime, relaxation: float) -> bool:

@@ -1,21 +1,22 @@
 """T_O from a few solves, however many observables there are: random signs, with the directions that matter most taken out exactly.
 
-T_O is the trace of the n_v n_h by n_v n_h matrix M_ab = b_a' A^+ b_b, and w'Mw = b_w' A^+ b_w is one solve for one observable f_w. For signs e,
-E[e e'] = I gives E[e'Me] = tr M (Hutchinson 1989), with a variance of 2 sum_(a != b) M_ab^2: of no use where a slow mode u of gap lambda adds
-c c' / lambda, c_a = <u, b_a>, a matrix of rank one that is most of M. So the trace is split along an orthonormal basis q_1 ... q_r of some
-directions of observables, with R = I - sum_k q_k q_k' (Meyer, Musco, Musco and Woodruff, Hutch++, SOSA 2021):
+T_O is the trace of the n_v n_h by n_v n_h matrix M_ab = b_a' A^+ b_b, and w'Mw = b_w' A^+ b_w is one solve for one observable f_w. For
+signs e, E[e e'] = I gives E[e'Me] = tr M (Hutchinson 1989), with a variance of 2 sum_(a != b) M_ab^2: of no use where a slow mode u of gap
+lambda adds c c' / lambda, c_a = <u, b_a>, a matrix of rank one that is most of M. So the trace is split along an orthonormal basis
+q_1 ... q_r of some directions of observables, with R = I - sum_k q_k q_k' (Meyer, Musco, Musco and Woodruff, Hutch++, SOSA 2021):
 
     tr M = tr(QQ'M) + tr(R M R) = sum_k q_k' M q_k + E[(R e)' M (R e)].                                                         (split)
 
 The identity holds for *any* Q that does not depend on e, since R R = R and tr(R M) = tr(R M R): a poor basis costs variance and
-nothing else. A good one spans the c of the slow modes, for then <u, sum_a (R e)_a b_a> = c'R e = 0: probes do not see the mode at all, and its
-share |c|^2 / lambda is exact. M itself finds them: its range is swept by M s for a few random sign vectors s, from loose solves.
+nothing else. A good one spans the c of the slow modes, for then <u, sum_a (R e)_a b_a> = c'R e = 0: probes do not see the mode at all,
+and its share |c|^2 / lambda is exact. M itself finds them: its range is swept by M s for a few random sign vectors s, from loose solves.
 
 With Q held fixed both sides are functions of the couplings, so that the derivative of each term is an unbiased estimate of that of T_O.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -28,7 +29,7 @@ from thermokernels.chain import GibbsChain
 from thermokernels.checkpoint import Checkpoint, PathLike
 from thermokernels.chunks import Accumulator, Observables, Progress, RowSums, accumulate
 from thermokernels.errors import UnresolvedError
-from thermokernels.observables import chain_signal, correlations, error_terms, model_chain
+from thermokernels.observables import chain_signal, correlations, error_terms, model_chain, relaxation_bounds
 from thermokernels.resolvent import SOLVERS, Solver
 
 Seed = int | np.random.SeedSequence
@@ -64,7 +65,11 @@ class ProbedTime:
     @cached_property
     def bound(self) -> float:
         """A bound on what the solves add to the error of ``value``, in steps, beside what chance leaves: see :class:`VarianceTime`."""
-        terms = sum(error_terms(self.chain, self.row_sums, 1 / passage.gap_lower_bound(self.chain)))
+        return self.error_bound(1 / passage.gap_lower_bound(self.chain))
+
+    def error_bound(self, relaxation: float) -> float:
+        """The same in steps, with ``relaxation`` >= 1 / gap in steps."""
+        terms = sum(error_terms(self.chain, self.row_sums, relaxation))
         return float(row_weights(len(self.directions), self.samples.size) @ terms)
 
 
@@ -111,8 +116,8 @@ def probe_variance_time(
 ) -> ProbedTime:
     """An unbiased estimate of T_O (see :func:`thermokernels.observable_variance_time`) from n_probes + 2 n_directions solves.
 
-    T_O = sum_k q_k' M q_k + E[(R e)' M (R e)] with M_ab = <f~_a, (I - P)^+ f~_b>_pi, e random signs of the observables and R the projection off
-    the directions q_k, which are chosen such that the slow modes have no part in the rest: their share is exact.
+    T_O = sum_k q_k' M q_k + E[(R e)' M (R e)] with M_ab = <f~_a, (I - P)^+ f~_b>_pi, e random signs of the observables and R the projection
+    off the directions q_k, which are chosen such that the slow modes have next to no part in the rest: their share is exact.
 
     Parameters
     ----------
@@ -131,7 +136,7 @@ def probe_variance_time(
     NotReversibleError, NotConvergedError
         As :func:`thermokernels.observable_variance_time`.
     UnresolvedError
-        Nothing varies under pi in float64.
+        Nothing varies under pi in float64, or the solves leave T_O fewer than ten digits.
     ModelTooLargeError
         One solve does not fit into memory; the message says what it would take.
 
@@ -186,7 +191,7 @@ def probed(
     value = exact + float(samples.mean())
     if not (np.isfinite(value) and value >= np.finfo(np.float64).tiny):
         raise UnresolvedError(f"T_O came out as {value!r}: no observable v_i h_j varies under pi in float64; scale the couplings down")
-    return ProbedTime(
+    time = ProbedTime(
         chain=chain,
         value=value,
         standard_error=float(standard_error(samples)),
@@ -198,6 +203,13 @@ def probed(
         method=solver.method,
         row_sums=row_sums,
     )
+    bounds = relaxation_bounds(chain) if chain.kernel == "single-site" else ()
+    if bounds and not any(time.error_bound(relaxation) <= tolerances.DIGITS * value for relaxation in bounds):
+        raise UnresolvedError(
+            f"the spectral gap leaves T_O = {value:.3g} steps less than {-math.log10(tolerances.DIGITS):.0f} digits beside what chance "
+            "leaves: use observable_variance_time on a smaller model, or scale the couplings down"
+        )
+    return time
 
 
 class _Basis:

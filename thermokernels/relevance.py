@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,8 +13,6 @@ from thermokernels import arguments, tolerances
 from thermokernels.arguments import Floats
 from thermokernels.chain import GibbsChain
 from thermokernels.errors import UnresolvedError
-
-CHUNK = 2**14
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -48,9 +46,7 @@ class ObservableBasis:
         variance = masses[0] * masses[1]
         if variance < np.finfo(np.float64).tiny:
             raise UnresolvedError(f"relevance of a set whose smaller side has probability {min(masses):g}, below the range of float64")
-        covariance = -min(masses) * self.mean
-        for states in _chunks(np.flatnonzero(smaller)):
-            covariance += law[states] @ _differences(self.chain, states)
+        covariance = _Differences(self.chain).sums(np.where(smaller, law, 0.0)) - min(masses) * self.mean
         projections = covariance @ self.coefficients
         # A projection is no longer than its argument; only rounding can say otherwise.
         return min(float(projections @ projections) / variance, 1.0)
@@ -85,13 +81,9 @@ def observable_basis(chain: GibbsChain, span: ArrayLike | None = None) -> Observ
     n_observables = chain.n_visible * chain.n_hidden
     # Centring at the most probable state first: in a nearly frozen chain the covariances are sums of small positive numbers, and
     # E[f f'] - E[f] E[f]' would leave nothing but rounding.
-    mean, gram = np.zeros(n_observables), np.zeros((n_observables, n_observables))
-    for states in _chunks(np.arange(chain.n_states)):
-        differences = _differences(chain, states)
-        weighted = chain.law[states, None] * differences
-        mean += weighted.sum(axis=0)
-        gram += differences.T @ weighted
-    gram -= np.outer(mean, mean)
+    differences = _Differences(chain)
+    mean = differences.sums(chain.law)
+    gram = differences.products(chain.law) - np.outer(mean, mean)
 
     directions = np.eye(n_observables)
     if span is not None:
@@ -160,15 +152,43 @@ def relevance(chain: GibbsChain, mask: ArrayLike | Sequence[NDArray[np.bool_]], 
     return basis.relevance(masks)
 
 
-def _chunks(states: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-    for start in range(0, states.size, CHUNK):
-        yield states[start : start + CHUNK]
+class _Differences:
+    """Sums over the states of d_ij(x) = f_ij(x) - f_ij(x0), x0 the most probable state, in two passes over the states at most.
+
+    With s = x0 and a_i, b_j = 0 where a spin agrees with it and 1 where not, d_ij = 2 s_i s_j [a_i != b_j]: at given h the sum over v is
+    one of visible spins alone, and no observable is ever written out.
+    """
+
+    def __init__(self, chain: GibbsChain) -> None:
+        reference = int(chain.law.argmax())
+        bits = (reference >> np.arange(chain.n_spins)) & 1
+        signs = 1.0 - 2.0 * bits
+        self._shape, self._n_visible = chain.shape, chain.n_visible
+        self._scale = 2 * np.outer(signs[: chain.n_visible], signs[chain.n_visible :]).ravel()
+        self._differs = _bits(chain.shape[0], chain.n_hidden) ^ bits[chain.n_visible :]  # (H, n_h)
+        visible = _bits(chain.shape[1], chain.n_visible) ^ bits[: chain.n_visible]
+        # column i: a_i is not 0; column n_v + i: a_i is not 1
+        self._unequal = np.concatenate([visible, 1 - visible], axis=1).astype(np.float64)
+
+    def sums(self, weights: Floats) -> Floats:
+        """sum_x weights(x) d(x), (n_v n_h,)."""
+        by_row = weights.reshape(self._shape) @ self._unequal  # (H, 2 n_v)
+        differs = self._differs.astype(np.float64)
+        totals = by_row[:, : self._n_visible].T @ (1.0 - differs) + by_row[:, self._n_visible :].T @ differs
+        result: Floats = self._scale * totals.ravel()
+        return result
+
+    def products(self, weights: Floats) -> Floats:
+        """sum_x weights(x) d(x) d(x)', (n_v n_h, n_v n_h)."""
+        total = np.zeros((self._scale.size, self._scale.size))
+        for row, differs in zip(weights.reshape(self._shape), self._differs, strict=True):
+            both = (self._unequal * row[:, None]).T @ self._unequal
+            columns = (np.arange(self._n_visible)[:, None] + self._n_visible * differs).ravel()
+            total += both[np.ix_(columns, columns)]
+        result: Floats = total * np.outer(self._scale, self._scale)
+        return result
 
 
-def _differences(chain: GibbsChain, states: NDArray[np.int64]) -> Floats:
-    """f_ij(x) - f_ij(x0) for the given states, (states.size, n_v n_h) with entries 0, 2 and -2; x0 is the most probable state."""
-    bits = np.append(states, chain.law.argmax())[:, None] >> np.arange(chain.n_spins) & 1
-    spins = 1.0 - 2.0 * bits
-    values = -(spins[:, : chain.n_visible, None] * spins[:, None, chain.n_visible :]).reshape(states.size + 1, -1)
-    differences: Floats = values[:-1] - values[-1]
-    return differences
+def _bits(n_configurations: int, n_spins: int) -> NDArray[np.int64]:
+    bits: NDArray[np.int64] = (np.arange(n_configurations)[:, None] >> np.arange(n_spins)) & 1
+    return bits

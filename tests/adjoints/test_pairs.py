@@ -73,6 +73,27 @@ def time_pair(shape, with_fields, method):
     return pair._replace(gradient=adjoints.observable_variance_time)
 
 
+def probe_pair(shape, with_fields):
+    """With no directions taken out, the estimate is a function of the couplings alone once the signs are drawn."""
+    options = {"n_probes": 3, "seed": 5, "n_directions": 0}
+
+    def gradient(W, b, c, fields):
+        return adjoints.probe_variance_time(W, b=b, c=c, fields=fields, **options)
+
+    pair = model_pair(gradient, lambda W, b, c: tk.probe_variance_time(tk.gibbs_chain(W, b, c), **options).value, shape, with_fields)
+    return pair._replace(gradient=adjoints.probe_variance_time)
+
+
+def probe_q_pair(shape, with_fields):
+    options, p_data = {"n_probes": 3, "seed": 5, "n_directions": 0}, data_law(shape[0])
+
+    def gradient(W, b, c, fields):
+        return adjoints.probe_q_struct(W, p_data, b=b, c=c, fields=fields, **options)
+
+    pair = model_pair(gradient, lambda W, b, c: tk.probe_q_struct(W, p_data, b=b, c=c, **options).value, shape, with_fields)
+    return pair._replace(gradient=adjoints.probe_q_struct)
+
+
 def divergence_pair(shape, with_fields):
     p_data = data_law(shape[0])
 
@@ -119,6 +140,10 @@ PAIRS = {
     "observable_variance_time, quotient, cg": time_pair((4, 2), False, "cg"),
     "observable_variance_time, fields": time_pair((3, 2), True, "cholesky"),
     "observable_variance_time, fields, cg": time_pair((4, 2), True, "cg"),
+    "probe_variance_time": probe_pair((3, 2), False),
+    "probe_variance_time, fields": probe_pair((2, 3), True),
+    "probe_q_struct": probe_q_pair((2, 3), False),
+    "probe_q_struct, fields": probe_q_pair((3, 2), True),
     "kl_divergence": divergence_pair((3, 4), False),
     "kl_divergence, fields": divergence_pair((4, 2), True),
     "couplings_vjp": network_pair(adjoints.couplings_vjp, adjoints.couplings_vjp),

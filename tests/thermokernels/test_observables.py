@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import thermokernels as tk
-from thermokernels import arguments, tolerances
+from thermokernels import tolerances
 from thermokernels.observables import chain_q_struct, correlations, variance_time
 
 small = pytest.mark.small
@@ -340,14 +340,6 @@ def test_bad_tolerances_of_the_variance_time_are_named(rtol):
 def test_too_many_spins_are_refused(shape):
     with pytest.raises(tk.ModelTooLargeError, match=r"would take .* GiB of memory and .* are available"):
         tk.q_struct(np.zeros(shape), [1.0])
-
-
-@small
-def test_right_hand_sides_beyond_memory_are_refused(monkeypatch):
-    chain = tk.gibbs_chain(np.zeros((4, 4)))
-    monkeypatch.setattr(arguments, "available_memory", lambda: 4 * 8 * 16 * 128 - 1)
-    with pytest.raises(tk.ModelTooLargeError, match="T_O of 16 observables on 128 states would take"):
-        tk.observable_variance_time(chain)
 
 
 @small

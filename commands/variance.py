@@ -1,0 +1,164 @@
+"""The command for one long number of a model of your own: variance, T_O exact or by probes, at the largest sizes that fit."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from thermokernels_app.commands.console import AsJson, errors
+
+if TYPE_CHECKING:
+    from thermokernels.arguments import Floats
+
+EXIT_CODES = (
+    "Exit codes: 0 computed · 1 unexpected error · 2 bad usage or input, or a model that is too large · "
+    "11 not resolved in float64 · 130 interrupted (with --checkpoint what is done is kept)"
+)
+
+
+def variance(
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="Couplings W (visible x hidden) in .npy or .csv, or .npz with W and optional b, c.")
+    ],
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Samples of the visible spins, one a row, +1 and -1, in .npy or .csv: Q needs them.")
+    ] = None,
+    window: Annotated[float, typer.Option("--window", help="Length in sweeps of the run of samples behind one gradient.")] = 100.0,
+    probes: Annotated[
+        int | None, typer.Option("--probes", min=2, help="Estimate T_O from so many random sign vectors instead of all observables.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of the probes (with --probes).")] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option("--checkpoint", help="File that keeps finished chunks; the same command goes on from it.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """T_O, the integrated variance time of all gradient observables, and Q where samples are given.
+
+    Exact with a proven bound on its error, or with --probes an unbiased estimate with its standard error.
+    """
+    with errors(as_json):
+        from thermokernels import arguments, footprint
+        from thermokernels_app.experiment import model_files
+
+        if (probes is None) != (seed is None):
+            raise ValueError("--probes and --seed belong together: an estimate is repeatable by its seed")
+        W, b, c = model_files.read_model(model)
+        n_visible, n_hidden = W.shape
+        full = any(field is not None and bool(field.any()) for field in (b, c))
+        arguments.as_positive(window, "--window", "sweeps")
+        n_bytes = footprint.require_variance_time(n_visible, n_hidden, full)
+        law = None if data is None else model_files.read_data_law(data, n_visible)
+        states = f"2**{n_visible + n_hidden - (not full)} {'states' if full else 'pairs {x, -x}'}"
+        print(
+            f"{n_visible} visible + {n_hidden} hidden spins, {states}, {n_visible * n_hidden} observables: "
+            f"from {arguments.gibibytes(n_bytes)} of memory",
+            file=sys.stderr,
+        )
+        try:
+            with _chunks_done() as progress:
+                options: dict[str, Any] = {"window": window, "progress": progress, "checkpoint": checkpoint}
+                found = _exact(W, b, c, law, options) if probes is None else _probed(W, b, c, law, options, probes, seed or 0)
+        except KeyboardInterrupt:
+            if checkpoint is not None and checkpoint.exists():
+                print(f"finished solves are kept in {checkpoint}: the same command goes on from them", file=sys.stderr)
+            raise
+        n_spins = n_visible + n_hidden
+        found = {"model": str(model), "data": None if data is None else str(data), "n_spins": n_spins, **found}
+        if as_json:
+            print(json.dumps(found, allow_nan=False))
+        else:
+            _print(found, n_spins)
+
+
+def _exact(W: Floats, b: Floats | None, c: Floats | None, law: Floats | None, options: dict[str, Any]) -> dict[str, Any]:
+    from thermokernels.errors import NumericalError
+    from thermokernels.observables import chain_signal, model_chain, variance_time
+
+    window = options.pop("window")
+    chain = model_chain(W, b, c)
+    g = None if law is None else chain_signal(chain, law, window)
+    time = variance_time(chain, **options)
+    found: dict[str, Any] = {"t_obs_steps": time.value}
+    try:
+        found["t_obs_bound_steps"] = time.bound
+    except NumericalError as problem:
+        found |= {"t_obs_bound_steps": None, "t_obs_bound_reason": str(problem)}
+    found |= {"residual": time.residual, "iterations": time.iterations, "method": time.method}
+    if g is not None:
+        _, signal, steps = g
+        found |= {"signal": signal, "window_sweeps": window, "q": 0.5 * steps * signal / time.value}
+    return found
+
+
+def _probed(
+    W: Floats, b: Floats | None, c: Floats | None, law: Floats | None, options: dict[str, Any], probes: int, seed: int
+) -> dict[str, Any]:
+    from thermokernels.observables import chain_signal, model_chain
+    from thermokernels.probes import probe_variance_time, probed_q
+
+    window = options.pop("window")
+    chain = model_chain(W, b, c)
+    g = None if law is None else chain_signal(chain, law, window)
+    time = probe_variance_time(chain, probes, seed=seed, **options)
+    found: dict[str, Any] = {
+        "t_obs_steps": time.value,
+        "t_obs_standard_error_steps": time.standard_error,
+        "probes": probes,
+        "seed": seed,
+        "directions": len(time.directions),
+        "exact_share": time.exact / time.value,
+        "residual": time.residual,
+        "iterations": time.iterations,
+        "method": time.method,
+    }
+    if g is not None:
+        q = probed_q(time, *g)
+        found |= {"signal": q.signal, "window_sweeps": window, "q": q.value, "q_standard_error": q.standard_error}
+    return found
+
+
+def _print(found: dict[str, Any], n_spins: int) -> None:
+    value = found["t_obs_steps"]
+    print(f"T_O        {value:.10g} steps = {value / n_spins:.10g} sweeps")
+    if "probes" in found:
+        error = found["t_obs_standard_error_steps"]
+        print(f"           standard error {error:.2g} steps ({error / value:.1%}), {found['probes']} probes, seed {found['seed']}")
+        print(f"           {found['exact_share']:.1%} of it exact, along {found['directions']} directions")
+    elif found["t_obs_bound_steps"] is None:
+        print(f"           no error bound: {found['t_obs_bound_reason']}")
+    else:
+        print(f"           error at most {found['t_obs_bound_steps']:.2g} steps (residual and proven gap)")
+    if "q" in found:
+        error = f", standard error {found['q_standard_error']:.2g}" if "q_standard_error" in found else ""
+        print(f"Q          {found['q']:.6g} at {found['window_sweeps']:g} sweeps{error}; |g|^2 = {found['signal']:.6g}")
+    print(f"residual   {found['residual']:.2g} ({found['method']}, at most {found['iterations']} iterations)")
+
+
+@contextmanager
+def _chunks_done() -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal; elsewhere a line at every quarter of the observables."""
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        columns = (TextColumn("solves"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task("", total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+        return
+    shown = 0
+
+    def show(done: int, total: int) -> None:
+        nonlocal shown
+        if shown < 4 * done // total < 4:
+            shown = 4 * done // total
+            print(f"{done} of {total} solves done", file=sys.stderr)
+
+    yield show

@@ -1,0 +1,128 @@
+"""``thermo variance``: exact and by probes, its JSON, checkpoints over an interrupt, and one sentence for what is wrong."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import thermokernels as tk
+from thermokernels_app import cli
+
+W = np.array([[1.2, 0.4, -0.3], [0.5, -1.1, 0.8], [-0.2, 0.9, 1.3]])
+SAMPLES = np.array([[1, 1, -1], [1, -1, 1], [1, 1, -1], [-1, -1, 1]])
+
+
+@pytest.fixture
+def invoke(tmp_path, monkeypatch):
+    """The command inside this process, in a folder with a model and samples."""
+    monkeypatch.chdir(tmp_path)
+    np.save("W.npy", W)
+    np.save("samples.npy", SAMPLES)
+    return lambda *arguments: CliRunner().invoke(cli.app, ["variance", *map(str, arguments)])
+
+
+def test_exact(invoke):
+    result = invoke("W.npy", "--data", "samples.npy", "--window", 50, "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    q = tk.q_struct(W, tk.law_of_samples(SAMPLES), window=50)
+    assert (found["t_obs_steps"], found["t_obs_bound_steps"], found["q"]) == (q.t_obs, q.t_obs_bound, q.value)
+    assert (found["residual"], found["method"], found["n_spins"]) == (q.residual, "cholesky", 6)
+    assert "3 visible + 3 hidden spins, 2**5 pairs {x, -x}, 9 observables: from" in result.stderr
+    plain = invoke("W.npy")
+    assert f"{q.t_obs:.10g} steps = {q.t_obs / 6:.10g} sweeps" in plain.stdout
+    assert "error at most" in plain.stdout
+    assert "Q " not in plain.stdout
+
+
+def test_probes(invoke):
+    result = invoke("W.npy", "--data", "samples.npy", "--probes", 5, "--seed", 3, "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    q = tk.probe_q_struct(W, tk.law_of_samples(SAMPLES), n_probes=5, seed=3)
+    assert (found["t_obs_steps"], found["t_obs_standard_error_steps"]) == (q.time.value, q.time.standard_error)
+    assert (found["q"], found["q_standard_error"]) == (q.value, q.standard_error)
+    plain = invoke("W.npy", "--probes", 5, "--seed", 3).stdout
+    assert "standard error" in plain
+    assert "5 probes, seed 3" in plain
+
+
+def test_fields_are_of_the_full_chain(invoke):
+    np.savez("model.npz", W=W, b=[0.1, 0.0, -0.2])
+    result = invoke("model.npz", "--json")
+    chain = tk.gibbs_chain(W, [0.1, 0.0, -0.2])
+    assert json.loads(result.stdout)["t_obs_steps"] == tk.observable_variance_time(chain)
+    assert "2**6 states" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--probes", "4"], "--probes and --seed belong together"),
+        (["--seed", "4"], "--probes and --seed belong together"),
+        (["--window", "-1"], "--window must be a positive, finite number of sweeps"),
+        (["--checkpoint", "nowhere/state.npz"], "nowhere cannot be read or written"),
+        (["--checkpoint", "samples.npy"], "checkpoint samples.npy is no checkpoint that can be read"),
+    ],
+)
+def test_wrong_calls_are_one_sentence(invoke, options, message):
+    result = invoke("W.npy", *options)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert result.stdout == ""
+
+
+def test_a_model_that_is_too_large_says_what_it_would_take(invoke):
+    np.save("large.npy", np.zeros((30, 30)))
+    result = invoke("large.npy")
+    assert result.exit_code == 2
+    assert "T_O of 900 observables of 60 spins (2**59 states) would take" in result.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGINT to a child process")
+def test_an_interrupt_keeps_finished_chunks(tmp_path):
+    np.save(tmp_path / "W.npy", np.random.default_rng(0).standard_normal((5, 5)))
+    code = (  # chunks of two, and the signal of Ctrl-C after the second of them
+        "import os, signal, sys\n"
+        "from thermokernels import checkpoint, footprint\n"
+        "from thermokernels_app import cli\n"
+        "word, save, calls = sys.argv[1], checkpoint.Checkpoint.save, []\n"
+        "def saved(self, arrays):\n"
+        "    save(self, arrays)\n"
+        "    calls.append(1)\n"
+        "    if word == 'stop' and len(calls) == 2:\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "checkpoint.Checkpoint.save = saved\n"
+        "footprint.rows_at_once = lambda n_rows, states: 2\n"
+        "sys.argv[1:] = ['variance', 'W.npy', '--checkpoint', 'state.npz', '--json']\n"
+        "cli.main()\n"
+    )
+
+    def run(word):
+        return subprocess.run([sys.executable, "-c", code, word], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+
+    stopped = run("stop")
+    assert stopped.returncode == 130
+    assert "finished solves are kept in state.npz: the same command goes on from them" in stopped.stderr
+    with np.load(tmp_path / "state.npz") as state:
+        assert state["done"][0] == 4
+    finished = run("go on")
+    assert finished.returncode == 0, finished.stderr
+    expected = tk.observable_variance_time(tk.gibbs_chain(np.load(tmp_path / "W.npy")))
+    assert json.loads(finished.stdout)["t_obs_steps"] == expected
+
+
+def test_progress_is_told_on_stderr(invoke, monkeypatch):
+    monkeypatch.setattr("thermokernels.footprint.rows_at_once", lambda n_rows, states: 4)
+    np.savez("fields.npz", W=np.random.default_rng(0).standard_normal((4, 5)) / 2, b=[0.1, 0, 0, 0])
+    result = invoke("fields.npz")
+    assert result.exit_code == 0, result.output
+    assert [line for line in result.stderr.splitlines() if "solves" in line] == [
+        "8 of 20 solves done",
+        "12 of 20 solves done",
+        "16 of 20 solves done",
+    ]
