@@ -189,7 +189,7 @@ def test_an_interrupt_from_outside_loses_no_finished_chunk(tmp_path):
 
 def test_what_does_not_fit_is_refused_before_anything_is_made(monkeypatch):
     made = []
-    monkeypatch.setattr(arguments, "available_memory", lambda: 2**24)
+    monkeypatch.setattr(arguments, "available_memory", lambda: 2**23)
     monkeypatch.setattr("thermokernels.observables.gibbs_chain", lambda *_, **__: made.append(1))
     W = np.zeros((9, 9))
     for compute, what in (

@@ -20,10 +20,10 @@ def z_score(samples, expected):
 @pytest.mark.parametrize(
     ("kernel", "n_directions", "n_probes", "fields"),
     [
-        ("single-site", 0, 4, None),
-        ("single-site", 3, 8, None),
-        ("single-site", 2, 8, [0.2, -0.1, 0.3, 0.1]),
-        ("two-block", 2, 8, None),
+        ("single-site", 0, 32, None),
+        ("single-site", 3, 16, None),
+        ("single-site", 2, 16, [0.2, -0.1, 0.3, 0.1]),
+        ("two-block", 2, 16, None),
     ],
 )
 def test_values_are_unbiased_and_their_standard_errors_right(kernel, n_directions, n_probes, fields):
@@ -183,4 +183,4 @@ def test_frozen_and_irreversible_chains_are_refused():
 
 def test_fewer_digits_than_promised_are_refused():
     with pytest.raises(tk.UnresolvedError, match=r"the spectral gap leaves T_O = .* steps less than 10 digits beside what chance leaves"):
-        tk.probe_variance_time(tk.gibbs_chain(6.0 * np.eye(3)), seed=0)
+        tk.probe_variance_time(tk.gibbs_chain(11.0 * np.eye(3)), seed=0)
