@@ -68,6 +68,7 @@ def _thermo(
 app.command(epilog=EXIT_CODES)(grid.run)
 app.command(epilog=EXIT_CODES)(grid.show)
 app.command()(registration.freeze)
+app.command()(registration.amend)
 app.command("verify-gradients", epilog=EXIT_CODES)(grid.verify_gradients)
 app.command(epilog=model.EXIT_CODES)(model.diagnose)
 app.command(epilog=variance.EXIT_CODES)(variance.variance)

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from thermokernels_app.experiment.progress import Progress
 
 EXIT_CODES = (
-    "Exit codes: 0 every verdict PASS · 1 unexpected error · 2 bad usage, input or file · 3 freeze mismatch · "
+    "Exit codes: 0 every verdict PASS · 1 unexpected error · 2 bad usage, input or file · "
+    "3 not what was frozen, or a file that was altered · "
     "10 a FAIL · 11 HALT · 12 stopped by the cap · 130 interrupted (what is done is kept)"
 )
 
@@ -43,9 +44,9 @@ def errors(as_json: bool) -> Iterator[None]:
     except OSError as error:
         code, message = 2, f"{error.filename or 'a file'} cannot be read or written: {error.strerror or error}"
     except ValueError as error:
-        from thermokernels_app.experiment.design import FreezeMismatchError
+        from thermokernels_app.experiment.store import MismatchError
 
-        code, message = 3 if isinstance(error, FreezeMismatchError) else 2, str(error)
+        code, message = 3 if isinstance(error, MismatchError) else 2, str(error)
     except Exception as error:
         from thermokernels.errors import NumericalError
 

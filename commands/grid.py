@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
-from thermokernels_app.commands.console import AsJson, Grid, Seed, Workers, errors, progress_bar, seconds, seed_list
+from thermokernels_app.commands.console import AsJson, Grid, Seed, Workers, errors, progress_bar, report, seconds, seed_list
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from thermokernels_app.experiment.design import Design
+    from thermokernels_app.experiment.freeze import Freeze
     from thermokernels_app.experiment.progress import Progress
 
 
@@ -46,7 +47,9 @@ def run(
     ] = None,
     workers: Workers = None,
     seed: Seed = None,
-    freeze: Annotated[Path | None, typer.Option("--freeze", help="Refuse to start (exit 3) unless the design is the frozen one.")] = None,
+    freeze: Annotated[
+        Path | None, typer.Option("--freeze", help="Refuse to start (exit 3) unless design, sources and versions are the frozen ones.")
+    ] = None,
     cap: Annotated[str | None, typer.Option("--cap", help="Cap on the wall clock, such as 3h, 90m or 1h30m (registered: 3h).")] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Reuse the finished cells of an earlier, unfinished run of this design.")
@@ -72,12 +75,14 @@ def run(
     folder of its own in it, and the answer is a table of verdicts.
     """
     with errors(as_json):
+        from thermokernels_app.experiment import freeze as freezes
         from thermokernels_app.experiment import runner, tables
-        from thermokernels_app.experiment.design import FreezeMismatchError, differences, load_design, read_freeze
+        from thermokernels_app.experiment.design import load_design
 
         design = load_design(grid, seed=seed, cap=None if cap is None else seconds(cap))
-        if freeze is not None and (changed := differences(read_freeze(freeze), design)):
-            raise FreezeMismatchError(f"the design differs from the freeze {freeze} in {', '.join(changed)}; nothing was run")
+        frozen = None if freeze is None else freezes.read(freeze)
+        if frozen is not None:
+            frozen.require(design)
         many = None if seeds is None else seed_list(seeds)
         if many is not None and (seed is not None or freeze is not None):
             raise ValueError("--seeds goes neither with --seed nor with --freeze, which fixes one seed")
@@ -86,7 +91,7 @@ def run(
             folder = out if out is not None else _default_folder(Path(grid).stem + ("" if many is None else "-ensemble"), design, resume)
             options: Options = {"workers": workers, "executor": pool, "resume": resume, "task_limit": limit, "progress": show_progress}
             if many is None:
-                runs = {design.seed: runner.run(design, folder, **options)}
+                runs = {design.seed: runner.run(design, folder, freeze=frozen, **options)}
             else:
                 runs = runner.ensemble(design, many, folder, **options)
         code = max(result.exit_code for result in runs.values())
@@ -102,6 +107,7 @@ def run(
             if as_json:
                 print(json.dumps({"folder": str(folder), "exit_code": code, **result.document}, allow_nan=False))
             else:
+                print_freeze(frozen)
                 tables.print_document(result.document, result.document["verdicts"])
                 print(f"results: {folder}")
     raise typer.Exit(code)
@@ -111,21 +117,26 @@ def show(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a run, or its results.json.")],
     as_json: AsJson = False,
 ) -> None:
-    """Judge the records of a run again, from its results.json alone, and show the verdict tables."""
+    """Judge the records of a run again, from its results.json alone, and show the verdict tables.
+
+    Exit code 3 where the file, or arrays.npz beside it, is not what the run wrote: a hash, the chain of its freeze, or the verdicts.
+    """
     with errors(as_json):
-        from thermokernels_app.experiment import runner, store, tables
-        from thermokernels_app.validation import verdicts
+        from thermokernels_app.experiment import audit, store, tables
 
         document = store.read_results(folder)
-        judged = store.plain(verdicts.judge(document["design"], document["cells"], document["checkpoints"], document["stationarity"]))
-        code = runner.exit_code({**document, "verdicts": judged})
-        if judged != document["verdicts"]:
-            print("note: the verdicts in the file were reached by other rules; these are recomputed from its records", file=sys.stderr)
+        found = audit.audit(document, folder)
+        for note in found.notes:
+            print(f"note: {note}", file=sys.stderr)
         if as_json:
-            print(json.dumps({"folder": str(folder), "exit_code": code, **document, "verdicts": judged}, allow_nan=False))
+            shown = {"folder": str(folder), "exit_code": found.exit_code, "altered": found.altered}
+            print(json.dumps(shown | document | {"verdicts": found.verdicts}, allow_nan=False))
         else:
-            tables.print_document(document, judged)
-    raise typer.Exit(code)
+            print_freeze(found.freeze)
+            tables.print_document(document, found.verdicts)
+        if found.altered:
+            report(found.exit_code, found.altered, False)
+    raise typer.Exit(found.exit_code)
 
 
 def verify_gradients(
@@ -143,12 +154,18 @@ def verify_gradients(
         from thermokernels_app.experiment.design import load_design
 
         with progress_bar() as show_progress:
-            report = gradients.verify(load_design(grid), every=every, workers=workers, progress=show_progress)
+            checked = gradients.verify(load_design(grid), every=every, workers=workers, progress=show_progress)
         if as_json:
-            print(json.dumps(report, allow_nan=False))
+            print(json.dumps(checked, allow_nan=False))
         else:
-            tables.print_gradients(report)
-    raise typer.Exit(0 if report["verdict"] == "PASS" else 10)
+            tables.print_gradients(checked)
+    raise typer.Exit(0 if checked["verdict"] == "PASS" else 10)
+
+
+def print_freeze(frozen: Freeze | None) -> None:
+    """What was fixed before a run, and what was amended since."""
+    for line in frozen.sentences() if frozen else ():
+        print(line)
 
 
 def _executor(kind: Kind, scheduler: str | None, workers: int | None) -> AbstractContextManager[Executor | None]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from thermokernels_app.experiment import store, tasks
 from thermokernels_app.experiment.design import Design
+from thermokernels_app.experiment.freeze import Freeze
 from thermokernels_app.experiment.journal import Finished, Journal
 from thermokernels_app.experiment.progress import Progress, Report
 from thermokernels_app.experiment.store import Record
@@ -45,6 +46,8 @@ class Campaign:
     design : Design
     journal : Journal or None
         Where finished tasks are kept and those of an earlier run are found.
+    freeze : Freeze or None
+        What was fixed before the run.
 
     Attributes
     ----------
@@ -52,8 +55,8 @@ class Campaign:
         Told after every finished task.
     """
 
-    def __init__(self, design: Design, journal: Journal | None) -> None:
-        self.design, self.journal = design, journal
+    def __init__(self, design: Design, journal: Journal | None, freeze: Freeze | None = None) -> None:
+        self.design, self.journal, self.freeze = design, journal, freeze
         self.progress: Report | None = None
         grid = design.grid
         self.trainings = [Task("train", key) for key in product(grid.m, grid.split)]

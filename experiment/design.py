@@ -1,8 +1,7 @@
 """The preregistered design: every constant, threshold, seed and stop rule of the run in one frozen object with a hash.
 
 The default values below are the registered ones. A grid is a whole design: ``default``, ``smoke``, or a TOML file that overrides
-named keys of the default. ``thermo freeze`` writes the design and its hash before a run; a run against that file refuses to start
-when anything differs.
+named keys of the default. :mod:`.freeze` fixes a design in a file before its run.
 """
 
 from __future__ import annotations
@@ -10,26 +9,15 @@ from __future__ import annotations
 import json
 import math
 import tomllib
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args
 
 from thermokernels_app.experiment import store
+from thermokernels_app.experiment.keys import flat, override
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
-FREEZE_SCHEMA = "thermokernels/freeze"
-FREEZE_SCHEMA_VERSION = 1
-
-Section = TypeVar("Section", bound="DataclassInstance")
 CheckpointName = Literal["init", "half", "tenth", "final"]
 CHECKPOINTS: tuple[CheckpointName, ...] = get_args(CheckpointName)
-
-
-class FreezeMismatchError(ValueError):
-    """A freeze does not fit: it was changed after it was written, or it is another design's."""
 
 
 @dataclass(frozen=True)
@@ -228,87 +216,7 @@ def load_design(grid: str | Path = "default", seed: int | None = None, cap: floa
         table["seed"] = seed
     if cap is not None:
         table["cap_seconds"] = cap
-    return _override(design, table, "")
-
-
-def freeze(design: Design, path: str | Path) -> str:
-    """Write the design and its hash to a new file and return the hash.
-
-    Raises
-    ------
-    ValueError
-        The file exists with another content, or cannot be written.
-    """
-    path = Path(path)
-    document = {
-        "schema": FREEZE_SCHEMA,
-        "schema_version": FREEZE_SCHEMA_VERSION,
-        "design_sha256": design.digest(),
-        "design": design.as_dict(),
-    }
-    content = (json.dumps(document, indent=1, allow_nan=False) + "\n").encode()
-    try:
-        if path.exists():
-            if path.read_bytes() == content:
-                return design.digest()
-            raise ValueError(f"{path} exists and is not this design's freeze; a freeze is never overwritten, name another file")
-        store.replace_file(path, content)
-    except OSError as error:
-        raise ValueError(f"the freeze {path} cannot be written: {error.strerror}") from None
-    return design.digest()
-
-
-def read_freeze(path: str | Path) -> dict[str, Any]:
-    """The design that a freeze holds, as plain JSON types.
-
-    Raises
-    ------
-    ValueError
-        The file cannot be read or is no freeze; FreezeMismatchError where its hash is not that of the design in it.
-    """
-    try:
-        document = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"the freeze {path} cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError):
-        raise ValueError(f"the freeze {path} is not complete JSON; a file written by `thermo freeze` is wanted") from None
-    if not isinstance(document, dict) or document.get("schema") != FREEZE_SCHEMA or not isinstance(document.get("design"), dict):
-        raise ValueError(f"{path} is no freeze; a file written by `thermo freeze` is wanted")
-    if document.get("schema_version") != FREEZE_SCHEMA_VERSION:
-        raise ValueError(
-            f"the freeze {path} has schema version {document.get('schema_version')!r}; this program reads version {FREEZE_SCHEMA_VERSION}"
-        )
-    try:
-        digest = store.digest(document["design"])
-    except ValueError:  # NaN or Infinity, which our own JSON never holds
-        digest = None
-    if document.get("design_sha256") != digest:
-        raise FreezeMismatchError(f"the freeze {path} was changed after it was written: its design_sha256 is not the hash of its design")
-    return dict(document["design"])
-
-
-def differences(frozen: Mapping[str, Any], current: Design | Mapping[str, Any]) -> list[str]:
-    """Dotted keys at which two designs differ, in alphabetical order; empty where they are the same.
-
-    Examples
-    --------
-    >>> differences(Design().as_dict(), Design(seed=1, anchor=Anchor(m=5)))
-    ['anchor.m', 'seed']
-    """
-    ours, theirs = _texts(current.as_dict() if isinstance(current, Design) else current), _texts(frozen)
-    return sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
-
-
-def _texts(table: Mapping[str, Any]) -> dict[str, str]:
-    """Every value as its JSON text: 1, 1.0 and true are equal in Python and hash differently, so they have to differ here."""
-    return {key: json.dumps(value) for key, value in _flat(table).items()}
-
-
-def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in table.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat
+    return override(design, table)
 
 
 def _read_toml(path: Path) -> Design:
@@ -320,50 +228,9 @@ def _read_toml(path: Path) -> Design:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"the grid file {path} is not TOML: {error}") from None
     try:
-        return _override(Design(), table, "")
+        return override(Design(), table)
     except ValueError as error:
         raise ValueError(f"the grid file {path}: {error}") from None
-
-
-def _override(section: Section, table: Mapping[str, Any], prefix: str) -> Section:
-    """The section with the keys of ``table`` replaced, each converted to the type of its field."""
-    types = get_type_hints(type(section))
-    names = [item.name for item in fields(section)]
-    changes = {}
-    for key, value in table.items():
-        if key not in names:
-            raise ValueError(f"{prefix}{key} is no key of the design; {prefix[:-1] or 'its top level'} has {', '.join(names)}")
-        old = getattr(section, key)
-        if is_dataclass(old) and not isinstance(old, type):
-            if not isinstance(value, Mapping):
-                raise ValueError(f"{prefix}{key} must be a table of {', '.join(item.name for item in fields(old))}; got {value!r}")
-            changes[key] = _override(old, value, f"{prefix}{key}.")
-        else:
-            changes[key] = _convert(value, types[key], f"{prefix}{key}")
-    return replace(section, **changes)
-
-
-def _convert(value: Any, wanted: Any, key: str) -> Any:
-    if get_origin(wanted) is tuple:
-        item = get_args(wanted)[0]
-        if not isinstance(value, list) or not value:
-            raise ValueError(f"{key} must be a list of at least one {_NAMES.get(item, 'name')}; got {value!r}")
-        converted = tuple(_convert(entry, item, f"{key}[{position}]") for position, entry in enumerate(value))
-        if len(set(converted)) < len(converted):
-            raise ValueError(f"{key} must not hold an entry twice; got {value!r}")
-        return converted
-    if get_origin(wanted) is Literal:
-        if value not in get_args(wanted):
-            raise ValueError(f"{key} must be one of {', '.join(map(repr, get_args(wanted)))}; got {value!r}")
-        return value
-    if wanted is float and isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-        return float(value)
-    if wanted is int and isinstance(value, int) and not isinstance(value, bool):
-        return value
-    raise ValueError(f"{key} must be one {_NAMES[wanted]}; got {value!r}")
-
-
-_NAMES: dict[Any, str] = {int: "integer", float: "finite number"}
 
 
 def _check_ranges(design: Design) -> None:
@@ -391,7 +258,7 @@ def _check_ranges(design: Design) -> None:
         "thresholds.overlap": (0, 1),
         "thresholds.overlap_rider": (0, 1),
     }
-    for key, value in _flat(asdict(design)).items():
+    for key, value in flat(asdict(design)).items():
         for number in value if isinstance(value, tuple) else (value,):
             if isinstance(number, str):
                 continue

@@ -39,7 +39,7 @@ class Journal:
     folder : Path
         Made where it does not exist.
     identity : dict
-        ``design_sha256`` and ``sources_sha256`` of the run.
+        ``design_sha256`` and ``sources_sha256`` of the run, and ``freeze_sha256`` where it was frozen.
     resume : bool
         Go on with what the folder holds.
 
@@ -118,6 +118,9 @@ class Journal:
             raise ValueError(f"the output folder {self.folder} already holds a run of this design; resume it or name another folder")
         if held["sources_sha256"] != identity["sources_sha256"]:
             raise ValueError(f"the run in {self.folder} was begun with another version of the program; name another folder")
+        if held.get("freeze_sha256") != identity.get("freeze_sha256"):
+            begun = f"under the freeze {held['freeze_sha256'][:12]}" if held.get("freeze_sha256") else "without a freeze"
+            raise ValueError(f"the run in {self.folder} was begun {begun}, which cannot be changed afterwards; name another folder")
 
     def _held(self, identity: Record) -> Record | None:
         """Which design and sources the run in the folder has; None where there is no run."""
@@ -136,6 +139,7 @@ class Journal:
                     raise
                 return identity
             head = {"design_sha256": document["design_sha256"], "sources_sha256": document["run"]["sources_sha256"]}
+            head["freeze_sha256"] = document["freeze"]["sha256"] if document["freeze"] else None
         elif not (self.folder / ARRAYS).exists():
             return None
         if not isinstance(head.get("design_sha256"), str) or "sources_sha256" not in head:

@@ -47,13 +47,15 @@ def exit_code(document: Record) -> int:
     return 10 if "FAIL" in verdicts else 0
 
 
-def complete_run(folder: Path | None, design: Design) -> Run | None:
-    """The complete run of this design in a folder, or None; what is damaged there is for the journal to judge."""
+def complete_run(folder: Path | None, design: Design, freeze_sha256: str | None = None) -> Run | None:
+    """The complete run of this design, under this freeze or none, in a folder, or None; what is damaged there is for the journal to judge."""
     if folder is None or not (folder / store.RESULTS).exists():
         return None
     try:
         document = store.read_results(folder)
         if document["design_sha256"] != design.digest() or document["status"] != "complete":
+            return None
+        if (document["freeze"]["sha256"] if document["freeze"] else None) != freeze_sha256:
             return None
         arrays = store.read_arrays(folder)
     except ValueError:
@@ -63,7 +65,7 @@ def complete_run(folder: Path | None, design: Design) -> Run | None:
 
 
 def document_of(campaign: Campaign) -> Record:
-    """Everything of results.json that the design determines, verdicts included, in the order of the grid."""
+    """Everything of results.json that the design determines, verdicts included, in the order of the grid, and what was frozen."""
     from thermokernels_app.validation import verdicts
 
     def records(tasks: list[Task]) -> list[Record]:
@@ -83,6 +85,7 @@ def document_of(campaign: Campaign) -> Record:
         "stationarity": stationarity,
         "checkpoints": checkpoints,
         "cells": cells,
+        "freeze": campaign.freeze.as_dict() if campaign.freeze else None,
     }
 
 

@@ -21,6 +21,7 @@ from thermokernels_app.experiment import store, tasks
 from thermokernels_app.experiment.campaign import Campaign
 from thermokernels_app.experiment.design import Design
 from thermokernels_app.experiment.environment import available_cores, source_hash
+from thermokernels_app.experiment.freeze import Freeze
 from thermokernels_app.experiment.journal import Journal
 from thermokernels_app.experiment.outcome import STATUSES, Run, arrays_of, circumstances_of, complete_run, document_of, exit_code
 from thermokernels_app.experiment.pool import WorkerPool
@@ -36,6 +37,7 @@ def run(
     workers: int | None = None,
     executor: Executor | None = None,
     resume: bool = False,
+    freeze: Freeze | None = None,
     task_limit: float | None = None,
     progress: Report | None = None,
 ) -> Run:
@@ -56,6 +58,8 @@ def run(
         Runs the tasks instead of a pool of our own; it is not shut down.
     resume : bool
         Take the finished cells of an earlier run of the same design in ``out``; a complete run is returned as it is.
+    freeze : Freeze, optional
+        What was fixed before the run; nothing is run unless design and program agree with it, and the results carry its chain.
     task_limit : float, optional
         Seconds after which a task counts as hanging, by default :func:`default_task_limit`. In a pool of our own its worker is killed;
         an executor from outside is given up when no task at all ended for so long.
@@ -71,7 +75,7 @@ def run(
     ------
     ValueError
         ``workers`` or ``task_limit`` is not positive, another run is writing to ``out``, it holds something else (nothing is
-        overwritten), or a worker has another version of the program.
+        overwritten), or a worker has another version of the program. MismatchError where this is not what was frozen.
     OSError
         ``out`` cannot be written, because the disk is full for example; what is done is kept and can be resumed.
     RuntimeError
@@ -84,7 +88,9 @@ def run(
     >>> with ThreadPoolExecutor(2) as threads:  # doctest: +SKIP
     ...     run(load_design("smoke"), executor=threads).verdicts
     """
-    (result,) = _run_all([(design, None if out is None else Path(out))], workers, executor, resume, task_limit, progress)
+    if freeze is not None:
+        freeze.require(design)
+    (result,) = _run_all([(design, None if out is None else Path(out))], workers, executor, resume, task_limit, progress, freeze)
     return result
 
 
@@ -142,6 +148,7 @@ def _run_all(
     resume: bool,
     task_limit: float | None,
     progress: Report | None,
+    freeze: Freeze | None = None,
 ) -> list[Run]:
     if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
         raise ValueError(f"workers must be a positive integer; got {workers!r}")
@@ -149,10 +156,11 @@ def _run_all(
         raise ValueError(f"task_limit must be a positive number of seconds; got {task_limit!r}")
     limit = task_limit or max(default_task_limit(design) for design, _ in designs)
     count = workers or available_cores()
+    frozen = freeze.sha256 if freeze else None
     runs: list[Run | Campaign] = []
     try:
         for design, folder in designs:
-            runs.append((resume and complete_run(folder, design)) or _campaign(design, folder, resume))
+            runs.append((resume and complete_run(folder, design, frozen)) or _campaign(design, folder, resume, freeze))
         campaigns = [one for one in runs if isinstance(one, Campaign)]
         if progress:
             reports = [progress] if len(campaigns) == 1 else mean_of(progress, len(campaigns))
@@ -187,9 +195,9 @@ def _run_all(
                 one.journal.close(complete=False)
 
 
-def _campaign(design: Design, folder: Path | None, resume: bool) -> Campaign:
-    identity = {"design_sha256": design.digest(), "sources_sha256": source_hash()}
-    return Campaign(design, None if folder is None else Journal(folder, identity, resume=resume))
+def _campaign(design: Design, folder: Path | None, resume: bool, freeze: Freeze | None) -> Campaign:
+    identity = {"design_sha256": design.digest(), "sources_sha256": source_hash(), "freeze_sha256": freeze.sha256 if freeze else None}
+    return Campaign(design, None if folder is None else Journal(folder, identity, resume=resume), freeze)
 
 
 def _work(campaigns: Sequence[Campaign], pool: Executor, patience: float, ended: Callable[[Campaign], None]) -> None:

@@ -1,7 +1,8 @@
 """The files of a run: results.json and arrays.npz beside it (the journal of an unfinished one is in ``journal.py``).
 
 What the design determines (cells, checkpoints, verdicts, hash of the arrays) stands apart from what changes between two runs (times,
-machine), and only the first part is hashed. Files are replaced whole: a reader never sees half of one.
+machine), and ``records_sha256`` covers the first part only; ``document_sha256`` covers the whole file. Files are replaced whole: a reader
+never sees half of one.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import math
 import os
 import tempfile
+import zipfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -20,15 +22,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from thermokernels_app.experiment import strict_json
+
 SCHEMA = "thermokernels/results"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 RESULTS, ARRAYS, JOURNAL = "results.json", "arrays.npz", "journal.jsonl"
 
 # The part of results.json that the design determines, in the order of the file; `records_sha256` is taken over these.
 HASHED = ("design", "design_sha256", "status", "halt", "verdicts", "stationarity", "checkpoints", "cells", "arrays")
 
+# What stands beside it.
+BESIDE = ("schema", "schema_version", "document_sha256", "records_sha256", "freeze", "run")
+
 Arrays = dict[str, NDArray[Any]]
 Record = dict[str, Any]
+
+
+class MismatchError(ValueError):
+    """A file was changed after it was written, or what would run is not what was frozen."""
 
 
 def plain(value: Any) -> Any:
@@ -101,7 +112,7 @@ def write_results(folder: Path, document: Record, arrays: Arrays) -> Record:
     folder : Path
         An existing folder; the two files in it are replaced.
     document : dict
-        Everything of results.json but ``arrays`` and ``records_sha256``.
+        Everything of results.json but ``arrays`` and the hashes; ``freeze`` where the run had one.
     arrays : dict of ndarray
         What arrays.npz holds, by name.
     """
@@ -114,11 +125,19 @@ def write_results(folder: Path, document: Record, arrays: Arrays) -> Record:
 
 
 def seal(document: Record, arrays_content: bytes) -> Record:
-    """The document with the hash of its arrays and ``records_sha256``, the hash of everything that the design determines."""
+    """The document with the hashes of its arrays, of everything that the design determines, and of the whole."""
     sealed = plain(document)
-    sealed["arrays"] = {"file": ARRAYS, "sha256": hashlib.sha256(arrays_content).hexdigest()}
-    head = {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, "records_sha256": digest({key: sealed[key] for key in HASHED})}
-    return head | {key: sealed[key] for key in HASHED if key != "cells"} | {"run": sealed["run"], "cells": sealed["cells"]}
+    sealed["arrays"] = {"file": ARRAYS, "sha256": hashlib.sha256(arrays_content).hexdigest(), "members": _members(arrays_content)}
+    body = {"records_sha256": digest({key: sealed[key] for key in HASHED})} | {key: sealed[key] for key in HASHED if key != "cells"}
+    body |= {"run": sealed["run"], "freeze": sealed.get("freeze"), "cells": sealed["cells"]}
+    head = {"schema": SCHEMA, "schema_version": SCHEMA_VERSION}
+    return head | {"document_sha256": digest(head | body)} | body
+
+
+def _members(arrays_content: bytes) -> dict[str, str]:
+    """SHA-256 of every array of an .npz by its name: dtype, shape and values."""
+    with zipfile.ZipFile(io.BytesIO(arrays_content)) as archive:
+        return {name.removesuffix(".npy"): hashlib.sha256(archive.read(name)).hexdigest() for name in archive.namelist()}
 
 
 def read_results(path: Path | str) -> Record:
@@ -132,7 +151,8 @@ def read_results(path: Path | str) -> Record:
     Raises
     ------
     ValueError
-        When there is none, when it cannot be read, is truncated, has another schema, or was changed after it was written.
+        When there is none, when it cannot be read, is truncated or has another schema; MismatchError when it was changed after it was
+        written.
     """
     file = Path(path)
     if file.is_dir():
@@ -142,20 +162,22 @@ def read_results(path: Path | str) -> Record:
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{file} cannot be read: {getattr(error, 'strerror', None) or 'it is not text'}") from None
     try:
-        document = json.loads(text, parse_constant=_refuse)
-    except (ValueError, RecursionError):
-        raise ValueError(f"{file} is not complete JSON (truncated?); results.json of a finished or stopped run is wanted") from None
+        document = strict_json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"{file} is not complete JSON (truncated?): {error}; results.json of a run is wanted") from None
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:
         raise ValueError(f"{file} holds no results of this program: its schema must be {SCHEMA!r}")
     if document.get("schema_version") != SCHEMA_VERSION:
         raise ValueError(f"{file} has schema version {document.get('schema_version')!r}; this program reads version {SCHEMA_VERSION}")
-    missing = [key for key in (*HASHED, "records_sha256", "run") if key not in document]
+    missing = [key for key in (*HASHED, *BESIDE) if key not in document]
     if missing:
         raise ValueError(f"{file} lacks {', '.join(missing)}; it is not a complete results.json")
     if digest({key: document[key] for key in HASHED}) != document["records_sha256"]:
-        raise ValueError(f"{file} was changed after the run: its records do not match records_sha256")
+        raise MismatchError(f"{file} was changed after the run: its records do not match records_sha256")
+    if digest({key: value for key, value in document.items() if key != "document_sha256"}) != document["document_sha256"]:
+        raise MismatchError(f"{file} was changed after the run: what stands beside its records does not match document_sha256")
     if problem := _malformed(document):
-        raise ValueError(f"{file} is not a results.json of this program: {problem}")
+        raise MismatchError(f"{file} is not what this program wrote: {problem}")
     return document
 
 
@@ -168,27 +190,41 @@ def _malformed(document: Record) -> str | None:
     for key in ("cells", "checkpoints", "stationarity"):
         if not isinstance(document[key], list) or not all(isinstance(record, dict) for record in document[key]):
             return f"{key} is no list of records"
-    if not isinstance(document["verdicts"], dict) or not isinstance(document["arrays"], dict):
-        return "verdicts or arrays is no object"
+    if not isinstance(document["verdicts"], dict):
+        return "verdicts is no object"
+    arrays = document["arrays"]
+    if not isinstance(arrays, dict) or arrays.get("file") != ARRAYS or not isinstance(arrays.get("members"), dict):
+        return "arrays is no object with file, sha256 and members"
+    freeze = document["freeze"]
+    if freeze is not None and not (isinstance(freeze, dict) and isinstance(freeze.get("sha256"), str)):
+        return "freeze is no object with sha256"
     run = document["run"]
     if not isinstance(run, dict) or not isinstance(run.get("seconds"), int | float) or not isinstance(run.get("sources_sha256"), str):
         return "run lacks seconds or sources_sha256"
     return None
 
 
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")
-
-
 def read_arrays(folder: Path | str) -> Arrays:
-    """The arrays of a run by name, checked against the hash in results.json; ValueError where they do not match it."""
+    """The arrays of a run by name, checked against the hashes in results.json; MismatchError names those that do not match."""
     document = read_results(folder)
     file = (Path(folder) if Path(folder).is_dir() else Path(folder).parent) / document["arrays"]["file"]
     try:
         content = file.read_bytes()
     except OSError as error:
         raise ValueError(f"{file} cannot be read: {error.strerror}") from None
-    if hashlib.sha256(content).hexdigest() != document["arrays"]["sha256"]:
-        raise ValueError(f"{file} does not belong to the results beside it: its SHA-256 is another")
+    if hashlib.sha256(content).hexdigest() != document["arrays"].get("sha256"):
+        raise MismatchError(f"{file} does not belong to the results beside it: {_difference(content, document['arrays']['members'])}")
     with np.load(io.BytesIO(content), allow_pickle=False) as archive:
         return {name: archive[name] for name in archive.files}
+
+
+def _difference(arrays_content: bytes, expected: dict[str, str]) -> str:
+    """In what a file of arrays is not the expected one, in words."""
+    try:
+        found = _members(arrays_content)
+    except Exception:  # a damaged archive raises whatever its bytes happen to say
+        return "it is not a complete .npz file"
+    names = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
+    if not names:
+        return "its SHA-256 is another, though every array in it is the same"
+    return f"{len(names)} of {len(expected)} arrays differ, the first is {names[0]}"

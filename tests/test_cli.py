@@ -16,7 +16,7 @@ from thermokernels.errors import NotConvergedError
 from thermokernels_app import cli
 from thermokernels_app.commands import console
 from thermokernels_app.commands import grid as grid_commands
-from thermokernels_app.experiment import gradients, journal, runner, store, tables
+from thermokernels_app.experiment import freeze, gradients, journal, runner, store, tables
 from thermokernels_app.experiment.design import load_design
 
 TINY = """
@@ -80,7 +80,7 @@ def test_help_and_version_load_no_numerics():
 def test_help_lists_commands_and_exit_codes():
     result = thermo("--help")
     assert result.returncode == 0
-    for word in ("run", "verify-gradients", "show", "freeze", "--version", "130 interrupted"):
+    for word in ("run", "verify-gradients", "show", "freeze", "amend", "--version", "130 interrupted"):
         assert word in " ".join(result.stdout.split())
     assert thermo().returncode == 2
 
@@ -125,7 +125,9 @@ def test_show_says_when_the_rules_have_changed(finished, invoke, tmp_path):
     document["verdicts"]["P1"]["verdict"] = "FAIL"
     store.write_results(tmp_path, document, {})
     result = invoke("show", tmp_path)
-    assert "reached by other rules" in result.stderr
+    assert result.exit_code == 3
+    assert "P1.verdict is 'FAIL', and 'PASS' when judged again; the file was altered, or judged by other rules" in result.stderr
+    assert "the sources of the run are those of this program" in result.stderr
     assert f"\nP1: {store.read_results(finished[1])['verdicts']['P1']['verdict']}" in result.stdout
 
 
@@ -193,7 +195,7 @@ def test_truncated_results(finished, invoke, tmp_path):
     (tmp_path / "results.json").write_text(text[: len(text) // 2])
     assert "not complete JSON (truncated?)" in sentence(invoke("show", tmp_path), 2)
     (tmp_path / "results.json").write_text(text.replace('"status": "ok"', '"status": "halted"', 1))
-    assert "was changed after the run" in sentence(invoke("show", tmp_path), 2)
+    assert "was changed after the run" in sentence(invoke("show", tmp_path), 3)
 
 
 @pytest.mark.parametrize("arguments", [("run", "--workers", "0"), ("run", "--seed", "-1"), ("run", "--what"), ("show",), ("nothing",)])
@@ -206,16 +208,47 @@ def test_bad_usage(invoke, arguments):
 def test_freeze_and_run_against_it(finished, invoke, grid):
     frozen = invoke("freeze", "design.json", "--grid", grid)
     assert frozen.exit_code == 0
-    assert frozen.stdout.split() == [store.read_results(finished[1])["design_sha256"], "design.json"]
+    digest = frozen.stdout.split()[0]
+    assert frozen.stdout.split() == [digest, "design.json", "design", store.read_results(finished[1])["design_sha256"]]
     before = Path("design.json").read_bytes()
     assert "never overwritten" in sentence(invoke("freeze", "design.json"), 2)
     assert Path("design.json").read_bytes() == before
 
     line = sentence(invoke("run", "--grid", grid, "--seed", 1, "--freeze", "design.json"), 3)
-    assert "differs from the freeze design.json in seed; nothing was run" in line
+    assert "differs from the freeze design.json in design.seed; nothing was run" in line
     assert "cap_seconds" in sentence(invoke("run", "--grid", grid, "--cap", "1h30m", "--freeze", "design.json"), 3)
     assert not Path("runs").exists()
-    assert invoke("run", "--grid", grid, "--freeze", "design.json", "--workers", 1).exit_code == finished[0].returncode
+    result = invoke("run", "--grid", grid, "--freeze", "design.json", "--workers", 1, "--out", "frozen")
+    assert result.exit_code == finished[0].returncode
+    assert result.stdout.startswith(f"frozen before the run as {digest}\ndesign ")
+    assert store.read_results("frozen")["freeze"]["sha256"] == digest
+    assert invoke("show", "frozen").stdout == result.stdout.removesuffix("results: frozen\n")
+    resumed = sentence(invoke("run", "--grid", grid, "--out", "frozen", "--resume"), 2)
+    assert f"the run in frozen was begun under the freeze {digest[:12]}, which cannot be changed afterwards" in resumed
+    late = sentence(invoke("run", "--grid", grid, "--out", finished[1], "--resume", "--freeze", "design.json"), 2)
+    assert "was begun without a freeze, which cannot be changed afterwards" in late
+
+
+def test_an_amendment_is_marked_wherever_the_run_is_shown(invoke, grid):
+    first = invoke("freeze", "design.json").stdout.split()[0]
+    options = ("--grid", grid, "--reason", "a small\ntrial", "--seen", "no-results")
+    assert "there is nothing to amend" in sentence(invoke("amend", "design.json", "same.json", "--reason", "none", "--seen", "nothing"), 2)
+    assert "must be one of nothing, no-results, results, verdicts; got 'all'" in sentence(
+        invoke("amend", "design.json", "amended.json", *options[:-1], "all"), 2
+    )
+    made = json.loads(invoke("amend", "design.json", "amended.json", *options, "--json").stdout)
+    assert (made["amended"], [link["seen"] for link in made["chain"]]) == (True, [None, "no-results"])
+    assert "never overwritten" in sentence(invoke("amend", "amended.json", "design.json", "--reason", "back", "--seen", "nothing"), 2)
+    assert "in design.directions, design.grid.checkpoints" in sentence(invoke("run", "--grid", grid, "--freeze", "design.json"), 3)
+
+    result = invoke("run", "--grid", grid, "--freeze", "amended.json", "--workers", 1, "--out", "kept")
+    shown = invoke("show", "kept")
+    for output in (result.stdout, shown.stdout):
+        frozen, amended, *_ = output.splitlines()
+        assert frozen == f"frozen before the run as {first}"
+        assert amended.startswith(f"AMENDED as {made['sha256']} in design.directions, design.grid.checkpoints, ")
+        assert amended.endswith("seen: no-results (" + freeze.SEEN["no-results"] + "); reason: a small trial")
+    assert json.loads(invoke("show", "kept", "--json").stdout)["freeze"]["amended"] is True
 
 
 def test_dask_that_is_not_installed_is_named(invoke, monkeypatch):

@@ -1,12 +1,11 @@
-"""The design object: its registered values, its hash, grids from TOML files, freezes."""
+"""The design object: its registered values, its hash, grids from TOML files."""
 
-import json
 import math
 from dataclasses import FrozenInstanceError, replace
 
 import pytest
 
-from thermokernels_app.experiment.design import GRIDS, Anchor, Design, Training, differences, freeze, load_design, read_freeze
+from thermokernels_app.experiment.design import GRIDS, Anchor, Design, Training, load_design
 
 pytestmark = pytest.mark.small
 
@@ -180,50 +179,3 @@ def test_unknown_names_and_unreadable_files_are_named(tmp_path):
 def test_bad_options_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         load_design("default", **options)
-
-
-def test_a_freeze_reads_back_and_shows_what_differs(tmp_path):
-    path = tmp_path / "freeze.json"
-    design = load_design("smoke", seed=5)
-    assert freeze(design, path) == design.digest()
-    frozen = read_freeze(path)
-    assert frozen == design.as_dict()
-    assert differences(frozen, design) == []
-    assert differences(frozen, Design()) == ["grid.m", "grid.split", "seed"]
-    assert differences(frozen, design.as_dict() | {"seed": 5.0}) == ["seed"]
-    assert differences({}, design)[0] == "anchor.checkpoint"
-
-
-def test_a_freeze_is_never_overwritten(tmp_path):
-    path = tmp_path / "freeze.json"
-    freeze(Design(), path)
-    content = path.read_bytes()
-    assert freeze(Design(), path) == Design().digest()  # the same again is no change
-    with pytest.raises(ValueError, match="a freeze is never overwritten"):
-        freeze(load_design(seed=1), path)
-    assert path.read_bytes() == content
-    with pytest.raises(ValueError, match="cannot be written"):
-        freeze(Design(), tmp_path / "none" / "freeze.json")
-
-
-def test_bad_freezes_are_refused(tmp_path):
-    path = tmp_path / "freeze.json"
-    with pytest.raises(ValueError, match="cannot be read"):
-        read_freeze(path)
-    freeze(Design(), path)
-    whole = path.read_text()
-    path.write_text(whole[:200])
-    with pytest.raises(ValueError, match="is not complete JSON"):
-        read_freeze(path)
-    path.write_text(whole.replace('"seed": 0', '"seed": 1'))
-    with pytest.raises(ValueError, match="was changed after it was written"):
-        read_freeze(path)
-    path.write_text(whole.replace('"seed": 0', '"seed": NaN'))
-    with pytest.raises(ValueError, match="was changed after it was written"):
-        read_freeze(path)
-    path.write_text(json.dumps(json.loads(whole) | {"schema_version": 2}))
-    with pytest.raises(ValueError, match="schema version 2; this program reads version 1"):
-        read_freeze(path)
-    path.write_text("[]")
-    with pytest.raises(ValueError, match="is no freeze"):
-        read_freeze(path)

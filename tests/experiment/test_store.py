@@ -16,7 +16,9 @@ ARRAYS = {"m4/s2/half/code1/W": np.arange(6.0).reshape(2, 3) / 7, "m4/s2/phi": n
 def resealed(text, **changes):
     """A changed file whose hash was computed anew."""
     document = json.loads(text) | changes
-    return json.dumps(document | {"records_sha256": store.digest({key: document[key] for key in store.HASHED})})
+    document["records_sha256"] = store.digest({key: document[key] for key in store.HASHED})
+    document["document_sha256"] = store.digest({key: value for key, value in document.items() if key != "document_sha256"})
+    return json.dumps(document)
 
 
 @pytest.fixture
@@ -57,7 +59,7 @@ def test_hash_covers_the_records_and_not_the_circumstances(tmp_path, document):
     [
         (lambda text: text[: len(text) // 2], "not complete JSON"),
         (lambda text: text.replace("0.1", "0.2"), "was changed after the run"),
-        (lambda text: text.replace('"schema_version": 1', '"schema_version": 99'), "schema version 99; this program reads version 1"),
+        (lambda text: text.replace('"schema_version": 2', '"schema_version": 99'), "schema version 99; this program reads version 2"),
         (lambda text: text.replace("thermokernels/results", "else"), "holds no results of this program"),
         (lambda text: "[" * 100_000, "not complete JSON"),
         (lambda text: "[]", "holds no results of this program"),
@@ -67,6 +69,11 @@ def test_hash_covers_the_records_and_not_the_circumstances(tmp_path, document):
         (lambda text: resealed(text, run=None), "run lacks seconds"),
         (lambda text: json.dumps({key: value for key, value in json.loads(text).items() if key != "cells"}), "lacks cells"),
         (lambda text: text.replace("0.1", "NaN"), "not complete JSON"),
+        (lambda text: text.replace("0.1", "1e999"), "1e999 is beyond the range of float64"),
+        (lambda text: text.replace('"m": 4', '"m": 3, "m": 4'), "the key 'm' stands twice in one object"),
+        (lambda text: text.replace("1.5", "1.25"), "what stands beside its records does not match document_sha256"),
+        (lambda text: resealed(text, freeze=[]), "freeze is no object with sha256"),
+        (lambda text: resealed(text, arrays={"file": "/etc/passwd"}), "arrays is no object with file, sha256 and members"),
     ],
 )
 def test_damaged_results_are_refused(tmp_path, document, damage, message):
@@ -87,9 +94,18 @@ def test_results_that_are_not_there_or_not_text(tmp_path):
 
 def test_arrays_of_another_run_are_refused(tmp_path, document):
     store.write_results(tmp_path, document, ARRAYS)
-    np.savez(tmp_path / "arrays.npz", W=np.zeros(3))
-    with pytest.raises(ValueError, match="does not belong to the results beside it"):
-        store.read_arrays(tmp_path)
+    content = (tmp_path / "arrays.npz").read_bytes()
+    changed = {name: array.copy() for name, array in ARRAYS.items()}
+    changed["m4/s2/phi"][0] = 1.0
+    for damaged, message in (
+        (store.arrays_as_bytes({"W": np.zeros(3)}), "3 of 2 arrays differ, the first is W"),
+        (store.arrays_as_bytes(changed), "1 of 2 arrays differ, the first is m4/s2/phi"),
+        (content[:-30], "it is not a complete .npz file"),
+        (content + b" ", "though every array in it is the same"),
+    ):
+        (tmp_path / "arrays.npz").write_bytes(damaged)
+        with pytest.raises(store.MismatchError, match=f"does not belong to the results beside it: .*{message}"):
+            store.read_arrays(tmp_path)
     (tmp_path / "arrays.npz").unlink()
     with pytest.raises(ValueError, match="cannot be read"):
         store.read_arrays(tmp_path)
