@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from thermokernels_app.commands import compare, doctor, grid, model, pictures, registration, variance
+from thermokernels_app.commands import compare, doctor, grid, model, pictures, registration, selftest, variance
 from thermokernels_app.commands.console import EXIT_CODES, report
 
 PACKAGES = ("numpy", "scipy", "numba")
@@ -69,6 +69,7 @@ app.command(epilog=EXIT_CODES)(grid.run)
 app.command(epilog=EXIT_CODES)(grid.show)
 app.command()(registration.freeze)
 app.command()(registration.amend)
+app.command(epilog=selftest.EXIT_CODES)(selftest.selftest)
 app.command("verify-gradients", epilog=EXIT_CODES)(grid.verify_gradients)
 app.command(epilog=model.EXIT_CODES)(model.diagnose)
 app.command(epilog=variance.EXIT_CODES)(variance.variance)

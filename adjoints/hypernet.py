@@ -11,9 +11,9 @@ from thermokernels.hypernet import Hypernetwork, _forward
 Floats = NDArray[np.float64]
 
 # Both functions below differentiate W = A B', A = H_A z + a0, B = H_B z + b0 (reshaped), z = tanh(C u + c0):
-# product         dW = dA B' + A dB'
-# factors         dA = dH_A z + H_A dz + da0,      dB = dH_B z + H_B dz + db0
-# hidden layer    dz = (1 - z^2) * (dC u + dc0)
+#   dW = dA B' + A dB'                                                    (product)
+#   dA = dH_A z + H_A dz + da0,      dB = dH_B z + H_B dz + db0           (factors)
+#   dz = (1 - z^2) * (dC u + dc0)                                         (hidden layer)
 
 
 def couplings_vjp(network: Hypernetwork, u: ArrayLike, ct_W: ArrayLike) -> Floats:

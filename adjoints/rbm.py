@@ -63,10 +63,10 @@ def kl_divergence(
     terms, difference = _divergence(data, _log_weights(weights, visible_field, hidden_field))
 
     # KL = const - sum_v p(v) log q(v),  log q(v) = l(v) - log sum_u exp l(u),  l(v) = b' v + sum_j log 2 cosh F_j(v):
-    # cotangent of l        dKL/dl(v) = q(v) - p(v)                                   (the difference of the laws)
-    # through log 2 cosh    dKL/dF_j(v) = (q(v) - p(v)) tanh F_j(v)
-    # through F = W' v + c  dKL/dW_ij = sum_v v_i dKL/dF_j(v),   dKL/dc_j = sum_v dKL/dF_j(v)
-    # through b' v          dKL/db_i = sum_v v_i (q(v) - p(v))
+    #   dKL/dl(v) = q(v) - p(v)                                                 (difference of the laws)
+    #   dKL/dF_j(v) = (q(v) - p(v)) tanh F_j(v)                                 (log 2 cosh)
+    #   dKL/dW_ij = sum_v v_i dKL/dF_j(v),   dKL/dc_j = sum_v dKL/dF_j(v)       (hidden fields)
+    #   dKL/db_i = sum_v v_i (q(v) - p(v))                                      (visible field)
     ct_columns, ct_visible_field, ct_hidden_field = np.empty(weights.shape[::-1]), np.empty_like(visible_field), np.empty_like(hidden_field)
     _pull_back(np.ascontiguousarray(weights.T), hidden_field, difference, ct_columns, ct_visible_field, ct_hidden_field)
     ct_weights = np.ascontiguousarray(ct_columns.T)

@@ -127,6 +127,11 @@ def check(design: Design, training: Training, name: str) -> Result:
     missing = [key for key in ("value_error", "complex_error") for part in (checked, *checked["directions"]) if part.get(key, 0.0) is None]
     if missing:
         record["halt"] = {"check": f"gradient {missing[0]}", "detail": "the gradient check gave a number that is not finite"}
+    elif (residual := checked["solution_residual"]) is not None and residual > design.thresholds.solve:
+        detail = (
+            f"the judge finds a relative residual of {residual:.3g} in the kernels' solution; at most {design.thresholds.solve:g} is wanted"
+        )
+        record["halt"] = {"check": "gradient solution_residual", "detail": detail}
     return record, {}
 
 

@@ -38,6 +38,15 @@ GATES = (
     ("cheeger_margin", ">=", "cheeger"),
 )
 
+# Filters of a merge event that qualifies as crossable: record key, key of the design's thresholds, and 1 for "at least", -1 for "at most".
+FILTERS = (
+    ("mass_dying", "mass", 1.0),
+    ("mass_surviving", "mass", 1.0),
+    ("barrier", "barrier", 1.0),
+    ("passage_out_sweeps", "passage_sweeps", -1.0),
+    ("passage_back_sweeps", "passage_sweeps", -1.0),
+    ("relevance", "overlap", 1.0),
+)
 
 # Numbers that every cell must have, whether or not a criterion uses them.
 COMPUTED_EVERYWHERE = ("q.value", "q.signal", "q.t_obs_steps", "gradient.dq_dw_norm", "gradient.dq_dphi_norm", "spectrum.gap")
@@ -106,19 +115,11 @@ def _log_ratio(value: float, threshold: float) -> float:
 
 def _distances(event: Record, thresholds: Record, overlap: float | None) -> list[float]:
     """Signed distance ln(value / threshold) of every filter, >= 0 where it is passed; only the failed ones where a number is missing."""
-    eps = thresholds["overlap"] if overlap is None else overlap
-    filters: tuple[tuple[str, float, float], ...] = (
-        ("mass_dying", thresholds["mass"], 1.0),
-        ("mass_surviving", thresholds["mass"], 1.0),
-        ("barrier", thresholds["barrier"], 1.0),
-        ("passage_out_sweeps", thresholds["passage_sweeps"], -1.0),
-        ("passage_back_sweeps", thresholds["passage_sweeps"], -1.0),
-        ("relevance", eps, 1.0),
-    )
+    limits = thresholds if overlap is None else {**thresholds, "overlap": overlap}
     distances, missing = [], None
-    for key, threshold, sign in filters:
+    for key, limit, sign in FILTERS:
         try:
-            distances.append(sign * _log_ratio(number(event, key, "merge event"), threshold))
+            distances.append(sign * _log_ratio(number(event, key, "merge event"), limits[limit]))
         except MissingNumberError as error:
             missing = missing or error
     if missing and all(map(_passes, distances)):
@@ -473,6 +474,7 @@ def _p4(verdict: _Verdict, records: _Records) -> None:
     groups: dict[Key, dict[str, Any]] = {}
     final_kl: list[dict[str, Any]] = []
     classified: list[dict[str, Any]] = []
+    unclassified: list[MissingNumberError] = []
     for key in records.keys:
         cell, where = records.sound_cell(key), _where(key)
         rank, expected, span = (number(cell, f"network.{name}", where) for name in ("rank", "rank_expected", "observable_span"))
@@ -485,11 +487,13 @@ def _p4(verdict: _Verdict, records: _Records) -> None:
         kl = number(cell, "training.kl", where)
         final_kl.append({"m": key[0], "split": key[1], "code": key[3], "final_kl": kl})
         if kl > limit:
-            classified.append(_classify(records.stationary((key[0], key[1], key[3])), key, kl, thresholds))
+            try:
+                classified.append(_classify(records.stationary((key[0], key[1], key[3])), key, kl, thresholds))
+            except MissingNumberError as error:
+                unclassified.append(error)
     verdict.basis["stationarity"] = len(classified)
-    unclassified = sum(row["final_kl"] > limit for row in final_kl) - len(classified)
     verdict.require("cells whose rank(J_u) is not r(2m - r)", "==", 0, mismatches, "cells")
-    verdict.require(f"codes with final KL > {limit:g} nats left unclassified", "==", 0, unclassified, "codes")
+    verdict.require(f"codes with final KL > {limit:g} nats left unclassified", "==", 0, len(unclassified), "codes")
     verdict.reported |= {
         "by_m_and_split": [
             {"m": m, "split": s} | {name: sorted(values) for name, values in group.items()} for (m, s), group in groups.items()
@@ -506,6 +510,8 @@ def _p4(verdict: _Verdict, records: _Records) -> None:
     for row in classified:
         distances += [_log_ratio(row["polished_kl"], limit), _log_ratio(row["gradient_norm"], thresholds["gradient_norm"])]
     verdict.report("margin", min(map(abs, distances), default=None), "nothing was classified")
+    if unclassified:  # what was to be measured is not there
+        raise unclassified[0]
 
 
 def _classify(record: Record, key: Key, kl: float, thresholds: Record) -> dict[str, Any]:
