@@ -69,15 +69,16 @@ def report(
     """Write a run as one HTML page: verdicts, pictures and where they come from, with nothing to load from elsewhere."""
     with errors(False):
         _require_extra()
-        from thermokernels_app.experiment import store
+        from thermokernels_app.experiment import audit, store
         from thermokernels_app.report import page, pictures
-        from thermokernels_app.validation import verdicts
 
         document, arrays = store.read_results(run), store.read_arrays(run)
-        judged = store.plain(verdicts.judge(document["design"], document["cells"], document["checkpoints"], document["stationarity"]))
+        found = audit.audit(document, run)
+        if found.altered:
+            raise store.MismatchError(found.altered)
         chosen = pictures.of_run(document, arrays, None if cells is None else [pictures.parse_cell(cell) for cell in cells], colour)
         file = out if out is not None else (run if run.is_dir() else run.parent) / "report.html"
-        store.replace_file(file, page.render(document, judged, chosen).encode())
+        store.replace_file(file, page.render(document, found.verdicts, chosen, found.freeze.sentences() if found.freeze else ()).encode())
     print(file)
 
 

@@ -11,7 +11,7 @@ from thermokernels_app.report.pictures import Picture
 from thermokernels_app.report.style import inline
 
 
-def render(document: Mapping[str, Any], verdicts: Mapping[str, Any], pictures: Sequence[Picture]) -> str:
+def render(document: Mapping[str, Any], verdicts: Mapping[str, Any], pictures: Sequence[Picture], freeze: Sequence[str] = ()) -> str:
     """The page as HTML.
 
     Parameters
@@ -19,6 +19,7 @@ def render(document: Mapping[str, Any], verdicts: Mapping[str, Any], pictures: S
     document : of results.json
     verdicts : as judged again from the records
     pictures : drawn here, in this order
+    freeze : what was fixed before the run and amended since, a line each
     """
     from jinja2 import Environment, StrictUndefined
 
@@ -28,6 +29,7 @@ def render(document: Mapping[str, Any], verdicts: Mapping[str, Any], pictures: S
     html: str = template.render(
         document=document,
         verdicts=verdicts,
+        freeze=freeze,
         n_cells=len(document["cells"]),
         text=tables._text,
         figures=[(picture, inline(picture.draw(), picture.name)) for picture in pictures],

@@ -80,7 +80,7 @@ def test_help_and_version_load_no_numerics():
 def test_help_lists_commands_and_exit_codes():
     result = thermo("--help")
     assert result.returncode == 0
-    for word in ("run", "verify-gradients", "show", "freeze", "amend", "--version", "130 interrupted"):
+    for word in ("run", "verify-gradients", "show", "freeze", "amend", "selftest", "--version", "130 interrupted"):
         assert word in " ".join(result.stdout.split())
     assert thermo().returncode == 2
 

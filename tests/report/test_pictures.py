@@ -168,6 +168,22 @@ def test_a_browser_shows_every_picture(html, run, tmp_path):
     assert len(papers) == 2, "light and dark differ"
 
 
+def test_the_page_says_what_was_frozen_and_amended(run):
+    document = run[0]
+    lines = ("frozen before the run as 0a1b", "AMENDED as 2c3d in design.seed; reason: <none>")
+    html = page.render(document, document["verdicts"], [], lines)
+    assert all(f'<p class="facts">{line}</p>' in html for line in (lines[0], lines[1].replace("<none>", "&lt;none&gt;")))
+
+
+def test_a_report_of_an_altered_run_is_refused(folder, invoke, tmp_path):
+    document = json.loads((folder / "results.json").read_text())
+    document["verdicts"]["P1"]["reason"] = "a better one"
+    (tmp_path / "results.json").write_text(json.dumps(document))
+    result = invoke("report", tmp_path)
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert "was changed after the run" in result.stderr
+
+
 def test_plot_and_report_write_what_they_print(folder, invoke, tmp_path):
     result = invoke("plot", folder, "q", "disconnectivity", "--cell", "m4/s2/half/code1", "--colour", "v0h0", "--out", "drawn", "-f", "png")
     assert result.exit_code == 0, result.output
