@@ -48,7 +48,7 @@ def exit_code(document: Record) -> int:
 
 
 def complete_run(folder: Path | None, design: Design, freeze_sha256: str | None = None) -> Run | None:
-    """The complete run of this design, under this freeze or none, in a folder, or None; what is damaged there is for the journal to judge."""
+    """The complete run of this design and freeze in a folder, or None; what is damaged there is for the journal to judge."""
     if folder is None or not (folder / store.RESULTS).exists():
         return None
     try:

@@ -51,9 +51,9 @@ def _law_inside(outer: str, factor: float) -> Iterator[None]:
     """The derivative of the law multiplied, within one function only."""
     whole, part = getattr(_observables, outer), _observables._log_law_cotangents
 
-    def broken(*arguments: Any) -> Any:
+    def broken(*arguments: Any, **tables: Any) -> Any:
         with patched(_observables, "_log_law_cotangents", lambda *given: _scaled(part(*given), factor)):
-            return whole(*arguments)
+            return whole(*arguments, **tables)
 
     with patched(_observables, outer, broken):
         yield
@@ -61,8 +61,9 @@ def _law_inside(outer: str, factor: float) -> Iterator[None]:
 
 @contextmanager
 def _time(factor: float) -> Iterator[None]:
-    whole = _observables._variance_time_cotangents
-    with patched(_observables, "_variance_time_cotangents", lambda time: _scaled(whole(time), factor)):
+    owner = _observables.VarianceTimeAdjoint
+    whole = owner.cotangents
+    with patched(owner, "cotangents", lambda adjoint, time: _scaled(whole(adjoint, time), factor)):
         yield
 
 
@@ -82,19 +83,19 @@ def _overlaps(output: int, factor: float) -> Iterator[None]:
 @contextmanager
 def _rates(table: str, factor: float) -> Iterator[None]:
     """The fields of one block: every dF_i of it comes with its rate."""
-    whole = _observables._variance_time_cotangents
+    whole = _observables._cotangents
 
-    def broken(time: Any) -> Any:
-        return whole(replace(time, chain=replace(time.chain, **{table: factor * getattr(time.chain, table)})))
+    def broken(chain: Any, **tables: Any) -> Any:
+        return whole(replace(chain, **{table: factor * getattr(chain, table)}), **tables)
 
-    with patched(_observables, "_variance_time_cotangents", broken):
+    with patched(_observables, "_cotangents", broken):
         yield
 
 
 @contextmanager
 def _data(factor: float) -> Iterator[None]:
-    whole = _observables._signal_cotangents
-    with patched(_observables, "_signal_cotangents", lambda chain, p_data, g: whole(chain, factor * p_data, g)):
+    whole = _observables.signal_cotangents
+    with patched(_observables, "signal_cotangents", lambda chain, p_data, g: whole(chain, factor * p_data, g)):
         yield
 
 
@@ -235,10 +236,10 @@ def _through_the_layer(function: str, name: str, factor: float) -> Iterator[None
 TERMS: dict[tuple[str, str], list[tuple[str, Sabotage, tuple[str, ...]]]] = {
     ("observables", "stationarity"): [
         ("dT_O in dQ", _time, ("q_on_pairs", "q_with_fields")),
-        ("the 2 in 2 z' db", lambda factor: _law_inside("_variance_time_cotangents", 0.5 + 0.5 * factor), ("q_on_pairs",)),
+        ("the 2 in 2 z' db", lambda factor: _law_inside("_cotangents", 0.5 + 0.5 * factor), ("q_on_pairs",)),
     ],
     ("observables", "law"): [
-        ("dlog pi in dT_O", partial(_law_inside, "_variance_time_cotangents"), ("q_on_pairs", "q_with_fields")),
+        ("dlog pi in dT_O", partial(_law_inside, "_cotangents"), ("q_on_pairs", "q_with_fields")),
         ("dlog pi in dT_O by reduction", partial(_law_inside, "_reduced_cotangents"), ("time_by_reduction",)),
     ],
     ("observables", "off-diagonal"): [
@@ -250,7 +251,7 @@ TERMS: dict[tuple[str, str], list[tuple[str, Sabotage, tuple[str, ...]]]] = {
         ("dF_i of visible spins", partial(_rates, "visible_rates"), ("q_on_pairs", "q_with_fields")),
         ("dF_j of hidden spins", partial(_rates, "hidden_rates"), ("q_on_pairs", "q_with_fields")),
     ],
-    ("observables", "model"): [("dE_pi[f] in dg", partial(_law_inside, "_signal_cotangents"), ("q_on_pairs", "q_with_fields"))],
+    ("observables", "model"): [("dE_pi[f] in dg", partial(_law_inside, "signal_cotangents"), ("q_on_pairs", "q_with_fields"))],
     ("observables", "data"): [("dE_data[f] in dg", _data, ("q_on_pairs", "q_with_fields"))],
     ("reduction", "law"): [("dlog pi at y held still", partial(_weights_of_reduction, "law"), ("time_by_reduction",))],
     ("reduction", "edges"): [("the Dirichlet form", partial(_weights_of_reduction, "edges"), ("time_by_reduction",))],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, replace
@@ -10,6 +9,7 @@ from functools import cache, partial
 from typing import Any
 
 import numpy as np
+import scipy.linalg
 from numpy.typing import NDArray
 
 import thermokernels as tk
@@ -159,15 +159,14 @@ def _states_that_are_no_complements() -> Iterator[None]:
 
 @contextmanager
 def _perturbed_solver() -> Iterator[None]:
-    module: Any = sys.modules[Solution.__module__]  # `thermokernels.resolvent` is a function
-    solver = module._cholesky
+    solver = scipy.linalg.cho_solve
 
-    def broken(*arguments: Any) -> Floats:
-        solution: Floats = solver(*arguments)
-        solution[0] *= 1.0 + 1e-8
+    def broken(*arguments: Any, **options: Any) -> Floats:
+        solution: Floats = solver(*arguments, **options)
+        solution[:, 0] *= 1.0 + 1e-8
         return solution
 
-    with patched(module, "_cholesky", broken):
+    with patched(scipy.linalg, "cho_solve", broken):
         yield
 
 

@@ -87,8 +87,8 @@ def _solution(functions: Functions) -> Functions:
     def value_and_gradient(w: Floats, p_data: Floats) -> tuple[Any, Floats]:
         q, gradient = functions.value_and_gradient(w, p_data)
         time = q.variance_time
-        vectors = time.solution.vectors * (1.0 + 1e-6)
-        return replace(q, variance_time=replace(time, solution=replace(time.solution, vectors=vectors))), gradient
+        off = replace(time.solution, vectors=time.solution.vectors * (1.0 + 1e-6))
+        return replace(q, variance_time=replace(time, _kept=(time.right_hand_sides, off))), gradient
 
     return replace(functions, value_and_gradient=value_and_gradient)
 
