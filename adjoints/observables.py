@@ -229,7 +229,7 @@ def _cotangents(chain: GibbsChain, visible_rates: Floats, hidden_rates: Floats, 
 def _reduced_cotangents(time: ReducedTime, value: float) -> Cotangents:
     chain = time.chain
     hidden, visible = block_spins(chain.n_hidden, chain.shape[0]), block_spins(chain.n_visible, chain.shape[1])
-    law_weights, shares = reduction.weights(time)
+    law_weights, shares, _ = reduction.weights(time)
     edges = 0.5 * shares.reshape(*chain.shape, chain.n_spins)  # each edge is met at both of its ends
     ct_visible_fields = np.tanh(chain.visible_fields) * edges[:, :, : chain.n_visible].sum(axis=1).T
     ct_hidden_fields = np.tanh(chain.hidden_fields) * edges[:, :, chain.n_visible :].sum(axis=0).T

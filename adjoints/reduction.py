@@ -7,9 +7,19 @@ sum_j R_kj / s_k = 1 its offset is
     d_k = y_k - y_p = (f_k + sum_j R_kj (y_j - y_p)) / s_k,
 
 where y_j - y_p is the sum of offsets along the path from j to p in that tree: no level that both share is ever formed.
+
+The gradient carries a bound. A path of l offsets is added up to d, l u times the sum of their sizes. With rho = pi f~ - div c (y^ - y^')
+as computed, its rounding added, Thomson's principle on a spanning tree (:mod:`thermokernels.spanning`) bounds the energy of the error,
+
+    E(y^ - y, y^ - y) <= sum_{e in tree} (sum_{x above e} |rho_x|)^2 / c_e =: eps^2,
+    |sum_e (c (y^ - y^')^2 - c (y - y')^2) g_e| <= max|g| (2 sqrt(T_O) eps' + eps'^2),   eps' = eps + |d|_c,   (Cauchy and Schwarz)
+
+and |dlog c / dW| <= 3. In the term of the law, |dlog pi / dW| <= 2 and |y^ - y| <= precision G|f~| (:mod:`thermokernels.elimination`).
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +27,12 @@ from numpy.typing import NDArray
 from thermokernels import wide
 from thermokernels._jit import jit
 from thermokernels.arguments import Floats
+from thermokernels.chain import UNIT, GibbsChain, input_error, law_error
 from thermokernels.elimination import flip_rates, neighbours
 from thermokernels.errors import UnresolvedError
 from thermokernels.reduction import ReducedTime, centre
+from thermokernels.reduction import law as law_of
+from thermokernels.spanning import lowest_passes
 from thermokernels.wide import Wide, add, divide, multiply
 
 # |E(y, y) / T_O - 1|, both from the same elimination on different ways: more than rounding means that one of them cancelled.
@@ -31,8 +44,9 @@ AGREEMENT = 1e-7
 #   dT_O = sum_x 2 pi_x sum_a f~_a(x) y~_a(x) dlog pi(x)                                                                         (law)
 #          - sum_{edges} w_xx' dlog c_xx',   w_xx' = c_xx' sum_a (y_a(x) - y_a(x'))^2                                          (edges)
 #   c(x, x^i) = sqrt(pi_x pi_x^i) / (2 N cosh F_i) gives dlog c = (dlog pi(x) + dlog pi(x^i)) / 2 - tanh(F_i) dF_i.   (conductance)
-def weights(time: ReducedTime) -> tuple[Floats, Floats]:
-    """Derivatives of log T_O by log pi(x), (n_states,), and the shares w(x, x^i) / T_O of the edges, (n_states, N), each edge at both ends.
+def weights(time: ReducedTime) -> tuple[Floats, Floats, float]:
+    """Derivatives of log T_O by log pi(x), (n_states,), the shares w(x, x^i) / T_O of the edges, (n_states, N), each edge at both ends,
+    and a bound on the error of every entry of (dT_O / dW) / T_O that is made of them.
 
     Raises
     ------
@@ -48,10 +62,12 @@ def weights(time: ReducedTime) -> tuple[Floats, Floats]:
 
     position = np.full(chain.n_states, states.size)
     position[states] = np.arange(states.size)
-    squares = Wide(np.zeros((chain.n_states, chain.n_spins)), np.zeros((chain.n_states, chain.n_spins), dtype=np.int64))
-    _squared_differences(position, position[neighbours(chain)], parents, offsets, squares)
     law = time.law.take((slice(None), None))
-    flows = wide.product(law, flip_rates(chain), squares)
+    strengths, charges = wide.product(law, flip_rates(chain)), wide.product(law, time.observables)
+    rounding = 2 * law_error(chain) + input_error(chain) + (chain.n_spins + 8) * UNIT
+    flows, residuals = _zeros(chain.n_states, chain.n_spins), _zeros(chain.n_states, k)
+    noise = _zeros(chain.n_states, 1)
+    _flows(position, position[neighbours(chain)], parents, offsets, strengths, charges, rounding, flows, residuals, noise)
     shares = wide.quotient(flows, time.total).to_floats()
     agreement = abs(0.5 * shares.sum() - 1.0)
     if not agreement <= AGREEMENT:
@@ -59,9 +75,38 @@ def weights(time: ReducedTime) -> tuple[Floats, Floats]:
             f"the gradient of T_O is not resolved: its edges add up to T_O to a relative {agreement:.2g} only; scale the couplings down"
         )
     responses = centre(time.law, time.responses)
-    terms = wide.product(law, time.observables, responses)
+    terms = wide.product(charges, responses)
     by_state = sum(wide.quotient(terms.take((slice(None), a)), time.total).to_floats() for a in range(k))
-    return 2.0 * by_state - 0.5 * shares.sum(axis=1), shares
+
+    # (eps + |d|)^2 <= 2 eps^2 + 2 |d|^2, relative to T_O; `noise` has every edge at both ends
+    energy = 2 * _share(_dissipation(chain, residuals), time.total) + _share(wide.total(noise), time.total)
+    summation = (chain.n_states + chain.n_spins + k + 16) * UNIT
+    from_edges = 3 * (2 * math.sqrt(energy) + energy + rounding + summation)
+    # y^ against y; and what pi, once by itself, twice in f~ and once in the mean of y, and the sums add to the terms as they are
+    sizes = wide.column_totals(wide.magnitude(charges))
+    means = wide.column_totals(wide.product(law, wide.magnitude(time.responses)))
+    moved = _share(wide.total(wide.magnitude(terms)), time.total) + _share(wide.total(wide.product(sizes, means)), time.total)
+    from_law = 4 * (elimination.precision * _share(time.spread, time.total) + (4 * law_error(chain) + summation) * moved)
+    return 2.0 * by_state - 0.5 * shares.sum(axis=1), shares, from_edges + from_law
+
+
+def _share(part: Wide, total: Wide) -> float:
+    return float(wide.quotient(part, total).to_floats())
+
+
+def _zeros(*shape: int) -> Wide:
+    return Wide(np.zeros(shape), np.zeros(shape, dtype=np.int64))
+
+
+def _dissipation(chain: GibbsChain, residuals: Wide) -> Wide:
+    """sum_a sum_{e in tree} (sum_{x above e} |rho_a(x)|)^2 / c_e on the tree of lowest passes, with a thousandth for its rounding."""
+    order, parents, costs = lowest_passes(chain)
+    _sum_subtrees(order, parents, *residuals)
+    below = order[1:]
+    resistances = wide.product(wide.exponential(costs[below]), wide.from_floats(np.full(below.size, 1.001 * chain.n_spins)))
+    ground = law_of(chain).take(int(order[0]))
+    sums = residuals.take(below)
+    return wide.quotient(wide.total(wide.product(resistances.take((slice(None), None)), sums, sums)), ground)
 
 
 def _easiest(rates: Wide) -> NDArray[np.int64]:
@@ -108,24 +153,61 @@ def _offsets(rates, pivots, parents, sources, offsets):
 
 
 @jit
-def _squared_differences(position, others, parents, offsets, squares):
-    """squares[x, i] = sum_a (y_a(x) - y_a(x^i))^2, each difference along the path between the two in the tree of offsets."""
-    n_columns = offsets.mantissa.shape[1]
+def _sum_subtrees(order, parents, sums, powers):
+    """sums[x] <- those of the subtree of x, rows of wide numbers >= 0."""
+    for n in range(order.size - 1, 0, -1):
+        x, above = order[n], parents[order[n]]
+        for a in range(sums.shape[1]):
+            sums[above, a], powers[above, a] = add(sums[above, a], powers[above, a], sums[x, a], powers[x, a])
+
+
+@jit
+def _flows(position, others, parents, offsets, strengths, charges, rounding, flows, residuals, noise):
+    """flows[x, i] = c sum_a (y_a(x) - y_a(x^i))^2, differences along the path between the two in the tree of offsets; |rho_a(x)| at most
+    residuals[x, a]; and noise[x] = sum_i c sum_a d_a^2."""
+    n_columns = charges.mantissa.shape[1]
     values, powers = np.zeros(n_columns), np.zeros(n_columns, dtype=np.int64)
+    sizes, size_powers = np.zeros(n_columns), np.zeros(n_columns, dtype=np.int64)
+    rest, rest_powers = np.zeros(n_columns), np.zeros(n_columns, dtype=np.int64)
     for x in range(others.shape[0]):
+        for a in range(n_columns):
+            rest[a], rest_powers[a] = charges.mantissa[x, a], charges.exponent[x, a]
+            residuals.mantissa[x, a], residuals.exponent[x, a] = multiply(rounding, 0, abs(rest[a]), rest_powers[a])
         for i in range(others.shape[1]):
             here, there = position[x], others[x, i]
             values[:] = 0.0
+            sizes[:] = 0.0
+            length = 0
             while here != there:
                 sign, step = (1.0, here) if here < there else (-1.0, there)
                 for a in range(n_columns):
-                    values[a], powers[a] = add(values[a], powers[a], sign * offsets.mantissa[step, a], offsets.exponent[step, a])
+                    offset, exponent = offsets.mantissa[step, a], offsets.exponent[step, a]
+                    values[a], powers[a] = add(values[a], powers[a], sign * offset, exponent)
+                    sizes[a], size_powers[a] = add(sizes[a], size_powers[a], abs(offset), exponent)
                 if here < there:
                     here = parents[here]
                 else:
                     there = parents[there]
-            total, power = 0.0, 0
+                length += 1
+            strength, power = strengths.mantissa[x, i], strengths.exponent[x, i]
+            lost = 0.0 if length == 1 else length * UNIT
             for a in range(n_columns):
-                square, exponent = multiply(values[a], powers[a], values[a], powers[a])
-                total, power = add(total, power, square, exponent)
-            squares.mantissa[x, i], squares.exponent[x, i] = total, power
+                flow, exponent = multiply(strength, power, values[a], powers[a])
+                rest[a], rest_powers[a] = add(rest[a], rest_powers[a], -flow, exponent)
+                total, total_power = multiply(flow, exponent, values[a], powers[a])
+                flows.mantissa[x, i], flows.exponent[x, i] = add(flows.mantissa[x, i], flows.exponent[x, i], total, total_power)
+                drift, drift_power = multiply(lost, 0, sizes[a], size_powers[a])
+                error, error_power = multiply(strength, power, drift, drift_power)
+                total, total_power = multiply(error, error_power, drift, drift_power)
+                noise.mantissa[x, 0], noise.exponent[x, 0] = add(noise.mantissa[x, 0], noise.exponent[x, 0], total, total_power)
+                part, part_power = multiply(rounding, 0, abs(flow), exponent)
+                part, part_power = add(part, part_power, error, error_power)
+                _add_to(residuals, x, a, part, part_power)
+        for a in range(n_columns):
+            _add_to(residuals, x, a, abs(rest[a]), rest_powers[a])
+
+
+@jit
+def _add_to(numbers, x, a, term, power):
+    """numbers[x, a] += term."""
+    numbers.mantissa[x, a], numbers.exponent[x, a] = add(numbers.mantissa[x, a], numbers.exponent[x, a], term, power)

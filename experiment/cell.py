@@ -17,12 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
+from adjoints.bounds import q_struct_gradient_bound
 from adjoints.hypernet import couplings_jacobian, couplings_vjp
 from adjoints.observables import chain_q_struct_gradient
 from thermokernels import landscape, passage, spectrum
 from thermokernels.chain import GibbsChain, gibbs_chain
-from thermokernels.conductance import conductance
+from thermokernels.conductance import conductance, conductance_error
 from thermokernels.errors import NumericalError
+from thermokernels.gap import solve_spectral_gap
 from thermokernels.hypernet import Hypernetwork, couplings
 from thermokernels.landscape import MergeEvent
 from thermokernels.relevance import ObservableBasis, observable_basis
@@ -167,7 +169,7 @@ def _measure(design: Design, network: Hypernetwork, u: Floats, law: Floats) -> t
     q, ct_model = chain_q_struct_gradient(chain, law, window=design.window_sweeps, rtol=design.thresholds.solve)
     dq_dphi = couplings_vjp(network, u, ct_model.W)
     measure = spectrum.measure_of(q.variance_time)
-    gap = spectrum.spectral_gap(chain)
+    gap = solve_spectral_gap(chain)
     tree = landscape.merge_tree(chain)
     basis = observable_basis(chain, directions_of_couplings[:, :rank])
     measured = _Events(design, chain, basis)
@@ -176,7 +178,7 @@ def _measure(design: Design, network: Hypernetwork, u: Floats, law: Floats) -> t
     examined = battery.examine(
         chain,
         solver_residual=q.residual,
-        gap=gap,
+        gap=gap.value,
         conductances=measured.conductances,
         cuts=np.array(measured.cuts) if measured.cuts else None,
         hitting_residuals=measured.hitting_residuals,
@@ -185,7 +187,9 @@ def _measure(design: Design, network: Hypernetwork, u: Floats, law: Floats) -> t
     record: Record = {
         "q": {
             "value": q.value,
+            "value_bound": q.bound,
             "signal": q.signal,
+            "signal_bound": q.signal_bound,
             "t_obs_steps": q.t_obs,
             "t_obs_bound_steps": q.t_obs_bound,
             "window_sweeps": design.window_sweeps,
@@ -194,7 +198,11 @@ def _measure(design: Design, network: Hypernetwork, u: Floats, law: Floats) -> t
             "method": q.method,
             "operational": q.signal / spectrum.window_variance(measure, q.window_steps),
         },
-        "gradient": {"dq_dw_norm": float(np.linalg.norm(ct_model.W)), "dq_dphi_norm": float(np.linalg.norm(dq_dphi))},
+        "gradient": {
+            "dq_dw_norm": float(np.linalg.norm(ct_model.W)),
+            "dq_dw_bound": q_struct_gradient_bound(q, ct_model.W),
+            "dq_dphi_norm": float(np.linalg.norm(dq_dphi)),
+        },
         "network": {
             "jacobian_norm": float(np.linalg.norm(jacobian)),
             "jacobian_finite": bool(np.isfinite(jacobian).all()),
@@ -203,7 +211,8 @@ def _measure(design: Design, network: Hypernetwork, u: Floats, law: Floats) -> t
             "observable_span": basis.dimension,
         },
         "spectrum": {
-            "gap": gap,
+            "gap": gap.value,
+            "gap_bound": gap.bound,
             "relevant_gap": measure.relevant_gap,
             "gamma_eff_sweep": measure.gamma_eff,
             "gamma_eff_step": measure.gamma_eff_step,
@@ -215,6 +224,12 @@ def _measure(design: Design, network: Hypernetwork, u: Floats, law: Floats) -> t
             "multiway_saddles": tree.n_multiway_saddles,
             "events": events,
             "orderings": orderings,
+            "bounds": {
+                "barrier": tree.barrier_error,
+                "passage_relative": max(measured.passage_bounds, default=0.0),
+                "relevance": max(measured.relevance_bounds, default=0.0),
+                "conductance_relative": conductance_error(chain),
+            },
         },
         "battery": examined.record,
     }
@@ -239,6 +254,8 @@ class _Events:
         self.cuts: list[NDArray[np.bool_]] = []
         self.conductances: list[float] = []
         self.hitting_residuals: list[float] = []
+        self.passage_bounds: list[float] = []
+        self.relevance_bounds: list[float] = []
         self._known: dict[MergeEvent, Record] = {}
 
     def records(self, events: Sequence[MergeEvent]) -> list[Record]:
@@ -266,13 +283,16 @@ class _Events:
             }
         else:
             record |= {"passage_out_sweeps": None, "passage_back_sweeps": None, "passages": "not needed"}
-        return record | {"relevance": self.basis.relevance(dying), "conductance": self.conductances[-1]}
+        relevance, bound = self.basis.enclosed_relevance(dying)
+        self.relevance_bounds.append(bound)
+        return record | {"relevance": relevance, "conductance": self.conductances[-1]}
 
     def _passage(self, start: NDArray[np.bool_], target: NDArray[np.bool_]) -> float:
-        hitting = passage.solve_hitting_times(self.chain, target)
-        certified = battery.hitting_certificate(self.chain, hitting.times, target)
-        self.hitting_residuals.append(float(np.maximum(hitting.residual, certified)))  # NaN, no certificate, stays NaN
-        return passage.mean_over(self.chain, start, hitting.times) / self.chain.n_spins
+        first = passage.solve_mean_first_passage(self.chain, start, target)
+        certified = battery.hitting_certificate(self.chain, first.hitting.times, target)
+        self.hitting_residuals.append(float(np.maximum(first.hitting.residual, certified)))  # NaN, no certificate, stays NaN
+        self.passage_bounds.append(first.relative_bound)
+        return first.value / self.chain.n_spins
 
 
 def _not_finite(value: Any, path: str = "") -> str | None:

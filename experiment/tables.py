@@ -124,8 +124,8 @@ def _print_reported(reported: dict[str, Any]) -> None:
     if "by_m_and_split" in reported and "final_kl" in reported:
         _print_split_axis(reported.pop("by_m_and_split"), reported.pop("final_kl"))
     for key, value in reported.items():
-        if value is None or key.endswith("_reason"):
-            continue  # not measured here; results.json says why
+        if value is None or key.endswith(("_reason", "_bound")):
+            continue  # not measured here, results.json says why; or the error of another number, which has no more digits than that
         label = LABELS.get(key, key.replace("_", " "))
         if isinstance(value, list) and value and isinstance(value[0], dict):
             print(f"  {label}:")
@@ -134,7 +134,7 @@ def _print_reported(reported: dict[str, Any]) -> None:
             for name, where in value.items():
                 print(f"  worst {name.replace('_', ' ')}: {where}")
         else:
-            print(f"  {label}: {_text(value)}")
+            print(f"  {label}: {_text(value, reported.get(key + '_bound'))}")
 
 
 def _print_split_axis(ranks: list[dict[str, Any]], divergences: list[dict[str, Any]]) -> None:
@@ -158,18 +158,26 @@ def _yes(met: bool) -> str:
     return "yes" if met else "no"
 
 
-def _text(value: Any) -> str:
-    """A value in one short line: floats with six digits, null as a dash, lists and tables in brackets."""
+def _text(value: Any, error: float | None = None) -> str:
+    """A value in one short line: floats with six digits or as many as are certain, null as a dash, lists and tables in brackets.
+
+    In a table the error of ``x`` is ``x_bound``, and is not shown itself.
+    """
     if value is None:
         return "-"
     if isinstance(value, bool):
         return _yes(value)
     if isinstance(value, float):
-        return f"{value:.6g}"
+        if error is None:
+            return f"{value:.6g}"
+        from thermokernels.digits import certified  # not before it is needed: it brings the numerics, which take a second to import
+
+        return certified(value, error)
     if isinstance(value, dict):
-        return ", ".join(f"{key} {_text(item)}" for key, item in value.items())
+        shown = [(key, item) for key, item in value.items() if not key.endswith("_bound")]
+        return ", ".join(f"{key} {_text(item, value.get(key + '_bound'))}" for key, item in shown)
     if isinstance(value, list):
-        return "[" + ", ".join(_text(item) for item in value) + "]"
+        return "[" + ", ".join(_text(item, error) for item in value) + "]"
     return str(value)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from thermokernels import passage
 from thermokernels.arguments import Floats
 from thermokernels.chain import GibbsChain
-from thermokernels.errors import UnresolvedError
+from thermokernels.errors import ConstantError
 from thermokernels.resolvent import resolvent
 
 EPSILON = float(np.finfo(np.float64).eps)
@@ -36,9 +36,10 @@ def autocorrelation_times(
 
     Raises
     ------
-    UnresolvedError
-        No function varies under pi (of several, tau is NaN for those that do not), or the gap has no lower bound.
-    NotConvergedError, NotReversibleError: as ``resolvent``.
+    ConstantError
+        No function varies under pi (of several, tau is NaN for those that do not).
+    UnresolvedError, NotConvergedError, NotReversibleError
+        The gap has no lower bound; or as ``resolvent``.
 
     Examples
     --------
@@ -53,7 +54,7 @@ def autocorrelation_times(
     lost_variances = (EPSILON * np.abs(functions).max(axis=0)) ** 2  # from rounding of the mean
     varies = variances > FLAT * lost_variances
     if not varies.any():
-        raise UnresolvedError("nothing varies under pi in float64")
+        raise ConstantError("it does not vary under pi in float64")
     responses = resolvent(chain, functions if every == 1 else _invert_sum(chain, centred, every))
     products = chain.apply_generator(responses)
     residuals = centred - (products if every == 1 else _sum_of_powers(chain, products, every))

@@ -15,6 +15,9 @@ from thermokernels.errors import NotReversibleError
 KERNELS = ("single-site", "two-block", "alternating")
 MAX_DENSE_STATES = 2**13
 
+# Half the distance from one to the next double: the relative error of one rounding.
+UNIT = 2.0**-53
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class GibbsChain:
@@ -300,3 +303,27 @@ def _obstacle_to_quotient(visible_field: Floats, hidden_field: Floats) -> str | 
     if visible_field.any() or hidden_field.any():
         return "Sym-pi fails: the fields change sign with the spins, so pi(x) != pi(-x)"
     return None
+
+
+def energy_error(chain: GibbsChain) -> float:
+    """A bound on the rounding error of every energy: 2 (N + 1) roundings of numbers below the sum of all couplings and fields."""
+    largest = np.abs(chain.weights).sum() + np.abs(chain.visible_field).sum() + np.abs(chain.hidden_field).sum()
+    return float(2 * (chain.n_spins + 1) * largest) * UNIT
+
+
+def law_error(chain: GibbsChain) -> float:
+    """Relative error of every pi_x above underflow: twice that of an energy, and exp and quotient."""
+    return 2 * energy_error(chain) + 8 * UNIT
+
+
+def input_error(chain: GibbsChain) -> float:
+    """Relative error of the rates sigmoid(-2 x_i F_i) / N: twice the rounding of the sum F_i, and that of exp, quotient and product."""
+    visible = np.abs(chain.weights).sum(axis=1) + np.abs(chain.visible_field)
+    hidden = np.abs(chain.weights).sum(axis=0) + np.abs(chain.hidden_field)
+    field_error = max((chain.n_hidden + 1) * visible.max(), (chain.n_visible + 1) * hidden.max()) * UNIT
+    return float(2 * field_error + 8 * UNIT)
+
+
+def entry_error(chain: GibbsChain) -> float:
+    """Relative error of every entry of P and S, the diagonal of I - P included; block kernels multiply up to N conditional laws."""
+    return (1 if chain.kernel == "single-site" else chain.n_spins) * input_error(chain) + 2 * chain.n_spins * UNIT

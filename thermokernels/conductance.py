@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 
 from thermokernels import arguments
 from thermokernels._jit import jit
-from thermokernels.chain import GibbsChain
+from thermokernels.chain import UNIT, GibbsChain, entry_error, law_error
 from thermokernels.errors import UnresolvedError
 
 
@@ -80,3 +80,12 @@ def conductance(chain: GibbsChain, mask: ArrayLike) -> float:
         rows = (inside.reshape(chain.shape), chain.root_law.reshape(chain.shape))
         return float(_flow(*rows, chain.visible_rates, chain.hidden_rates, chain.quotient)) / mass
     return float(chain.law[inside] @ chain.apply((~inside).astype(np.float64))[inside]) / mass
+
+
+def conductance_error(chain: GibbsChain) -> float:
+    """A bound on the relative error of every conductance: of positive terms the relative error of each, and of their sums.
+
+    A term is right to half that of pi twice and to that of an entry of S, a mass to that of pi; sums over rows and columns round as often
+    as they are long, and the smaller side of a cut is right either way.
+    """
+    return 2 * law_error(chain) + entry_error(chain) + 2 * (sum(chain.shape) + chain.n_spins + 8) * UNIT

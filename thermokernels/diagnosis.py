@@ -17,12 +17,13 @@ from thermokernels import arguments, diagnosis_words, footprint, passage
 from thermokernels.arguments import Floats
 from thermokernels.autocorrelation import autocorrelation_times
 from thermokernels.chain import GibbsChain, gibbs_chain
-from thermokernels.errors import ModelTooLargeError, NumericalError, UnresolvedError
+from thermokernels.errors import ConstantError, ModelTooLargeError, NumericalError, UnresolvedError
+from thermokernels.gap import solve_spectral_gap
 from thermokernels.landscape import MergeEvent, MergeTree, merge_tree
 from thermokernels.observables import EPSILON, block_spins, chain_q_struct
 from thermokernels.rbm import visible_law
 from thermokernels.relevance import ObservableBasis, observable_basis
-from thermokernels.spectrum import DENSE_STATES, spectral_gap, spectral_measure, window_variance
+from thermokernels.spectrum import DENSE_STATES, spectral_measure, window_variance
 
 # Relevance from which the gradient is said to see a basin: the primary threshold of the registered question P2.
 SEEN = 0.03
@@ -30,8 +31,10 @@ SEEN = 0.03
 # First passages are solved for this many basins, the most probable first.
 MAX_CROSSINGS = 8
 
-EIGENVALUE = "exact to rounding (all eigenvalues)"
 CERTIFIED = "residual and proven gap"
+# Relative distance at which two eigenvalues are one: Lanczos runs converge to it.
+NEAR = 1e-8
+
 NO_DATA = "needs a data law"
 
 
@@ -60,7 +63,7 @@ class Crossing:
     Attributes
     ----------
     mass, deeper_mass : pi of the two basins below the saddle
-    barrier : saddle minus lowest energy of the basin, in units of the temperature; saddle_energy
+    barrier : saddle minus lowest energy of the basin, in units of the temperature; barrier_error : its rounding bound; saddle_energy
     multiplicity : how many basins the saddle joins
     out, back : mean first passage times to the deeper basin and from it
     relevance : share of the basin's indicator that the gradient observables see, in [0, 1]
@@ -70,6 +73,7 @@ class Crossing:
     mass: float
     deeper_mass: float
     barrier: float
+    barrier_error: float
     saddle_energy: float
     multiplicity: int
     out: Number
@@ -253,7 +257,8 @@ def _number(unit: str, compute: Callable[[], tuple[float, float | None, str]]) -
 
 
 def _reason(problem: Exception) -> str:
-    return "not resolved: " + str(problem).removesuffix("; scale the couplings down")
+    kind = "not defined: " if isinstance(problem, ConstantError) else "not resolved: "
+    return kind + str(problem).removesuffix("; scale the couplings down")
 
 
 def _none(unit: str, reason: str) -> Number:
@@ -263,9 +268,9 @@ def _none(unit: str, reason: str) -> Number:
 def _spectrum(chain: GibbsChain, window: float) -> dict[str, Any]:
     """The gaps, and the variance of a window mean for the exact Q."""
 
-    def gap_of(of: GibbsChain) -> tuple[float, None, str]:
-        certainty = EIGENVALUE if of.n_states <= DENSE_STATES else "Ritz value, relative residual at most 1e-8"
-        return spectral_gap(of), None, certainty
+    def gap_of(of: GibbsChain) -> tuple[float, float, str]:
+        gap = solve_spectral_gap(of)
+        return gap.value, gap.bound, "state reduction, proven" if gap.method == "reduction" else "residual and proven next eigenvalue"
 
     gap_of_pairs = _number("per step", lambda: gap_of(chain))
     found = {
@@ -279,13 +284,14 @@ def _spectrum(chain: GibbsChain, window: float) -> dict[str, Any]:
         reason = _reason(problem)
         nothing = {"relevant_gap": _none("per step", reason), "gamma_eff": _none("per sweep", reason), "window_variance": _none("", reason)}
         return found | nothing
-    if measure.gamma_eff_error == 0.0:  # nodes are eigenvalues
-        found["relevant_gap"] = Number(measure.relevant_gap, "per step", None, EIGENVALUE)
-        found["gamma_eff"] = Number(measure.gamma_eff, "per sweep", None, EIGENVALUE)
+    slowest, node = gap_of_pairs.value, "eigenvalue" if chain.n_states <= DENSE_STATES else "Gauss node"
+    if slowest is not None and gap_of_pairs.error is not None and abs(measure.relevant_gap - slowest) <= NEAR * slowest:
+        error = abs(measure.relevant_gap - slowest) + gap_of_pairs.error
+        found["relevant_gap"] = Number(measure.relevant_gap, "per step", error, "it is the gap, proven")
     else:
-        found["relevant_gap"] = Number(measure.relevant_gap, "per step", None, "Gauss node, converged to a relative 1e-8")
-        uncertainty = f"relative uncertainty {max(measure.gamma_eff_error, EPSILON):.1g} (cut of the cluster)"
-        found["gamma_eff"] = Number(measure.gamma_eff, "per sweep", None, uncertainty)
+        found["relevant_gap"] = Number(measure.relevant_gap, "per step", None, f"{node}, converged to a relative 1e-8, not proven")
+    uncertainty = f"relative uncertainty {max(measure.gamma_eff_error, NEAR):.1g} (cut of the cluster), not proven"
+    found["gamma_eff"] = Number(measure.gamma_eff, "per sweep", None, uncertainty)
     variance = window_variance(measure, window * chain.n_spins)
     return found | {"window_variance": _number("", lambda: (variance, None, "exact for this window, from the spectral measure"))}
 
@@ -305,10 +311,16 @@ def _correlations(chain: GibbsChain, gap_bound: Number) -> dict[str, Any]:
 
     def all_observables() -> tuple[Floats, Floats, Floats]:
         hidden, visible = block_spins(chain.n_hidden, chain.shape[0]), block_spins(chain.n_visible, chain.shape[1])
-        parts = [  # one hidden spin at a time, to keep the arrays small
-            autocorrelation_times(chain, (hidden[:, j, None, None] * visible[None]).reshape(chain.n_states, -1), gap_bound.value)
-            for j in range(chain.n_hidden)
-        ]
+        parts = []
+        for j in range(chain.n_hidden):  # one hidden spin at a time, to keep the arrays small
+            functions = (hidden[:, j, None, None] * visible[None]).reshape(chain.n_states, -1)
+            try:
+                parts.append(autocorrelation_times(chain, functions, gap_bound.value))
+            except ConstantError:
+                nothing = np.full(chain.n_visible, np.nan)
+                parts.append((nothing, nothing, np.zeros(chain.n_visible)))
+        if not any(part[2].any() for part in parts):
+            raise ConstantError("no v_i h_j varies under pi in float64")
         times, errors, variances = (np.array(part).T for part in zip(*parts, strict=True))
         return times, errors, variances
 
@@ -371,16 +383,14 @@ def _trainability(
     if law is None:
         return found | {name: _none(units[name], NO_DATA) for name in ("signal", "q", "q_operational", "window_for_unit_q")}
 
-    # Each entry of g is a sum over the visible states, wrong by some units in the last place of one.
+    found["signal"] = Number(q.signal, "", q.signal_bound, "rounding")
+    # The law of the data is rounded to float64: a model that reproduces it is left with this much.
     rounding = q.g.size * (64 * EPSILON) ** 2
-    error = 2 * float(np.sqrt(q.signal * rounding)) + rounding
-    found["signal"] = Number(q.signal, "", error, "rounding")
     found["window_for_unit_q"] = _none("sweeps", "no window: the model has the correlations of the data, up to rounding")
     if q.signal > rounding:
-        relative = None if share is None else share + error / q.signal
+        relative = None if share is None else share + q.signal_bound / q.signal
         found["window_for_unit_q"] = certified("sweeps", window / q.value, relative)
-    q_error = None if share is None else share * q.value + 0.5 * q.window_steps / q.t_obs * error
-    found["q"] = _number("", lambda: (q.value, q_error, certainty))
+    found["q"] = _number("", lambda: (q.value, None if share is None else q.bound, certainty))
     variance = window_variance.value
     if variance is None:
         found["q_operational"] = _none("", window_variance.certainty)
@@ -400,23 +410,22 @@ def _landscape(chain: GibbsChain, budget: float) -> dict[str, Any]:
     return {
         "n_minima": tree.n_minima,
         "n_multiway_saddles": tree.n_multiway_saddles,
-        "crossings": tuple(_crossing(chain, event, basis, budget) for event in events[:MAX_CROSSINGS]),
+        "crossings": tuple(_crossing(chain, event, tree.barrier_error, basis, budget) for event in events[:MAX_CROSSINGS]),
         "n_crossings_left_out": max(0, len(events) - MAX_CROSSINGS),
         "landscape_reason": None,
     }
 
 
-def _crossing(chain: GibbsChain, event: MergeEvent, basis: ObservableBasis, budget: float) -> Crossing:
+def _crossing(chain: GibbsChain, event: MergeEvent, barrier_error: float, basis: ObservableBasis, budget: float) -> Crossing:
     dying, surviving = event.dying, event.surviving
 
     def passage_time(start: np.ndarray, target: np.ndarray) -> tuple[float, float, str]:
-        hitting = passage.solve_hitting_times(chain, target)
-        value = passage.mean_over(chain, start, hitting.times)
-        return value, hitting.residual * value, f"relative error at most {hitting.residual:.1g}"
+        first = passage.solve_mean_first_passage(chain, start, target)
+        return first.value, first.relative_bound * first.value, f"relative error at most {first.relative_bound:.1g}"
 
     out = _number("steps", lambda: passage_time(dying, surviving))
     back = _number("steps", lambda: passage_time(surviving, dying))
-    seen = _number("", lambda: (basis.relevance(dying), None, "exact to rounding"))
+    seen = _number("", lambda: (*basis.enclosed_relevance(dying), "rounding"))
     times = [number.value for number in (out, back)]
     if any(time is not None and time > budget * chain.n_spins for time in times):
         crossable: bool | None = False
@@ -426,6 +435,7 @@ def _crossing(chain: GibbsChain, event: MergeEvent, basis: ObservableBasis, budg
         mass=event.dying_mass,
         deeper_mass=event.surviving_mass,
         barrier=event.barrier,
+        barrier_error=barrier_error,
         saddle_energy=event.saddle_energy,
         multiplicity=event.multiplicity,
         out=out,

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from html import escape
 from typing import TYPE_CHECKING
 
-import numpy as np
+from thermokernels.digits import certified
 
 if TYPE_CHECKING:
     from thermokernels.diagnosis import Diagnosis, Number
@@ -26,11 +26,9 @@ MASS = 0.004
 LONG = 10.0
 
 
-def short(value: float) -> str:
-    """Three significant digits, without an exponent from 0.0001 to a million."""
-    if value == 0.0 or not 1e-4 <= abs(value) < 1e6:
-        return f"{value:.3g}"
-    return str(np.format_float_positional(value, precision=3, unique=False, fractional=False, trim="-"))
+def short(value: float, error: float | None = None) -> str:
+    """Three significant digits, or as many as are certain."""
+    return certified(value, error, 3)
 
 
 def states(diagnosis: Diagnosis) -> str:
@@ -95,7 +93,7 @@ def crossing_rows(diagnosis: Diagnosis) -> list[Row]:
             str(number),
             short(crossing.mass),
             short(crossing.deeper_mass),
-            short(crossing.barrier),
+            short(crossing.barrier, crossing.barrier_error),
             _sweeps(crossing.out, diagnosis.n_spins),
             _sweeps(crossing.back, diagnosis.n_spins),
             _value(crossing.relevance),
@@ -120,7 +118,8 @@ def crossing_notes(diagnosis: Diagnosis) -> list[str]:
     if d.crossings:
         notes.append(
             f"crossable: both passages within {d.budget:g} sweeps; seen: relevance at least 0.03; masses, barriers and relevance are exact "
-            f"to rounding" + (f", passages to a relative {max(errors):.1g} (proven)" if errors else "")
+            f"to rounding (barriers to {d.crossings[0].barrier_error:.1g})"
+            + (f", passages to a relative {max(errors):.1g} (proven)" if errors else "")
         )
     return notes
 
@@ -227,6 +226,10 @@ def _limits(d: Diagnosis) -> Iterator[str]:
         "of the observables": d.tau_observable, "of the magnetisation": d.tau_magnetisation, "T_O": d.t_obs,
     }  # fmt: skip
     missing = [name for name, number in names.items() if number.certainty.startswith("not resolved")]
+    constant = [name for name, number in names.items() if number.certainty.startswith("not defined: it does not vary")]
+    constant += [name for name, number in names.items() if number.certainty.startswith("not defined: no v_i h_j varies")]
+    if constant:
+        yield f"Constant under pi, to float64, so that nothing is correlated: {', '.join(constant)}."
     if missing:
         yield f"Not resolved in float64: {', '.join(missing)}. The chain is close to frozen; smaller couplings (a higher temperature) help."
     if d.has_fields:
@@ -261,7 +264,7 @@ def _relaxation(gap: float, d: Diagnosis) -> str:
 
 
 def _value(number: Number) -> str:
-    return "-" if number.value is None else short(number.value)
+    return "-" if number.value is None else short(number.value, number.error)
 
 
 def _sweeps(number: Number, n_spins: int) -> str:
@@ -270,9 +273,15 @@ def _sweeps(number: Number, n_spins: int) -> str:
         return "-" if number.unit else ""
     times = {"steps": 1 / n_spins, "sweeps": 1.0}
     if number.unit in times:
-        return short(number.value * times[number.unit])
+        scale = times[number.unit]
+        return short(number.value * scale, None if number.error is None else number.error * scale)
     gaps = {"per step": n_spins, "per sweep": 1}
-    return short(1 / (number.value * gaps[number.unit])) if number.unit in gaps else ""
+    if number.unit not in gaps:
+        return ""
+    time = 1 / (number.value * gaps[number.unit])
+    if number.error is None:
+        return short(time)
+    return short(time, number.error * time / (number.value - number.error)) if number.error < number.value else "-"
 
 
 def _yes(answer: bool | None) -> str:

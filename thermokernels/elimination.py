@@ -29,11 +29,10 @@ from numpy.typing import NDArray
 
 from thermokernels import arguments, wide
 from thermokernels._jit import jit
-from thermokernels.chain import GibbsChain
+from thermokernels.chain import UNIT, GibbsChain, input_error
 from thermokernels.errors import ModelTooLargeError, UnresolvedError
 from thermokernels.wide import Wide, add, divide, multiply
 
-UNIT = 2.0**-53
 MAX_STATES = 2**12
 # Rates beyond the range of float64 are carried with exponents of their own, at a tenth of the speed.
 MAX_WIDE_STATES = 2**11
@@ -86,14 +85,6 @@ class Elimination:
         values = self.reduce(sources)
         _return(*self.rates, *self.pivots, *values)
         return values
-
-
-def input_error(chain: GibbsChain) -> float:
-    """Relative error of the rates sigmoid(-2 x_i F_i) / N: twice the rounding of the sum F_i, and that of exp, quotient and product."""
-    visible = np.abs(chain.weights).sum(axis=1) + np.abs(chain.visible_field)
-    hidden = np.abs(chain.weights).sum(axis=0) + np.abs(chain.hidden_field)
-    field_error = max((chain.n_hidden + 1) * visible.max(), (chain.n_visible + 1) * hidden.max()) * UNIT
-    return float(2 * field_error + 8 * UNIT)
 
 
 def flip_rates(chain: GibbsChain) -> Wide:

@@ -13,6 +13,10 @@ class UnresolvedError(NumericalError):
     """A gap, weight or law is too small to be resolved in float64."""
 
 
+class ConstantError(UnresolvedError):
+    """A function does not vary under the law as float64 has it: no slowness of the chain, but nothing to correlate."""
+
+
 class NotReversibleError(NumericalError):
     """The kernel violates detailed balance where reversibility is required (assumption A2)."""
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from thermokernels import arguments, flooding, tolerances
 from thermokernels.arguments import Floats
-from thermokernels.chain import GibbsChain
+from thermokernels.chain import GibbsChain, energy_error
 from thermokernels.errors import UnresolvedError
 
 Integers = NDArray[np.int32]
@@ -77,7 +77,10 @@ class MergeEvent:
 class MergeTree:
     """Which basin merges with which, and at what energy; made by :func:`merge_tree`.
 
-    The arrays describe basins (subtrees of flooding nodes), ``rank`` their seniority: 0 is the deepest.
+    The arrays describe basins (subtrees of flooding nodes), ``rank`` their seniority: 0 is the deepest. ``barrier_error`` bounds the
+    error of every barrier: energies are right to some e, a pass (the least maximum over all paths) and a minimum move by no more than that
+    (stability of persistence: Cohen-Steiner, Edelsbrunner and Harer, Discrete Comput. Geom. 37 (2007) 103), and a level that stands for
+    energies that differ by rounding adds its width, at either end.
     """
 
     level_energy: Floats
@@ -89,6 +92,7 @@ class MergeTree:
     birth: Integers
     rank: NDArray[np.int64]
     nodes: Integers
+    barrier_error: float
 
     @cached_property
     def _saddles(self) -> list[list[int]]:
@@ -200,7 +204,8 @@ def merge_tree(chain: GibbsChain) -> MergeTree:
     Returns
     -------
     MergeTree
-        ``events`` (tuple of MergeEvent in order of saddle energy), ``n_minima``, ``n_multiway_saddles``, ``orderings()``.
+        ``events`` (tuple of MergeEvent in order of saddle energy), ``n_minima``, ``n_multiway_saddles``, ``orderings()``,
+        ``barrier_error`` (bounds the error of every barrier).
 
     Raises
     ------
@@ -255,6 +260,7 @@ def merge_tree(chain: GibbsChain) -> MergeTree:
         birth=birth,
         rank=rank,
         nodes=start[nodes],
+        barrier_error=2 * (energy_error(chain) + float((rising[level_starts[1:] - 1] - rising[level_starts[:-1]]).max())),
     )
 
 

@@ -17,10 +17,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from thermokernels import arguments, footprint, passage, reduction, spanning, tolerances
 from thermokernels.arguments import Floats
-from thermokernels.chain import GibbsChain, gibbs_chain
+from thermokernels.chain import UNIT, GibbsChain, entry_error, gibbs_chain, law_error
 from thermokernels.checkpoint import Checkpoint, PathLike
 from thermokernels.chunks import Accumulator, Observables, Progress, RowSums, accumulate
-from thermokernels.elimination import input_error
 from thermokernels.errors import NumericalError, UnresolvedError
 from thermokernels.resolvent import METHODS, Solution, Solver
 
@@ -111,10 +110,8 @@ def error_terms(chain: GibbsChain, row_sums: RowSums, relaxation: float) -> tupl
     sizes = np.sqrt(squares)
     errors = np.sqrt(residuals) + (chain.n_spins + 2) * EPSILON * sizes
     rounding = (sum(chain.shape) + 8) * EPSILON
-    from_sources = ((rounding + 2 * reduction.law_error(chain)) * np.sqrt(sources) + rounding**2) * sizes
-    # A block kernel's entries are products of conditional probabilities, at most N factors each.
-    entry_error = (1 if chain.kernel == "single-site" else chain.n_spins) * input_error(chain) + chain.n_spins * EPSILON
-    return relaxation * errors**2, from_sources + 2 * entry_error * weighted
+    from_sources = ((rounding + 2 * law_error(chain)) * np.sqrt(sources) + rounding**2) * sizes
+    return relaxation * errors**2, from_sources + 2 * entry_error(chain) * weighted
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +121,8 @@ class QStruct:
     Attributes
     ----------
     value : Q = (K / 2) signal / t_obs, dimensionless
-    signal : |g|^2
+    signal : |g|^2; signal_bound : a bound on its rounding error
+    bound : a bound on |Q - value|, from those of signal and T_O
     t_obs : T_O in steps; t_obs_bound : a bound on its error, in steps
     g : (n_v, n_h), E_data[f_ij] - E_pi[f_ij]
     residual : largest relative residual of the solves, of a reduction its proven precision; iterations : largest number of CG iterations
@@ -134,6 +132,7 @@ class QStruct:
 
     value: float
     signal: float
+    signal_bound: float
     t_obs: float
     g: Floats = field(repr=False)
     residual: float
@@ -145,6 +144,15 @@ class QStruct:
     @property
     def t_obs_bound(self) -> float:
         return self.variance_time.bound
+
+    @property
+    def bound(self) -> float:
+        """|Q - value| <= (K / 2) (d|g|^2 + |g|^2 dT / T) / (T - dT), with the bounds d|g|^2 and dT; four roundings of the quotient."""
+        lost = self.t_obs_bound
+        if not lost < self.t_obs:
+            return math.inf
+        largest = 0.5 * self.window_steps * (self.signal_bound + self.signal * lost / self.t_obs) / (self.t_obs - lost)
+        return largest * (1 + 8 * UNIT) + 4 * UNIT * self.value
 
 
 def block_spins(n_spins: int, n_configurations: int) -> Floats:
@@ -317,12 +325,36 @@ def data_gradient(chain: GibbsChain, p_data: Floats) -> Floats:
     return np.ascontiguousarray(visible.T @ (excess[:, None] * np.tanh(fields)), dtype=np.float64)
 
 
+def data_gradient_error(chain: GibbsChain) -> float:
+    """A bound on the rounding error of every entry of g before it is rounded to float64, for the law of the data as it is handed in.
+
+    With u the rounding of long double, L the largest |log-weight| of a visible state and elementary functions right to 8 u (glibc manual,
+    "Errors in Math Functions"): a field is wrong by dF <= (n_v + 1) u max_j (sum_i |W_ij| + |c_j|), a log-weight by
+    dL <= n_h (dF + 8 u) + (N + 12) u L, pi(v) relatively by 2 dL + (4 L + 2^n_v + 16) u, and since sum |pi - p| <= 2
+
+        |dg_ij| <= (relative error of pi) + 2 (dF + (2^n_v + 12) u).
+    """
+    unit = float(np.finfo(np.longdouble).eps) / 2
+    columns = np.abs(chain.weights).sum(axis=0) + np.abs(chain.hidden_field)
+    fields = (chain.n_visible + 1) * unit * float(columns.max())
+    largest = float(np.abs(chain.visible_field).sum() + columns.sum()) + chain.n_hidden * math.log(2)
+    logarithms = chain.n_hidden * (fields + 8 * unit) + (chain.n_spins + 12) * unit * largest
+    n_states = 2**chain.n_visible
+    return float(2 * logarithms + (4 * largest + n_states + 16) * unit + 2 * (fields + (n_states + 12) * unit))
+
+
 def chain_signal(chain: GibbsChain, p_data: ArrayLike, window: float) -> tuple[Floats, float, float]:
     """g (n_v, n_h), |g|^2, and the window in steps: all of Q but T_O."""
     law = arguments.as_law(p_data, 2**chain.n_visible)
     window_steps = arguments.as_positive(window, "window", "sweeps") * chain.n_spins
     g = data_gradient(chain, law)
     return g, float(np.einsum("ij,ij->", g, g)), window_steps
+
+
+def signal_error(chain: GibbsChain, g: Floats) -> float:
+    """A bound on the rounding error of |g|^2, from :func:`data_gradient_error` and the rounding of g to float64."""
+    errors = data_gradient_error(chain) + UNIT * np.abs(g)
+    return float(((2 * np.abs(g) + errors) * errors).sum() * (1 + g.size * UNIT) + g.size * UNIT * np.einsum("ij,ij->", g, g))
 
 
 def q_struct(
@@ -396,6 +428,7 @@ def chain_q_struct(
     return QStruct(
         value=value,
         signal=signal,
+        signal_bound=signal_error(chain, g),
         t_obs=time.value,
         g=g,
         residual=time.residual,

@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 
 from thermokernels import tolerances, wide
 from thermokernels.arguments import Floats
-from thermokernels.chain import GibbsChain, gibbs_chain
-from thermokernels.elimination import MAX_STATES, UNIT, Elimination, applies_to, eliminate
+from thermokernels.chain import UNIT, GibbsChain, gibbs_chain, law_error
+from thermokernels.elimination import MAX_STATES, Elimination, applies_to, eliminate
 from thermokernels.errors import UnresolvedError
 from thermokernels.wide import Wide
 
@@ -46,6 +46,7 @@ class ReducedTime:
     responses : (n_states, n_v n_h) Wide, y_a in steps, zero at the ground state
     total : () Wide, T_O in steps
     relative_bound : on |error of T_O| / T_O
+    spread : () Wide, sum_a (sum_x pi_x |f~_a| m_a + sum_x pi_x |f~_a| sum_x pi_x m_a) >= sum_a sum_x pi_x |f~_a y~_a|, m_a = G|f~_a|
     """
 
     chain: GibbsChain
@@ -55,12 +56,7 @@ class ReducedTime:
     responses: Wide = field(repr=False)
     total: Wide
     relative_bound: float
-
-
-def law_error(chain: GibbsChain) -> float:
-    """Relative error of pi: twice that of an energy (2 N roundings of numbers below the sum of all couplings), and exp and quotient."""
-    largest = np.abs(chain.weights).sum() + np.abs(chain.visible_field).sum() + np.abs(chain.hidden_field).sum()
-    return float((4 * (chain.n_spins + 1) * largest + 8) * UNIT)
+    spread: Wide
 
 
 def law(chain: GibbsChain) -> Wide:
@@ -95,7 +91,8 @@ def variance_time(chain: GibbsChain) -> ReducedTime:
     solutions = elimination.solve(wide.join(sources, wide.magnitude(sources)))
     weighted = wide.product(column.take(free), sources)
     total = wide.total(wide.product(weighted, solutions.take((slice(None), slice(k)))))
-    majorant = wide.total(wide.product(wide.magnitude(weighted), solutions.take((slice(None), slice(k, None)))))
+    majorants = solutions.take((slice(None), slice(k, None)))
+    majorant = wide.total(wide.product(wide.magnitude(weighted), majorants))
     bound = elimination.precision + 6 * law_error(chain)
     relative = bound * float(wide.quotient(majorant, total).to_floats()) if total.mantissa > 0 else math.inf
     if not relative <= tolerances.REDUCTION:
@@ -103,7 +100,10 @@ def variance_time(chain: GibbsChain) -> ReducedTime:
             f"T_O is certified to a relative {relative:.2g} only by state reduction: the observables hardly see the slow modes and "
             "rounding decides how little; scale the couplings down"
         )
-    return ReducedTime(chain, elimination, probability, observables, _by_state(elimination, solutions, k), total, relative)
+    sizes = wide.column_totals(wide.product(column, wide.magnitude(observables)))
+    means = wide.product(sizes, wide.column_totals(wide.product(column.take(free), majorants)))
+    spread = wide.total(wide.join(means.take((None, slice(None))), Wide(majorant.mantissa[None, None], majorant.exponent[None, None])))
+    return ReducedTime(chain, elimination, probability, observables, _by_state(elimination, solutions, k), total, relative, spread)
 
 
 def symmetrised(chain: GibbsChain, time: ReducedTime) -> tuple[Floats, Floats]:

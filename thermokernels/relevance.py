@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from thermokernels import arguments, tolerances
 from thermokernels.arguments import Floats
-from thermokernels.chain import GibbsChain
+from thermokernels.chain import UNIT, GibbsChain, law_error
 from thermokernels.errors import UnresolvedError
 
 
@@ -25,11 +25,13 @@ class ObservableBasis:
     coefficients : (n_v n_h, dimension)
         Column k is the k-th basis function as a combination of the centred f_ij (C order).
     mean : (n_v n_h,), E_pi[f] - f(x0) with x0 the most probable state
+    distortion : a bound on |C' G C - 1| in norm, C the coefficients and G the exact Gram matrix
     """
 
     chain: GibbsChain
     coefficients: Floats
     mean: Floats = field(repr=False)
+    distortion: float
 
     @property
     def dimension(self) -> int:
@@ -38,6 +40,17 @@ class ObservableBasis:
 
     def relevance(self, mask: ArrayLike) -> float:
         """r_e of one set of states; see :func:`relevance`."""
+        return self.enclosed_relevance(mask)[0]
+
+    def enclosed_relevance(self, mask: ArrayLike) -> tuple[float, float]:
+        """r_e of one set of states, and a bound on its rounding error for the directions that the basis has.
+
+        With p = C'c, c the covariances of the indicator, and C'GC = 1 + E, the exact square is p'(1 + E)^-1 p, hence
+
+            |r - |p|^2 / Var| <= (2 |p| |dp| + |dp|^2 + |E| (|p| + |dp|)^2 / (1 - |E|)) / Var + |dVar| / Var,   |dp| <= | |C|' |dc| |,
+
+        where dc is a relative rounding of sums whose terms add up to at most 2 pi(smaller side) (2 for |f - f(x0)|).
+        """
         inside = arguments.as_state_set(mask, self.chain.n_states, "mask")
         law = self.chain.law
         masses = float(law[inside].sum()), float(law[~inside].sum())
@@ -49,7 +62,15 @@ class ObservableBasis:
         covariance = _Differences(self.chain).sums(np.where(smaller, law, 0.0)) - min(masses) * self.mean
         projections = covariance @ self.coefficients
         # A projection is no longer than its argument; only rounding can say otherwise.
-        return min(float(projections @ projections) / variance, 1.0)
+        value = min(float(projections @ projections) / variance, 1.0)
+        rounding = _rounding(self.chain)
+        length = float(np.linalg.norm(projections))
+        moved = 4 * min(masses) * rounding * float(np.linalg.norm(np.abs(self.coefficients).sum(axis=0)))
+        moved += len(self.mean) * UNIT * float(np.linalg.norm(np.abs(covariance) @ np.abs(self.coefficients)))
+        if not self.distortion < 1.0:
+            return value, 1.0
+        lost = 2 * length * moved + moved**2 + self.distortion * (length + moved) ** 2 / (1 - self.distortion)
+        return value, min(lost / variance * (1 + 4 * rounding) + 4 * rounding, 1.0)
 
 
 def observable_basis(chain: GibbsChain, span: ArrayLike | None = None) -> ObservableBasis:
@@ -82,8 +103,9 @@ def observable_basis(chain: GibbsChain, span: ArrayLike | None = None) -> Observ
     # Centring at the most probable state first: in a nearly frozen chain the covariances are sums of small positive numbers, and
     # E[f f'] - E[f] E[f]' would leave nothing but rounding.
     differences = _Differences(chain)
-    mean = differences.sums(chain.law)
-    gram = differences.products(chain.law) - np.outer(mean, mean)
+    mean, gram = differences.sums(chain.law), differences.products(chain.law)
+    squares = gram.diagonal().copy()
+    gram -= np.outer(mean, mean)
 
     directions = np.eye(n_observables)
     if span is not None:
@@ -92,7 +114,18 @@ def observable_basis(chain: GibbsChain, span: ArrayLike | None = None) -> Observ
         directions = vectors[:, sizes > tolerances.RANK * sizes.max(initial=0.0)]
     eigenvalues, vectors = np.linalg.eigh(directions.T @ gram @ directions)
     seen = eigenvalues > tolerances.RANK * eigenvalues.max(initial=0.0)
-    return ObservableBasis(chain, directions @ (vectors[:, seen] / np.sqrt(eigenvalues[seen])), mean)
+    coefficients = directions @ (vectors[:, seen] / np.sqrt(eigenvalues[seen]))
+    # |dG_ab| <= rounding sqrt(m_a m_b) with m_a = E[(f_a - f_a(x0))^2] (Cauchy and Schwarz), for G and for the mean squared that it lost
+    sizes = np.abs(coefficients)
+    moved = 3 * _rounding(chain) * float(np.square(np.sqrt(squares) @ sizes).sum())
+    residual = np.linalg.norm(coefficients.T @ gram @ coefficients - np.eye(coefficients.shape[1]))
+    residual += 2 * (n_observables + 2) * UNIT * float(np.linalg.norm(sizes.T @ np.abs(gram) @ sizes))
+    return ObservableBasis(chain, coefficients, mean, float(residual) + moved)
+
+
+def _rounding(chain: GibbsChain) -> float:
+    """Relative rounding of a mean of positive terms under pi, summed in chunks."""
+    return law_error(chain) + (min(chain.n_states, CHUNK) + chain.n_states // CHUNK + 8) * UNIT
 
 
 def observable_span(chain: GibbsChain, span: ArrayLike | None = None) -> int:

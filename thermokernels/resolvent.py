@@ -17,8 +17,7 @@ from numpy.typing import ArrayLike
 
 from thermokernels import arguments, passage, plain, reduced, reduction, tolerances
 from thermokernels.arguments import Floats
-from thermokernels.chain import MAX_DENSE_STATES, GibbsChain
-from thermokernels.elimination import input_error
+from thermokernels.chain import MAX_DENSE_STATES, GibbsChain, entry_error
 from thermokernels.errors import NotConvergedError, NumericalError, UnresolvedError
 
 SOLVERS = ("auto", "cholesky", "cg")
@@ -239,7 +238,7 @@ def _solved(chain: GibbsChain, values: Floats, method: str, rtol: float) -> Floa
     weighted = np.abs(chain.root_law[:, None] * columns)
     largest = np.maximum(weighted.max(axis=0), np.finfo(np.float64).tiny)  # taken out, so that no square overflows
     rounding = (chain.n_spins + 8) * EPSILON * largest * np.linalg.norm(weighted / largest, axis=0)
-    rounding += 2 * (input_error(chain) + chain.n_spins * EPSILON) * sizes
+    rounding += 2 * entry_error(chain) * sizes
     errors = (_norms(solution.residuals) + rounding) / passage.gap_lower_bound(chain)
     doubtful = (errors > RESPONSE * rtol * sizes) & (sizes > 0)
     if doubtful.any():

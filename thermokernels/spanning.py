@@ -11,10 +11,12 @@ by Cauchy and Schwarz: the sum over the tree bounds 1 / gap from above. Any tree
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import breadth_first_order, minimum_spanning_tree
 
 from thermokernels._jit import jit
+from thermokernels.arguments import Floats
 from thermokernels.chain import GibbsChain
 
 
@@ -24,7 +26,19 @@ def quick_bound(chain: GibbsChain) -> float:
 
 
 def sharp_bound(chain: GibbsChain) -> float:
-    """The same from the tree of lowest passes (minimum spanning tree of -log c): at most a factor of its size from the best tree."""
+    """The same from the tree of lowest passes (:func:`lowest_passes`): at most a factor of its size from the best tree."""
+    order, parents, costs = lowest_passes(chain)
+    masses = chain.law.copy()
+    _sum_subtrees(order, parents, masses)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float(np.sum(masses[order[1:]] * np.exp(costs[order[1:]])) * chain.n_spins / chain.law[order[0]])
+
+
+def lowest_passes(chain: GibbsChain) -> tuple[NDArray[np.int64], NDArray[np.int64], Floats]:
+    """The spanning tree of lowest passes (minimum of -log c): its states from the ground state down, their parents, and the costs.
+
+    ``costs[x]`` is log(pi(ground) / (N c(x, parent of x))); parents and costs are by state number, and the ground state has none.
+    """
     states, ground, lowest = np.arange(chain.n_states), int(chain.energy.argmin()), chain.energy.min()
     rows, columns, costs = [], [], []
     for i, mask in enumerate(chain.flip_masks):
@@ -40,12 +54,11 @@ def sharp_bound(chain: GibbsChain) -> float:
     edges = coo_array((np.concatenate(costs), (np.concatenate(rows), np.concatenate(columns))), shape=2 * (chain.n_states,))
     tree = minimum_spanning_tree(edges.tocsr())
     order, parents = breadth_first_order(tree, ground, directed=False)
-    masses = chain.law.copy()
-    _sum_subtrees(order.astype(np.int64), parents.astype(np.int64), masses)
     links = tree.tocoo()
     upper = np.where(parents[links.row] == links.col, links.row, links.col)
-    with np.errstate(over="ignore", invalid="ignore"):
-        return float(np.sum(masses[upper] * np.exp(links.data)) * chain.n_spins / chain.law[ground])
+    of_states = np.zeros(chain.n_states)
+    of_states[upper] = links.data
+    return order.astype(np.int64), parents.astype(np.int64), of_states
 
 
 @jit

@@ -12,9 +12,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import scipy.linalg
-from numpy.typing import NDArray
 
-from thermokernels import arguments, tolerances
+from thermokernels import arguments, relaxation, tolerances
 from thermokernels.arguments import Floats
 from thermokernels.chain import GibbsChain
 from thermokernels.errors import NotConvergedError, UnresolvedError
@@ -210,12 +209,14 @@ def spectral_gap(chain: GibbsChain) -> float:
     """The gap gamma = 1 - sigma_2 of the chain, per step.
 
     Dense for small chains; above, the least Ritz value of a Lanczos run from a fixed start vector, converged to a relative residual of
-    1e-8, so that its error is of second order in that.
+    1e-8, so that its error is of second order in that. Where the gap leaves either less than six digits, state reduction
+    (:mod:`thermokernels.relaxation`), for up to 2**11 states of the single-site kernel. :func:`thermokernels.gap.solve_spectral_gap` gives
+    the proven bound of the error too.
 
     Raises
     ------
     UnresolvedError
-        The gap is below 1e-12 per step, where float64 has no digits left.
+        The gap is below 1e-12 per step and the chain too large for state reduction, or below the range of float64.
     NotConvergedError
         The Lanczos run did not converge.
     NotReversibleError
@@ -228,11 +229,12 @@ def spectral_gap(chain: GibbsChain) -> float:
     0.333333333333
     """
     chain.require_reversible()
-    if chain.n_states <= DENSE_STATES:
-        rules = _dense_rules(chain, np.zeros((1, chain.n_states)))
-        gap = float(rules.gaps[0, 0])
-    else:
-        gap = _lanczos_gap(chain)
+    rules = _dense_rules(chain, np.zeros((1, chain.n_states))) if chain.n_states <= DENSE_STATES else gap_run(chain).gauss_rules()
+    gap = float(rules.gaps[0, 0])
+    if gap >= tolerances.REDUCED_GAP:
+        return gap
+    if relaxation.applies_to(chain):
+        return relaxation.reduced_gap(chain)[0]
     if gap < tolerances.GAP:
         raise UnresolvedError(
             f"the spectral gap reads {gap:.2g} per step, below the {tolerances.GAP:g} that float64 resolves; scale the couplings down"
@@ -240,17 +242,22 @@ def spectral_gap(chain: GibbsChain) -> float:
     return gap
 
 
-def _lanczos_gap(chain: GibbsChain) -> float:
-    # Any start vector with a component along the slowest mode will do; a fixed one makes the result repeatable.
-    start: NDArray[np.float64] = np.random.Generator(np.random.PCG64(0)).standard_normal((1, chain.n_states))
+def gap_start(chain: GibbsChain) -> Floats:
+    """Where the Lanczos run for the gap starts, (1, n_states): any vector with a share of the slowest mode will do, a fixed one repeats."""
+    start: Floats = np.random.Generator(np.random.PCG64(0)).standard_normal((1, chain.n_states))
     start -= (start @ chain.root_law)[:, None] * chain.root_law
-    runs = LanczosRuns(chain, start)
+    return start
+
+
+def gap_run(chain: GibbsChain) -> LanczosRuns:
+    """A Lanczos run whose least Ritz value has converged, or is below what float64 resolves."""
+    runs = LanczosRuns(chain, gap_start(chain))
     while runs.n_steps < min(GAP_STEPS, chain.n_states):
         runs.extend(16)
         rule = runs.gauss_rules()
         gap, residual = float(rule.gaps[0, 0]), float(rule.residuals[0, 0])
         if residual <= RESOLUTION * gap or gap < tolerances.GAP:
-            return gap
+            return runs
     raise NotConvergedError(f"the spectral gap {gap:.3g} still has a residual of {residual:.2g} after {runs.n_steps} Lanczos steps")
 
 

@@ -22,6 +22,9 @@ MASS_TIE = 1e-10
 # Smallest spectral gap that float64 resolves: eigenvalues of I - P carry an absolute rounding error of a few eps.
 GAP = 1e-12
 
+# Gaps below this are computed by state reduction where the size allows: eigenvalues of I - P in float64 have less than six digits there.
+REDUCED_GAP = 1e-9
+
 # Two energies are one level of the landscape when they differ by less than this share of the energy range.
 ENERGY_TIE = 1e-12
 

@@ -382,6 +382,7 @@ def _p2(verdict: _Verdict, records: _Records) -> None:
     }
     for suffix, cells in (("", list(everywhere.values())), ("_basis", crossable)):
         verdict.reported[f"gamma_eff_step{suffix}"] = _span([cell.gamma_eff_step for cell in cells])
+        verdict.reported[f"gamma_eff_step{suffix}_bound"] = max((cell.gamma_eff_step_bound for cell in cells), default=None)
         verdict.reported[f"u_thermo{suffix}"] = _span([cell.u_thermo for cell in cells])
     verdict.report("margin", margin, "no event of the basis qualifies")
     verdict.report("flip_margin", flip, "the basis has no merge event")
@@ -396,6 +397,7 @@ class _Qualification:
     multiway_clean: bool
     orderings: int
     gamma_eff_step: float
+    gamma_eff_step_bound: float
     u_thermo: float
     margins: list[float]
     flip_margins: list[float]
@@ -403,7 +405,7 @@ class _Qualification:
 
 def _qualify(records: _Records, key: Key) -> _Qualification:
     cell, thresholds = records.sound_cell(key), records.thresholds
-    gamma = number(cell, "spectrum.gamma_eff_step", _where(key))
+    gamma, gamma_error = (number(cell, f"spectrum.gamma_eff_{name}", _where(key)) for name in ("step", "error"))
     events, orderings = _events(cell, key), _orderings(cell, key)
     try:
         qualified = qualifying(events, thresholds)
@@ -413,6 +415,7 @@ def _qualify(records: _Records, key: Key) -> _Qualification:
             multiway_clean=all(n_qual(ordering, thresholds) == len(qualified) for ordering in orderings),
             orderings=len(orderings),
             gamma_eff_step=gamma,
+            gamma_eff_step_bound=gamma * gamma_error,
             u_thermo=u_thermo(events, thresholds),
             margins=[event_margin(event, thresholds) for event in qualified],
             flip_margins=[flip_margin(event, thresholds) for ordering in (events, *orderings) for event in ordering],

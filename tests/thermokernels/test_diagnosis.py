@@ -100,6 +100,25 @@ def test_sentences_say_what_matters():
     assert any("the gradients of the fields b and c are not in them" in sentence for sentence in two.sentences)
 
 
+def test_what_is_merely_constant_is_not_blamed_on_freezing():
+    # one pair of spins: a step forgets everything, but v h is -1 with probability exp(-80) only
+    d = tk.diagnose([[40.0]])
+    assert d.gap_of_pairs.value == pytest.approx(1)
+    assert d.tau_observable.value is None
+    assert d.tau_observable.certainty == "not defined: no v_i h_j varies under pi in float64"
+    assert any(
+        s.startswith("Constant under pi, to float64, so that nothing is correlated: ") and "of the observables" in s for s in d.sentences
+    )
+    assert not any("of the observables" in s for s in d.sentences if s.startswith("Not resolved"))
+
+
+def test_numbers_carry_proven_errors():
+    d = tk.diagnose(W, p_data=LAW)
+    for number in (d.gap, d.gap_of_pairs, d.relevant_gap, d.t_obs, d.signal, d.q, *(c.relevance for c in d.crossings)):
+        assert 0 < number.error <= 1e-9 * max(number.value, 1e-3)
+    assert all(0 < crossing.barrier_error < 1e-13 for crossing in d.crossings)
+
+
 @pytest.mark.parametrize("scale", [0.0, 1e-8, 2.0, 20.0, 60.0, 400.0, 1e5])
 def test_frozen_models_are_diagnosed_as_far_as_float64_goes(scale):
     d = tk.diagnose(scale * W, p_data=LAW)

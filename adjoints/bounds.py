@@ -1,0 +1,97 @@
+"""Proven bounds on the errors of the gradients of T_O and Q, from what the forward solve left behind.
+
+The gradient of T_O is bilinear in the solutions z_a (:mod:`adjoints.observables`),
+
+    dT_O / dW_kl = sum_a (z_a o b_a)' dlog pi + sum_a z_a' (dS / dW_kl) z_a,     |dlog pi| <= 2,     |dS / dW_kl|_2 <= 1 / N,
+
+the latter since one flip moves pairs of states only, each by the matrix sech F / (2 N) [[x sech F, -tanh F], [-tanh F, -x sech F]] of norm
+sech F / (2 N), and W_kl is in the fields of two spins. So with |e_a| <= eta_a for the error e_a of z_a in L2, to every entry
+
+    |error| <= sum_a [2 eta_a |b_a| + (2 |z_a| eta_a + eta_a^2) / N] + rho sum_a (2 |z_a| |b_a| + |z_a|^2 / N),
+    eta_a = (|r_a| + |rounding of b_a, of A z_a|) / gap + |component of z_a along sqrt(pi)|,
+
+rho the rounding of tables and sums. A reduction brings its own bound (:mod:`adjoints.reduction`).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from adjoints import reduction
+from adjoints.observables import _variance_time_cotangents
+from thermokernels import passage
+from thermokernels.arguments import Floats
+from thermokernels.chain import UNIT, entry_error, law_error
+from thermokernels.observables import QStruct, VarianceTime, data_gradient_error
+
+
+def variance_time_gradient_bound(time: VarianceTime) -> float:
+    """A bound, in steps, on the error of every entry of dT_O / dW.
+
+    Raises
+    ------
+    UnresolvedError
+        The gap has no lower bound.
+
+    Examples
+    --------
+    >>> import thermokernels as tk
+    >>> from thermokernels.observables import variance_time
+    >>> variance_time_gradient_bound(variance_time(tk.gibbs_chain([[0.5]]))) < 1e-13
+    True
+    """
+    if time.reduced is not None:
+        return reduction.weights(time.reduced)[2] * time.value * (1 + 4 * UNIT)
+    chain, n_spins = time.chain, time.chain.n_spins
+    assert time.row_sums is not None  # of all but a reduction
+    _, _, residuals, vectors, sources, _ = np.sqrt(np.abs(time.row_sums.arrays["sums"])).T
+    sums = 2 * (sum(chain.shape) + 8) * UNIT
+    lost = (sums + 2 * law_error(chain)) * sources + sums**2  # of b, as in VarianceTime.error_terms
+    unsolved = residuals + lost + 2 * (entry_error(chain) + (n_spins + 2) * UNIT) * vectors
+    errors = unsolved / passage.gap_lower_bound(chain) + (law_error(chain) + sums) * vectors
+    rounding = 2 * entry_error(chain) + 2 * law_error(chain) + len(vectors) * sums
+    bilinear = 2 * errors * sources + (2 * vectors * errors + errors**2) / n_spins + 2 * vectors * lost
+    return float((bilinear + rounding * (2 * vectors * sources + vectors**2 / n_spins)).sum())
+
+
+def q_struct_gradient_bound(q: QStruct, gradient: Floats) -> float:
+    """A bound on the error of every entry of ``gradient`` = dQ / dW, by the quotient rule from those of T_O, |g|^2 and their gradients.
+
+    An entry of dg is at most 2 and right to 4 d log pi + 2 h and the roundings of its sums; |d|g|^2| <= 4 sum_a |g_a|.
+
+    Raises
+    ------
+    UnresolvedError
+        The gap has no lower bound.
+
+    Examples
+    --------
+    >>> import adjoints
+    >>> q, gradient = adjoints.q_struct([[0.5]], [0.9, 0.1])
+    >>> q_struct_gradient_bound(q, gradient) < 1e-12
+    True
+    """
+    time, chain = q.variance_time, q.variance_time.chain
+    t_error, sizes = q.t_obs_bound / q.t_obs, np.abs(q.g)
+    entries = 4 * law_error(chain) + 2 * entry_error(chain) + 2 * (sum(chain.shape) + chain.n_spins + 16) * UNIT
+    signal_gradient = 2 * float((sizes * entries + 2 * (data_gradient_error(chain) + UNIT * sizes)).sum())
+    if not t_error < 1.0:
+        return math.inf
+    largest = float(np.abs(gradient).max())
+    if (
+        not q.signal_bound < 0.5 * q.signal
+    ):  # no digit of |g|^2: dQ is at most |d|g|^2| / T + |g|^2 |dT| / T^2 with all that rounding allows
+        slope = float(np.abs(_variance_time_cotangents(time).W).max()) + variance_time_gradient_bound(time)
+        least = q.t_obs - q.t_obs_bound
+        signal_slope = 4 * float(sizes.sum()) + signal_gradient
+        return largest + 0.5 * q.window_steps * (signal_slope + (q.signal + q.signal_bound) * slope / least) / least
+    s_error = q.signal_bound / q.signal
+    # relative slopes d|g|^2 / |g|^2 and dT / T: how large they can be, and how wrong
+    s_slope = 4 * float(sizes.sum()) / q.signal
+    t_slope = largest / q.value + s_slope
+    s_slope_error = (signal_gradient / q.signal + s_slope * s_error) / (1 - s_error)
+    t_slope_error = (variance_time_gradient_bound(time) / q.t_obs + t_slope * t_error) / (1 - t_error)
+    relative = q.bound / q.value
+    return q.value * ((s_slope_error + t_slope_error) * (1 + relative) + 8 * UNIT * (s_slope + t_slope)) + relative * largest
