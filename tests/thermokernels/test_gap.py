@@ -94,7 +94,7 @@ def test_limits_are_named(monkeypatch):
     with pytest.raises(tk.UnresolvedError, match=r"the spectral gap, of about 10\*\*-34\d\.\d+ per step, is below the range of float64"):
         tk.gap_lower_bound(tk.gibbs_chain(np.diag([400.0, 420.0])))
     monkeypatch.setattr(relaxation, "MAX_GAP_STATES", 4)
-    with pytest.raises(tk.ModelTooLargeError, match="the gap by state reduction .* is limited to 4 states; this chain has 8"):
+    with pytest.raises(tk.ModelTooLargeError, match=r"the gap by state reduction .* is limited to 4 states; this chain has 8"):
         relaxation.reduced_gap(tk.gibbs_chain(np.diag([40.0, 42.0])))
 
 
