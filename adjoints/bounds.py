@@ -20,8 +20,7 @@ import math
 import numpy as np
 
 from adjoints import reduction
-from adjoints.observables import _variance_time_cotangents
-from thermokernels import passage
+from thermokernels import passage, wide
 from thermokernels.arguments import Floats
 from thermokernels.chain import UNIT, entry_error, law_error
 from thermokernels.observables import QStruct, VarianceTime, data_gradient_error
@@ -56,6 +55,16 @@ def variance_time_gradient_bound(time: VarianceTime) -> float:
     return float((bilinear + rounding * (2 * vectors * sources + vectors**2 / n_spins)).sum())
 
 
+def _largest_slope(time: VarianceTime) -> float:
+    """What no entry of dT_O / dW can exceed: the bilinear form above in norms; of a reduction, its terms of the edges and of the law."""
+    if time.reduced is not None:
+        spread = float(wide.quotient(time.reduced.spread, time.reduced.total).to_floats())
+        return (3 + 4 * spread) * time.value
+    assert time.row_sums is not None  # of all but a reduction
+    _, _, _, squares, sources, _ = time.row_sums.arrays["sums"].T
+    return float((2 * np.sqrt(squares * sources) + squares / time.chain.n_spins).sum())
+
+
 def q_struct_gradient_bound(q: QStruct, gradient: Floats) -> float:
     """A bound on the error of every entry of ``gradient`` = dQ / dW, by the quotient rule from those of T_O, |g|^2 and their gradients.
 
@@ -83,7 +92,7 @@ def q_struct_gradient_bound(q: QStruct, gradient: Floats) -> float:
     if (
         not q.signal_bound < 0.5 * q.signal
     ):  # no digit of |g|^2: dQ is at most |d|g|^2| / T + |g|^2 |dT| / T^2 with all that rounding allows
-        slope = float(np.abs(_variance_time_cotangents(time).W).max()) + variance_time_gradient_bound(time)
+        slope = _largest_slope(time) + variance_time_gradient_bound(time)
         least = q.t_obs - q.t_obs_bound
         signal_slope = 4 * float(sizes.sum()) + signal_gradient
         return largest + 0.5 * q.window_steps * (signal_slope + (q.signal + q.signal_bound) * slope / least) / least
