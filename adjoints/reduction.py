@@ -14,7 +14,7 @@ as computed, its rounding added, Thomson's principle on a spanning tree (:mod:`t
     E(y^ - y, y^ - y) <= sum_{e in tree} (sum_{x above e} |rho_x|)^2 / c_e =: eps^2,
     |sum_e (c (y^ - y^')^2 - c (y - y')^2) g_e| <= max|g| (2 sqrt(T_O) eps' + eps'^2),   eps' = eps + |d|_c,   (Cauchy and Schwarz)
 
-and |dlog c / dW| <= 3. In the term of the law, |dlog pi / dW| <= 2 and |y^ - y| <= precision G|f~| (:mod:`thermokernels.elimination`).
+and |dlog c / dW| <= 1 + |dlog pi / dW| <= 3. In the term of the law, |y^ - y| <= precision G|f~| (:mod:`thermokernels.elimination`).
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from thermokernels.arguments import Floats
 from thermokernels.chain import UNIT, GibbsChain, input_error, law_error
 from thermokernels.elimination import flip_rates, neighbours
 from thermokernels.errors import UnresolvedError
+from thermokernels.observables import correlations
 from thermokernels.reduction import ReducedTime, centre
 from thermokernels.reduction import law as law_of
 from thermokernels.spanning import lowest_passes
@@ -81,12 +82,14 @@ def weights(time: ReducedTime) -> tuple[Floats, Floats, float]:
     # (eps + |d|)^2 <= 2 eps^2 + 2 |d|^2, relative to T_O; `noise` has every edge at both ends
     energy = 2 * _share(_dissipation(chain, residuals), time.total) + _share(wide.total(noise), time.total)
     summation = (chain.n_states + chain.n_spins + k + 16) * UNIT
-    from_edges = 3 * (2 * math.sqrt(energy) + energy + rounding + summation)
+    # |dlog pi / dW_kl| = |v_k h_l - E[v_k h_l]|, and |tanh F dF| <= 1
+    steepest = 1 + float(np.abs(correlations(chain, chain.law)).max())
+    from_edges = (steepest + 1) * (2 * math.sqrt(energy) + energy + rounding + summation)
     # y^ against y; and what pi, once by itself, twice in f~ and once in the mean of y, and the sums add to the terms as they are
     sizes = wide.column_totals(wide.magnitude(charges))
     means = wide.column_totals(wide.product(law, wide.magnitude(time.responses)))
     moved = _share(wide.total(wide.magnitude(terms)), time.total) + _share(wide.total(wide.product(sizes, means)), time.total)
-    from_law = 4 * (elimination.precision * _share(time.spread, time.total) + (4 * law_error(chain) + summation) * moved)
+    from_law = 2 * steepest * (elimination.precision * _share(time.spread, time.total) + (4 * law_error(chain) + summation) * moved)
     return 2.0 * by_state - 0.5 * shares.sum(axis=1), shares, from_edges + from_law
 
 

@@ -226,8 +226,7 @@ def _limits(d: Diagnosis) -> Iterator[str]:
         "of the observables": d.tau_observable, "of the magnetisation": d.tau_magnetisation, "T_O": d.t_obs,
     }  # fmt: skip
     missing = [name for name, number in names.items() if number.certainty.startswith("not resolved")]
-    constant = [name for name, number in names.items() if number.certainty.startswith("not defined: it does not vary")]
-    constant += [name for name, number in names.items() if number.certainty.startswith("not defined: no v_i h_j varies")]
+    constant = [name for name, number in names.items() if number.certainty.startswith("not defined: ") and "under pi" in number.certainty]
     if constant:
         yield f"Constant under pi, to float64, so that nothing is correlated: {', '.join(constant)}."
     if missing:

@@ -30,7 +30,9 @@ def certified(value: float, error: float | None = None, most: int = 6) -> str:
     # half a unit for rounding to it, half for the error
     digits = most if value == 0.0 else math.floor(math.log10(abs(value))) - math.ceil(math.log10(2 * error)) + 1
     if digits < 1 or value == 0.0:
-        return f"at most {1.05 * (abs(value) + error):.2g}"
+        return f"at most {1.06 * (abs(value) + error):.2g}"
+    if digits < most and abs(value) >= 10.0**digits:  # 2.8e+04: the zeros of 28000 would not be certain
+        return f"{value:.{digits - 1}e}"
     return positional(value, min(digits, most))
 
 

@@ -20,7 +20,7 @@ from thermokernels.arguments import Floats
 from thermokernels.chain import UNIT, GibbsChain, entry_error, gibbs_chain, law_error
 from thermokernels.checkpoint import Checkpoint, PathLike
 from thermokernels.chunks import Accumulator, Observables, Progress, RowSums, accumulate
-from thermokernels.errors import NumericalError, UnresolvedError
+from thermokernels.errors import ConstantError, NumericalError, UnresolvedError
 from thermokernels.resolvent import METHODS, Solution, Solver
 
 EPSILON = float(np.finfo(np.float64).eps)
@@ -251,7 +251,8 @@ def _reduced_variance_time(chain: GibbsChain, rtol: float) -> VarianceTime:
 
 def _require_variance(value: float) -> None:
     if not (np.isfinite(value) and value >= np.finfo(np.float64).tiny):
-        raise UnresolvedError(f"T_O came out as {value!r}: no observable v_i h_j varies under pi in float64; scale the couplings down")
+        kind = ConstantError if abs(value) < np.finfo(np.float64).tiny else UnresolvedError
+        raise kind(f"T_O came out as {value!r}: no observable v_i h_j varies under pi in float64; scale the couplings down")
 
 
 def _solved_variance_time(

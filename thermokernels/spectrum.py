@@ -16,7 +16,7 @@ import scipy.linalg
 from thermokernels import arguments, relaxation, tolerances
 from thermokernels.arguments import Floats
 from thermokernels.chain import GibbsChain
-from thermokernels.errors import NotConvergedError, UnresolvedError
+from thermokernels.errors import ConstantError, NotConvergedError, UnresolvedError
 from thermokernels.lanczos import GaussRules, LanczosRuns
 from thermokernels.observables import EPSILON, VarianceTime, variance_time
 
@@ -86,7 +86,7 @@ def _summarise(rules: GaussRules, n_spins: int) -> tuple[SpectralMeasure, float,
     """The measure, the relative residual of its slowest relevant node, and whether all Ritz values in the cluster have converged."""
     mass_of_all = float(rules.weights.sum())
     if not mass_of_all > 0:
-        raise UnresolvedError("no observable v_i h_j varies under pi in float64, so there is no spectral measure; scale the couplings down")
+        raise ConstantError("no observable v_i h_j varies under pi in float64, so there is no spectral measure; scale the couplings down")
     # The weight of a mode is a sum over the observables: first merge what they see of it, then ask whether it is relevant.
     gaps, weights = _merge_equal(rules.gaps.ravel(), rules.weights.ravel())
     relevant = weights > tolerances.WEIGHT * mass_of_all
