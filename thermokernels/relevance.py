@@ -124,8 +124,8 @@ def observable_basis(chain: GibbsChain, span: ArrayLike | None = None) -> Observ
 
 
 def _rounding(chain: GibbsChain) -> float:
-    """Relative rounding of a mean of positive terms under pi, summed in chunks."""
-    return law_error(chain) + (min(chain.n_states, CHUNK) + chain.n_states // CHUNK + 8) * UNIT
+    """Relative rounding of a mean of positive terms under pi, summed over the visible states and then over the hidden ones."""
+    return law_error(chain) + (sum(chain.shape) + 8) * UNIT
 
 
 def observable_span(chain: GibbsChain, span: ArrayLike | None = None) -> int:
