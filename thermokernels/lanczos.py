@@ -11,12 +11,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.linalg
 
 from thermokernels._jit import jit
 from thermokernels.arguments import Floats
 from thermokernels.chain import GibbsChain
 from thermokernels.single_site import _apply_to_vector
 from thermokernels.vector import LANES, dot, fill, load, multiply, multiply_add, store, total
+
+# Ritz values closer than this, relatively, are copies of one eigenvalue: runs without reorthogonalisation repeat converged ones.
+COPY = 1e-7
+
+# Lanczos vectors kept at a time when Ritz vectors are put together.
+CHUNK = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,10 +36,15 @@ class GaussRules:
 
 
 @jit
-def _extend_run(generator, root_law, current, previous, diagonals, offdiagonals, start, stop):
-    """Steps ``start`` to ``stop`` of one Lanczos run with A: q_(k+1) = (A q_k - alpha_k q_k - beta_(k-1) q_(k-1)) / beta_k."""
+def _extend_run(generator, root_law, current, previous, diagonals, offdiagonals, start, stop, basis):
+    """Steps ``start`` to ``stop`` of one Lanczos run with A: q_(k+1) = (A q_k - alpha_k q_k - beta_(k-1) q_(k-1)) / beta_k.
+
+    The first of the vectors q_k, as many as ``basis`` has rows, are kept in it.
+    """
     image = np.empty_like(current)
     for k in range(start, stop):
+        if k - start < basis.shape[0]:
+            basis[k - start] = current
         _apply_to_vector(generator, current, image)
         _three_term(root_law, image, current, previous, diagonals, offdiagonals, k)
 
@@ -61,21 +73,16 @@ def _three_term(root_law, image, current, previous, diagonals, offdiagonals, k):
 
 
 @jit
-def _tridiagonal_eigenpairs(diagonals, offdiagonals, gaps, first, last):
-    """Eigenvalues, in no order, and first and last eigenvector components of symmetric tridiagonal matrices, one a row (implicit QL).
+def _tridiagonal_eigenvalues(diagonals, offdiagonals, values, rows):
+    """Eigenvalues, in no order, of symmetric tridiagonal matrices, one a row, and Z' rows for the eigenvectors Z (implicit QL).
 
-    Wilkinson's shift, one rotation after the other (Golub and Van Loan, Matrix Computations, 4th ed., section 8.3); only the two rows of
-    the eigenvector matrix that a Gauss rule and its residuals need are rotated along. offdiagonals[a, -1] is not used.
+    Wilkinson's shift, one rotation after the other (Golub and Van Loan, Matrix Computations, 4th ed., section 8.3). Rows (k, n, c) hold
+    c numbers, a multiple of eight, for every coordinate of a matrix; each rotation turns two neighbours. offdiagonals[a, -1] is not used.
     """
-    n = diagonals.shape[1]
+    n, width = rows.shape[1], rows.shape[2]
     for a in range(diagonals.shape[0]):
-        d, e = diagonals[a].copy(), offdiagonals[a].copy()
+        d, e, turned = diagonals[a].copy(), offdiagonals[a].copy(), rows[a].ravel()
         e[n - 1] = 0.0
-        top, bottom = first[a], last[a]
-        top[:] = 0.0
-        bottom[:] = 0.0
-        top[0] = 1.0
-        bottom[n - 1] = 1.0
         for start in range(n):
             for _ in range(60):
                 end = start
@@ -103,13 +110,26 @@ def _tridiagonal_eigenpairs(diagonals, offdiagonals, gaps, first, last):
                     p = s * r
                     d[k + 1] = g + p
                     g = c * r - b
-                    top[k + 1], top[k] = s * top[k] + c * top[k + 1], c * top[k] - s * top[k + 1]
-                    bottom[k + 1], bottom[k] = s * bottom[k] + c * bottom[k + 1], c * bottom[k] - s * bottom[k + 1]
+                    sine, cosine, minus = fill(s), fill(c), fill(-s)
+                    for q in range(k * width, (k + 1) * width, LANES):
+                        here, there = load(turned, q), load(turned, q + width)
+                        store(turned, q + width, multiply_add(cosine, there, multiply(sine, here)))
+                        store(turned, q, multiply_add(cosine, here, multiply(minus, there)))
                 if not split:
                     d[start] -= p
                     e[start] = g
                     e[end] = 0.0
-        gaps[a, :] = d
+        values[a, :] = d
+
+
+def tridiagonal_eigenvalues(diagonals: Floats, offdiagonals: Floats, rows: Floats) -> tuple[Floats, Floats]:
+    """Eigenvalues (k, n), ascending, and Z' rows (k, n, c), for tridiagonal matrices given by rows (k, n) and rows (k, n, c)."""
+    values = np.empty_like(diagonals)
+    turned = np.zeros((*rows.shape[:2], -(-rows.shape[2] // LANES) * LANES))
+    turned[:, :, : rows.shape[2]] = rows
+    _tridiagonal_eigenvalues(diagonals, offdiagonals, values, turned)
+    order = np.argsort(values, axis=1, kind="stable")
+    return np.take_along_axis(values, order, axis=1), np.take_along_axis(turned[:, :, : rows.shape[2]], order[:, :, None], axis=1)
 
 
 class LanczosRuns:
@@ -117,6 +137,7 @@ class LanczosRuns:
 
     def __init__(self, chain: GibbsChain, starts: Floats):
         self.chain = chain
+        self.starts = starts
         self.norms = np.linalg.norm(starts, axis=1)
         self.current = np.divide(starts, self.norms[:, None], out=np.zeros_like(starts), where=self.norms[:, None] > 0)
         self.previous = np.zeros_like(starts)
@@ -127,22 +148,49 @@ class LanczosRuns:
     def n_steps(self) -> int:
         return self.diagonals.shape[1]
 
-    def extend(self, n_steps: int) -> None:
+    def extend(self, n_steps: int, basis: Floats | None = None) -> None:
+        """Take more steps; the vectors of the first run, before each of them, are written to the rows of ``basis``."""
         chain, start = self.chain, self.n_steps
         more = np.zeros((len(self.norms), n_steps))
         self.diagonals, self.offdiagonals = np.hstack([self.diagonals, more]), np.hstack([self.offdiagonals, more])
         runs = list(zip(self.current, self.previous, self.diagonals, self.offdiagonals, strict=True))
+        nothing = np.empty((0, chain.n_states))
+        kept = nothing if basis is None else basis
         if chain.kernel == "single-site":
-            for run in runs:
-                _extend_run(chain.generator, chain.root_law, *run, start, start + n_steps)
+            for k, run in enumerate(runs):
+                _extend_run(chain.generator, chain.root_law, *run, start, start + n_steps, nothing if k else kept)
             return
         for k in range(start, start + n_steps):
+            if k - start < len(kept):
+                kept[k - start] = self.current[0]
             for image, run in zip(chain.apply_symmetrised_generator(self.current), runs, strict=True):
                 _three_term(chain.root_law, image, *run, k)
 
     def gauss_rules(self) -> GaussRules:
-        gaps, first, last = np.empty_like(self.diagonals), np.empty_like(self.diagonals), np.empty_like(self.diagonals)
-        _tridiagonal_eigenpairs(self.diagonals, self.offdiagonals, gaps, first, last)
-        order = np.argsort(gaps, axis=1, kind="stable")
-        gaps, first, last = (np.take_along_axis(array, order, axis=1) for array in (gaps, first, last))
+        ends = np.zeros((*self.diagonals.shape, 2))
+        ends[:, 0, 0] = ends[:, -1, 1] = 1.0
+        gaps, components = tridiagonal_eigenvalues(self.diagonals, self.offdiagonals, ends)
+        first, last = components[:, :, 0], components[:, :, 1]
         return GaussRules(gaps, (self.norms[:, None] * first) ** 2, self.offdiagonals[:, -1:] * np.abs(last))
+
+    def ritz_vectors(self, limit: float) -> Floats:
+        """Normalised Ritz vectors (j, n_states) of the first run, for Ritz values up to ``limit``: the run is done once more.
+
+        Of copies of one eigenvalue only that with the largest first component is given. No Lanczos vector is stored for longer than
+        ``CHUNK`` steps.
+        """
+        values, coefficients = scipy.linalg.eigh_tridiagonal(
+            self.diagonals[0], self.offdiagonals[0, :-1], select="v", select_range=(-1.0, limit), check_finite=False
+        )
+        # Of copies of one eigenvalue the one that the start vector sees most of.
+        order = np.argsort(-(coefficients[0] ** 2), kind="stable")
+        copies = np.cumsum(np.diff(values, prepend=-np.inf) > COPY * np.abs(values))
+        chosen = order[np.sort(np.unique(copies[order], return_index=True)[1])]
+        coefficients = coefficients[:, chosen]
+        vectors = np.zeros((len(chosen), self.chain.n_states))
+        again, basis = LanczosRuns(self.chain, self.starts[:1]), np.empty((min(CHUNK, self.n_steps), self.chain.n_states))
+        for start in range(0, self.n_steps, CHUNK):
+            n_steps = min(CHUNK, self.n_steps - start)
+            again.extend(n_steps, basis)
+            vectors += coefficients[start : start + n_steps].T @ basis[:n_steps]
+        return vectors / np.linalg.norm(vectors, axis=1)[:, None]

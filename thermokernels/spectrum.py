@@ -1,9 +1,15 @@
-"""The spectral measure of the observables by Lanczos runs on A = I - S, and the spectral gap.
+"""The spectral measure of the observables and its slow end, and the spectral gap.
 
     mu_O = sum_j w_j delta(sigma_j),   w_j = sum_a <f~_a, phi_j>^2.
 
-A Lanczos run from b_a gives a Gauss rule for the measure that b_a sees (:mod:`thermokernels.lanczos`). Nodes are kept as gaps
+Small chains are decomposed. Of larger ones the slow modes are taken out one by one (:mod:`thermokernels.slow_modes`), and what is left of
+b_a = sqrt(pi) f~_a is known by the Gauss rule of a Lanczos run on A = I - S (:mod:`thermokernels.lanczos`). Nodes are kept as gaps
 lambda = 1 - sigma, which A delivers without cancellation.
+
+The error of the rules is known. 1 / (1 - sigma^N) as a function of lambda has N simple poles, all with residues of size 1 / N and none
+nearer than lambda = 0 to a point of (0, 1]; so its derivatives of even order, positive like those of 1 / lambda, are no larger, and as
+the Peano kernel of a Gauss rule is positive, the rule loses no more of it than of 1 / lambda: sum_a b_a' A^+ b_a, which is T_O, less
+sum w / lambda.
 """
 
 from __future__ import annotations
@@ -12,26 +18,24 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import scipy.linalg
+import scipy.linalg.lapack as lapack
 
 from thermokernels import arguments, relaxation, tolerances
 from thermokernels.arguments import Floats
 from thermokernels.chain import GibbsChain
 from thermokernels.errors import ConstantError, NotConvergedError, UnresolvedError
-from thermokernels.lanczos import GaussRules, LanczosRuns
+from thermokernels.lanczos import COPY, GaussRules, LanczosRuns, tridiagonal_eigenvalues
 from thermokernels.observables import EPSILON, VarianceTime, variance_time
+from thermokernels.slow_modes import SlowModes, cluster_cut, slow_modes, slowest_relevant
 
-# Up to DENSE_STATES all eigenvalues cost less than a Lanczos run; up to DENSE_FALLBACK less than more than SHORT_RUN steps of it.
+# Up to DENSE_STATES all eigenvalues cost less than a Lanczos run; up to DENSE_FALLBACK they are had where the cluster holds most of them.
 DENSE_STATES = 128
 DENSE_FALLBACK = 2**10
-SHORT_RUN = 96
-STEPS = (24, 48, 96, 192, 384)
+STEPS = (24, 96, 384)
 GAP_STEPS = 2_000
 
 # Accepted relative uncertainty of gamma_eff and of the relevant gap before more Lanczos steps are run.
 RESOLUTION = 1e-8
-
-# Ritz values closer than this, relatively, are copies of one eigenvalue: runs without reorthogonalisation repeat converged ones.
-COPY = 1e-7
 CLUSTER_SPREAD = 3.0
 
 
@@ -46,8 +50,8 @@ class SpectralMeasure:
     relevant_gap : per step, the least gap among nodes that carry more than 1e-12 of the weight
     gamma_eff, gamma_eff_step : weighted harmonic mean of the gaps over the cluster C*(O), per sweep and per step
     gamma_eff_error : relative error of both, at most 1e-8 unless the cut of the cluster falls into the bulk of a spectrum too large to
-        resolve; 0 where nodes are eigenvalues. It is the proven bound of Chebyshev, Markov and Stieltjes, or, once every Ritz value
-        inside the cluster has converged, the change since half as many Lanczos steps where that is less.
+        resolve; 0 where all nodes are eigenvalues. From the residuals of the modes in the cluster and their distance from the others;
+        from what T_O says is missing where the cluster is everything; else the bound of Chebyshev, Markov and Stieltjes.
     cluster_size : number of distinct eigenvalues in C*(O), the relevant ones with sweep gap at most 3 times the smallest; None where the
         cluster reaches into a bulk whose eigenvalues were not told apart (above 1024 states only)
     n_spins : steps per sweep
@@ -82,48 +86,34 @@ def _merge_equal(gaps: Floats, weights: Floats) -> tuple[Floats, Floats]:
     return np.divide(moments, merged, out=gaps[starts], where=merged > 0), merged
 
 
-def _summarise(rules: GaussRules, n_spins: int) -> tuple[SpectralMeasure, float, bool]:
-    """The measure, the relative residual of its slowest relevant node, and whether all Ritz values in the cluster have converged."""
-    mass_of_all = float(rules.weights.sum())
-    if not mass_of_all > 0:
+def _measure(gaps: Floats, weights: Floats, n_spins: int) -> SpectralMeasure:
+    """The measure with these nodes and weights, and what follows from its slow end, as if all nodes were eigenvalues."""
+    total = float(weights.sum())
+    if not total > 0:
         raise ConstantError("no observable v_i h_j varies under pi in float64, so there is no spectral measure; scale the couplings down")
     # The weight of a mode is a sum over the observables: first merge what they see of it, then ask whether it is relevant.
-    gaps, weights = _merge_equal(rules.gaps.ravel(), rules.weights.ravel())
-    relevant = weights > tolerances.WEIGHT * mass_of_all
+    gaps, weights = _merge_equal(gaps, weights)
+    relevant = weights > tolerances.WEIGHT * total
     relevant_gap = float(gaps[relevant].min())
     if relevant_gap < tolerances.GAP:
         raise UnresolvedError(
             f"the relevant spectral gap reads {relevant_gap:.2g} per step, below the {tolerances.GAP:g} that float64 resolves; "
             "scale the couplings down"
         )
-    copies = np.abs(rules.gaps - relevant_gap) <= COPY * relevant_gap
-    gap_error = float(rules.residuals[copies].min()) / relevant_gap
-    # Slower nodes that are still moving may add up to a relevant mode once they agree.
-    moving = (rules.gaps < (1 - COPY) * relevant_gap) & (rules.weights > tolerances.WEIGHT * mass_of_all / len(rules.gaps))
-    if moving.any():
-        gap_error = max(gap_error, float((rules.residuals[moving] / rules.gaps[moving]).max()))
-
-    limit = CLUSTER_SPREAD * float(_sweep_gap(np.array(relevant_gap), n_spins))
-    cut = float(-np.expm1(np.log1p(-limit) / n_spins)) if limit < 1 else np.inf
-    cluster = relevant & (_sweep_gap(gaps, n_spins) <= limit)
+    sweep_gaps = _sweep_gap(gaps, n_spins)
+    cluster = relevant & (sweep_gaps <= CLUSTER_SPREAD * _sweep_gap(np.array(relevant_gap), n_spins))
     mass = float(weights[cluster].sum())
-    per_sweep = float((weights[cluster] / _sweep_gap(gaps[cluster], n_spins)).sum())
-    per_step = float((weights[cluster] / gaps[cluster]).sum())
-    measure = SpectralMeasure(
+    return SpectralMeasure(
         nodes=1.0 - gaps,
         weights=weights,
         gaps=gaps,
         relevant_gap=relevant_gap,
-        gamma_eff=mass / per_sweep,
-        gamma_eff_step=mass / per_step,
-        gamma_eff_error=_cut_uncertainty(rules, cut) * (1 / mass + 1 / (per_step * min(cut, 1.0))),
+        gamma_eff=mass / float((weights[cluster] / sweep_gaps[cluster]).sum()),
+        gamma_eff_step=mass / float((weights[cluster] / gaps[cluster]).sum()),
+        gamma_eff_error=0.0,
         cluster_size=int(cluster.sum()),
         n_spins=n_spins,
     )
-    # A Ritz value's error is of second order in its residual. Copies on their way in carry next to nothing.
-    settled = (rules.residuals <= 1e-5 * rules.gaps) | (rules.weights <= RESOLUTION * mass)
-    converged = bool(settled[_sweep_gap(rules.gaps, n_spins) <= limit].all())
-    return measure if converged else replace(measure, cluster_size=None), gap_error, converged
 
 
 def _cut_uncertainty(rules: GaussRules, cut: float) -> float:
@@ -146,13 +136,31 @@ def _cut_uncertainty(rules: GaussRules, cut: float) -> float:
     return doubtful
 
 
-def _dense_rules(chain: GibbsChain, starts: Floats) -> GaussRules:
-    """All eigenpairs of A but the null vector, as one rule for the sum over the observables."""
-    matrix = chain.apply_symmetrised_generator(np.eye(chain.n_states))
-    matrix += 2.0 * np.outer(chain.root_law, chain.root_law)  # moves the null vector above the spectrum, which ends at 1
-    gaps, vectors = scipy.linalg.eigh(matrix, overwrite_a=True, check_finite=False)
-    weights = ((starts @ vectors[:, :-1]) ** 2).sum(axis=0)
-    return GaussRules(gaps[None, :-1], weights[None], np.zeros((1, chain.n_states - 1)))
+def _matrix(chain: GibbsChain) -> Floats:
+    """A + 2 psi psi', which moves the null vector above the spectrum, which ends at 1."""
+    matrix = 2.0 * np.outer(chain.root_law, chain.root_law)
+    if chain.kernel != "single-site":
+        return matrix + chain.apply_symmetrised_generator(np.eye(chain.n_states))
+    states, (n_rows, n_columns) = np.arange(chain.n_states), chain.shape
+    rates = np.concatenate([np.repeat(chain.visible_rates, n_columns, axis=1), np.tile(chain.hidden_rates, (1, n_rows))])
+    matrix[states, states] += chain.escape
+    for mask, rate in zip(chain.flip_masks, rates, strict=True):
+        matrix[states, states ^ mask] -= rate
+    return matrix
+
+
+def _decomposed(chain: GibbsChain, starts: Floats) -> SpectralMeasure:
+    """The measure from all eigenvalues: the matrix made tridiagonal, T = H'A H, and only H'b_a turned along with its diagonalisation."""
+    matrix = _matrix(chain)
+    n = chain.n_states
+    # LAPACK reads columns: of the symmetric matrix, the same numbers. H leaves the first coordinate where it is.
+    reflectors, diagonal, offdiagonal, factors, _ = lapack.dsytrd(
+        matrix.T, lower=1, lwork=int(lapack.dsytrd_lwork(n, lower=1)[0]), overwrite_a=1
+    )
+    turned = np.array(starts, order="F")
+    turned[:, 1:], _, _ = lapack.dormqr("R", "N", reflectors[1:, :-1], factors, turned[:, 1:], lwork=64 * len(starts))
+    gaps, seen = tridiagonal_eigenvalues(diagonal[None], np.append(offdiagonal, 0.0)[None], turned.T[None])
+    return _measure(gaps[0, :-1], (seen[0, :-1] ** 2).sum(axis=1), chain.n_spins)
 
 
 def spectral_measure(chain: GibbsChain) -> SpectralMeasure:
@@ -163,7 +171,7 @@ def spectral_measure(chain: GibbsChain) -> SpectralMeasure:
     UnresolvedError
         The relevant gap is below what float64 resolves (1e-12 per step), or nothing varies.
     NotConvergedError
-        The slowest relevant node did not converge.
+        The slowest relevant mode did not converge.
     NotReversibleError
         The kernel has no detailed balance.
 
@@ -178,31 +186,56 @@ def spectral_measure(chain: GibbsChain) -> SpectralMeasure:
 
 
 def measure_of(time: VarianceTime) -> SpectralMeasure:
-    """:func:`spectral_measure` from right-hand sides that a solve for T_O has built already."""
+    """:func:`spectral_measure` from right-hand sides and solutions that T_O has needed already."""
     chain, starts = time.chain, time.right_hand_sides
     arguments.require_memory(3 * starts.nbytes, f"the spectral measure of {len(starts)} observables", "use a smaller model")
     if chain.n_states <= DENSE_STATES:
-        return _summarise(_dense_rules(chain, starts), chain.n_spins)[0]
-    runs, before = LanczosRuns(chain, starts), np.inf
+        return _decomposed(chain, starts)
+    modes = slow_modes(chain, starts, CLUSTER_SPREAD)
+    slowest = slowest_relevant(modes.gaps, modes.weights, float(np.einsum("an,an->", starts, starts)))
+    cut = cluster_cut(slowest, CLUSTER_SPREAD, chain.n_spins)
+    if chain.n_states <= DENSE_FALLBACK and (cut == np.inf or not modes.complete):
+        return _decomposed(chain, starts)
+    if slowest == np.inf:
+        raise NotConvergedError("the slowest mode that the observables see has not converged in Lanczos runs; scale the couplings down")
+    runs = LanczosRuns(chain, modes.remainder(starts))
     for n_steps in STEPS:
         runs.extend(n_steps - runs.n_steps)
-        measure, gap_error, converged = _summarise(runs.gauss_rules(), chain.n_spins)
-        if converged:
-            change = abs(measure.gamma_eff / before - 1) + EPSILON
-            measure = replace(measure, gamma_eff_error=min(measure.gamma_eff_error, change))
-        before = measure.gamma_eff
-        resolved = max(gap_error, measure.gamma_eff_error) <= RESOLUTION
-        if resolved and (converged or chain.n_states > DENSE_FALLBACK):
-            return measure
-        # A cluster that is integrated exactly before its eigenvalues are told apart is most of the spectrum: more steps would not help.
-        if chain.n_states <= DENSE_FALLBACK and (resolved or n_steps >= SHORT_RUN):
-            return _summarise(_dense_rules(chain, starts), chain.n_spins)[0]
-    if gap_error > np.sqrt(RESOLUTION):  # the error of a Ritz value is of second order in its residual
-        raise NotConvergedError(
-            f"the slowest relevant Ritz value {measure.relevant_gap:.3g} still has a relative residual of {gap_error:.2g} "
-            f"after {STEPS[-1]} Lanczos steps"
-        )
-    return measure
+        rules = runs.gauss_rules()
+        gaps, weights = np.append(modes.gaps, rules.gaps), np.append(modes.weights, rules.weights)
+        measure = _measure(gaps, weights, chain.n_spins)
+        missing = _missing(time, modes, rules)
+        error = _uncertainty(measure, modes, rules, cut, missing)
+        if missing <= RESOLUTION * float((weights / gaps).sum()) and (modes.complete or error <= RESOLUTION):
+            break
+    told_apart = modes.complete and cut < np.inf
+    return replace(measure, gamma_eff_error=error, cluster_size=measure.cluster_size if told_apart else None)
+
+
+def _missing(time: VarianceTime, modes: SlowModes, rules: GaussRules) -> float:
+    """What the rules lack of sum_a b_a' A^+ b_a, in steps: b_a without the modes, and the sum in its variational form as for T_O."""
+    sources, solution = modes.remainder(time.right_hand_sides + time.solution.residuals), modes.remainder(time.solution.vectors)
+    return abs(float(np.einsum("an,an->", sources, solution)) - float((rules.weights / rules.gaps).sum()))
+
+
+def _uncertainty(measure: SpectralMeasure, modes: SlowModes, rules: GaussRules, cut: float, missing: float) -> float:
+    """A bound on the relative error of gamma_eff."""
+    in_cluster = measure.gaps <= cut
+    mass = float(measure.weights[in_cluster].sum())
+    per_step = float((measure.weights[in_cluster] / measure.gaps[in_cluster]).sum())
+    if cut == np.inf:
+        per_sweep = mass / measure.gamma_eff
+        return missing / per_sweep + EPSILON
+    if not modes.complete:
+        return _cut_uncertainty(rules, cut) * (1 / mass + 1 / (per_step * min(cut, 1.0))) + missing / per_step
+    # Eigenvectors turn by at most |residuals| / distance (Davis and Kahan 1970), and so do the roots of the weights on either side.
+    inside = modes.gaps <= cut
+    total = float(measure.weights.sum())
+    outside = float(measure.gaps[~in_cluster & (measure.weights > tolerances.WEIGHT * total)].min(initial=1.0))
+    residual = float(np.linalg.norm(modes.residuals[inside]))
+    angle = residual / (outside - float(modes.gaps[inside].max()))
+    doubtful = 2 * angle * np.sqrt(mass * total) + angle**2 * total + float(rules.weights[rules.gaps <= cut].sum())
+    return (1 + CLUSTER_SPREAD) * doubtful / mass + angle * residual / measure.relevant_gap + EPSILON
 
 
 def spectral_gap(chain: GibbsChain) -> float:
@@ -229,8 +262,10 @@ def spectral_gap(chain: GibbsChain) -> float:
     0.333333333333
     """
     chain.require_reversible()
-    rules = _dense_rules(chain, np.zeros((1, chain.n_states))) if chain.n_states <= DENSE_STATES else gap_run(chain).gauss_rules()
-    gap = float(rules.gaps[0, 0])
+    if chain.n_states <= DENSE_STATES:
+        gap = float(scipy.linalg.eigvalsh(_matrix(chain), check_finite=False)[0])
+    else:
+        gap = float(gap_run(chain).gauss_rules().gaps[0, 0])
     if gap >= tolerances.REDUCED_GAP:
         return gap
     if relaxation.applies_to(chain):

@@ -89,14 +89,17 @@ def law_and_rates(w: Array, b: Array | None = None, c: Array | None = None) -> t
     """pi (2**N,) and the flip probabilities P(x, x^i) per step as (N, 2**N), of all states; analytic in W."""
     n_visible, n_hidden = w.shape
     x = spins(n_visible + n_hidden)
-    v, h = x[:, :n_visible], x[:, n_visible:]
     b = np.zeros(n_visible) if b is None else b
     c = np.zeros(n_hidden) if c is None else c
-    hidden_fields = v @ w + c
-    energy = -(hidden_fields * h).sum(axis=1) - v @ b
+    # A field depends on the other block alone: tables of 2^n_v and 2^n_h exponentials instead of 2^N.
+    hidden_fields, visible_fields = w.T @ spins(n_visible).T + c[:, None], w @ spins(n_hidden).T + b[:, None]
+    states = np.arange(len(x))
+    v, h = states & (2**n_visible - 1), states >> n_visible
+    energy = -(hidden_fields[:, v] * x[:, n_visible:].T).sum(axis=0) - x[:, :n_visible] @ b
     boltzmann = np.exp(-(energy - energy.real.min()))
-    fields = np.concatenate([w @ h.T + b[:, None], hidden_fields.T])
-    return boltzmann / boltzmann.sum(), _sigmoid(-2.0 * x.T * fields) / x.shape[1]
+    up = np.concatenate([_sigmoid(-2.0 * visible_fields)[:, h], _sigmoid(-2.0 * hidden_fields)[:, v]])
+    down = np.concatenate([_sigmoid(2.0 * visible_fields)[:, h], _sigmoid(2.0 * hidden_fields)[:, v]])
+    return boltzmann / boltzmann.sum(), np.where(x.T > 0, up, down) / x.shape[1]
 
 
 def signal_gradient(w: Array, p_data: Array, law: Array, c: Array | None = None) -> Array:
