@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from thermokernels_app.commands import compare, doctor, grid, model, pictures, registration, selftest, variance
+from thermokernels_app.commands import compare, doctor, grid, model, pictures, registration, selftest, variance, warmup
 from thermokernels_app.commands.console import EXIT_CODES, report
 
 PACKAGES = ("numpy", "scipy", "numba")
@@ -77,3 +77,4 @@ app.command(epilog=pictures.EXIT_CODES)(pictures.plot)
 app.command(epilog=pictures.EXIT_CODES)(pictures.report)
 app.command(epilog=compare.EXIT_CODES)(compare.compare)
 app.command(epilog=doctor.EXIT_CODES)(doctor.doctor)
+app.command(epilog=warmup.EXIT_CODES)(warmup.warmup)

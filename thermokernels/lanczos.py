@@ -176,18 +176,15 @@ class LanczosRuns:
     def ritz_vectors(self, limit: float) -> Floats:
         """Normalised Ritz vectors (j, n_states) of the first run, for Ritz values up to ``limit``: the run is done once more.
 
-        Of copies of one eigenvalue only that with the largest first component is given. No Lanczos vector is stored for longer than
-        ``CHUNK`` steps.
+        Copies of one eigenvalue give one vector. No Lanczos vector is stored for longer than ``CHUNK`` steps.
         """
         values, coefficients = scipy.linalg.eigh_tridiagonal(
             self.diagonals[0], self.offdiagonals[0, :-1], select="v", select_range=(-1.0, limit), check_finite=False
         )
-        # Of copies of one eigenvalue the one that the start vector sees most of.
-        order = np.argsort(-(coefficients[0] ** 2), kind="stable")
-        copies = np.cumsum(np.diff(values, prepend=-np.inf) > COPY * np.abs(values))
-        chosen = order[np.sort(np.unique(copies[order], return_index=True)[1])]
-        coefficients = coefficients[:, chosen]
-        vectors = np.zeros((len(chosen), self.chain.n_states))
+        # Copies of one eigenvalue mix among themselves, but not what all of them together make of the start vector.
+        copies = np.flatnonzero(np.diff(values, prepend=-np.inf) > COPY * np.abs(values))
+        coefficients = np.add.reduceat(coefficients * coefficients[0], copies, axis=1)
+        vectors = np.zeros((len(copies), self.chain.n_states))
         again, basis = LanczosRuns(self.chain, self.starts[:1]), np.empty((min(CHUNK, self.n_steps), self.chain.n_states))
         for start in range(0, self.n_steps, CHUNK):
             n_steps = min(CHUNK, self.n_steps - start)

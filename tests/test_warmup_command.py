@@ -1,0 +1,34 @@
+"""`thermo warmup`: after it no command compiles anything, and where nothing can be kept it says so."""
+
+import json
+import os
+import subprocess
+import sysconfig
+from pathlib import Path
+
+
+def thermo(*arguments, cache):
+    command = [Path(sysconfig.get_path("scripts"), "thermo"), *map(str, arguments)]
+    return subprocess.run(command, env=os.environ | {"NUMBA_CACHE_DIR": str(cache)}, capture_output=True, text=True)
+
+
+def test_after_a_warmup_a_run_compiles_nothing(tmp_path):
+    cache = tmp_path / "cache"
+    first = thermo("warmup", "--json", cache=cache)
+    assert first.returncode == 0, first.stderr
+    found = json.loads(first.stdout)
+    files = sorted(cache.rglob("*.nb?"))
+    assert found["compiled"] == found["kernels"] == len(list(Path(found["folder"]).rglob("*.nbc"))) > 20
+    run = thermo("run", "--grid", "smoke", "--out", tmp_path / "out", cache=cache)
+    assert run.returncode in (0, 10), run.stderr
+    assert sorted(cache.rglob("*.nb?")) == files
+    again = thermo("warmup", cache=cache)
+    assert (again.returncode, again.stdout.split(" were ")[0]) == (0, f"all {found['kernels']} kernels")
+    assert sorted(cache.rglob("*.nb?")) == files
+
+
+def test_a_cache_that_cannot_be_written_is_said(tmp_path):
+    (tmp_path / "file").write_text("")
+    result = thermo("warmup", cache=tmp_path / "file")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "thermo: compiled kernels cannot be kept: the cache folder cannot be written" in result.stderr
