@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from thermokernels_app.experiment.lock import FolderLock
+from thermokernels_app.experiment.lock import LOCK, FolderLock
 from thermokernels_app.experiment.store import ARRAYS, RESULTS, SCHEMA, SCHEMA_VERSION, Arrays, Record, read_results, replace_file
 
 JOURNAL = "journal.jsonl"
@@ -148,8 +148,8 @@ class Journal:
 
 
 def remove_leftover(folder: Path) -> None:
-    """Remove the journal that a run left which was killed after its results were complete; another's folder is left to it."""
-    if (folder / JOURNAL).exists():
+    """Remove what a run left that was killed after its results were complete; another's folder is left to it."""
+    if (folder / JOURNAL).exists() or (folder / LOCK).exists():
         with suppress(ValueError, OSError), FolderLock(folder):
             (folder / JOURNAL).unlink(missing_ok=True)
 
