@@ -37,6 +37,7 @@ def variance(
     checkpoint: Annotated[
         Path | None, typer.Option("--checkpoint", help="File that keeps finished chunks; the same command goes on from it.")
     ] = None,
+    threads: Annotated[int | None, typer.Option("--threads", min=1, help="Threads of a solve; by default one for every core.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """T_O, the integrated variance time of all gradient observables, and Q where samples are given.
@@ -44,11 +45,13 @@ def variance(
     Exact with a proven bound on its error, or with --probes an unbiased estimate with its standard error.
     """
     with errors(as_json):
-        from thermokernels import arguments, footprint
+        from thermokernels import arguments, footprint, set_threads
         from thermokernels_app.experiment import model_files
 
         if (probes is None) != (seed is None):
             raise ValueError("--probes and --seed belong together: an estimate is repeatable by its seed")
+        if threads is not None:
+            set_threads(threads)
         W, b, c = model_files.read_model(model)
         n_visible, n_hidden = W.shape
         full = any(field is not None and bool(field.any()) for field in (b, c))

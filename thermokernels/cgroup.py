@@ -39,9 +39,9 @@ def _limits_of(root: Path, line: str) -> Iterator[tuple[int, Path, str, str]]:
     number, _, rest = line.partition(":")
     controllers, _, path = rest.partition(":")
     if number == "0" and not controllers:
-        bases, (limit_name, *names) = (root, root / "unified"), VERSION_2
+        bases, (limit_name, usage_name, cached_name) = (root, root / "unified"), VERSION_2
     elif "memory" in controllers.split(","):
-        bases, (limit_name, *names) = (root / "memory", root / controllers), VERSION_1
+        bases, (limit_name, usage_name, cached_name) = (root / "memory", root / controllers), VERSION_1
     else:
         return
     for base in dict.fromkeys(bases):
@@ -52,7 +52,7 @@ def _limits_of(root: Path, line: str) -> Iterator[tuple[int, Path, str, str]]:
             except (OSError, ValueError):
                 limit = NO_LIMIT
             if limit < NO_LIMIT:
-                yield limit, group, *names
+                yield limit, group, usage_name, cached_name
             if group == base:
                 break
 

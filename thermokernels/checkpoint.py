@@ -62,7 +62,7 @@ class Checkpoint:
             with self.path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
             digest = str(arrays.pop("digest"))
-        except (ValueError, KeyError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+        except (ValueError, KeyError, EOFError, zipfile.BadZipFile, TypeError) as error:
             raise ValueError(
                 f"checkpoint {self.path} is no checkpoint that can be read ({type(error).__name__}): name another file"
             ) from None
@@ -78,7 +78,8 @@ class Checkpoint:
         descriptor, temporary = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")
         try:
             with os.fdopen(descriptor, "wb") as file:
-                np.savez(file, digest=np.array(self._digest), **arrays)
+                everything: dict[str, Any] = {**arrays, "digest": np.array(self._digest)}
+                np.savez(file, **everything)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, self.path)

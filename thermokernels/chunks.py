@@ -139,8 +139,10 @@ def accumulate(
     """
     chain, n_rows = solver.chain, observables.n_rows
     row_sums = RowSums(chain, n_rows)
-    state = {name: array for part in (row_sums, *accumulators) for name, array in part.arrays.items()}
-    state["done"] = done = np.zeros(1, dtype=np.int64)
+    done = np.zeros(1, dtype=np.int64)
+    state = row_sums.arrays | {"done": done}
+    for accumulator in accumulators:
+        state |= accumulator.arrays
     for name, array in (checkpoint.load() if checkpoint else {}).items():
         if name in state:
             state[name][...] = array

@@ -7,10 +7,9 @@ Counted are arrays over the states, 8 bytes a state each. What Python and the ke
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
-from thermokernels import arguments
+from thermokernels import arguments, threads
 
 if TYPE_CHECKING:
     from thermokernels.chain import GibbsChain
@@ -40,12 +39,12 @@ def chain(n_visible: int, n_hidden: int, full: bool) -> int:
 def variance_time(n_visible: int, n_hidden: int, full: bool, kernel: str = "single-site", gradient: bool = False, rows: int = 1) -> int:
     """T_O by conjugate gradients with ``rows`` observables in memory at a time, the chain included.
 
-    Of length n_states there are the chain's four arrays (two-block: four more of conditional laws), the solver's four tables and three
+    Of length n_states there are the chain's four arrays (two-block: four more of conditional laws), the solver's three tables and three
     and a half arrays a thread (plain conjugate gradients: ten), three arrays a row, and for the gradient two sums and their temporaries.
     """
     states = n_states(n_visible, n_hidden, full)
     bipartite = kernel == "single-site" and n_visible >= 4 and (full or (n_visible + n_hidden) % 2 == 0)
-    solver = 4 + 3.5 * min(rows, os.cpu_count() or 1) if bipartite else 10 + 4 * (kernel != "single-site")
+    solver = 3 + 3.5 * min(rows, threads.get_threads()) if bipartite else 10 + 4 * (kernel != "single-site")
     arrays = 4 + solver + ARRAYS_OF_A_ROW * rows + (3 if gradient else 0)
     return max(chain(n_visible, n_hidden, full), int(8 * arrays * states))
 

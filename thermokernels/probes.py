@@ -233,8 +233,7 @@ class _Basis:
         for row, sign in enumerate(signs):  # one at a time: no more memory than the probes themselves
             observable = Observables(chain, means, sign.reshape(1, *chain.weights.shape))
             (vector,) = loose.solve(observable.right_hand_sides(slice(None))).vectors
-            vector *= chain.root_law
-            swept[row] = -correlations(chain, vector).ravel()  # b_a' z, as z is orthogonal to sqrt(pi)
+            swept[row] = -correlations(chain, chain.root_law * vector).ravel()  # b_a' z, as z is orthogonal to sqrt(pi)
         self.arrays["directions"][...] = np.linalg.qr(swept.T)[0].T
 
     def add(self, rows: slice, right_hand_sides: Floats, vectors: Floats) -> None:
@@ -253,7 +252,7 @@ def _signs(sequence: np.random.SeedSequence, stream: int, n_rows: int, n_columns
     """Random signs (n_rows, n_columns) of one stream (0 directions, 1 probes); a sequence that is handed in again gives them again."""
     child = np.random.SeedSequence(sequence.entropy, spawn_key=(*sequence.spawn_key, stream), pool_size=sequence.pool_size)
     draws = np.random.Generator(np.random.PCG64(child)).integers(0, 2, size=(n_rows, n_columns))
-    signs: Floats = 2.0 * draws - 1.0
+    signs: Floats = np.where(draws == 1, 1.0, -1.0)
     return signs
 
 

@@ -164,7 +164,8 @@ def _norms(rows: Floats) -> Floats:
 def _orthogonal(vectors: Floats, root_law: Floats) -> Floats:
     # einsum sums each row by itself, in one order; a BLAS product would let the number of rows and of threads decide
     along = np.einsum("an,n->a", vectors, root_law)
-    return vectors - along[:, None] * root_law
+    rest: Floats = vectors - along[:, None] * root_law
+    return rest
 
 
 def resolvent(chain: GibbsChain, F: ArrayLike, method: str = "auto", rtol: float = tolerances.SOLVE) -> Floats:

@@ -183,4 +183,4 @@ def test_frozen_and_irreversible_chains_are_refused():
 
 def test_fewer_digits_than_promised_are_refused():
     with pytest.raises(tk.UnresolvedError, match=r"the spectral gap leaves T_O = .* steps less than 10 digits beside what chance leaves"):
-        tk.probe_variance_time(tk.gibbs_chain(11.0 * np.eye(3)), seed=0)
+        tk.probe_variance_time(tk.gibbs_chain(W), seed=0, method="cg", rtol=1e-2)
