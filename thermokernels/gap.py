@@ -23,13 +23,13 @@ import scipy.linalg
 from numpy.typing import NDArray
 from scipy.sparse import csr_array, diags_array
 
-from thermokernels import passage, reduced, relaxation, spectrum, tolerances
+from thermokernels import passage, reduced, relaxation, spectrum
 from thermokernels.arguments import Floats
 from thermokernels.chain import UNIT, GibbsChain, entry_error, law_error
 from thermokernels.errors import NumericalError, UnresolvedError
 from thermokernels.lanczos import LanczosRuns
 
-# Relative: a bound above it is worth a factorisation, up to this many states.
+# Relative: a bound above it is worth a factorisation, up to this many states, and then state reduction.
 SHARP = 1e-6
 MAX_INERTIA_STATES = 2**12
 
@@ -69,7 +69,7 @@ def solve_spectral_gap(chain: GibbsChain) -> SpectralGap:
         if not relaxation.applies_to(chain):
             raise
         found = None
-    if (found is None or found.value < tolerances.REDUCED_GAP) and relaxation.applies_to(chain):
+    if (found is None or found.bound > SHARP * found.value) and relaxation.applies_to(chain):
         value, relative = relaxation.reduced_gap(chain)
         return SpectralGap(value, relative * value, "reduction")
     if found is None or not found.bound < found.value:
