@@ -241,7 +241,8 @@ def _observable(name: str, chain: GibbsChain) -> _Observable:
             raise ValueError(f"observables must name spins of the model, {block}0 to {block}{size - 1}; got {name!r}")
 
     def product(v: NDArray[Any], h: NDArray[Any]) -> Floats:
-        return np.prod([(v if block == "v" else h)[..., index] for block, index in factors], axis=0, dtype=np.float64)
+        values: Floats = np.prod([(v if block == "v" else h)[..., index] for block, index in factors], axis=0, dtype=np.float64)
+        return values
 
     return _Observable(name, len(factors) % 2 == 1, any(block == "h" for block, _ in factors), product)
 

@@ -11,9 +11,9 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]\d+)?")
 
 
-def output_of(name, folder):
+def output_of(name, folder, *arguments):
     result = subprocess.run(
-        [sys.executable, "-W", "error", EXAMPLES / name], cwd=folder, capture_output=True, text=True, stdin=subprocess.DEVNULL
+        [sys.executable, "-W", "error", EXAMPLES / name, *arguments], cwd=folder, capture_output=True, text=True, stdin=subprocess.DEVNULL
     )
     if result.returncode:
         pytest.fail(f"{name} exited with {result.returncode}\n{result.stdout}\n{result.stderr}", pytrace=False)
@@ -34,11 +34,57 @@ def test_annealing_finds_the_ground_state_the_slower_it_is(tmp_path):
 
 
 def test_a_longer_window_trains_closer_to_the_data(tmp_path):
-    rows = [numbers(line) for line in output_of("q_gradient_scipy.py", tmp_path)[1:]]
-    divergences = [row[1] for row in rows]
-    assert len(rows) == 4
+    rows = [line.split() for line in output_of("floor_scipy.py", tmp_path)[1:]]
+    with_floor, without = [row for row in rows if row[1] == "1"], [row for row in rows if row[1] == "none"]
+    assert [row[0] for row in with_floor] == ["10", "100", "1000"]
+    divergences = [float(row[2]) for row in with_floor]
     assert divergences == sorted(divergences, reverse=True)
-    assert all(row[2] == pytest.approx(1.0, abs=2e-3) for row in rows)
+    assert all(float(row[3]) == pytest.approx(1.0, abs=2e-3) for row in with_floor)
+    assert all(float(row[5].rstrip("%")) > 80 for row in with_floor)  # sampled gradients point downhill
+    assert all(float(row[3]) < 1e-3 and float(row[5].rstrip("%")) < 60 for row in without)  # and there they point anywhere
+
+
+@pytest.mark.bridges
+def test_a_sampled_step_learns_above_the_floor_and_stalls_without(tmp_path):
+    pytest.importorskip("jax", reason="JAX is not installed: pip install '.[jax]'")
+    rows = [line.split() for line in output_of("floor_jax.py", tmp_path)[1:]]
+    assert [row[0] for row in rows] == ["none", "0.1", "1"]
+    assert [float(row[2]) for row in rows] == [pytest.approx(0.0, abs=0.01), pytest.approx(0.1, rel=0.05), pytest.approx(1.0, rel=0.05)]
+    changes = [float(row[4].rstrip("%")) for row in rows]
+    assert changes[0] > 0 > changes[1] > changes[2]
+
+
+@pytest.mark.bridges
+def test_training_on_samples_keeps_its_floor_in_torch(tmp_path):
+    pytest.importorskip("torch", reason="PyTorch is not installed: pip install '.[torch]'")
+    rows = [line.split() for line in output_of("floor_torch.py", tmp_path, "200")[2:]]
+    assert [row[0] for row in rows] == ["none", "0.1", "1.0"]
+    assert [row[3] for row in rows][1:] == ["0.0%", "0.0%"]
+    times = [float(row[4]) for row in rows]
+    assert times == sorted(times, reverse=True)
+    assert float(rows[1][1]) < float(rows[0][1])
+
+
+def test_training_on_samples_keeps_its_floor_in_compiled_code(tmp_path):
+    rows = [line.split() for line in output_of("floor_numba.py", tmp_path, "100")[2:]]
+    assert [row[0] for row in rows] == ["none", "0.1", "1.0"]
+    assert rows[0][3] == "-"
+    assert all(float(row[3]) >= float(row[0]) for row in rows[1:])
+    assert float(rows[1][1]) < float(rows[0][1])
+
+
+@pytest.mark.bridges
+def test_a_stuck_chain_looks_healthy(tmp_path):
+    pytest.importorskip("emcee", reason="emcee is not installed: pip install '.[compare]'")
+    pytest.importorskip("arviz_stats", reason="ArviZ is not installed: pip install '.[compare]'")
+    rows = [line.split() for line in output_of("stuck_chain.py", tmp_path, "5000")[2:]]
+    exact = [float(row[1]) for row in rows]
+    assert exact == sorted(exact)
+    coldest = rows[-1]
+    assert coldest[5] == "yes"
+    assert all(float(estimate) < 1e-5 * exact[-1] for estimate in coldest[2:4])
+    assert float(coldest[6]) > 1.01
+    assert all(float(estimate) == pytest.approx(exact[0], rel=0.2) for estimate in rows[0][2:4])
 
 
 def test_a_model_of_ones_own_is_diagnosed(tmp_path):

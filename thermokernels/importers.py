@@ -177,7 +177,7 @@ def _labelled(
         given = [None if side is None else tuple(side) for side in (visible, hidden)]
         taken = {label for side in given if side is not None for label in side}
         rest = tuple(label for label in labels if label not in taken)
-        sides = tuple(rest if side is None else side for side in given)
+        sides = (rest if given[0] is None else given[0], rest if given[1] is None else given[1])
         if None not in given and rest:
             raise ValueError(f"visible and hidden must hold every variable; {rest[0]!r} is in neither")
     for name, side in zip(("visible", "hidden"), sides, strict=True):

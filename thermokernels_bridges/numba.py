@@ -18,9 +18,10 @@ from thermokernels._jit import jit
 from thermokernels.arguments import Floats
 from thermokernels.rbm import _compare_laws, _sum_out_hidden
 from thermokernels.single_site import Generator, _apply_to_vector, _energies, _escape, _flip_tables, _local_fields
+from thermokernels.spanning import _flip_tree
 
 EPSILON = 2.0**-52
-RESIDUAL = 1e-10
+RESIDUAL = 5e-12
 PRECISION = 1e-8
 MAX_ITERATIONS = 10_000
 
@@ -41,14 +42,16 @@ def kl_divergence(p_data: Floats, W: Floats, gradient: Floats) -> float:
     by_columns = np.empty_like(columns)
     _pull_back(columns, hidden_field, difference, by_columns, np.empty_like(visible_field), np.empty_like(hidden_field))
     gradient[:] = by_columns.T
-    return terms.sum()
+    divergence: float = terms.sum()
+    return divergence
 
 
 @jit
 def observable_variance_time(W: Floats, gradient: Floats) -> float:
     """T_O in steps; ``gradient`` (n_v, n_h) is overwritten with its derivative by W."""
     visible_fields, hidden_fields, energy = _tables(W)
-    return _variance_time(W, visible_fields, hidden_fields, _boltzmann(energy), gradient)
+    time: float = _variance_time(W, visible_fields, hidden_fields, _boltzmann(energy), gradient)
+    return time
 
 
 @jit
@@ -60,7 +63,7 @@ def q_struct(W: Floats, p_data: Floats, window: float, gradient: Floats) -> floa
     g, by_signal = np.zeros_like(W), np.zeros_like(W)
     _signal(p_data, hidden_fields, law, g, by_signal)
     signal = (g * g).sum()
-    value = 0.5 * window * (W.shape[0] + W.shape[1]) * signal / time
+    value: float = 0.5 * window * (W.shape[0] + W.shape[1]) * signal / time
     for i in range(W.shape[0]):
         for j in range(W.shape[1]):
             gradient[i, j] = value * (by_signal[i, j] / signal - gradient[i, j] / time) if signal > 0.0 else 0.0 * value
@@ -104,14 +107,13 @@ def _correlations(weights, out):
 
 @jit
 def _solve(generator, root_law, source, work, solution):
-    """A z = b by conjugate gradients off sqrt(pi); returns |b - A z| / |b| as recurred."""
+    """A z = b by conjugate gradients off sqrt(pi), as far as they come."""
     residual, step, image = work[0], work[1], work[2]
     residual[:] = source - (source * root_law).sum() * root_law
     step[:] = residual
     solution[:] = 0.0
     square = (residual * residual).sum()
-    target = (0.05 * RESIDUAL) ** 2 * square
-    start = square
+    target = RESIDUAL**2 * square
     for _ in range(MAX_ITERATIONS):
         if square <= target:
             break
@@ -124,7 +126,6 @@ def _solve(generator, root_law, source, work, solution):
         step[:] = residual + (updated / square) * step
         square = updated
     solution -= (solution * root_law).sum() * root_law
-    return math.sqrt(square / start) if start > 0.0 else 0.0
 
 
 @jit
@@ -146,22 +147,26 @@ def _variance_time(W, visible_fields, hidden_fields, law, gradient):
     flat_root, sources = root_law.ravel(), np.empty(law.shape)
     vectors, work = np.empty((n_visible * n_hidden, n_rows * n_columns)), np.empty((3, n_rows * n_columns))
     overlap, image = np.zeros(law.shape), np.empty(n_rows * n_columns)
-    value, sizes, worst = 0.0, 0.0, 0.0
+    value, sizes, errors = 0.0, 0.0, 0.0
     for a in range(n_visible * n_hidden):
         i, j = a // n_hidden, a % n_hidden
         for h in range(n_rows):
             for v in range(n_columns):
                 sources[h, v] = root_law[h, v] * (means[i, j] - _spin(v, i) * _spin(h, j))
         b, z = sources.ravel(), vectors[a]
-        worst = max(worst, _solve(generator, flat_root, b, work, z))
+        _solve(generator, flat_root, b, work, z)
         _apply_to_vector(generator, z, image)
+        missed = b - image
+        errors += (math.sqrt((missed * missed).sum()) + (n_spins + 2) * EPSILON * math.sqrt((z * z).sum())) ** 2
         value += ((2.0 * b - image) * z).sum()  # 2 b' z - z' A z, whose error is of second order in the residual
         sizes += (escape.ravel() * z * z).sum()
         overlap += (z * b).reshape(law.shape)
 
-    # Rounding of the entries of A moves T_O by up to h z' |A| z: see VarianceTime.error_terms.
+    # As in VarianceTime.error_terms: what is left of the residuals is at most |r|^2 / gap, of second order for T_O and of first for the
+    # gradient, with 1 / gap bounded by a spanning tree; rounding of the entries of A moves T_O by up to h z' |A| z.
+    errors *= _flip_tree(law.ravel(), visible_flips, hidden_flips, n_spins > 0, law.argmax())
     rounding = 2.0 * (8.0 * (1.0 + np.abs(W).sum()) + n_spins) * EPSILON * sizes
-    if not (worst <= RESIDUAL and rounding <= PRECISION * value):
+    if not (errors <= PRECISION**2 * value and errors + rounding <= PRECISION * value):
         gradient[:] = np.nan
         return np.nan
 

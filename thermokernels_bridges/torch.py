@@ -89,6 +89,6 @@ class _Function(torch.autograd.Function):
         return model[0].new_tensor(value)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, cotangent: torch.Tensor) -> Any:
         return None, None, *(cotangent * gradient for gradient in ctx.saved_tensors)

@@ -252,7 +252,7 @@ def test_scipy_keeps_q_above_its_floor():
     assert tk.q_struct(found.x.reshape(3, 2), p_data, WINDOW).value == pytest.approx(1, rel=1e-4)
 
 
-@pytest.mark.parametrize("shape", [(1, 2), (3, 3), (2, 4), (4, 4), (5, 2)])
+@pytest.mark.parametrize("shape", [(2, 1), (3, 3), (2, 4), (4, 4), (5, 2)])
 def test_compiled_functions(shape):
     from thermokernels_bridges import numba as bridge
 
@@ -272,16 +272,22 @@ def test_compiled_functions(shape):
 def test_compiled_functions_say_nothing_rather_than_something_wrong():
     from thermokernels_bridges import numba as bridge
 
-    gradient = np.zeros((3, 3))
-    assert np.isnan(bridge.observable_variance_time(np.diag([20.0, 19.0, 18.0]), gradient))
-    assert np.isnan(gradient).all()
-    assert np.isnan(bridge.q_struct(np.diag([20.0, 19.0, 18.0]), np.full(8, 0.125), WINDOW, gradient))
-    assert np.isnan(gradient).all()
-    # close to that limit what does come back is right
-    W = np.diag([7.0, 6.5, 6.0])
-    known, right = adjoints.observable_variance_time(W, method="reduction")
-    assert bridge.observable_variance_time(W, gradient) == pytest.approx(known, rel=1e-8)
-    np.testing.assert_allclose(gradient, right, atol=1e-6 * np.abs(right).max())
+    gradient, answered = np.zeros((3, 3)), []
+    for scale in (0.5, 2.0, 4.0, 8.0, 16.0, 60.0, 400.0):
+        W = scale * np.array([[1.0, 0.2, -0.1], [0.1, 0.9, 0.3], [-0.2, 0.1, 0.8]])
+        value = bridge.observable_variance_time(W, gradient)
+        answered.append(not np.isnan(value))
+        if answered[-1]:
+            known, right = adjoints.observable_variance_time(W)
+            assert value == pytest.approx(known, rel=1e-8)
+            np.testing.assert_allclose(gradient, right, atol=1e-6 * np.abs(right).max())
+        else:
+            assert np.isnan(gradient).all()
+            assert np.isnan(bridge.q_struct(W, np.full(8, 0.125), WINDOW, gradient))
+            assert np.isnan(gradient).all()
+    assert answered == sorted(answered, reverse=True)
+    assert answered[1]
+    assert not answered[-1]
 
 
 def test_the_package_itself_imports_no_framework():

@@ -10,7 +10,9 @@ from thermokernels_app.experiment import comparison
 from thermokernels_app.experiment.comparison import compare
 
 W = np.array([[0.6, -0.3], [0.2, 0.5]])
-STUCK = 4.0 * np.array([[1.0, 1.0, -1.0], [1.0, -1.0, 1.0], [-1.0, 1.0, 1.1]])
+
+_RNG = np.random.default_rng(0)
+STUCK = 4.0 * (np.where(_RNG.random((5, 5)) < 0.5, -1.0, 1.0) + 0.1 * _RNG.standard_normal((5, 5)))  # frustrated, and cold
 
 
 def trace_of(weights, n_sweeps=4000, n_chains=4, kernel="single-site", thin=1, **options):
