@@ -6,7 +6,6 @@ import math
 import multiprocessing
 import warnings
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 from thermokernels_app.experiment.environment import available_cores, environment
@@ -24,9 +23,6 @@ EXTRAS = {
 
 # Relative error of the canary's answers that rounding explains.
 TOLERANCE = 1e-12
-
-# Where the kernel says how much memory this group of processes may take: cgroup version 2, then 1.
-CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 def examine() -> dict[str, Any]:
@@ -74,19 +70,10 @@ def _machine() -> dict[str, Any]:
 
 
 def _memory() -> dict[str, int | None]:
-    """Bytes available to this process by the system, and the limit of its control group where there is one."""
-    from thermokernels.arguments import available_memory
+    """Bytes that this process may still take, and what its control groups leave it where they have a limit."""
+    from thermokernels import arguments, cgroup
 
-    limit: int | None = None
-    for path in CGROUP_LIMITS:
-        try:
-            text = Path(path).read_text(encoding="ascii").strip()
-        except OSError:
-            continue
-        if text.isdigit() and int(text) < 2**60:  # "max", or a number beyond any machine, is no limit
-            limit = int(text)
-        break
-    return {"available_bytes": available_memory(), "cgroup_limit_bytes": limit}
+    return {"available_bytes": arguments.available_memory(), "cgroup_headroom_bytes": cgroup.headroom()}
 
 
 def _blas() -> list[dict[str, Any]]:
@@ -153,8 +140,8 @@ def print_findings(found: dict[str, Any]) -> None:
     print("versions    " + ", ".join(f"{name} {number}" for name, number in found["versions"].items()))
     print(f"machine     {machine['cpu'] or 'unknown processor'} ({machine['llvm_cpu']} to LLVM), {machine['cores']} cores")
     print(f"system      {machine['platform']}")
-    limit = memory["cgroup_limit_bytes"]
-    allowance = f"control group limited to {_size(limit)}" if limit else "no limit of a control group"
+    headroom = memory["cgroup_headroom_bytes"]
+    allowance = "no limit of a control group" if headroom is None else f"its control groups leave {_size(headroom)}"
     print(f"memory      {_size(memory['available_bytes'])} available, {allowance}")
     print(
         "blas        "

@@ -12,7 +12,6 @@ from typer.testing import CliRunner
 
 import thermokernels as tk
 from thermokernels_app import cli
-from thermokernels_app.experiment import doctor as examination
 from thermokernels_app.experiment.comparison import compare
 
 W = np.array([[0.6, -0.3], [0.2, 0.5]])
@@ -110,13 +109,6 @@ def test_doctor_reports_a_cache_that_cannot_be_written(invoke, monkeypatch):
     result = invoke("doctor")
     assert result.exit_code == 1
     assert "set NUMBA_CACHE_DIR to a writable folder" in result.stdout
-
-
-@pytest.mark.parametrize(("text", "limit"), [("max\n", None), ("1073741824\n", 2**30), (f"{2**63 - 4096}\n", None)])
-def test_doctor_reads_the_limit_of_a_control_group(tmp_path, monkeypatch, text, limit):
-    (tmp_path / "memory.max").write_text(text)
-    monkeypatch.setattr(examination, "CGROUP_LIMITS", (str(tmp_path / "none"), str(tmp_path / "memory.max")))
-    assert examination._memory()["cgroup_limit_bytes"] == limit
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash to complete for")

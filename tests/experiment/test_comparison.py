@@ -97,12 +97,12 @@ def test_a_stuck_chain_that_looks_healthy_is_seen_through(estimators):
     assert row.looks_healthy
     assert row.estimates[0].factor < 0.01
     assert "times too small: no chain ever left the basin it started in" in row.estimates[0].verdict
-    assert found.visited_mass < 0.9
+    assert found.visited_mass < 0.99
 
 
 @pytest.mark.bridges
 def test_another_model_is_suspected(estimators):
-    (row,) = compare(trace_of(W), 2 * W, observables=["v0h0"]).rows
+    (row,) = compare(trace_of(W), 2 * W, observables=["v1"]).rows
     assert all("more than chance" in estimate.verdict for estimate in row.estimates)
 
 
