@@ -306,7 +306,7 @@ def test_agrees_with_the_other_methods_where_they_work(shape, fields):
     (usual, gradient), (reduced, other) = (adjoints.q_struct(W, p_data, method=m, b=b, c=c, fields=True) for m in ("cholesky", "reduction"))
     assert reduced.value == pytest.approx(usual.value, rel=1e-12)
     for left, right in zip(gradient, other, strict=True):
-        assert_allclose(left, right, rtol=0, atol=1e-9 * np.abs(gradient.W).max())
+        assert_allclose(left, right, rtol=0, atol=1e-9 * max(np.abs(part).max() for part in gradient))  # of one pair dQ/dW is 0
     chain = tk.gibbs_chain(W, b, c)
     time = reduced.variance_time
     assert_allclose(time.solution.vectors @ tk.gibbs_chain(W, b, c, quotient=False).root_law, 0, atol=1e-10)
