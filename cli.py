@@ -36,12 +36,24 @@ def main() -> None:
     except typer.Abort:
         code = 130
     except _UsageError as error:
-        if message := error.format_message():
+        if message := _in_our_words(error):
             code = report(2, message, "--json" in sys.argv)
         else:  # `thermo` alone: its help is the answer
             error.show()
             code = 2
     sys.exit(code)
+
+
+def _in_our_words(error: Any) -> str:
+    """The sentence of a wrong call: of a value that does not convert, the option, what is wanted and what came."""
+    problems = getattr(error.__cause__, "errors", None)  # of the validation below Typer, which says neither
+    parameter = getattr(error, "param", None)
+    if problems is None or parameter is None:
+        return str(error.format_message())
+    problem = problems()[0]
+    name = parameter.opts[0] if parameter.opts[0].startswith("-") else parameter.make_metavar(error.ctx)
+    wanted = problem["msg"].partition(",")[0].removeprefix("Input should be ")
+    return f"{name} must be {wanted}; got {problem['input']!r}"
 
 
 def _interrupt(_signal: int, _frame: object) -> None:

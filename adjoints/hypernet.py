@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from thermokernels.arguments import as_couplings, as_vector
+from thermokernels.arguments import as_couplings, as_instance, as_vector
 from thermokernels.hypernet import Hypernetwork, _forward
 
 Floats = NDArray[np.float64]
@@ -47,6 +47,7 @@ def couplings_vjp(network: Hypernetwork, u: ArrayLike, ct_W: ArrayLike) -> Float
     >>> bool(np.allclose(ct_phi, couplings_jacobian(network, [1.0, 0.0]).sum(axis=0)))
     True
     """
+    network = as_instance(network, Hypernetwork, "network", "Hypernetwork.from_parameters")
     code = as_vector(u, network.n_codes, "u")
     ct_weights = as_couplings(ct_W, "ct_W")
     if ct_weights.shape != (network.n_visible, network.n_hidden):
@@ -89,6 +90,7 @@ def couplings_jacobian(network: Hypernetwork, u: ArrayLike) -> Floats:
     >>> jacobian.shape, int(np.linalg.matrix_rank(jacobian))
     ((9, 33), 5)
     """
+    network = as_instance(network, Hypernetwork, "network", "Hypernetwork.from_parameters")
     code = as_vector(u, network.n_codes, "u")
     z, A, B = _forward(network, code)
     n_visible, n_hidden, rank, _, _ = network.shape

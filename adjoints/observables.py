@@ -300,6 +300,7 @@ def observable_variance_time(
     >>> gradient.shape
     (1, 1)
     """
+    fields = arguments.as_flag(fields, "fields")
     adjoint = VarianceTimeAdjoint(model_chain(W, b, c, quotient=False if fields else None, gradient=True))
     time = variance_time(adjoint.chain, method, rtol, (adjoint,), progress, checkpoint)
     cotangents = adjoint.cotangents(time)
@@ -336,6 +337,7 @@ def q_struct(
     >>> gradient
     array([[0.]])
     """
+    fields = arguments.as_flag(fields, "fields")
     chain = model_chain(W, b, c, quotient=False if fields else None, gradient=True)
     q, cotangents = chain_q_struct_gradient(chain, p_data, window, method, rtol, progress, checkpoint)
     if fields:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from thermokernels._jit import jit
-from thermokernels.arguments import as_law
+from thermokernels.arguments import as_flag, as_law
 from thermokernels.rbm import _divergence, _fill_fields, _log_weights, _model
 
 Floats = NDArray[np.float64]
@@ -58,6 +58,7 @@ def kl_divergence(
     >>> round(value, 4), gradient.round(4).tolist()
     (0.6117, [[-0.2457], [-0.2457]])
     """
+    with_fields = as_flag(fields, "fields")
     weights, visible_field, hidden_field = _model(W, b, c)
     data = as_law(p_data, 2 ** weights.shape[0])
     terms, difference = _divergence(data, _log_weights(weights, visible_field, hidden_field))
@@ -71,7 +72,7 @@ def kl_divergence(
     _pull_back(np.ascontiguousarray(weights.T), hidden_field, difference, ct_columns, ct_visible_field, ct_hidden_field)
     ct_weights = np.ascontiguousarray(ct_columns.T)
     value = float(terms.sum())
-    return (value, (ct_weights, ct_visible_field, ct_hidden_field)) if fields else (value, ct_weights)
+    return (value, (ct_weights, ct_visible_field, ct_hidden_field)) if with_fields else (value, ct_weights)
 
 
 @jit

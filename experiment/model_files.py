@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from thermokernels.arguments import Floats
 
 FORMATS = ".npy, .npz or .csv"
 KEYS = ("W", "b", "c")
+MAGIC = (b"\x93NUMPY", b"PK\x03\x04", b"PK\x05\x06")  # of .npy, and of .npz with arrays and without
 
 
 def read_model(path: Path) -> tuple[Floats, Floats | None, Floats | None]:
@@ -28,7 +30,7 @@ def read_model(path: Path) -> tuple[Floats, Floats | None, Floats | None]:
     what = f"the model file {path}"
     arrays = _read(path, what) if path.suffix == ".npz" else {"W": _single(path, what, FORMATS)}
     if "W" not in arrays or not set(arrays) <= set(KEYS):
-        raise ValueError(f"{what}: it must hold W and may hold b and c; it holds {', '.join(sorted(arrays)) or 'nothing'}")
+        raise ValueError(f"{what}: it must hold W and may hold b and c; it holds {_names(arrays)}")
     try:
         weights = arguments.as_couplings(arrays["W"])
         sizes = dict(zip("bc", weights.shape, strict=True))
@@ -76,6 +78,12 @@ def _single(path: Path, what: str, formats: str) -> Any:
     raise ValueError(f"{what}: its name must end in {formats}")
 
 
+def _names(arrays: dict[str, Any]) -> str:
+    names = sorted(arrays)
+    shown = ", ".join(name if name.isidentifier() else arguments.in_brief(name) for name in names[:5])
+    return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown or "nothing"
+
+
 def _require_file(path: Path, what: str) -> None:
     if not path.is_file():
         raise ValueError(f"{what}: it must be a file; {'it is a folder' if path.is_dir() else 'there is none'}")
@@ -85,14 +93,19 @@ def _read(path: Path, what: str) -> dict[str, Any]:
     """The arrays of an .npz file, or of an .npy file under the name ``array``. Pickled objects are refused."""
     _require_file(path, what)
     wanted = f"{what}: it must be a NumPy file of numbers ({path.suffix})"
-    try:
-        with path.open("rb") as file:
+    with path.open("rb") as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what NumPy has to say about files of its early versions
+        magic = file.read(6)
+        file.seek(0)
+        try:
             loaded = np.load(file, allow_pickle=False)
             found = {"array": loaded} if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
-    except Exception as error:  # over damaged files NumPy lets through what its parsers raise: of zip, of zlib, of Python's own syntax
-        if "allow_pickle" in str(error):
-            raise ValueError(f"{wanted}; it holds Python objects, or nothing that NumPy wrote, and objects are not loaded") from None
-        raise ValueError(f"{wanted}; it cannot be read ({type(error).__name__}: {error})") from None
+        except Exception as error:  # over damaged files NumPy lets through what its parsers raise: of zip, of zlib, of Python's own syntax
+            if not magic.startswith(MAGIC):
+                raise ValueError(f"{wanted}; its first bytes are not those of a file that NumPy wrote") from None
+            if "allow_pickle" in str(error):
+                raise ValueError(f"{wanted}; it holds Python objects, which are not loaded") from None
+            raise ValueError(f"{wanted}; it cannot be read: it is damaged ({type(error).__name__})") from None
     if isinstance(loaded, np.ndarray) != (path.suffix == ".npy"):
         raise ValueError(f"{wanted}; what it holds is of the other kind, .npy or .npz")
     return found
@@ -105,7 +118,7 @@ def _read_csv(path: Path, what: str) -> Floats:
         with path.open(newline="", encoding="utf-8-sig") as file:
             lines = [(number, line) for number, line in enumerate(csv.reader(file), start=1) if any(cell.strip() for cell in line)]
     except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{what}: it must be comma-separated numbers; it cannot be read ({error})") from None
+        raise ValueError(f"{what}: it must be comma-separated numbers; it cannot be read ({type(error).__name__})") from None
     if not lines:
         raise ValueError(f"{what}: it must hold rows of comma-separated numbers; it is empty")
     width = len(lines[0][1])
@@ -117,5 +130,7 @@ def _read_csv(path: Path, what: str) -> Floats:
             try:
                 values[row, column] = float(cell)
             except ValueError:
-                raise ValueError(f"{what}: it must hold numbers; line {number}, entry {column + 1} is {cell.strip()!r}") from None
+                raise ValueError(
+                    f"{what}: it must hold numbers; line {number}, entry {column + 1} is {arguments.in_brief(cell.strip())}"
+                ) from None
     return values

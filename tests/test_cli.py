@@ -205,6 +205,30 @@ def test_bad_usage(invoke, arguments):
     assert "Traceback" not in result.output
 
 
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("diagnose", "W.npy", "--window", "long"), "--window must be a valid number; got 'long'"),
+        (("diagnose", "W.npy", "--budget", ""), "--budget must be a valid number; got ''"),
+        (("run", "--workers", "0"), "--workers must be greater than or equal to 1; got '0'"),
+        (("run", "-w", "two"), "--workers must be a valid integer; got 'two'"),
+        (("freeze", "plan.json", "--seed", "1.5"), "--seed must be a valid integer; got '1.5'"),
+        (("freeze", "plan.json", "--seed", "-1"), "--seed must be greater than or equal to 0; got '-1'"),
+        (("diagnose", "--what"), "No such option: --what"),
+    ],
+)
+def test_a_wrong_option_is_named(arguments, sentence, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["thermo", *arguments])
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    with pytest.raises(SystemExit) as exit_:
+        cli.main()
+    assert exit_.value.code == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith(f"thermo: {sentence}")
+    assert len(shown.err.splitlines()) == 1
+
+
 def test_freeze_and_run_against_it(finished, invoke, grid):
     frozen = invoke("freeze", "design.json", "--grid", grid)
     assert frozen.exit_code == 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,6 +13,16 @@ from thermokernels import cgroup, tolerances
 from thermokernels.errors import ModelTooLargeError
 
 Floats = NDArray[np.float64]
+Kind = TypeVar("Kind")
+
+
+def in_brief(value: object) -> str:
+    """``repr(value)`` for a message: one line of at most 80 characters."""
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # an integer of 5000 digits, an object of somebody else's
+        text = f"an object of type {type(value).__name__} that cannot be shown"
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def _as_floats(name: str, value: ArrayLike) -> Floats:
@@ -113,27 +123,41 @@ def as_state_set(states: Any, n_states: int, name: str) -> NDArray[np.bool_]:
 def as_positive(value: Any, name: str, unit: str) -> float:
     """A finite positive float; else ValueError."""
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise ValueError(f"{name} must be a positive number of {unit}; got {value!r}")
+        raise ValueError(f"{name} must be a positive number of {unit}; got {in_brief(value)}")
     try:
         number = float(value)
     except OverflowError:  # an integer beyond float64
         number = np.inf
     if not (np.isfinite(number) and number > 0):
-        raise ValueError(f"{name} must be a positive, finite number of {unit}; got {value!r}")
+        raise ValueError(f"{name} must be a positive, finite number of {unit}; got {in_brief(value)}")
     return number
 
 
 def as_count(value: Any, name: str, least: int = 1) -> int:
     """An integer of at least ``least`` that fits into 63 bits; else ValueError."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not least <= value < 2**63:
-        raise ValueError(f"{name} must be an integer of at least {least}; got {value!r}")
+        raise ValueError(f"{name} must be an integer of at least {least}; got {in_brief(value)}")
     return int(value)
+
+
+def as_flag(value: Any, name: str) -> bool:
+    """True or False; else ValueError."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise ValueError(f"{name} must be True or False; got {in_brief(value)}")
+    return bool(value)
+
+
+def as_instance(value: Any, kind: type[Kind], name: str, maker: str) -> Kind:
+    """An object of one of our classes; else ValueError, which says what makes one."""
+    if not isinstance(value, kind):
+        raise ValueError(f"{name} must be a {kind.__name__}, made by {maker}; got {in_brief(value)}")
+    return value
 
 
 def as_choice(value: Any, choices: tuple[str, ...], name: str) -> str:
     """One of the given words; else ValueError."""
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}; got {value!r}")
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}; got {in_brief(value)}")
     return str(value)
 
 

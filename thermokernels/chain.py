@@ -208,6 +208,11 @@ class GibbsChain:
         return f"GibbsChain({self.n_visible} visible + {self.n_hidden} hidden spins, {self.n_states} {states}, {self.kernel})"
 
 
+def as_chain(chain: object) -> GibbsChain:
+    """The argument ``chain`` of a public function; ValueError where it is something else, such as the couplings."""
+    return arguments.as_instance(chain, GibbsChain, "chain", "gibbs_chain(W)")
+
+
 def gibbs_chain(
     W: ArrayLike,
     b: ArrayLike | None = None,
@@ -249,7 +254,7 @@ def gibbs_chain(
     hidden_field = arguments.as_field(c, n_hidden, "c")
     arguments.as_choice(kernel, KERNELS, "kernel")
     if quotient is not None and not isinstance(quotient, (bool, np.bool_)):
-        raise ValueError(f"quotient must be None, True or False; got {quotient!r}")
+        raise ValueError(f"quotient must be None, True or False; got {arguments.in_brief(quotient)}")
     obstacle = _obstacle_to_quotient(visible_field, hidden_field)
     if quotient and obstacle:
         raise ValueError(f"quotient=True is not legitimate: {obstacle}; use quotient=None for the full chain")

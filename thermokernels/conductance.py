@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 
 from thermokernels import arguments
 from thermokernels._jit import jit
-from thermokernels.chain import UNIT, GibbsChain, entry_error, law_error
+from thermokernels.chain import UNIT, GibbsChain, as_chain, entry_error, law_error
 from thermokernels.errors import UnresolvedError
 
 
@@ -72,6 +72,7 @@ def conductance(chain: GibbsChain, mask: ArrayLike) -> float:
     >>> conductance(chain, chain.spins()[:, 0] > 0)
     0.25
     """
+    chain = as_chain(chain)
     inside = arguments.as_state_set(mask, chain.n_states, "mask")
     mass = min(float(chain.law[inside].sum()), float(chain.law[~inside].sum()))
     if mass < np.finfo(np.float64).tiny:

@@ -13,6 +13,8 @@ from numpy.typing import ArrayLike
 from thermokernels import arguments
 from thermokernels.arguments import Floats
 
+LARGEST = 1e300  # of a field or coupling: two of them still add up
+
 
 def from_zero_one(weights: ArrayLike, visible_bias: ArrayLike, hidden_bias: ArrayLike) -> tuple[Floats, Floats, Floats]:
     """Couplings of spins from those of 0/1 units: unit 0 becomes spin -1, unit 1 becomes spin +1.
@@ -46,6 +48,8 @@ def from_zero_one(weights: ArrayLike, visible_bias: ArrayLike, hidden_bias: Arra
     matrix = arguments.as_couplings(weights, "weights")
     visible = arguments.as_vector(visible_bias, matrix.shape[0], "visible_bias")
     hidden = arguments.as_vector(hidden_bias, matrix.shape[1], "hidden_bias")
+    if np.abs(matrix).max() > LARGEST:  # their sums may overflow
+        raise ValueError(f"weights must not exceed {LARGEST:g}; they reach {np.abs(matrix).max():g}")
     return matrix / 4, visible / 2 + matrix.sum(axis=1) / 4, hidden / 2 + matrix.sum(axis=0) / 4
 
 
@@ -77,25 +81,53 @@ def from_ising(
     >>> W.tolist(), b.tolist(), c.tolist()
     ([[1.0]], [-0.5], [0.0])
     """
+    for name, mapping in (("h", h), ("J", J)):
+        if not isinstance(mapping, Mapping):
+            raise ValueError(f"{name} must be a mapping of labels to numbers; got {arguments.in_brief(mapping)}")
+    visible, hidden = _as_labels(visible, "visible"), _as_labels(hidden, "hidden")
+    for pair in J:
+        if not isinstance(pair, tuple) or len(pair) != 2:
+            raise ValueError(f"J must have pairs of labels as keys; got {arguments.in_brief(pair)}")
     sides = {label: (0, k) for k, label in enumerate(visible)} | {label: (1, k) for k, label in enumerate(hidden)}
     if len(sides) != len(visible) + len(hidden):
         raise ValueError("visible and hidden must hold every label once; some label is there twice")
     couplings, fields = np.zeros((len(visible), len(hidden))), (np.zeros(len(visible)), np.zeros(len(hidden)))
     for label in [*h, *(label for pair in J for label in pair)]:
         if label not in sides:
-            raise ValueError(f"h and J must name spins of visible or hidden only; got {label!r}")
+            raise ValueError(f"h and J must name spins of visible or hidden only; got {arguments.in_brief(label)}")
     for label, field in h.items():
         side, k = sides[label]
-        fields[side][k] -= field
+        fields[side][k] -= _as_number(field, "h", label)
     for (one, other), coupling in J.items():
         ends = dict((sides[one], sides[other]))
         if len(ends) != 2:
-            raise ValueError(f"J must couple visible with hidden spins only; {one!r} and {other!r} are on one side")
-        couplings[ends[0], ends[1]] -= coupling
+            raise ValueError(
+                f"J must couple visible with hidden spins only; {arguments.in_brief(one)} and {arguments.in_brief(other)} are on one side"
+            )
+        couplings[ends[0], ends[1]] -= _as_number(coupling, "J", (one, other))
     return (
         arguments.as_couplings(couplings, "J"),
         arguments.as_vector(fields[0], len(visible), "h"),
         arguments.as_vector(fields[1], len(hidden), "h"),
+    )
+
+
+def _as_labels(labels: object, name: str) -> list[Hashable]:
+    try:
+        if not isinstance(labels, str | bytes):
+            found: list[Hashable] = [*labels]  # type: ignore[misc]
+            hash(tuple(found))
+            return found
+    except TypeError:  # it is not iterable, or a label is not hashable
+        pass
+    raise ValueError(f"{name} must be a list of labels; got {arguments.in_brief(labels)}")
+
+
+def _as_number(value: object, name: str, key: object) -> float:
+    if isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool) and abs(value) <= LARGEST:
+        return float(value)
+    raise ValueError(
+        f"{name} must hold finite numbers of at most {LARGEST:g}; at {arguments.in_brief(key)} it has {arguments.in_brief(value)}"
     )
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from thermokernels.arguments import as_vector
+from thermokernels.arguments import as_instance, as_vector, in_brief
 from thermokernels.errors import NumericalError
 
 Floats = NDArray[np.float64]
@@ -152,8 +152,11 @@ def couplings(network: Hypernetwork, u: ArrayLike) -> Floats:
     >>> couplings(Hypernetwork.from_parameters(phi, (2, 2, 1, 1, 3)), [0.0, 1.0, 0.0]).tolist()
     [[3.0, 5.0], [6.0, 10.0]]
     """
-    _, A, B = _forward(network, as_vector(u, network.n_codes, "u"))
-    return _finite(A @ B.T)
+    network = as_instance(network, Hypernetwork, "network", "Hypernetwork.from_parameters")
+    code = as_vector(u, network.n_codes, "u")
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused
+        _, A, B = _forward(network, code)
+        return _finite(A @ B.T)
 
 
 def _forward(network: Hypernetwork, u: Floats) -> tuple[Floats, Floats, Floats]:
@@ -171,7 +174,7 @@ def _finite(weights: Floats) -> Floats:
 
 
 def _as_shape(shape: Shape | tuple[int, int, int, int, int]) -> Shape:
-    sizes = tuple(shape)
+    sizes = tuple(shape) if isinstance(shape, (tuple, list)) else ()
     if len(sizes) != 5 or any(isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 1 for size in sizes):
-        raise ValueError(f"shape must be five positive integers (n_visible, n_hidden, rank, width, n_codes); got {shape!r}")
+        raise ValueError(f"shape must be five positive integers (n_visible, n_hidden, rank, width, n_codes); got {in_brief(shape)}")
     return Shape(*(int(size) for size in sizes))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from thermokernels import arguments, flooding, tolerances
 from thermokernels.arguments import Floats
-from thermokernels.chain import GibbsChain, energy_error
+from thermokernels.chain import GibbsChain, as_chain, energy_error
 from thermokernels.errors import UnresolvedError
 
 Integers = NDArray[np.int32]
@@ -228,6 +228,7 @@ def merge_tree(chain: GibbsChain) -> MergeTree:
     >>> event.saddle_energy, event.barrier, event.dying.nonzero()[0].tolist(), event.surviving.nonzero()[0].tolist()
     (-1.0, 2.0, [5], [0])
     """
+    chain = as_chain(chain)
     n_states = chain.n_states
     arguments.require_memory(56 * n_states, f"the merge tree of {n_states} states", "use fewer spins: each one less halves it")
     with np.errstate(over="ignore"):

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from thermokernels import arguments, footprint, passage, reduction, spanning, tolerances
 from thermokernels.arguments import Floats
-from thermokernels.chain import UNIT, GibbsChain, entry_error, gibbs_chain, law_error
+from thermokernels.chain import UNIT, GibbsChain, as_chain, entry_error, gibbs_chain, law_error
 from thermokernels.checkpoint import Checkpoint, PathLike
 from thermokernels.chunks import Accumulator, Observables, Progress, RowSums, accumulate
 from thermokernels.errors import ConstantError, NumericalError, UnresolvedError
@@ -186,6 +186,7 @@ def variance_time(
 
     ``accumulators`` see every chunk of solutions as it is made; what they hold is of no use where the result is a reduction.
     """
+    chain = as_chain(chain)
     arguments.as_choice(method, METHODS, "method")
     if method == "reduction":
         return _reduced_variance_time(chain, rtol)

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from thermokernels import arguments, reduction, tolerances, wide
 from thermokernels.arguments import Floats
-from thermokernels.chain import GibbsChain, entry_error, law_error
+from thermokernels.chain import GibbsChain, as_chain, entry_error, law_error
 from thermokernels.elimination import eliminate
 from thermokernels.errors import NotConvergedError, NumericalError, UnresolvedError
 from thermokernels.restricted import RestrictedSystem
@@ -106,6 +106,7 @@ def solve_hitting_times(chain: GibbsChain, target: ArrayLike, method: str = "aut
     >>> solve_hitting_times(tk.gibbs_chain([[0.3, -0.7]]), [0]).residual < 1e-12
     True
     """
+    chain = as_chain(chain)
     arguments.as_choice(method, METHODS, "method")
     mask = arguments.as_state_set(target, chain.n_states, "target")
     if method != "reduction":

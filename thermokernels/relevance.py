@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from thermokernels import arguments, tolerances
 from thermokernels.arguments import Floats
-from thermokernels.chain import UNIT, GibbsChain, law_error
+from thermokernels.chain import UNIT, GibbsChain, as_chain, law_error
 from thermokernels.errors import UnresolvedError
 
 
@@ -99,6 +99,7 @@ def observable_basis(chain: GibbsChain, span: ArrayLike | None = None) -> Observ
     >>> basis.dimension, round(basis.relevance([0]), 6)
     (4, 0.571429)
     """
+    chain = as_chain(chain)
     n_observables = chain.n_visible * chain.n_hidden
     # Centring at the most probable state first: in a nearly frozen chain the covariances are sums of small positive numbers, and
     # E[f f'] - E[f] E[f]' would leave nothing but rounding.
@@ -179,7 +180,10 @@ def relevance(chain: GibbsChain, mask: ArrayLike | Sequence[NDArray[np.bool_]], 
     1.0
     """
     basis = observable_basis(chain, span)
-    masks = np.asarray(mask)
+    try:
+        masks = np.asarray(mask)
+    except ValueError:
+        raise ValueError("mask must be a boolean mask, a list of state numbers or k masks; got rows of different lengths") from None
     if masks.dtype == np.bool_ and masks.ndim == 2:
         return np.array([basis.relevance(each) for each in masks])
     return basis.relevance(masks)

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 
 from thermokernels import arguments, passage, plain, reduced, reduction, tolerances
 from thermokernels.arguments import Floats
-from thermokernels.chain import MAX_DENSE_STATES, GibbsChain, entry_error
+from thermokernels.chain import MAX_DENSE_STATES, GibbsChain, as_chain, entry_error
 from thermokernels.errors import NotConvergedError, NumericalError, UnresolvedError
 
 SOLVERS = ("auto", "cholesky", "cg")
@@ -202,7 +202,9 @@ def resolvent(chain: GibbsChain, F: ArrayLike, method: str = "auto", rtol: float
     >>> tk.resolvent(chain, [1.0, -1.0])
     array([ 1., -1.])
     """
+    chain = as_chain(chain)
     arguments.as_choice(method, METHODS, "method")
+    rtol = arguments.as_positive(rtol, "rtol", "relative residual")
     values = arguments.as_state_functions(F, chain.n_states)
     if method == "reduction":
         return _reduced(chain, values, rtol)

@@ -138,9 +138,14 @@ def sample(
     n_sweeps = arguments.as_count(n_sweeps, "n_sweeps")
     burn_in = arguments.as_count(burn_in, "burn_in", least=0)
     thin = arguments.as_count(thin, "thin")
+    packed = arguments.as_flag(packed, "packed")
+    if progress is not None and not callable(progress):
+        raise ValueError(f"progress must be None or a function of two integers; got {arguments.in_brief(progress)}")
     n_threads = get_threads() if threads is None else arguments.as_count(threads, "threads")
     if n_sweeps < thin:
         raise ValueError(f"n_sweeps must be at least thin, or nothing is recorded; got n_sweeps={n_sweeps} and thin={thin}")
+    if burn_in + n_sweeps >= 2**63:
+        raise ValueError(f"burn_in and n_sweeps must add up to less than 2**63 sweeps; got {burn_in} and {n_sweeps}")
     _require_moderate(weights, visible_field, hidden_field)
     sequence = _as_seed(seed)
 
@@ -210,7 +215,7 @@ def _as_seed(seed: int | np.random.SeedSequence | None) -> np.random.SeedSequenc
     if isinstance(seed, np.random.SeedSequence):
         return seed
     if seed is not None and (isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0):
-        raise ValueError(f"seed must be None, a nonnegative integer or a numpy SeedSequence; got {seed!r}")
+        raise ValueError(f"seed must be None, a nonnegative integer or a numpy SeedSequence; got {arguments.in_brief(seed)}")
     return np.random.SeedSequence(None if seed is None else int(seed))
 
 

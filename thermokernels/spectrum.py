@@ -22,7 +22,7 @@ import scipy.linalg.lapack as lapack
 
 from thermokernels import arguments, relaxation, tolerances
 from thermokernels.arguments import Floats
-from thermokernels.chain import GibbsChain
+from thermokernels.chain import GibbsChain, as_chain
 from thermokernels.errors import ConstantError, NotConvergedError, UnresolvedError
 from thermokernels.lanczos import COPY, GaussRules, LanczosRuns, tridiagonal_eigenvalues
 from thermokernels.observables import EPSILON, VarianceTime, variance_time
@@ -261,6 +261,7 @@ def spectral_gap(chain: GibbsChain) -> float:
     >>> round(tk.spectral_gap(tk.gibbs_chain([[0.0, 0.0]], quotient=False)), 12)  # free spins: 1 / N
     0.333333333333
     """
+    chain = as_chain(chain)
     chain.require_reversible()
     if chain.n_states <= DENSE_STATES:
         gap = float(scipy.linalg.eigvalsh(_matrix(chain), check_finite=False)[0])
@@ -305,12 +306,12 @@ def window_variance(measure: SpectralMeasure, K: float) -> float:
     Parameters
     ----------
     measure : SpectralMeasure
-    K : window in steps, positive
+    K : window in steps, at least 1
 
     Raises
     ------
     ValueError
-        K is not a positive, finite number.
+        K is not a finite number of at least 1.
 
     Examples
     --------
@@ -319,11 +320,14 @@ def window_variance(measure: SpectralMeasure, K: float) -> float:
     >>> round(tk.window_variance(measure, 10), 12)
     0.1
     """
+    measure = arguments.as_instance(measure, SpectralMeasure, "measure", "spectral_measure(chain)")
     K = arguments.as_positive(K, "K", "steps")
+    if K < 1:
+        raise ValueError(f"K must be a window of at least one step; got {K!r}")
     gaps = np.minimum(measure.gaps, 1.0)
     slow = K * gaps < 0.1
     factors = np.empty_like(gaps)
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", over="ignore"):  # a gap of one; a window beyond float64, whose term vanishes
         fast = gaps[~slow]
         factors[~slow] = (2 - fast) / fast + 2 * (1 - fast) * np.expm1(K * np.log1p(-fast)) / (K * fast**2)
     term = np.full(int(slow.sum()), (K + 1) / 2)
