@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import reprlib
 import tomllib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -225,7 +226,7 @@ def _read_toml(path: Path) -> Design:
     except OSError as error:
         known = ", ".join(map(repr, GRIDS))
         raise ValueError(f"grid must be one of {known} or a readable TOML file; {str(path)!r} is not: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: of tomllib, of the decoder, and of integers of 5000 digits
         raise ValueError(f"the grid file {path} is not TOML: {error}") from None
     try:
         return override(Design(), table)
@@ -263,10 +264,10 @@ def _check_ranges(design: Design) -> None:
             if isinstance(number, str):
                 continue
             if key not in allowed and number <= 0:
-                raise ValueError(f"{key} must be positive; got {number!r}")
+                raise ValueError(f"{key} must be positive; got {reprlib.repr(number)}")
             if key in allowed and not allowed[key][0] <= number <= allowed[key][1]:
                 low, high = allowed[key]
-                raise ValueError(f"{key} must lie in {low}..{high}; got {number!r}")
+                raise ValueError(f"{key} must lie in {low}..{high}; got {reprlib.repr(number)}")
 
 
 # The smoke grid keeps every rule of the registered design on its smallest part that has basis cells and the anchor: 32 cells.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
+import reprlib
+import sys
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -46,11 +47,14 @@ def override(section: Section, table: Mapping[str, Any], prefix: str = "") -> Se
     changes = {}
     for key, value in table.items():
         if key not in names:
-            raise ValueError(f"{prefix}{key} is no key of the design; {prefix[:-1] or 'its top level'} has {', '.join(names)}")
+            unknown = key if key.isidentifier() and len(key) < 80 else reprlib.repr(key)
+            raise ValueError(f"{prefix}{unknown} is no key of the design; {prefix[:-1] or 'its top level'} has {', '.join(names)}")
         old = getattr(section, key)
         if is_dataclass(old) and not isinstance(old, type):
             if not isinstance(value, Mapping):
-                raise ValueError(f"{prefix}{key} must be a table of {', '.join(item.name for item in fields(old))}; got {value!r}")
+                raise ValueError(
+                    f"{prefix}{key} must be a table of {', '.join(item.name for item in fields(old))}; got {reprlib.repr(value)}"
+                )
             changes[key] = override(old, value, f"{prefix}{key}.")
         else:
             changes[key] = _convert(value, types[key], f"{prefix}{key}")
@@ -61,20 +65,20 @@ def _convert(value: Any, wanted: Any, key: str) -> Any:
     if get_origin(wanted) is tuple:
         item = get_args(wanted)[0]
         if not isinstance(value, list) or not value:
-            raise ValueError(f"{key} must be a list of at least one {_NAMES.get(item, 'name')}; got {value!r}")
+            raise ValueError(f"{key} must be a list of at least one {_NAMES.get(item, 'name')}; got {reprlib.repr(value)}")
         converted = tuple(_convert(entry, item, f"{key}[{position}]") for position, entry in enumerate(value))
         if len(set(converted)) < len(converted):
-            raise ValueError(f"{key} must not hold an entry twice; got {value!r}")
+            raise ValueError(f"{key} must not hold an entry twice; got {reprlib.repr(value)}")
         return converted
     if get_origin(wanted) is Literal:
         if value not in get_args(wanted):
-            raise ValueError(f"{key} must be one of {', '.join(map(repr, get_args(wanted)))}; got {value!r}")
+            raise ValueError(f"{key} must be one of {', '.join(map(repr, get_args(wanted)))}; got {reprlib.repr(value)}")
         return value
-    if wanted is float and isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+    if wanted is float and isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max:
         return float(value)
     if wanted is int and isinstance(value, int) and not isinstance(value, bool):
         return value
-    raise ValueError(f"{key} must be one {_NAMES[wanted]}; got {value!r}")
+    raise ValueError(f"{key} must be one {_NAMES[wanted]}; got {reprlib.repr(value)}")
 
 
 _NAMES: dict[Any, str] = {int: "integer", float: "finite number"}

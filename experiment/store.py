@@ -13,6 +13,7 @@ import json
 import math
 import os
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Mapping
 from contextlib import suppress
@@ -214,8 +215,12 @@ def read_arrays(folder: Path | str) -> Arrays:
         raise ValueError(f"{file} cannot be read: {error.strerror}") from None
     if hashlib.sha256(content).hexdigest() != document["arrays"].get("sha256"):
         raise MismatchError(f"{file} does not belong to the results beside it: {_difference(content, document['arrays']['members'])}")
-    with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}
+    try:
+        with warnings.catch_warnings(), np.load(io.BytesIO(content), allow_pickle=False) as archive:
+            warnings.simplefilter("ignore")
+            return {name: archive[name] for name in archive.files}
+    except Exception as error:  # over damaged files NumPy lets through what its parsers raise
+        raise ValueError(f"{file} holds no arrays that NumPy can read ({type(error).__name__})") from None
 
 
 def _difference(arrays_content: bytes, expected: dict[str, str]) -> str:

@@ -259,6 +259,7 @@ def gap_lower_bound(chain: GibbsChain) -> float:
     >>> round(gap_lower_bound(tk.gibbs_chain([[0.0]], quotient=False)), 3)  # the gap is 1/2
     0.143
     """
+    chain = as_chain(chain)
     try:
         return killed_rate_bound(chain, np.array([chain.law.argmax()]))
     except NumericalError:

@@ -10,6 +10,7 @@ mutations of the same corpus that need no atheris.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import io
 import json
 import os
@@ -20,6 +21,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,11 @@ import numpy as np
 # What coverage is taken of: our readers and, where they are Python, the parsers below them.
 INSTRUMENTED = [
     "thermokernels_app.experiment.design",
+    "thermokernels_app.experiment.freeze",
+    "thermokernels_app.experiment.journal",
+    "thermokernels_app.experiment.keys",
     "thermokernels_app.experiment.store",
+    "thermokernels_app.experiment.strict_json",
     "thermokernels_app.experiment.model_files",
     "thermokernels.arguments",
     "thermokernels.conventions",
@@ -44,7 +50,8 @@ TOKENS = [
     b"NaN", b"-Infinity", b"1e400", b"-0.0", b"5e-324", b"9" * 400, b"9" * 5000, b"-1", b"true", b"null", b'"\\ud800"',
     b"{}",
     b"[]", b'""',
-    b"[" * 3000, b'{"a":' * 3000, b"a." * 3000 + b"b = 1", b"\x00", b"\xff\xfe", b"\xef\xbb\xbf", b"\r", b"\n\n", b"'", b'"', b"=", b",", b"#",
+    b"[" * 3000, b'{"a":' * 3000, b"a." * 3000 + b"b = 1", b"\x00", b"\xff\xfe", b"\xef\xbb\xbf", b"\r", b"\n\n",
+    b"'", b'"', b"=", b",", b"#",
     b"\x93NUMPY", b"PK\x03\x04", b"(9999999999,)", b"'|O'", b"'<U9'", b"1970-01-01", b"0x7f", b"inf", b"1_0", b"[grid]", b"\\",
 ]  # fmt: skip
 
@@ -121,17 +128,19 @@ def _results(folder: Path, content: bytes) -> None:
     store.read_results(_written(folder / "results.json", content))
 
 
-def _sealed_results(folder: Path, content: bytes) -> None:
+def _sealed(document: dict[str, Any]) -> bytes:
     """As somebody would alter a file who also knows to recompute its hashes."""
     from thermokernels_app.experiment import store
 
-    try:
-        document = json.loads(content)
-        document["design_sha256"] = store.digest(document["design"])
-        document["records_sha256"] = store.digest({key: document[key] for key in store.HASHED})
-        content = json.dumps(document).encode()
-    except (ValueError, KeyError, TypeError, RecursionError):
-        pass
+    document["design_sha256"] = store.digest(document["design"])
+    document["records_sha256"] = store.digest({key: document[key] for key in store.HASHED})
+    document["document_sha256"] = store.digest({key: value for key, value in document.items() if key != "document_sha256"})
+    return json.dumps(document).encode()
+
+
+def _sealed_results(folder: Path, content: bytes) -> None:
+    with suppress(ValueError, KeyError, TypeError, RecursionError):
+        content = _sealed(json.loads(content))
     _results(folder, content)
 
 
@@ -139,22 +148,24 @@ def _arrays(folder: Path, content: bytes) -> None:
     """arrays.npz beside a results.json that vouches for it."""
     from thermokernels_app.experiment import store
 
+    document = json.loads(_results_seeds()[0])
+    document["arrays"]["sha256"] = hashlib.sha256(content).hexdigest()
     _written(folder / store.ARRAYS, content)
-    _written(folder / store.RESULTS, json.dumps(store.seal(_document(), content)).encode())
+    _written(folder / store.RESULTS, _sealed(document))
     store.read_arrays(folder)
 
 
 def _journal(folder: Path, content: bytes) -> None:
-    from thermokernels_app.experiment import store
+    from thermokernels_app.experiment import journal, store
 
     _written(folder / store.JOURNAL, content)
-    store.Journal(folder, IDENTITY, resume=True).close(complete=True)
+    journal.Journal(folder, IDENTITY, resume=True).close(complete=True)
 
 
 def _freeze(folder: Path, content: bytes) -> None:
-    from thermokernels_app.experiment import design
+    from thermokernels_app.experiment import freeze
 
-    design.read_freeze(_written(folder / "freeze.json", content))
+    freeze.read(_written(folder / "freeze.json", content))
 
 
 def _model(suffix: str) -> Callable[[Path, bytes], object]:
@@ -208,7 +219,7 @@ def _grid_seeds() -> list[bytes]:
 def _results_seeds() -> list[bytes]:
     from thermokernels_app.experiment import store
 
-    return [json.dumps(store.seal(_document(), b""), indent=1).encode()]
+    return [json.dumps(store.seal(_document(), _npz(W=COUPLINGS)), indent=1).encode()]
 
 
 def _npz(**arrays: np.ndarray) -> bytes:
@@ -234,21 +245,21 @@ def _csv(array: np.ndarray) -> bytes:
 
 
 def _journal_seeds() -> list[bytes]:
-    from thermokernels_app.experiment import store
+    from thermokernels_app.experiment import journal
 
     with tempfile.TemporaryDirectory() as name:
-        journal = store.Journal(Path(name, "run"), IDENTITY, resume=False)
+        written = journal.Journal(Path(name, "run"), IDENTITY, resume=False)
         for task in ("network m4/s2", "cells m4/s2"):
-            journal.append(store.Finished(task, {"seconds": 0.25, "m": 4}, {"W": COUPLINGS, "k": np.arange(3)}))
-        journal.close(complete=False)
-        return [journal.path.read_bytes()]
+            written.append(journal.Finished(task, {"seconds": 0.25, "m": 4}, {"W": COUPLINGS, "k": np.arange(3)}))
+        written.close(complete=False)
+        return [written.path.read_bytes()]
 
 
 def _freeze_seeds() -> list[bytes]:
-    from thermokernels_app.experiment import design
+    from thermokernels_app.experiment import design, freeze
 
     with tempfile.TemporaryDirectory() as name:
-        design.freeze(design.load_design("smoke"), Path(name, "freeze.json"))
+        freeze.freeze(design.load_design("smoke"), Path(name, "freeze.json"))
         return [Path(name, "freeze.json").read_bytes()]
 
 
@@ -277,7 +288,8 @@ def _fuzz_one(name: str, executions: int, seed: int) -> None:
     import numba  # noqa: F401 - what is imported before is not instrumented, which would take long
 
     with atheris.instrument_imports(include=INSTRUMENTED):
-        import thermokernels_app.experiment.design
+        import thermokernels_app.experiment.freeze
+        import thermokernels_app.experiment.journal
         import thermokernels_app.experiment.model_files
         import thermokernels_app.experiment.store  # noqa: F401
 
