@@ -205,7 +205,8 @@ class VarianceTimeAdjoint:
 
 
 def require_single_site(chain: GibbsChain) -> None:
-    """ValueError for a kernel whose T_O has no adjoint here."""
+    """ValueError for a kernel whose T_O has no adjoint here; NotReversibleError for one that has no T_O."""
+    chain.require_reversible()
     if chain.kernel != "single-site":
         raise ValueError(f"the adjoint of T_O is that of the single-site kernel; got kernel={chain.kernel!r}")
 

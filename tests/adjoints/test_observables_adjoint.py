@@ -244,7 +244,7 @@ UNIFORM = [0.25, 0.25, 0.25, 0.25]
         ((np.ones((2, 2)), UNIFORM), {"rtol": np.nan}, "rtol must be a positive"),
         ((np.ones((2, 2)), UNIFORM), {"b": [1.0]}, r"b must have shape \(2,\)"),
         ((np.ones((2, 2)), UNIFORM), {"c": [np.inf, 0.0]}, "c must be finite"),
-        ((np.ones((2000, 1)), UNIFORM), {}, "a chain of 2001 spins .* would take"),
+        ((np.ones((2000, 1)), UNIFORM), {}, "T_O and its gradient of 2000 observables of 2001 spins .* would take"),
     ],
 )
 def test_bad_arguments_are_named(arguments, options, message):
