@@ -56,6 +56,11 @@ CALLS = {
     adjoints.couplings_vjp: {"network": NETWORK, "u": [1.0, 0.0], "ct_W": W},
     adjoints.couplings_jacobian: {"network": NETWORK, "u": [1.0, 0.0]},
 }  # fmt: skip
+# Those that take other libraries' models, random probes or the number of threads are tested with what they serve.
+ELSEWHERE = {
+    *("from_dimod", "from_thrml", "from_scikit_learn", "from_rbms"),
+    *("probe_variance_time", "probe_q_struct", "get_threads", "set_threads"),
+}
 NAMES = {f"{function.__module__.split('.')[0]}.{function.__name__}": function for function in CALLS}
 
 
@@ -105,9 +110,10 @@ def numbers_in(answer):
 def test_every_public_function_is_here():
     public = [getattr(module, name) for module in (tk, adjoints) for name in module.__all__]
     functions = {function for function in public if inspect.isfunction(function)}
-    assert functions == set(CALLS)
+    assert {function.__name__ for function in functions - set(CALLS)} == ELSEWHERE
     for function, arguments in CALLS.items():
-        assert list(inspect.signature(function).parameters) == list(arguments)
+        parameters = [name for name in inspect.signature(function).parameters if name not in {"progress", "checkpoint"} - set(arguments)]
+        assert parameters == list(arguments)
         assert outcome(function, arguments)[1] is None
 
 
