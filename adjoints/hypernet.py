@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from thermokernels.arguments import as_couplings, as_instance, as_vector
-from thermokernels.hypernet import Hypernetwork, _forward
+from thermokernels.hypernet import Hypernetwork, _forward, finite
 
 Floats = NDArray[np.float64]
 
@@ -52,6 +52,11 @@ def couplings_vjp(network: Hypernetwork, u: ArrayLike, ct_W: ArrayLike) -> Float
     ct_weights = as_couplings(ct_W, "ct_W")
     if ct_weights.shape != (network.n_visible, network.n_hidden):
         raise ValueError(f"ct_W must have shape {(network.n_visible, network.n_hidden)}; got shape {ct_weights.shape}")
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused
+        return finite(_pulled_back(network, code, ct_weights), "the cotangents of the parameters")
+
+
+def _pulled_back(network: Hypernetwork, code: Floats, ct_weights: Floats) -> Floats:
     z, A, B = _forward(network, code)
     ct_A = (ct_weights @ B).ravel()  # product
     ct_B = (ct_weights.T @ A).ravel()
@@ -92,6 +97,11 @@ def couplings_jacobian(network: Hypernetwork, u: ArrayLike) -> Floats:
     """
     network = as_instance(network, Hypernetwork, "network", "Hypernetwork.from_parameters")
     code = as_vector(u, network.n_codes, "u")
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused
+        return finite(_jacobian(network, code), "the derivatives of the couplings")
+
+
+def _jacobian(network: Hypernetwork, code: Floats) -> Floats:
     z, A, B = _forward(network, code)
     n_visible, n_hidden, rank, _, _ = network.shape
     n_couplings = n_visible * n_hidden

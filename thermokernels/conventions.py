@@ -6,6 +6,7 @@ Energies agree up to a constant, laws exactly. A state's number is another matte
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from contextlib import suppress
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -124,8 +125,11 @@ def _as_labels(labels: object, name: str) -> list[Hashable]:
 
 
 def _as_number(value: object, name: str, key: object) -> float:
-    if isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool) and abs(value) <= LARGEST:
-        return float(value)
+    if isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool):
+        with suppress(OverflowError):  # of an integer beyond float64
+            number = float(value)
+            if abs(number) <= LARGEST:
+                return number
     raise ValueError(
         f"{name} must hold finite numbers of at most {LARGEST:g}; at {arguments.in_brief(key)} it has {arguments.in_brief(value)}"
     )

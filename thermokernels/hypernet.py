@@ -156,7 +156,7 @@ def couplings(network: Hypernetwork, u: ArrayLike) -> Floats:
     code = as_vector(u, network.n_codes, "u")
     with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused
         _, A, B = _forward(network, code)
-        return _finite(A @ B.T)
+        return finite(A @ B.T)
 
 
 def _forward(network: Hypernetwork, u: Floats) -> tuple[Floats, Floats, Floats]:
@@ -167,9 +167,10 @@ def _forward(network: Hypernetwork, u: Floats) -> tuple[Floats, Floats, Floats]:
     return z, A, B
 
 
-def _finite(weights: Floats) -> Floats:
+def finite(weights: Floats, what: str = "the couplings that the hypernetwork emits") -> Floats:
+    """The array; NumericalError where the network's parameters are too large for it."""
     if not np.isfinite(weights).all():
-        raise NumericalError("the couplings that the hypernetwork emits overflow float64; scale its parameters down")
+        raise NumericalError(f"{what} overflow float64; scale its parameters down")
     return weights
 
 
