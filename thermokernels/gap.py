@@ -23,7 +23,7 @@ import scipy.linalg
 from numpy.typing import NDArray
 from scipy.sparse import csr_array, diags_array
 
-from thermokernels import passage, reduced, relaxation, spectrum
+from thermokernels import passage, reduced, relaxation, spectrum, tolerances
 from thermokernels.arguments import Floats
 from thermokernels.chain import UNIT, GibbsChain, entry_error, law_error
 from thermokernels.errors import NumericalError, UnresolvedError
@@ -50,10 +50,16 @@ class SpectralGap:
     method: str
 
 
-def solve_spectral_gap(chain: GibbsChain) -> SpectralGap:
+def solve_spectral_gap(chain: GibbsChain, sharp: bool = True) -> SpectralGap:
     """:func:`thermokernels.spectral_gap` with the proven bound of its error.
 
-    Parameters, raises and source as there and above.
+    Parameters
+    ----------
+    chain : GibbsChain
+    sharp : whether a bound above 1e-6 of the gap is worth a dense factorisation, and then state reduction. Without, a gap whose second
+        mode is about as slow keeps the bound of interlacing, a share of the gap itself; the value is the same.
+
+    Raises and source as there and above.
 
     Examples
     --------
@@ -64,12 +70,13 @@ def solve_spectral_gap(chain: GibbsChain) -> SpectralGap:
     """
     chain.require_reversible()
     try:
-        found = _from_eigenvalues(chain) if chain.n_states <= spectrum.DENSE_STATES else _from_lanczos(chain)
+        found = _from_eigenvalues(chain) if chain.n_states <= spectrum.DENSE_STATES else _from_lanczos(chain, sharp)
     except NumericalError:
         if not relaxation.applies_to(chain):
             raise
         found = None
-    if (found is None or found.bound > SHARP * found.value) and relaxation.applies_to(chain):
+    resolved = found is not None and found.value >= tolerances.REDUCED_GAP
+    if (found is None or not resolved or (sharp and found.bound > SHARP * found.value)) and relaxation.applies_to(chain):
         value, relative = relaxation.reduced_gap(chain)
         return SpectralGap(value, relative * value, "reduction")
     if found is None or not found.bound < found.value:
@@ -90,7 +97,7 @@ def _from_eigenvalues(chain: GibbsChain) -> SpectralGap:
     return SpectralGap(value, max(value - lowest, 0.0) + rounding, "eigenvalues")
 
 
-def _from_lanczos(chain: GibbsChain) -> SpectralGap:
+def _from_lanczos(chain: GibbsChain, sharp: bool) -> SpectralGap:
     vector = _ritz_vector(chain)
     value, residual, rounding = _rayleigh(chain, vector)
     ground = int(chain.law.argmax())
@@ -99,8 +106,8 @@ def _from_lanczos(chain: GibbsChain) -> SpectralGap:
         lowest = _temple(value, residual, rounding, passage.killed_rate_bound(chain, np.array([ground, other])))
     except UnresolvedError:
         lowest = 0.0
-    if value - lowest > SHARP * value and chain.n_states <= MAX_INERTIA_STATES and chain.kernel == "single-site":
-        lowest = max(lowest, _inertia(chain, (1 - SHARP) * value) - rounding)
+    if sharp and value - lowest > SHARP * value and chain.n_states <= MAX_INERTIA_STATES and chain.kernel == "single-site":
+        lowest = max(lowest, _inertia(chain, (1 - SHARP / 2) * value) - rounding)
     if not lowest > 0.0:
         lowest = passage.gap_lower_bound(chain)
     return SpectralGap(value, max(value - lowest, 0.0) + rounding, "lanczos")

@@ -190,4 +190,5 @@ class LanczosRuns:
             n_steps = min(CHUNK, self.n_steps - start)
             again.extend(n_steps, basis)
             vectors += coefficients[start : start + n_steps].T @ basis[:n_steps]
-        return vectors / np.linalg.norm(vectors, axis=1)[:, None]
+        vectors /= np.linalg.norm(vectors, axis=1)[:, None]
+        return vectors

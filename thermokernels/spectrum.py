@@ -235,7 +235,7 @@ def _uncertainty(measure: SpectralMeasure, modes: SlowModes, rules: GaussRules, 
     residual = float(np.linalg.norm(modes.residuals[inside]))
     angle = residual / (outside - float(modes.gaps[inside].max()))
     doubtful = 2 * angle * np.sqrt(mass * total) + angle**2 * total + float(rules.weights[rules.gaps <= cut].sum())
-    return (1 + CLUSTER_SPREAD) * doubtful / mass + angle * residual / measure.relevant_gap + EPSILON
+    return float((1 + CLUSTER_SPREAD) * doubtful / mass + angle * residual / measure.relevant_gap + EPSILON)
 
 
 def spectral_gap(chain: GibbsChain) -> float:
