@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -64,9 +65,13 @@ class Journal:
             # What a killed process left of a file that it was replacing.
             for leftover in (path for name in (JOURNAL, RESULTS, ARRAYS) for path in folder.glob(f".{name}.*")):
                 leftover.unlink()
-            lines = [line for line in _lines(self.path) if "task" in line]
-            self.finished = {line["task"]: _finished(line) for line in lines}
-            replace_file(self.path, self._head + b"".join(map(_line, lines)))
+            self.finished, sound = {}, []
+            for line in _lines(self.path):
+                with suppress(KeyError, TypeError, ValueError, OverflowError, MemoryError):  # it is the head, or no task that we wrote
+                    finished = _finished(line)
+                    self.finished[finished.task] = finished
+                    sound.append(line)
+            replace_file(self.path, self._head + b"".join(map(_line, sound)))
             self._file = self.path.open("ab", buffering=0)
             self._size = self.path.stat().st_size
         except BaseException:
@@ -194,5 +199,10 @@ def _sha256(text: str) -> str:
 
 
 def _finished(line: Record) -> Finished:
-    arrays = {name: np.array(a["values"], dtype=a["dtype"]).reshape(a["shape"]) for name, a in line["arrays"].items()}
-    return Finished(line["task"], line["record"], arrays)
+    """The task of a line; KeyError, TypeError, ValueError, OverflowError or MemoryError where it holds none."""
+    arrays = {}
+    for name, held in dict(line["arrays"]).items():
+        if not re.fullmatch(r"[<>|][biuf]\d{1,2}", held["dtype"]):
+            raise ValueError(f"an array of dtype {held['dtype']!r}")
+        arrays[name] = np.array(held["values"], dtype=held["dtype"]).reshape(held["shape"])
+    return Finished(str(line["task"]), dict(line["record"]), arrays)

@@ -32,7 +32,8 @@ def _as_floats(name: str, value: ArrayLike) -> Floats:
         raise ValueError(f"{name} must be an array of real numbers; got rows of different lengths") from None
     if array.dtype.kind not in "fiu":
         raise ValueError(f"{name} must be an array of real numbers; got dtype {array.dtype}")
-    array = np.ascontiguousarray(array, dtype=np.float64) if array.ndim else array.astype(np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):  # signalling NaN and long doubles beyond float64, which are refused below
+        array = np.ascontiguousarray(array, dtype=np.float64) if array.ndim else array.astype(np.float64)
     if not np.isfinite(array).all():
         where = tuple(int(k) for k in np.argwhere(~np.isfinite(array))[0])
         raise ValueError(f"{name} must be finite; entry {where} is {array[where]}")

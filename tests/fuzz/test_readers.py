@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from thermokernels_app.experiment import design, model_files
+from thermokernels_app.experiment import design, journal, model_files
 
 ROOT = Path(__file__).parents[2]
 
@@ -86,6 +86,27 @@ def test_results_name_no_other_file(tmp_path, name):
     assert "arrays is no object" in readers.check(
         readers.READERS["results.json, hashes made to fit"], tmp_path, json.dumps(document).encode()
     )
+
+
+@pytest.mark.parametrize("number", [np.array([[0x7F800001]], np.uint32).view(np.float32), np.array([["1e4000"]]).astype(np.longdouble)])
+def test_numbers_that_no_float64_holds_are_refused_without_a_warning(tmp_path, number):
+    """A signalling NaN, and a long double beyond the range."""
+    content = io.BytesIO()
+    np.save(content, number)
+    assert "must be finite; entry (0, 0) is" in readers.check(readers.READERS["model.npy"], tmp_path, content.getvalue())
+
+
+@pytest.mark.parametrize(
+    "arrays", [1, {"W": {}}, {"W": {"dtype": "|O", "shape": [1], "values": [1]}}, {"W": {"dtype": "<f8", "shape": [9], "values": []}}]
+)
+def test_a_line_of_a_journal_that_is_no_task_is_computed_again(tmp_path, arrays):
+    """Though its checksum fits."""
+    (seed,) = readers.READERS["journal.jsonl"].seeds()
+    (tmp_path / "journal.jsonl").write_bytes(seed + journal._line({"task": "more", "record": {}, "arrays": arrays}))
+    again = journal.Journal(tmp_path, readers.IDENTITY, resume=True)
+    again.close(complete=False)
+    assert list(again.finished) == ["network m4/s2", "cells m4/s2"]
+    assert again.path.read_bytes() == seed
 
 
 def test_a_damaged_model_file_is_called_damaged(tmp_path):
