@@ -60,10 +60,11 @@ def test_inertia_tells_a_shift_below_the_gap_from_one_above():
         assert gap._inertia(chain, 2.0 * exact) == 0.0
 
 
-def test_a_larger_chain_keeps_the_bound_by_interlacing(monkeypatch):
+def test_without_a_factorisation_the_bound_is_that_of_interlacing():
     chain = tk.gibbs_chain(planted(5, 1))
-    monkeypatch.setattr(gap, "MAX_INERTIA_STATES", 0)
-    found = gap.solve_spectral_gap(chain)
+    found, sharp = gap.solve_spectral_gap(chain, sharp=False), gap.solve_spectral_gap(chain)
+    assert found.value == pytest.approx(sharp.value, abs=sharp.bound)
+    assert sharp.bound < gap.SHARP * sharp.value < found.bound
     assert found.value - found.bound == pytest.approx(tk.gap_lower_bound(chain), rel=1e-9)
     assert abs(found.value - dense_gap(chain)) <= found.bound
 

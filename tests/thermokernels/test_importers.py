@@ -115,7 +115,7 @@ def test_sides_are_found_part_by_part():
         ("abc", {("a", "b"): 1.0}, {"visible": "a", "hidden": "b"}, "'c' is in neither"),
         ("ab", {("a", "b"): 1.0}, {"visible": "a", "hidden": "ab"}, "twice"),
         ("abc", {("a", "b"): 1.0}, {"visible": "ab"}, "'a' and 'b' are on one side"),
-        ("ab", {("a", "b"): np.nan}, {}, "J must be finite"),
+        ("ab", {("a", "b"): np.nan}, {}, "J must hold finite numbers"),
     ],
 )
 def test_dimod_names_what_does_not_fit(labels, couplings, sides, message):
