@@ -120,14 +120,16 @@ def _rayleigh(chain: GibbsChain, vector: Floats) -> tuple[float, float, float]:
     image = chain.apply_symmetrised_generator(vector[None, :])[0]
     value = float(vector @ image)
     # of A and its product with x; of sums over the states; of the norm of x and its component along psi
-    rounding = 2 * entry_error(chain) + 2 * (chain.n_spins + sum(chain.shape) + 8) * UNIT + law_error(chain) ** 2
+    rounding = (
+        2 * entry_error(chain) + 2 * (chain.n_spins + sum(chain.shape) + 8) * UNIT + law_error(chain) * law_error(chain)
+    )  # no power: it would raise where a product is inf
     return value, float(np.linalg.norm(image - value * vector)) + rounding, rounding
 
 
 def _temple(value: float, residual: float, rounding: float, next_: float) -> float:
     """Temple's lower bound, or 0 where the next eigenvalue is not known to be larger."""
     distance = next_ - value - rounding
-    return value - rounding - residual**2 / distance if distance > 0.0 else 0.0
+    return value - rounding - residual * residual / distance if distance > 0.0 else 0.0
 
 
 def _ritz_vector(chain: GibbsChain) -> Floats:
