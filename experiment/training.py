@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 from threadpoolctl import threadpool_limits
 
 from thermokernels._jit import jit
@@ -223,6 +222,8 @@ def polish(design: Design, training: Training, code: int) -> Polished:
             raise StopIteration
 
     start = training.checkpoint("final").phi
+    from scipy.optimize import minimize  # a fifth of a second that most workers never need
+
     with threadpool_limits(limits=1, user_api="blas"):  # scipy's products of 300 numbers lose to the cost of waking threads
         result = minimize(
             value_and_gradient,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -260,6 +261,16 @@ def gap_lower_bound(chain: GibbsChain) -> float:
     0.143
     """
     chain = as_chain(chain)
+    if chain not in _lower_bounds:
+        _lower_bounds[chain] = _gap_lower_bound(chain)
+    return _lower_bounds[chain]
+
+
+# A chain never changes, and the bounds of T_O, Q, the gradients and the gap all ask for the same number.
+_lower_bounds: WeakKeyDictionary[GibbsChain, float] = WeakKeyDictionary()
+
+
+def _gap_lower_bound(chain: GibbsChain) -> float:
     try:
         return killed_rate_bound(chain, np.array([chain.law.argmax()]))
     except NumericalError:
