@@ -104,26 +104,26 @@ def _weights_of_reduction(term: str, factor: float) -> Iterator[None]:
     whole = _reduction.weights
 
     def broken(time: Any) -> Any:
-        law_weights, shares = whole(time)
+        law_weights, shares, bound = whole(time)
         through_edges = -0.5 * shares.sum(axis=1)
         if term == "law":
-            return factor * (law_weights - through_edges) + through_edges, shares
+            return factor * (law_weights - through_edges) + through_edges, shares, bound
         if term == "edges":
-            return law_weights + (factor - 1.0) * through_edges, factor * shares
-        return law_weights, factor * shares
+            return law_weights + (factor - 1.0) * through_edges, factor * shares, bound
+        return law_weights, factor * shares, bound
 
     with patched(_reduction, "weights", broken):
         yield
 
 
 @contextmanager
-def _wide_output(kernel: str, factor: float) -> Iterator[None]:
-    """The last output of a kernel of the reduction, numbers with an exponent of their own."""
+def _wide_output(kernel: str, output: int, factor: float) -> Iterator[None]:
+    """One output of a kernel of the reduction, numbers with an exponent of their own; a negative position counts from the last."""
     whole = getattr(_reduction, kernel)
 
     def broken(*arguments: Any) -> None:
         whole(*arguments)
-        arguments[-1].mantissa[0] *= factor
+        arguments[output].mantissa[0] *= factor
 
     with patched(_reduction, kernel, broken):
         yield
@@ -309,9 +309,9 @@ def cases(gates: Mapping[str, float]) -> list[Case]:
                 result.append(made(probes.COMPLEX, f"{where} times 1.001{through}", partial(sabotage, 1.001), legs(name)))
     sign = "the sign of dT_O in dQ"
     result.append(made(probes.COMPLEX, f"adjoints/observables.py: {sign} turned", partial(_time, -1.0), legs("q_on_pairs")))
-    for kernel, words in (("_squared_differences", "squares of differences"), ("_offsets", "offsets along the tree")):
+    for kernel, output, words in (("_flows", -3, "squares of differences"), ("_offsets", -1, "offsets along the tree")):
         breaks = f"adjoints/reduction.py: {words} of one state times 1.001"
-        result.append(made(probes.REFUSED, breaks, partial(_wide_output, kernel, 1.001), legs("time_by_reduction")))
+        result.append(made(probes.REFUSED, breaks, partial(_wide_output, kernel, output, 1.001), legs("time_by_reduction")))
     transpose = cache(probes.transposed(gates))
     breaks = "adjoints/hypernet.py: dH_A z in couplings_vjp alone times 1.001"
     result.append(made(probes.TRANSPOSE, breaks, partial(_block, "couplings_vjp", "H_A", 1.001), transpose))
