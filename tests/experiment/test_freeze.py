@@ -14,7 +14,7 @@ from thermokernels_app.experiment.store import MismatchError
 
 pytestmark = pytest.mark.small
 
-ROOT = Path(environment.__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SMOKE = load_design("smoke", seed=5)
 
 
