@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -46,6 +47,7 @@ def variance(
     """
     with errors(as_json):
         from thermokernels import arguments, footprint, set_threads
+        from thermokernels.diagnosis_words import memory
         from thermokernels_app.experiment import model_files
 
         if (probes is None) != (seed is None):
@@ -61,7 +63,7 @@ def variance(
         states = f"2**{n_visible + n_hidden - (not full)} {'states' if full else 'pairs {x, -x}'}"
         print(
             f"{n_visible} visible + {n_hidden} hidden spins, {states}, {n_visible * n_hidden} observables: "
-            f"from {arguments.gibibytes(n_bytes)} of memory",
+            f"from {memory(n_bytes)} of memory",
             file=sys.stderr,
         )
         try:
@@ -82,28 +84,29 @@ def variance(
 
 def _exact(W: Floats, b: Floats | None, c: Floats | None, law: Floats | None, options: dict[str, Any]) -> dict[str, Any]:
     from thermokernels.errors import NumericalError
-    from thermokernels.observables import chain_signal, model_chain, variance_time
+    from thermokernels.observables import chain_q_struct, model_chain, variance_time
 
     window = options.pop("window")
     chain = model_chain(W, b, c)
-    g = None if law is None else chain_signal(chain, law, window)
-    time = variance_time(chain, **options)
+    q = None if law is None else chain_q_struct(chain, law, window, **options)
+    time = variance_time(chain, **options) if q is None else q.variance_time
     found: dict[str, Any] = {"t_obs_steps": time.value}
     try:
         found["t_obs_bound_steps"] = time.bound
     except NumericalError as problem:
         found |= {"t_obs_bound_steps": None, "t_obs_bound_reason": str(problem)}
     found |= {"residual": time.residual, "iterations": time.iterations, "method": time.method}
-    if g is not None:
-        _, signal, steps = g
-        found |= {"signal": signal, "window_sweeps": window, "q": 0.5 * steps * signal / time.value}
+    if q is not None:
+        resolved = found["t_obs_bound_steps"] is not None and math.isfinite(q.bound)
+        found |= {"signal": q.signal, "signal_bound": q.signal_bound, "window_sweeps": window}
+        found |= {"q": q.value, "q_bound": q.bound if resolved else None}
     return found
 
 
 def _probed(
     W: Floats, b: Floats | None, c: Floats | None, law: Floats | None, options: dict[str, Any], probes: int, seed: int
 ) -> dict[str, Any]:
-    from thermokernels.observables import chain_signal, model_chain
+    from thermokernels.observables import chain_signal, model_chain, signal_error
     from thermokernels.probes import probe_variance_time, probed_q
 
     window = options.pop("window")
@@ -123,25 +126,40 @@ def _probed(
     }
     if g is not None:
         q = probed_q(time, *g)
-        found |= {"signal": q.signal, "window_sweeps": window, "q": q.value, "q_standard_error": q.standard_error}
+        found |= {"signal": q.signal, "signal_bound": signal_error(chain, q.g), "window_sweeps": window}
+        found |= {"q": q.value, "q_standard_error": q.standard_error}
     return found
 
 
 def _print(found: dict[str, Any], n_spins: int) -> None:
-    value = found["t_obs_steps"]
-    print(f"T_O        {value:.10g} steps = {value / n_spins:.10g} sweeps")
-    if "probes" in found:
+    """Certain digits only; of an estimate those down to a tenth of its standard error."""
+    from thermokernels.digits import certified
+
+    value, estimated = found["t_obs_steps"], "probes" in found
+    error = 0.01 * found["t_obs_standard_error_steps"] if estimated else found["t_obs_bound_steps"]
+    in_sweeps = certified(value / n_spins, None if error is None else error / n_spins, 10)
+    print(f"T_O        {certified(value, error, 10)} steps = {in_sweeps} sweeps")
+    if estimated:
         error = found["t_obs_standard_error_steps"]
         print(f"           standard error {error:.2g} steps ({error / value:.1%}), {found['probes']} probes, seed {found['seed']}")
         print(f"           {found['exact_share']:.1%} of it exact, along {found['directions']} directions")
-    elif found["t_obs_bound_steps"] is None:
+    elif error is None:
         print(f"           no error bound: {found['t_obs_bound_reason']}")
     else:
-        print(f"           error at most {found['t_obs_bound_steps']:.2g} steps (residual and proven gap)")
+        proof = "state reduction, proven" if found["method"] == "reduction" else "residual and proven gap"
+        print(f"           error at most {error:.2g} steps ({proof})")
     if "q" in found:
-        error = f", standard error {found['q_standard_error']:.2g}" if "q_standard_error" in found else ""
-        print(f"Q          {found['q']:.6g} at {found['window_sweeps']:g} sweeps{error}; |g|^2 = {found['signal']:.6g}")
-    print(f"residual   {found['residual']:.2g} ({found['method']}, at most {found['iterations']} iterations)")
+        error = 0.01 * found["q_standard_error"] if estimated else found["q_bound"]
+        words = (
+            f"standard error {found['q_standard_error']:.2g}" if estimated else f"error at most {error:.2g}" if error is not None else ""
+        )
+        signal = certified(found["signal"], found["signal_bound"])
+        print(
+            f"Q          {certified(found['q'], error)} at {found['window_sweeps']:g} sweeps; {words or 'no error bound'}; |g|^2 = {signal}"
+        )
+    effort = f", at most {found['iterations']} iterations" if found["iterations"] else ""
+    what = "precision" if found["method"] == "reduction" else "residual"
+    print(f"{what:<11}{found['residual']:.2g} ({found['method']}{effort})")
 
 
 @contextmanager

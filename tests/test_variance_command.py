@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 import thermokernels as tk
+from thermokernels.observables import VarianceTime
 from thermokernels_app import cli
 
 W = np.array([[1.2, 0.4, -0.3], [0.5, -1.1, 0.8], [-0.2, 0.9, 1.3]])
@@ -37,6 +39,31 @@ def test_exact(invoke):
     assert f"{q.t_obs:.10g} steps = {q.t_obs / 6:.10g} sweeps" in plain.stdout
     assert "error at most" in plain.stdout
     assert "Q " not in plain.stdout
+    assert (found["q_bound"], found["signal_bound"]) == (q.bound, q.signal_bound)
+    assert (
+        f"Q          {q.value:.6g} at 50 sweeps; error at most {q.bound:.2g}; |g|^2 = {q.signal:.6g}\n"
+        in invoke("W.npy", "--data", "samples.npy", "--window", 50).stdout
+    )
+
+
+def test_digits_that_are_not_certain_are_not_shown(invoke, monkeypatch):
+    np.save("cold.npy", np.array([[14.0, 1e-3], [1e-3, 14.5]]))
+    value = json.loads(invoke("cold.npy", "--json").stdout)["t_obs_steps"]
+    assert "(state reduction, proven)\nprecision" in invoke("cold.npy").stdout
+    monkeypatch.setattr(VarianceTime, "bound", 2e-4 * value)
+    assert f"T_O        {value:.2e} steps" in invoke("cold.npy").stdout
+
+
+def test_a_model_without_a_bound_says_so(invoke, monkeypatch):
+    def refuse(_):
+        raise tk.UnresolvedError("no gap")
+
+    monkeypatch.setattr(VarianceTime, "bound", property(refuse))
+    result = invoke("W.npy", "--data", "samples.npy")
+    assert result.exit_code == 0, result.output
+    assert "no error bound: no gap\n" in result.stdout
+    assert "sweeps; no error bound; |g|^2" in result.stdout
+    assert json.loads(invoke("W.npy", "--data", "samples.npy", "--json").stdout)["q_bound"] is None
 
 
 def test_probes(invoke):
