@@ -16,7 +16,7 @@ from machine import print_machine, spread
 
 from thermokernels_app.experiment import store
 
-COLD_TARGET, WARM_TARGET = 60.0, 10.0  # seconds, default grid, 2 cores
+COLD_TARGET, WARM_TARGET = 45.0, 5.0  # seconds, default grid, 2 cores
 
 
 def run(grid: str, out: Path, cache: Path, options: list[str]) -> tuple[float, dict]:
