@@ -207,7 +207,10 @@ def _as_trace(trace: ArrayLike, chain: GibbsChain, observables: Sequence[str] | 
         )
     if array.ndim == 2:
         if names is None or len(names) != 1 or names == ["slowest"]:
-            raise ValueError("observables must name the one observable whose series the trace is, such as energy, magnetisation or v0h2")
+            raise ValueError(
+                f"observables (--observable) must name the one observable whose series the trace of shape {array.shape} is, "
+                "such as energy, magnetisation or v0h2; a trace of spins has shape (n_chains, n_records, n_spins)"
+            )
         if not np.isfinite(array).all():
             raise ValueError("trace must be finite; it holds NaN or infinite entries")
         return array.astype(np.float64), names

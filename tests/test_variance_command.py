@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import subprocess
 import sys
 
@@ -108,6 +107,10 @@ def test_a_model_that_is_too_large_says_what_it_would_take(invoke):
     result = invoke("large.npy")
     assert result.exit_code == 2
     assert "T_O of 900 observables of 60 spins (2**59 states) would take" in result.stderr
+    np.save("samples.npy", np.zeros((5000, 6)))  # samples in place of couplings: 2**5005 is no float
+    result = invoke("samples.npy")
+    assert result.exit_code == 2
+    assert "T_O of 30000 observables of 5006 spins (2**5005 states) would take" in result.stderr
 
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGINT to a child process")

@@ -46,7 +46,7 @@ def variance_time(n_visible: int, n_hidden: int, full: bool, kernel: str = "sing
     bipartite = kernel == "single-site" and n_visible >= 4 and (full or (n_visible + n_hidden) % 2 == 0)
     solver = 3 + 3.5 * min(rows, threads.get_threads()) if bipartite else 10 + 4 * (kernel != "single-site")
     arrays = 4 + solver + ARRAYS_OF_A_ROW * rows + (3 if gradient else 0)
-    return max(chain(n_visible, n_hidden, full), int(8 * arrays * states))
+    return max(chain(n_visible, n_hidden, full), int(8 * arrays) * states)  # in integers: a float overflows at a thousand spins
 
 
 def diagnosis(n_visible: int, n_hidden: int, full: bool) -> int:

@@ -140,7 +140,7 @@ def test_visible_spins_and_series():
         (np.zeros((2, 9, 4)), {}, r"trace must hold spins \+1 and -1"),
         (np.ones((2, 9, 4), bool), {}, r"2 \* x - 1\); got dtype bool"),
         (np.ones((2, 3, 4)), {}, "at least four records"),
-        (np.ones((2, 9)), {}, "must name the one observable whose series the trace is"),
+        (np.ones((2, 9)), {}, r"observables \(--observable\) must name the one observable whose series the trace of shape \(2, 9\) is"),
         (np.full((2, 9), np.nan), {"observables": ["energy"]}, "trace must be finite"),
         (np.ones((2, 9, 4)), {"observables": ["warmth"]}, "got 'warmth'"),
         (np.ones((2, 9, 4)), {"observables": ["v0h2"]}, "h0 to h1; got 'v0h2'"),

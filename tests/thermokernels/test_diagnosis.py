@@ -162,6 +162,8 @@ def test_repr_and_html():
 def test_a_model_too_large_is_told_what_to_ask_instead(monkeypatch):
     with pytest.raises(tk.ModelTooLargeError, match=r"40 visible and 40 hidden spins would take .* GiB .* such as W\[:\d+, :\d+\]"):
         tk.diagnose(np.ones((40, 40)))
+    with pytest.raises(tk.ModelTooLargeError, match=r"5000 visible and 6 hidden spins .* or draw samples, at any size"):
+        tk.diagnose(np.ones((5000, 6)))  # 2**5005 is no float
     monkeypatch.setattr(arguments, "available_memory", lambda: 300_000)
     with pytest.raises(tk.ModelTooLargeError, match=r"W\[:\d, :\d\], or for its gap and basins alone with spectral_gap"):
         tk.diagnose(np.ones((5, 6)))
