@@ -18,15 +18,9 @@ def couplings_and_samples() -> tuple[np.ndarray, np.ndarray]:
     return W, 1 - 2 * ((states[:, None] >> np.arange(6)) & 1)
 
 
-def law_of_samples(samples: np.ndarray) -> np.ndarray:
-    """The empirical law: spin i at -1 sets bit i of the state's number."""
-    states = (samples < 0) @ (1 << np.arange(samples.shape[1]))
-    return np.bincount(states, minlength=2 ** samples.shape[1]) / len(samples)
-
-
 def main() -> None:
     W, samples = couplings_and_samples()
-    p_data = law_of_samples(samples)
+    p_data = tk.law_of_samples(samples)
     q, dq_dw = adjoints.q_struct(W, p_data, window=100.0)
     chain = tk.gibbs_chain(W)
     measure = tk.spectral_measure(chain)

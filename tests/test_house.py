@@ -112,6 +112,23 @@ def test_examples_of_the_pages(page, tmp_path, monkeypatch):
             exec(compile(block, f"{page.name} block {number}", "exec"), names)
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_of_the_pages_lead_somewhere(page):
+    prose = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    for target in re.findall(r"\]\(([^)#\s]+)[^)\s]*\)", prose):
+        assert "://" in target or (page.parent / target).exists(), target
+
+
+def test_every_page_and_script_is_listed():
+    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    assert [
+        page.name for page in PAGES[1:] if page.name != "README.md" and f"{page.relative_to(ROOT / 'docs').as_posix()})" not in index
+    ] == []
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    scripts = [*(ROOT / "examples").glob("*.py"), *(ROOT / "benchmarks").glob("*.py")]
+    assert [script.name for script in scripts if script.name not in readme and script.name != "machine.py"] == []
+
+
 def test_readme_has_the_commands_that_ci_runs():
     shell = "\n".join(blocks_of(ROOT / "README.md", "(?:sh|bash|console|shell)"))
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
