@@ -20,7 +20,7 @@ import thermokernels as tk
 from thermokernels import arguments
 from thermokernels.arguments import Floats
 from thermokernels.autocorrelation import autocorrelation_times
-from thermokernels.chain import GibbsChain
+from thermokernels.chain import GibbsChain, energy_error
 
 KERNELS = ("single-site", "two-block")
 ESTIMATORS = {"emcee": "emcee", "ArviZ": "arviz_stats"}
@@ -284,7 +284,8 @@ def _stuck(chain: GibbsChain, spins: NDArray[Any]) -> bool:
 
 def _row(observable: _Observable, chain: GibbsChain, series: Floats, stride: int, stuck: bool) -> Row:
     function = _values(observable, chain)
-    times, errors, _ = autocorrelation_times(chain, function[:, None], every=stride)
+    rounding = energy_error(chain) if observable.name == "energy" else 0.0
+    times, errors, _ = autocorrelation_times(chain, function[:, None], every=stride, function_error=rounding)
     exact, error = float(times[0]), float(errors[0])
     installed = [name for name, package in ESTIMATORS.items() if find_spec(package)]
     constant = int((np.ptp(series, axis=1) == 0).sum())

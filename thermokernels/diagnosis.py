@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from thermokernels import arguments, diagnosis_words, footprint, passage
 from thermokernels.arguments import Floats
 from thermokernels.autocorrelation import autocorrelation_times
-from thermokernels.chain import GibbsChain, gibbs_chain
+from thermokernels.chain import GibbsChain, energy_error, gibbs_chain
 from thermokernels.errors import ConstantError, ModelTooLargeError, NumericalError, UnresolvedError
 from thermokernels.gap import solve_spectral_gap
 from thermokernels.landscape import MergeEvent, MergeTree, merge_tree
@@ -32,6 +32,7 @@ SEEN = 0.03
 MAX_CROSSINGS = 8
 
 CERTIFIED = "residual and proven gap"
+CORRELATED = "residual and proven gap, or state reduction"
 # Relative distance at which two eigenvalues are one: Lanczos runs converge to it.
 NEAR = 1e-8
 
@@ -305,10 +306,10 @@ def _full(chain: GibbsChain) -> GibbsChain:
 def _correlations(chain: GibbsChain, gap_bound: Number) -> dict[str, Any]:
     """Autocorrelation times 1 + 2 sum rho in steps, and the variance of the gradient observables for their weighted mean."""
 
-    def one(of: GibbsChain, function: Callable[[GibbsChain], Floats]) -> tuple[float, float, str]:
+    def one(of: GibbsChain, function: Callable[[GibbsChain], Floats], error: float = 0.0) -> tuple[float, float, str]:
         bound = gap_bound.value if of is chain else None
-        times, errors, _ = autocorrelation_times(of, function(of)[:, None], bound)
-        return float(times[0]), float(errors[0]), CERTIFIED
+        times, errors, _ = autocorrelation_times(of, function(of)[:, None], bound, function_error=error)
+        return float(times[0]), float(errors[0]), CORRELATED
 
     def all_observables() -> tuple[Floats, Floats, Floats]:
         hidden, visible = block_spins(chain.n_hidden, chain.shape[0]), block_spins(chain.n_visible, chain.shape[1])
@@ -333,14 +334,14 @@ def _correlations(chain: GibbsChain, gap_bound: Number) -> dict[str, Any]:
             raise UnresolvedError("it exceeds the range of float64")
         i, j = (int(k) for k in np.unravel_index(int(np.nanargmax(times)), times.shape))
         slowest = i, j
-        tau_observable = _number("steps", lambda: (float(times[i, j]), float(errors[i, j]), CERTIFIED))
+        tau_observable = _number("steps", lambda: (float(times[i, j]), float(errors[i, j]), CORRELATED))
     except NumericalError as problem:
         tau_observable = _none("steps", _reason(problem))
     constant = float(np.ptp(chain.energy)) == 0.0
     return {
         "tau_energy": _none("steps", "not defined: all states have the same energy")
         if constant
-        else _number("steps", lambda: one(chain, lambda of: of.energy)),
+        else _number("steps", lambda: one(chain, lambda of: of.energy, energy_error(chain))),
         "tau_observable": tau_observable,
         "slowest_observable": slowest,
         "tau_magnetisation": _number("steps", lambda: one(_full(chain), _magnetisation)),

@@ -209,7 +209,7 @@ def resolvent(chain: GibbsChain, F: ArrayLike, method: str = "auto", rtol: float
     if method == "reduction":
         return _reduced(chain, values, rtol)
     try:
-        return _solved(chain, values, method, rtol)
+        return solved(chain, values, method, rtol)
     except NumericalError:
         if method != "auto" or not reduction.applies_to(chain):
             raise
@@ -226,7 +226,8 @@ def _reduced(chain: GibbsChain, values: Floats, rtol: float) -> Floats:
     return responses.reshape(values.shape)
 
 
-def _solved(chain: GibbsChain, values: Floats, method: str, rtol: float) -> Floats:
+def solved(chain: GibbsChain, values: Floats, method: str, rtol: float) -> Floats:
+    """:func:`resolvent` without state reduction: refused where float64 leaves too little of it."""
     if chain.root_law.min() == 0.0:
         raise UnresolvedError("the law underflows in float64 at some state, so the resolvent has no value there; scale the couplings down")
     columns = values.reshape(chain.n_states, -1)
