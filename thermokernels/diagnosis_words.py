@@ -223,7 +223,7 @@ def _basins(d: Diagnosis) -> Iterator[str]:
 def _limits(d: Diagnosis) -> Iterator[str]:
     names = {
         "the gap": d.gap, "the relevant gap": d.relevant_gap, "the autocorrelation time of the energy": d.tau_energy,
-        "of the observables": d.tau_observable, "of the magnetisation": d.tau_magnetisation, "T_O": d.t_obs,
+        "that of the observables": d.tau_observable, "that of the magnetisation": d.tau_magnetisation, "T_O": d.t_obs,
     }  # fmt: skip
     missing = [name for name, number in names.items() if number.certainty.startswith("not resolved")]
     constant = [name for name, number in names.items() if number.certainty.startswith("not defined: ") and "under pi" in number.certainty]
