@@ -38,7 +38,7 @@ class WorkerPool(Executor):
 
     Examples
     --------
-    >>> with WorkerPool(2, limit=60.0) as pool:
+    >>> with WorkerPool(2, limit=60.0) as pool:  # doctest: +SKIP
     ...     pool.submit(divmod, 17, 5).result()
     (3, 2)
     """

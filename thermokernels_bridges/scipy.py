@@ -74,9 +74,9 @@ def q_struct(
 
     Examples
     --------
-    >>> floor = q_struct([0.75, 0.25], (1, 2), window=10)
+    >>> floor = q_struct([0.4, 0.1, 0.3, 0.2], (2, 1), window=10)
     >>> round(floor.fun([0.5, -0.2]), 6), floor.jac([0.5, -0.2]).shape
-    (2.195967, (2,))
+    (0.099124, (2,))
     """
     _, gradients = hosts.q_struct(arguments.as_positive(window, "window", "sweeps"))
     law = arguments.as_law(p_data, 2 ** shape[0])
