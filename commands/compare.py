@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -41,6 +42,11 @@ def compare(
         found = comparison.compare(
             model_files.read_trace(trace), W, b, c, observables=observable, kernel=kernel, every=every, every_steps=every_steps
         )
+        if found.n_chains > 10 * found.n_records:
+            print(
+                f"note: {found.n_chains} chains of {found.n_records} records each; if these are exchanged, hand in trace.swapaxes(0, 1)",
+                file=sys.stderr,
+            )
         if as_json:
             print(json.dumps({"trace": str(trace), "model": str(model), **found.as_dict()}, allow_nan=False))
         else:

@@ -17,6 +17,9 @@ from thermokernels_app.commands.console import AsJson, errors
 if TYPE_CHECKING:
     from thermokernels.arguments import Floats
 
+# From here on intervals of two standard errors held their level in the tests.
+MANY_PROBES = 16
+
 EXIT_CODES = (
     "Exit codes: 0 computed · 1 unexpected error · 2 bad usage or input, or a model that is too large · "
     "11 not resolved in float64 · 130 interrupted (with --checkpoint what is done is kept)"
@@ -143,6 +146,8 @@ def _print(found: dict[str, Any], n_spins: int) -> None:
         error = found["t_obs_standard_error_steps"]
         print(f"           standard error {error:.2g} steps ({error / value:.1%}), {found['probes']} probes, seed {found['seed']}")
         print(f"           {found['exact_share']:.1%} of it exact, along {found['directions']} directions")
+        if found["probes"] < MANY_PROBES:
+            print(f"           uncertain itself with {found['probes']} probes: {MANY_PROBES} and more give a fair error")
     elif error is None:
         print(f"           no error bound: {found['t_obs_bound_reason']}")
     else:

@@ -113,7 +113,7 @@ def print_gradients(report: dict[str, Any]) -> None:
             print(f"  {note}")
         print()
     for leg in report["legs"]:
-        _print_title(leg["leg"], leg["verdict"], f"largest error {_text(leg['max_error'])}, gate {_text(leg['gate'])}, {leg['rows']} rows")
+        _print_title(leg["leg"], leg["verdict"], f"largest error {_text(leg['max_error'])}, gate {_text(leg['gate'])}, rows: {leg['rows']}")
     if not report["jax"]:
         print("automatic (JAX): not installed: pip install 'thermokernels[jax]'")
     _print_title("verify-gradients", report["verdict"])

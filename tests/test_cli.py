@@ -464,7 +464,7 @@ def test_verify_gradients_says_what_failed_and_what_is_missing(invoke, monkeypat
     result = invoke("verify-gradients")
     assert result.exit_code == 10
     assert "verify-gradients: FAIL" in result.stdout
-    assert "central differences: FAIL  largest error 0.0002, gate 0.0001, 1 rows" in result.stdout
+    assert "central differences: FAIL  largest error 0.0002, gate 0.0001, rows: 1" in result.stdout
     assert "kernel value against the dense reference: FAIL  largest error -" in result.stdout
     assert "complex step: PASS" in result.stdout
     assert "because of rounding" in result.stdout

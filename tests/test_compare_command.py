@@ -38,6 +38,14 @@ def test_compare_screen(invoke):
         assert float(rows[row.observable][1]) == pytest.approx(row.exact_steps, rel=1e-3)
 
 
+def test_a_trace_with_its_axes_exchanged_is_noticed(invoke):
+    np.save("exchanged.npy", np.load("trace.npy").swapaxes(0, 1))
+    result = invoke("compare", "exchanged.npy", "--model", "W.npy", "-o", "energy")
+    assert result.exit_code == 0, result.output
+    assert "note: 500 chains of 4 records each; if these are exchanged" in result.stderr
+    assert "note:" not in invoke("compare", "trace.npy", "--model", "W.npy", "-o", "energy").stderr
+
+
 def test_compare_json(invoke):
     result = invoke("compare", "trace.npy", "--model", "W.npy", "--observable", "v0h0", "--every-steps", 4, "--json")
     assert result.exit_code == 0, result.output

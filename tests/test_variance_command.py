@@ -75,6 +75,8 @@ def test_probes(invoke):
     plain = invoke("W.npy", "--probes", 5, "--seed", 3).stdout
     assert "standard error" in plain
     assert "5 probes, seed 3" in plain
+    assert "uncertain itself with 5 probes: 16 and more give a fair error" in plain
+    assert "uncertain itself" not in invoke("W.npy", "--probes", 16, "--seed", 3).stdout
 
 
 def test_fields_are_of_the_full_chain(invoke):

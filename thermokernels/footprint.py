@@ -76,7 +76,7 @@ def require_variance_time(n_visible: int, n_hidden: int, full: bool, kernel: str
     arguments.require_memory(
         n_bytes,
         f"T_O{' and its gradient' if gradient else ''} of {n_visible * n_hidden} observables of {states}",
-        "use fewer spins: each one less halves it",
+        "use fewer spins: each one less halves it; samples can be drawn at any size",
     )
     return n_bytes
 
@@ -87,4 +87,4 @@ def require_solves(of: GibbsChain, gradient: bool = False) -> None:
     if n_bytes <= SMALL:
         return
     what = f"T_O{' and its gradient' if gradient else ''} of {of.n_visible * of.n_hidden} observables on {of.n_states} states"
-    arguments.require_memory(n_bytes, what, "use fewer spins: each one less halves it")
+    arguments.require_memory(n_bytes, what, "use fewer spins: each one less halves it; samples can be drawn at any size")
