@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from thermokernels import arguments, diagnosis_words, footprint, passage
+from thermokernels import arguments, diagnosis_words, footprint, passage, reduction
 from thermokernels.arguments import Floats
 from thermokernels.autocorrelation import autocorrelation_times
 from thermokernels.chain import GibbsChain, energy_error, gibbs_chain
@@ -313,17 +313,19 @@ def _correlations(chain: GibbsChain, gap_bound: Number) -> dict[str, Any]:
 
     def all_observables() -> tuple[Floats, Floats, Floats]:
         hidden, visible = block_spins(chain.n_hidden, chain.shape[0]), block_spins(chain.n_visible, chain.shape[1])
+        # One elimination serves all hidden spins; without one, a hidden spin at a time keeps the arrays small.
+        size = chain.n_hidden if reduction.applies_to(chain) else 1
         parts = []
-        for j in range(chain.n_hidden):  # one hidden spin at a time, to keep the arrays small
-            functions = (hidden[:, j, None, None] * visible[None]).reshape(chain.n_states, -1)
+        for first in range(0, chain.n_hidden, size):
+            functions = np.einsum("hj,vi->hvji", hidden[:, first : first + size], visible).reshape(chain.n_states, -1)
             try:
                 parts.append(autocorrelation_times(chain, functions, gap_bound.value))
             except ConstantError:
-                nothing = np.full(chain.n_visible, np.nan)
-                parts.append((nothing, nothing, np.zeros(chain.n_visible)))
-        if not any(part[2].any() for part in parts):
+                nothing = np.full(functions.shape[1], np.nan)
+                parts.append((nothing, nothing, np.zeros_like(nothing)))
+        times, errors, variances = (np.concatenate(part).reshape(-1, chain.n_visible).T for part in zip(*parts, strict=True))
+        if not variances.any():
             raise ConstantError("no v_i h_j varies under pi in float64")
-        times, errors, variances = (np.array(part).T for part in zip(*parts, strict=True))
         return times, errors, variances
 
     slowest: tuple[int, int] | None = None
