@@ -187,6 +187,10 @@ def digits():
         yield
 
 
+# Bounds are asked to lie within 1e4 of the true error in the median; this one is known not to.
+LOOSE = "dQ, reduction"
+
+
 class Ledger:
     """Bounds against true errors, by quantity."""
 
@@ -199,6 +203,10 @@ class Ledger:
             self.violations.append((name, case, float(value), float(error), bound))
         # an error below the rounding of the value itself is luck
         self.ratios[name].append(float(bound / max(error, abs(exact) * mp.mpf(2) ** -53, mp.mpf(2) ** -1074)))
+
+    def medians(self):
+        """Median ratio by quantity, of what has a digit."""
+        return {name: float(np.median(ratios)) for name, ratios in self.ratios.items() if name != "no digit of dQ"}
 
     def attempt(self, name, compute):
         try:
@@ -299,11 +307,15 @@ def test_every_bound_holds(ledger):
 
 
 def test_no_bound_is_vacuous(ledger):
-    """The median bound is at most 1e4 times the true error, quantity by quantity; twice that for a method nobody would choose there."""
-    medians = {name: float(np.median(ratios)) for name, ratios in ledger.ratios.items() if name != "no digit of dQ"}
-    assert max(median for name, median in medians.items() if "reduction" not in name) <= 1e4, medians
-    assert max(medians.values()) <= 2e4, medians
+    """The median bound is at most 1e4 times the true error, quantity by quantity."""
+    medians = ledger.medians()
+    assert {name: median for name, median in medians.items() if median > 1e4 and name != LOOSE} == {}
     assert set(medians) >= {"T_O, auto", "Q, auto", "dT_O, auto", "dQ, auto", "MFPT, auto", "signal", "gap, reduction", "gap, eigenvalues"}
+
+
+@pytest.mark.xfail(reason="where it is forced: about 1.3e4 for dQ; chosen automatically, which is where it is needed, it stays below 1e4")
+def test_the_bound_of_forced_reduction_is_not_vacuous_for_the_gradient_of_q(ledger):
+    assert ledger.medians()[LOOSE] <= 1e4
 
 
 def test_next_to_nothing_is_refused(ledger):
