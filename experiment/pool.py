@@ -99,13 +99,14 @@ class WorkerPool(Executor):
         while (item := self._calls.get()) is not None:
             future, call = item
             if future.set_running_or_notify_cancel():
-                if worker is None or not worker.process.is_alive():  # one that died idle is nobody's fault
-                    worker = self._replace(worker)
                 try:
+                    if worker is None or not worker.process.is_alive():  # one that died idle is nobody's fault
+                        dead, worker = worker, None
+                        worker = self._replace(dead)  # where no process can be had, that is this task's answer
                     future.set_result(worker.run(call, self._limit))
                 except BaseException as error:
                     future.set_exception(error)
-                if worker.spent:
+                if worker and worker.spent:
                     worker = self._replace(worker, start=False)
         self._replace(worker, start=False)
 

@@ -8,6 +8,7 @@ from concurrent.futures import CancelledError, wait
 
 import pytest
 
+from thermokernels_app.experiment import pool as pool_module
 from thermokernels_app.experiment.pool import WorkerError, WorkerPool
 
 HELPER = """
@@ -115,6 +116,21 @@ def test_a_worker_that_died_idle_costs_nothing():
         (worker,) = pool._workers
         worker.process.join()
         assert pool.submit(os.getpid).result() != number
+
+
+def test_where_no_process_can_be_had_the_task_says_so(monkeypatch):
+    working, left = pool_module._Worker, [OSError("no more processes")]
+
+    def start():
+        if left:
+            raise left.pop()
+        return working()
+
+    monkeypatch.setattr(pool_module, "_Worker", start)
+    with WorkerPool(1) as pool:
+        with pytest.raises(OSError, match="no more processes"):
+            pool.submit(abs, -3).result(timeout=60)
+        assert pool.submit(abs, -3).result(timeout=60) == 3
 
 
 def test_an_exception_ends_the_workers_at_once():
