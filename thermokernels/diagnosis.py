@@ -295,7 +295,7 @@ def _spectrum(chain: GibbsChain, window: float) -> dict[str, Any]:
     uncertainty = f"relative uncertainty {max(measure.gamma_eff_error, NEAR):.1g} (cut of the cluster), not proven"
     found["gamma_eff"] = Number(measure.gamma_eff, "per sweep", None, uncertainty)
     variance = window_variance(measure, window * chain.n_spins)
-    return found | {"window_variance": _number("", lambda: (variance, None, "exact for this window, from the spectral measure"))}
+    return found | {"window_variance": _number("", lambda: (variance, None, "for this very window, from the spectral measure; not proven"))}
 
 
 def _full(chain: GibbsChain) -> GibbsChain:
