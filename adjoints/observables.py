@@ -152,12 +152,18 @@ def flip_overlaps(vectors: Floats, quotient: bool, ct_visible_rates: Floats, ct_
 
 
 @jit
-def _add_products(left, right, sums):
-    """sums += sum_a left_a * right_a, row by row in order."""
+def _add_products(left, right, first, last, sums):
+    """sums += sum_a left_a * right_a, row by row in order, for the columns ``first`` to ``last``."""
+    ours = sums[first:last]
     for a in range(left.shape[0]):
-        here, there = left[a], right[a]
-        for k in range(sums.size):
-            sums[k] += here[k] * there[k]
+        here, there = left[a, first:last], right[a, first:last]
+        for k in range(ours.size):
+            ours[k] += here[k] * there[k]
+
+
+def add_products(left: Floats, right: Floats, sums: Floats) -> None:
+    """:func:`_add_products` on threads, dealt out by columns."""
+    threads.for_rows(lambda columns: _add_products(left, right, columns.start, columns.stop, sums), sums.size, left.size)
 
 
 # T_O = sum_a (2 b_a' z_a - z_a' A z_a) is stationary in z_a, so with S = I - A
@@ -191,7 +197,7 @@ class VarianceTimeAdjoint:
         chain, arrays = self.chain, self.arrays
         rates = arrays["visible_rates"], arrays["hidden_rates"]
         flip_overlaps(np.ascontiguousarray(vectors).reshape(-1, *chain.shape), chain.quotient, *rates, arrays["squares"])
-        _add_products(vectors, right_hand_sides, arrays["law_weights"])
+        add_products(vectors, right_hand_sides, arrays["law_weights"])
 
     def cotangents(self, time: VarianceTime) -> Cotangents:
         """The gradient of ``time.value``, whose solves this has seen."""

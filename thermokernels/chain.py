@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from thermokernels import arguments, footprint, single_site, two_block
+from thermokernels import arguments, footprint, single_site, threads, two_block
 from thermokernels.arguments import Floats
 from thermokernels.errors import NotReversibleError
 
@@ -166,8 +166,12 @@ class GibbsChain:
         if vectors.ndim != 2 or vectors.shape[1] != self.n_states:  # compiled code does not check bounds
             raise ValueError(f"vectors must have shape (k, {self.n_states}); got shape {vectors.shape}")
         if self.kernel == "single-site":
-            products = np.empty_like(vectors)
-            single_site._apply_symmetrised_generator(self.generator, vectors, products)
+            products, generator = np.empty_like(vectors), self.generator
+
+            def apply_to_rows(rows: slice) -> None:
+                single_site._apply_symmetrised_generator(generator, vectors[rows], products[rows])
+
+            threads.for_rows(apply_to_rows, len(vectors), vectors.size * self.n_spins)
             return products
         self.require_reversible()
         rows = vectors.reshape(-1, *self.shape)
