@@ -157,8 +157,8 @@ def kernels_of(m: int) -> list[Kernel]:
 
     def overlaps(k: int) -> None:
         for _ in range(k):
-            _visible_overlaps(vectors, shape, 0, shape[0], visible)
-            _hidden_overlaps(vectors, shape, chain.quotient, 0, shape[1], hidden, squares)
+            _visible_overlaps(vectors, shape, 0, shape[0], visible, squares)
+            _hidden_overlaps(vectors, shape, chain.quotient, 0, shape[1], hidden)
 
     met = 3 + (m - 3) / 2 + (m - 1) / 2 + 1 + 1  # pairs that exchange rows or registers are met once, the others twice
     return [

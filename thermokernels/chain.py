@@ -83,6 +83,11 @@ class GibbsChain:
         return self.kernel != "alternating"
 
     @cached_property
+    def block_spins(self) -> tuple[Floats, Floats]:
+        """Spins of the hidden and of the visible configurations as floats, (H, n_h) and (V, n_v)."""
+        return block_spins(self.n_hidden, self.shape[0]), block_spins(self.n_visible, self.shape[1])
+
+    @cached_property
     def flip_masks(self) -> NDArray[np.int64]:
         """(N,): flipping spin i leads from state x to ``x ^ flip_masks[i]``, on the quotient too."""
         masks = np.int64(1) << np.arange(self.n_spins, dtype=np.int64)
@@ -210,6 +215,13 @@ class GibbsChain:
     def __repr__(self) -> str:
         states = "pairs {x, -x}" if self.quotient else "states"
         return f"GibbsChain({self.n_visible} visible + {self.n_hidden} hidden spins, {self.n_states} {states}, {self.kernel})"
+
+
+def block_spins(n_spins: int, n_configurations: int) -> Floats:
+    """Spins of one block's configurations as floats, (n_configurations, n_spins), lowest bit first."""
+    bits: NDArray[np.int64] = (np.arange(n_configurations)[:, None] >> np.arange(n_spins)) & 1
+    spins: Floats = 1.0 - 2.0 * bits.astype(np.float64)
+    return spins
 
 
 def as_chain(chain: object) -> GibbsChain:
