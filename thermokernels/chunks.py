@@ -18,7 +18,7 @@ from thermokernels.arguments import Floats
 from thermokernels.chain import GibbsChain
 from thermokernels.checkpoint import Array, Checkpoint
 from thermokernels.resolvent import Solution, Solver
-from thermokernels.single_site import _energies, _local_fields
+from thermokernels.single_site import _energy_row, _local_fields
 from thermokernels.vector import LANES, add, fill, load, multiply, multiply_add, total
 
 Progress = Callable[[int, int], None]
@@ -47,18 +47,22 @@ def _inner(x, y):
 @jit
 def _sources(coefficients, means, root_law, rows):
     """rows[a] = sqrt(pi) (f + means[a]) of f = -v'w h with w = coefficients[a], and without what rounding leaves along sqrt(pi)."""
-    n_visible, n_hidden = coefficients.shape[1:]
-    fields, no_fields = np.empty((n_visible, rows.shape[1])), np.zeros(max(n_visible, n_hidden))
+    n_visible, (n_rows, n_columns) = coefficients.shape[1], rows.shape[1:]
+    fields, no_field = np.empty((n_visible, n_rows)), np.zeros(n_visible)
     for a in range(rows.shape[0]):
-        _local_fields(coefficients[a], no_fields[:n_visible], fields)
-        _energies(fields, no_fields[:n_hidden], rows[a])  # f is the energy of the couplings w
-        flat, mean = rows[a].ravel(), means[a]
-        for k in range(flat.size):
-            flat[k] = root_law[k] * (flat[k] + mean)
+        _local_fields(coefficients[a], no_field, fields)
+        mean, along = means[a], 0.0
+        for h in range(n_rows):
+            row, roots = rows[a, h], root_law[h * n_columns : (h + 1) * n_columns]
+            _energy_row(fields, h, 0.0, row)  # f is the energy of the couplings w
+            for v in range(n_columns):
+                row[v] = roots[v] * (row[v] + mean)
+            along += _inner(row, roots)
         # rounding of the mean: of an observable that hardly varies it is a large share
-        along = _inner(flat, root_law)
-        for k in range(flat.size):
-            flat[k] -= along * root_law[k]
+        for h in range(n_rows):
+            row, roots = rows[a, h], root_law[h * n_columns : (h + 1) * n_columns]
+            for v in range(n_columns):
+                row[v] -= along * roots[v]
 
 
 @jit

@@ -66,22 +66,27 @@ def _local_fields(weights, field, fields):
 
 
 @jit
+def _energy_row(visible_fields, h, of_hidden, row):
+    """row[v] = of_hidden - sum_i v_i F_i(h) by doubling: a new -1 spin adds 2 F_i."""
+    lowest = of_hidden
+    for i in range(visible_fields.shape[0]):
+        lowest -= visible_fields[i, h]
+    row[0] = lowest
+    for i in range(visible_fields.shape[0]):
+        half = 1 << i
+        step = 2.0 * visible_fields[i, h]
+        for v in range(half):
+            row[half + v] = row[v] + step
+
+
+@jit
 def _energies(visible_fields, hidden_field, energy):
-    """energy[h, v] = -sum_i v_i F_i(h) - sum_j c_j h_j, each row by doubling: a new -1 spin adds 2 F_i."""
-    n_visible = visible_fields.shape[0]
+    """energy[h, v] = -sum_i v_i F_i(h) - sum_j c_j h_j."""
     for h in range(energy.shape[0]):
-        row = energy[h]
-        lowest = 0.0
+        of_hidden = 0.0
         for j in range(hidden_field.size):
-            lowest -= hidden_field[j] * (1 - 2 * ((h >> j) & 1))
-        for i in range(n_visible):
-            lowest -= visible_fields[i, h]
-        row[0] = lowest
-        for i in range(n_visible):
-            half = 1 << i
-            step = 2.0 * visible_fields[i, h]
-            for v in range(half):
-                row[half + v] = row[v] + step
+            of_hidden -= hidden_field[j] * (1 - 2 * ((h >> j) & 1))
+        _energy_row(visible_fields, h, of_hidden, energy[h])
 
 
 @jit
