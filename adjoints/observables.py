@@ -184,8 +184,8 @@ class VarianceTimeAdjoint:
         require_single_site(chain)
         self.chain = chain
         self.arrays: dict[str, Floats] = {
-            "visible_rates": np.zeros_like(chain.visible_rates),
-            "hidden_rates": np.zeros_like(chain.hidden_rates),
+            "visible_rates": np.zeros(chain.visible_rates.shape),
+            "hidden_rates": np.zeros(chain.hidden_rates.shape),
             "squares": np.zeros(chain.shape),
             "law_weights": np.zeros(chain.n_states),
         }

@@ -129,7 +129,7 @@ def test_an_interrupt_keeps_finished_chunks(tmp_path):
         "    if word == 'stop' and len(calls) == 2:\n"
         "        os.kill(os.getpid(), signal.SIGINT)\n"
         "checkpoint.Checkpoint.save = saved\n"
-        "footprint.rows_at_once = lambda n_rows, states: 2\n"
+        "footprint.rows_at_once = footprint.block_rows = lambda *sizes: 2\n"
         "sys.argv[1:] = ['variance', 'W.npy', '--checkpoint', 'state.npz', '--json']\n"
         "cli.main()\n"
     )

@@ -179,11 +179,12 @@ def solve_in_chunks(
             if low == head:
                 parts = [kind.empty(chain, tail - head) for kind in kinds]
             inside, here = slice(low - head, high - head), slice(low - start, high - start)
+            sources, solved = right_hand_sides[here], solution.part(here)
             for part in parts:
-                part.add(inside, right_hand_sides[here], solution.part(here))
+                part.add(inside, sources, solved)
             if high == tail:
                 take(slice(head, tail), [part.arrays for part in parts])
         kept = (right_hand_sides, solution) if (start, stop) == (0, n_rows) else None
-        del right_hand_sides, solution
+        del right_hand_sides, solution, sources, solved
         tell(stop)
     return kept

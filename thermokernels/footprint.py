@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 CHUNK_BYTES = 2**28
 CHUNK_ROWS = 8
 
-# Sums over observables are made block by block: so many numbers of right-hand sides, but neither more rows nor fewer than these. A block is
-# a task of an executor, and its sums take two passes over the states beside its solves.
-BLOCK_NUMBERS = 2**21
-BLOCK_ROWS = (2, 8)
+# Sums over observables are made in blocks of so many numbers of right-hand sides, but of no fewer rows than these: to add the sums of a
+# block to those before takes two passes over the states, beside the hundreds of a solve.
+BLOCK_NUMBERS = 2**20
+BLOCK_ROWS = 2
 
 # What asks for no more than this is not worth the time to find out how much there is.
 SMALL = 2**22
@@ -67,8 +67,7 @@ def landscape(n_visible: int, n_hidden: int, full: bool) -> int:
 
 def block_rows(states: int) -> int:
     """How many observables a block of sums holds. Every bit of a sum depends on it, and it on nothing but the size of the model."""
-    fewest, most = BLOCK_ROWS
-    return max(fewest, min(most, BLOCK_NUMBERS // states))
+    return max(BLOCK_NUMBERS // states, BLOCK_ROWS)
 
 
 def rows_at_once(n_rows: int, states: int) -> int:
