@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 CHUNK_BYTES = 2**28
 CHUNK_ROWS = 8
 
-# Sums over observables are made in blocks of so many numbers of right-hand sides, but of no fewer rows than these: to add the sums of a
-# block to those before takes two passes over the states, beside the hundreds of a solve.
+# Sums over observables are made in blocks of so many numbers of right-hand sides, but of no fewer rows than these: a worker returns sums
+# for them that are as long as two rows, and fewer solves for as many bytes leave the calling process no time for many workers.
 BLOCK_NUMBERS = 2**20
-BLOCK_ROWS = 2
+BLOCK_ROWS = 4
 
 # What asks for no more than this is not worth the time to find out how much there is.
 SMALL = 2**22

@@ -63,7 +63,7 @@ def test_blocks_change_the_order_of_the_sums_and_nothing_else(monkeypatch):
 
 
 def test_the_blocks_of_a_model_depend_on_its_size_alone():
-    assert [footprint.block_rows(2**n) for n in (7, 16, 17, 18, 19, 23)] == [8192, 16, 8, 4, 2, 2]
+    assert [footprint.block_rows(2**n) for n in (7, 16, 17, 18, 19, 23)] == [8192, 16, 8, 4, 4, 4]
 
 
 @pytest.mark.parametrize("shape", [(4, 4), (3, 5), (2, 6)])
