@@ -1,8 +1,8 @@
 """Tasks beyond one process: overhead per task and efficiency on 2 workers, pools of processes beside Dask; from that, 1,000 workers.
 
 Measured are the tasks themselves (empty, and with what one block of a large solve sends and returns), one large solve, T_O with its
-gradient, and a grid. The scheduler and its workers are processes of this machine with one thread each. Nothing in the estimates is measured with
-more than two of them: they are arithmetic with the numbers printed above them. Needs the extra `distributed`.
+gradient, and a grid. The scheduler and its workers are processes of this machine with one thread each. Nothing in the estimates is
+measured with more than two of them: they are arithmetic with the numbers printed above them. Needs the extra `distributed`.
 
 Usage: python benchmarks/executors.py [--size 18] [--grid NAME, or none] [--tasks N]
 """
