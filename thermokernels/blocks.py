@@ -103,11 +103,10 @@ def _solve_elsewhere(
     waiting: deque[tuple[slice, Future[Sums]]] = deque()
 
     def submit_next() -> None:
-        for rows in coming:
+        if (rows := next(coming, None)) is not None:
             with _lost(rows):
                 what = model, observables.coefficients[rows], observables.means[rows], kinds
                 waiting.append((rows, executor.submit(_solve_block, kernel_hash(), *what)))
-            return
 
     try:
         for _ in range(min(window, n_rows)):

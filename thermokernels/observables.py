@@ -297,9 +297,9 @@ def observable_variance_time(
         "reduction" is GTH elimination (:mod:`thermokernels.reduction`), right however frozen the chain is. "auto" takes Cholesky or
         conjugate gradients and, where those leave T_O fewer than ten digits, the reduction.
     rtol : largest accepted relative residual of Cholesky and conjugate gradients
-    progress : called as progress(done, total) after each chunk of observables that has been solved for
+    progress : called as progress(done, total) after each chunk of observables that has been solved for, or block of an executor
     checkpoint : path of a file
-        Finished chunks are kept in it. A call that was interrupted goes on from it when it is repeated, to the same result in every bit.
+        Finished blocks are kept in it. A call that was interrupted goes on from it when it is repeated, to the same result in every bit.
         A file of another computation is a ValueError. It stays where it is.
     executor : concurrent.futures.Executor
         Conjugate gradients are then tasks of it, for a few observables each: threads, processes, or the workers of a Dask cluster

@@ -142,6 +142,11 @@ def test_one_solve_has_the_same_bits(cluster):
     assert (found.value, found.standard_error) == (expected.value, expected.standard_error)
 
 
+def test_an_error_of_a_solve_arrives_as_itself(cluster):
+    with dask_executor(cluster[0]) as executor, pytest.raises(tk.NotConvergedError, match="solved to a relative residual of"):
+        tk.observable_variance_time(tk.gibbs_chain(np.diag([60.0, 60.0])), "cg", executor=executor)
+
+
 def test_one_solve_from_the_command_line(cluster, tmp_path):
     np.savez(tmp_path / "model.npz", W=COUPLINGS, b=FIELD)
     command = [sys.executable, "-P", "-c", "from thermokernels_app.cli import main; main()", "variance", "model.npz", "--json"]
