@@ -20,7 +20,7 @@ from thermokernels.arguments import Floats
 from thermokernels.chain import GibbsChain
 from thermokernels.checkpoint import PathLike
 from thermokernels.chunks import Progress
-from thermokernels.observables import QStruct, VarianceTime, block_spins, chain_q_struct, correlations, model_chain, variance_time
+from thermokernels.observables import QStruct, VarianceTime, chain_q_struct, correlations, model_chain, variance_time
 from thermokernels.reduction import ReducedTime
 from thermokernels.resolvent import Solution
 from thermokernels.tile import ROWS
@@ -35,69 +35,98 @@ class Cotangents(NamedTuple):
     c: Floats
 
 
+# Columns of a vector that are copied out together: 512 bytes of every row.
+PACKED_COLUMNS = 64
+
+# Sums that stay in the first-level cache while all rows are added to them.
+CACHED_SUMS = 2**10
+
 # Every sum below is over the vectors in their order, whichever rows or columns a task takes: the same bits for every number of threads.
 
 
 @jit
-def _visible_overlaps(vectors, shape, first, last, ct_visible_rates):
-    """ct[i, h] += sum_a sum_v z_a[h, v] z_a[h, v ^ 2^i] for the rows ``first`` to ``last``; a pair is met once and counts twice."""
-    n_rows, n_columns = shape
-    for a in range(vectors.shape[0]):
-        z = vectors[a]
-        for h in range(first, last):
-            start = h * n_columns
-            sum0, sum1, sum2 = fill(0.0), fill(0.0), fill(0.0)
-            for k in range(start, start + n_columns, LANES):
-                here = load(z, k)
-                sum0 = multiply_add(here, swap1(here), sum0)
-                sum1 = multiply_add(here, swap2(here), sum1)
-                sum2 = multiply_add(here, swap4(here), sum2)
-            ct_visible_rates[h] += total(sum0)
-            ct_visible_rates[n_rows + h] += total(sum1)
-            ct_visible_rates[2 * n_rows + h] += total(sum2)
-            for i in range(3, ct_visible_rates.size // n_rows):
-                step, sums = 1 << i, fill(0.0)
-                for base in range(start, start + n_columns, 2 * step):
-                    for k in range(base, base + step, LANES):
-                        sums = multiply_add(load(z, k), load(z, k + step), sums)
-                ct_visible_rates[i * n_rows + h] += 2.0 * total(sums)
+def _pair_overlaps(x, n_flips, sums):
+    """sums[j] = sum_k x[k] x[k ^ 2^j] for j < n_flips, where x and sums are made of vectors of eight; a pair is met once and counts twice.
+
+    Two flips at a time: four vectors that both lead to each other are four loads for four products.
+    """
+    for j in range(0, n_flips - 1, 2):
+        near, far = LANES << j, LANES << (j + 1)
+        sum0, sum1, sum2, sum3 = fill(0.0), fill(0.0), fill(0.0), fill(0.0)
+        for start in range(0, x.size, 2 * far):
+            for k in range(start, start + near, LANES):
+                x0, x1, x2, x3 = load(x, k), load(x, k + near), load(x, k + far), load(x, k + far + near)
+                sum0, sum1 = multiply_add(x0, x1, sum0), multiply_add(x2, x3, sum1)
+                sum2, sum3 = multiply_add(x0, x2, sum2), multiply_add(x1, x3, sum3)
+        sum0, sum2 = add(sum0, sum1), add(sum2, sum3)
+        store(sums, j * LANES, add(sum0, sum0))
+        store(sums, (j + 1) * LANES, add(sum2, sum2))
+    if n_flips % 2:
+        far, sum0 = LANES << (n_flips - 1), fill(0.0)
+        for start in range(0, x.size, 2 * far):
+            for k in range(start, start + far, LANES):
+                sum0 = multiply_add(load(x, k), load(x, k + far), sum0)
+        store(sums, (n_flips - 1) * LANES, add(sum0, sum0))
 
 
 @jit
-def _hidden_overlaps(vectors, shape, quotient, first, last, ct_hidden_rates, squares):
-    """ct[j, v] += sum_a sum_h z_a[h, v] z_a[h ^ 2^j, v] and squares += sum_a z_a^2 for the columns ``first`` to ``last``."""
+def _visible_overlaps(vectors, shape, first, last, ct_visible_rates, squares):
+    """ct[i, h] += sum_a sum_v z_a[h, v] z_a[h, v ^ 2^i] and squares += sum_a z_a^2 for the rows ``first`` to ``last``."""
+    n_rows, n_columns = shape
+    n_far = ct_visible_rates.size // n_rows - 3  # flips that lead to another vector of eight
+    sums = np.empty(max(n_far, 1) * LANES)
+    for a in range(vectors.shape[0]):
+        for h in range(first, last):
+            row, squared = vectors[a, h * n_columns : (h + 1) * n_columns], squares[h * n_columns : (h + 1) * n_columns]
+            sum0, sum1, sum2 = fill(0.0), fill(0.0), fill(0.0)
+            for k in range(0, n_columns, LANES):
+                here = load(row, k)
+                sum0 = multiply_add(here, swap1(here), sum0)
+                sum1 = multiply_add(here, swap2(here), sum1)
+                sum2 = multiply_add(here, swap4(here), sum2)
+                store(squared, k, multiply_add(here, here, load(squared, k)))
+            ct_visible_rates[h] += total(sum0)
+            ct_visible_rates[n_rows + h] += total(sum1)
+            ct_visible_rates[2 * n_rows + h] += total(sum2)
+            _pair_overlaps(row, n_far, sums)
+            for i in range(n_far):
+                ct_visible_rates[(i + 3) * n_rows + h] += total(load(sums, i * LANES))
+
+
+@jit
+def _hidden_overlaps(vectors, shape, quotient, first, last, ct_hidden_rates):
+    """ct[j, v] += sum_a sum_h z_a[h, v] z_a[h ^ 2^j, v] for the columns ``first`` to ``last``.
+
+    Columns are copied out, eight beside each other: in z their rows lie so far apart that they fall on the same lines of the cache.
+    """
     n_rows, n_columns = shape
     n_row_flips = ct_hidden_rates.size // n_columns - (1 if quotient else 0)
+    packed, sums = np.empty((PACKED_COLUMNS // LANES, n_rows * LANES)), np.empty(n_row_flips * LANES)
     for a in range(vectors.shape[0]):
         z = vectors[a]
-        for h in range(0, n_rows, ROWS):
-            for v in range(first, last, LANES):
-                k = h * n_columns + v
-                here0, here1, here2, here3 = load(z, k), load(z, k + n_columns), load(z, k + 2 * n_columns), load(z, k + 3 * n_columns)
-                store(squares, k, multiply_add(here0, here0, load(squares, k)))
-                store(squares, k + n_columns, multiply_add(here1, here1, load(squares, k + n_columns)))
-                store(squares, k + 2 * n_columns, multiply_add(here2, here2, load(squares, k + 2 * n_columns)))
-                store(squares, k + 3 * n_columns, multiply_add(here3, here3, load(squares, k + 3 * n_columns)))
-                if quotient:
-                    there = n_rows * n_columns - LANES - k
-                    sums = multiply_add(here0, reverse(load(z, there)), load(ct_hidden_rates, n_row_flips * n_columns + v))
-                    sums = multiply_add(here1, reverse(load(z, there - n_columns)), sums)
-                    sums = multiply_add(here2, reverse(load(z, there - 2 * n_columns)), sums)
-                    sums = multiply_add(here3, reverse(load(z, there - 3 * n_columns)), sums)
-                    store(ct_hidden_rates, n_row_flips * n_columns + v, sums)
-                twice0, twice1, twice2, twice3 = add(here0, here0), add(here1, here1), add(here2, here2), add(here3, here3)
-                sums = multiply_add(twice0, here1, load(ct_hidden_rates, v))
-                store(ct_hidden_rates, v, multiply_add(twice2, here3, sums))
-                sums = multiply_add(twice0, here2, load(ct_hidden_rates, n_columns + v))
-                store(ct_hidden_rates, n_columns + v, multiply_add(twice1, here3, sums))
-                for j in range(2, n_row_flips):
-                    if (h >> j) & 1 == 0:
-                        there = k + (n_columns << j)
-                        sums = multiply_add(twice0, load(z, there), load(ct_hidden_rates, j * n_columns + v))
-                        sums = multiply_add(twice1, load(z, there + n_columns), sums)
-                        sums = multiply_add(twice2, load(z, there + 2 * n_columns), sums)
-                        sums = multiply_add(twice3, load(z, there + 3 * n_columns), sums)
-                        store(ct_hidden_rates, j * n_columns + v, sums)
+        for start in range(first, last, PACKED_COLUMNS):
+            n_vectors = min(PACKED_COLUMNS, last - start) // LANES
+            for h in range(n_rows):
+                for part in range(n_vectors):
+                    store(packed[part], h * LANES, load(z, h * n_columns + start + part * LANES))
+            for part in range(n_vectors):
+                _pair_overlaps(packed[part], n_row_flips, sums)
+                for j in range(n_row_flips):
+                    k = j * n_columns + start + part * LANES
+                    store(ct_hidden_rates, k, add(load(ct_hidden_rates, k), load(sums, j * LANES)))
+        if quotient:
+            _overlaps_across(z, shape, first, last, ct_hidden_rates[n_row_flips * n_columns :])
+
+
+@jit
+def _overlaps_across(z, shape, first, last, ct_last_rate):
+    """ct[v] += sum_h z[h, v] z[H - 1 - h, V - 1 - v] for the columns ``first`` to ``last``."""
+    n_rows, n_columns = shape
+    for h in range(n_rows):
+        row, opposite = z[h * n_columns : (h + 1) * n_columns], z[(n_rows - 1 - h) * n_columns : (n_rows - h) * n_columns]
+        for v in range(first, last, LANES):
+            across = reverse(load(opposite, n_columns - LANES - v))
+            store(ct_last_rate, v, multiply_add(load(row, v), across, load(ct_last_rate, v)))
 
 
 @jit
@@ -128,8 +157,8 @@ def _flip_overlaps(vectors, quotient, ct_visible_rates, ct_hidden_rates, squares
     if shape[0] < ROWS or shape[1] < LANES:
         _narrow_overlaps(flat, shape, quotient, ct_visible, ct_hidden, squares.ravel())
     else:
-        _visible_overlaps(flat, shape, 0, shape[0], ct_visible)
-        _hidden_overlaps(flat, shape, quotient, 0, shape[1], ct_hidden, squares.ravel())
+        _visible_overlaps(flat, shape, 0, shape[0], ct_visible, squares.ravel())
+        _hidden_overlaps(flat, shape, quotient, 0, shape[1], ct_hidden)
 
 
 def flip_overlaps(vectors: Floats, quotient: bool, ct_visible_rates: Floats, ct_hidden_rates: Floats, squares: Floats) -> None:
@@ -147,20 +176,27 @@ def flip_overlaps(vectors: Floats, quotient: bool, ct_visible_rates: Floats, ct_
     def task(number: int) -> None:
         kind, part = divmod(number, parts)
         if kind == 0:
-            _visible_overlaps(flat, shape, rows[part], rows[part + 1], ct_visible)
+            _visible_overlaps(flat, shape, rows[part], rows[part + 1], ct_visible, all_squares)
         else:
-            _hidden_overlaps(flat, shape, quotient, columns[part], columns[part + 1], ct_hidden, all_squares)
+            _hidden_overlaps(flat, shape, quotient, columns[part], columns[part + 1], ct_hidden)
 
     threads.for_each(task, 2 * parts, vectors.size)
 
 
 @jit
-def _add_products(left, right, sums):
-    """sums += sum_a left_a * right_a, row by row in order."""
-    for a in range(left.shape[0]):
-        here, there = left[a], right[a]
-        for k in range(sums.size):
-            sums[k] += here[k] * there[k]
+def _add_products(left, right, first, last, sums):
+    """sums += sum_a left_a * right_a, row by row in order, for the columns ``first`` to ``last``."""
+    for start in range(first, last, CACHED_SUMS):
+        ours = sums[start : min(start + CACHED_SUMS, last)]
+        for a in range(left.shape[0]):
+            here, there = left[a, start : start + ours.size], right[a, start : start + ours.size]
+            for k in range(ours.size):
+                ours[k] += here[k] * there[k]
+
+
+def add_products(left: Floats, right: Floats, sums: Floats) -> None:
+    """:func:`_add_products` on threads, dealt out by columns."""
+    threads.for_rows(lambda columns: _add_products(left, right, columns.start, columns.stop, sums), sums.size, left.size)
 
 
 # T_O = sum_a (2 b_a' z_a - z_a' A z_a) is stationary in z_a, so with S = I - A
@@ -198,7 +234,7 @@ class VarianceTimeAdjoint:
         chain, arrays, vectors = self.chain, self.arrays, solution.vectors
         rates = arrays["visible_rates"], arrays["hidden_rates"]
         flip_overlaps(np.ascontiguousarray(vectors).reshape(-1, *chain.shape), chain.quotient, *rates, arrays["squares"])
-        _add_products(vectors, right_hand_sides, arrays["law_weights"])
+        add_products(vectors, right_hand_sides, arrays["law_weights"])
 
     def merge(self, rows: slice, arrays: Mapping[str, Floats]) -> None:
         for name, array in arrays.items():
@@ -223,7 +259,7 @@ def require_single_site(chain: GibbsChain) -> None:
 
 
 def _cotangents(chain: GibbsChain, visible_rates: Floats, hidden_rates: Floats, squares: Floats, law_weights: Floats) -> Cotangents:
-    n_spins, hidden, visible = chain.n_spins, block_spins(chain.n_hidden, chain.shape[0]), block_spins(chain.n_visible, chain.shape[1])
+    n_spins, (hidden, visible) = chain.n_spins, chain.block_spins
     # (off-diagonal) + (diagonal)
     ct_visible_fields = chain.visible_rates * (
         -np.tanh(chain.visible_fields) * visible_rates + 2 * n_spins * chain.visible_rates * (visible.T @ squares.T)
@@ -240,7 +276,7 @@ def _cotangents(chain: GibbsChain, visible_rates: Floats, hidden_rates: Floats, 
 # By state reduction: the terms (law) and (conductance) of adjoints/reduction.py, with dF_i as in (fields).
 def _reduced_cotangents(time: ReducedTime, value: float) -> Cotangents:
     chain = time.chain
-    hidden, visible = block_spins(chain.n_hidden, chain.shape[0]), block_spins(chain.n_visible, chain.shape[1])
+    hidden, visible = chain.block_spins
     law_weights, shares, _ = reduction.weights(time)
     edges = 0.5 * shares.reshape(*chain.shape, chain.n_spins)  # each edge is met at both of its ends
     ct_visible_fields = np.tanh(chain.visible_fields) * edges[:, :, : chain.n_visible].sum(axis=1).T
@@ -260,7 +296,7 @@ def _log_law_cotangents(chain: GibbsChain, weights: Floats) -> Cotangents:
     """sum_x weights(x) dlog pi(x): with dlog pi/dW_kl = v_k h_l - E[v_k h_l], dlog pi/db_k = v_k - E[v_k], dlog pi/dc_l = h_l - E[h_l]."""
     centred = weights - weights.sum() * chain.law
     by_state = centred.reshape(chain.shape)
-    hidden, visible = block_spins(chain.n_hidden, chain.shape[0]), block_spins(chain.n_visible, chain.shape[1])
+    hidden, visible = chain.block_spins
     return Cotangents(correlations(chain, centred), by_state.sum(axis=0) @ visible, by_state.sum(axis=1) @ hidden)
 
 
@@ -268,7 +304,7 @@ def _log_law_cotangents(chain: GibbsChain, weights: Floats) -> Cotangents:
 # dE_pi[v_i h_j] = Cov_pi(v_i h_j, dlog pi): the law weighted with phi(x) = sum_ij g_ij v_i h_j, centred.                   (model)
 # dtanh F_j = sech^2(F_j) (sum_k v_k dW_kj + dc_j): the data law weighted with sech^2(F_j) sum_i g_ij v_i.                   (data)
 def signal_cotangents(chain: GibbsChain, p_data: Floats, g: Floats) -> Cotangents:
-    hidden, visible = block_spins(chain.n_hidden, chain.shape[0]), block_spins(chain.n_visible, chain.shape[1])
+    hidden, visible = chain.block_spins
     projected = visible @ g  # (V, n_h): sum_i v_i g_ij
     phi = (hidden @ projected.T).ravel()
     model = _log_law_cotangents(chain, chain.law * (phi - chain.law @ phi))

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from thermokernels import arguments, footprint, single_site, two_block
+from thermokernels import arguments, footprint, single_site, threads, two_block
 from thermokernels.arguments import Floats
 from thermokernels.errors import NotReversibleError
 
@@ -81,6 +81,11 @@ class GibbsChain:
     def reversible(self) -> bool:
         """Whether the kernel is self-adjoint in L2(pi) (assumption A2)."""
         return self.kernel != "alternating"
+
+    @cached_property
+    def block_spins(self) -> tuple[Floats, Floats]:
+        """Spins of the hidden and of the visible configurations as floats, (H, n_h) and (V, n_v)."""
+        return block_spins(self.n_hidden, self.shape[0]), block_spins(self.n_visible, self.shape[1])
 
     @cached_property
     def flip_masks(self) -> NDArray[np.int64]:
@@ -166,8 +171,12 @@ class GibbsChain:
         if vectors.ndim != 2 or vectors.shape[1] != self.n_states:  # compiled code does not check bounds
             raise ValueError(f"vectors must have shape (k, {self.n_states}); got shape {vectors.shape}")
         if self.kernel == "single-site":
-            products = np.empty_like(vectors)
-            single_site._apply_symmetrised_generator(self.generator, vectors, products)
+            products, generator = np.empty_like(vectors), self.generator
+
+            def apply_to_rows(rows: slice) -> None:
+                single_site._apply_symmetrised_generator(generator, vectors[rows], products[rows])
+
+            threads.for_rows(apply_to_rows, len(vectors), vectors.size * self.n_spins)
             return products
         self.require_reversible()
         rows = vectors.reshape(-1, *self.shape)
@@ -206,6 +215,13 @@ class GibbsChain:
     def __repr__(self) -> str:
         states = "pairs {x, -x}" if self.quotient else "states"
         return f"GibbsChain({self.n_visible} visible + {self.n_hidden} hidden spins, {self.n_states} {states}, {self.kernel})"
+
+
+def block_spins(n_spins: int, n_configurations: int) -> Floats:
+    """Spins of one block's configurations as floats, (n_configurations, n_spins), lowest bit first."""
+    bits: NDArray[np.int64] = (np.arange(n_configurations)[:, None] >> np.arange(n_spins)) & 1
+    spins: Floats = 1.0 - 2.0 * bits.astype(np.float64)
+    return spins
 
 
 def as_chain(chain: object) -> GibbsChain:

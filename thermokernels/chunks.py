@@ -12,14 +12,14 @@ from typing import Protocol, Self
 
 import numpy as np
 
-from thermokernels import footprint, vector
+from thermokernels import footprint, threads, vector
 from thermokernels._jit import jit
 from thermokernels.arguments import Floats
 from thermokernels.chain import GibbsChain
 from thermokernels.checkpoint import Array
 from thermokernels.resolvent import Solution, Solver
 from thermokernels.single_site import _energies, _local_fields
-from thermokernels.vector import LANES
+from thermokernels.vector import LANES, add, fill, load, multiply, multiply_add, total
 
 Progress = Callable[[int, int], None]
 
@@ -70,14 +70,23 @@ def _sources(coefficients, means, root_law, rows):
 
 @jit
 def _add_up(sources, vectors, residuals, diagonal, sums):
-    """sums[a] = b'z, r'z, |r|^2, |z|^2, |b|^2 and sum_x A_xx z_x^2 of observable a."""
+    """sums[a] = b'z, r'z, |r|^2, |z|^2, |b|^2 and sum_x A_xx z_x^2 of observable a, in one pass; an empty diagonal is one."""
+    whole = sources.shape[1] // LANES * LANES
     for a in range(sources.shape[0]):
-        b, z, r = sources[a], vectors[a], residuals[a]
-        sums[a, 0], sums[a, 1], sums[a, 2], sums[a, 3], sums[a, 4] = _inner(b, z), _inner(r, z), _inner(r, r), _inner(z, z), _inner(b, b)
-        weighted = 0.0
-        for k in range(diagonal.size):
-            weighted += diagonal[k] * z[k] * z[k]
-        sums[a, 5] = weighted if diagonal.size > 0 else sums[a, 3]
+        b, z, r, out = sources[a], vectors[a], residuals[a], sums[a]
+        bz, rz, rr, zz, bb, dz = fill(0.0), fill(0.0), fill(0.0), fill(0.0), fill(0.0), fill(0.0)
+        for k in range(0, whole, LANES):
+            source, vector, residual = load(b, k), load(z, k), load(r, k)
+            bz, rz = multiply_add(source, vector, bz), multiply_add(residual, vector, rz)
+            rr, bb = multiply_add(residual, residual, rr), multiply_add(source, source, bb)
+            square = multiply(vector, vector)
+            zz = add(zz, square)
+            dz = multiply_add(load(diagonal, k), square, dz) if diagonal.size > 0 else zz
+        out[0], out[1], out[2], out[3], out[4], out[5] = total(bz), total(rz), total(rr), total(zz), total(bb), total(dz)
+        for k in range(whole, z.size):  # of fewer than eight states
+            square = z[k] * z[k]
+            out[0], out[1], out[2] = out[0] + b[k] * z[k], out[1] + r[k] * z[k], out[2] + r[k] * r[k]
+            out[3], out[4], out[5] = out[3] + square, out[4] + b[k] * b[k], out[5] + (diagonal[k] if diagonal.size > 0 else 1.0) * square
 
 
 class Observables:
@@ -99,7 +108,12 @@ class Observables:
         """b_a of the given rows, (k, n_states)."""
         chain, means = self.chain, self.means[rows]
         result = vector.aligned_empty(len(means), chain.n_states)
-        _sources(self.coefficients[rows], means, chain.root_law, result.reshape(-1, *chain.shape))
+        coefficients, tables = self.coefficients[rows], result.reshape(-1, *chain.shape)
+
+        def build(part: slice) -> None:
+            _sources(coefficients[part], means[part], chain.root_law, tables[part])
+
+        threads.for_rows(build, len(means), result.size)
         return result
 
 
@@ -122,7 +136,12 @@ class RowSums:
         return cls(chain, n_rows)
 
     def add(self, rows: slice, right_hand_sides: Floats, solution: Solution) -> None:
-        _add_up(right_hand_sides, solution.vectors, solution.residuals, self._diagonal, self.arrays["sums"][rows])
+        sums = self.arrays["sums"][rows]
+
+        def add_up(part: slice) -> None:
+            _add_up(right_hand_sides[part], solution.vectors[part], solution.residuals[part], self._diagonal, sums[part])
+
+        threads.for_rows(add_up, len(sums), right_hand_sides.size)
         worst = self.arrays["worst"]
         worst[:] = max(worst[0], solution.relative_residual), max(worst[1], solution.iterations)
 

@@ -20,7 +20,7 @@ from thermokernels.chain import GibbsChain, energy_error, gibbs_chain
 from thermokernels.errors import ConstantError, ModelTooLargeError, NumericalError, UnresolvedError
 from thermokernels.gap import solve_spectral_gap
 from thermokernels.landscape import MergeEvent, MergeTree, merge_tree
-from thermokernels.observables import EPSILON, block_spins, chain_q_struct
+from thermokernels.observables import EPSILON, chain_q_struct
 from thermokernels.rbm import visible_law
 from thermokernels.relevance import ObservableBasis, observable_basis
 from thermokernels.spectrum import DENSE_STATES, spectral_measure, window_variance
@@ -312,7 +312,7 @@ def _correlations(chain: GibbsChain, gap_bound: Number) -> dict[str, Any]:
         return float(times[0]), float(errors[0]), CORRELATED
 
     def all_observables() -> tuple[Floats, Floats, Floats]:
-        hidden, visible = block_spins(chain.n_hidden, chain.shape[0]), block_spins(chain.n_visible, chain.shape[1])
+        hidden, visible = chain.block_spins
         # One elimination serves all hidden spins; without one, a hidden spin at a time keeps the arrays small.
         size = chain.n_hidden if reduction.applies_to(chain) else 1
         parts = []
@@ -352,7 +352,7 @@ def _correlations(chain: GibbsChain, gap_bound: Number) -> dict[str, Any]:
 
 
 def _magnetisation(chain: GibbsChain) -> Floats:
-    hidden, visible = block_spins(chain.n_hidden, chain.shape[0]), block_spins(chain.n_visible, chain.shape[1])
+    hidden, visible = chain.block_spins
     total: Floats = (hidden.sum(axis=1)[:, None] + visible.sum(axis=1)[None, :]).ravel()
     return total
 

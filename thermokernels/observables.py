@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from thermokernels import arguments, footprint, passage, reduction, spanning, tolerances
 from thermokernels.arguments import Floats
@@ -157,16 +157,9 @@ class QStruct:
         return largest * (1 + 8 * UNIT) + 4 * UNIT * self.value
 
 
-def block_spins(n_spins: int, n_configurations: int) -> Floats:
-    """Spins of one block's configurations as floats, (n_configurations, n_spins), lowest bit first."""
-    bits: NDArray[np.int64] = (np.arange(n_configurations)[:, None] >> np.arange(n_spins)) & 1
-    spins: Floats = 1.0 - 2.0 * bits.astype(np.float64)
-    return spins
-
-
 def correlations(chain: GibbsChain, weights: Floats) -> Floats:
     """sum_x weights(x) v_i h_j, shape (n_v, n_h), for weights of shape (n_states,)."""
-    hidden, visible = block_spins(chain.n_hidden, chain.shape[0]), block_spins(chain.n_visible, chain.shape[1])
+    hidden, visible = chain.block_spins
     return np.ascontiguousarray((hidden.T @ (weights.reshape(chain.shape) @ visible)).T)
 
 
@@ -332,7 +325,7 @@ def data_gradient(chain: GibbsChain, p_data: Floats) -> Floats:
     A trained model reproduces its data and the difference of the laws cancels to a millionth, so the visible marginal is computed in
     long double (extended precision on x86; where it is plain double, |g|^2 of a trained model keeps about ten digits).
     """
-    visible = block_spins(chain.n_visible, chain.shape[1]).astype(np.longdouble)
+    visible = chain.block_spins[1].astype(np.longdouble)
     fields = visible @ chain.weights.astype(np.longdouble) + chain.hidden_field.astype(np.longdouble)
     log_law = visible @ chain.visible_field.astype(np.longdouble) + np.logaddexp(fields, -fields).sum(axis=1)
     law = np.exp(log_law - log_law.max())

@@ -21,9 +21,6 @@ MAX_ITERATIONS = 10_000
 # CG cannot lower the residual below a few rounding errors of the products A x: going on then destroys the answer.
 FLOOR = 4e-16
 
-# Right-hand sides are dealt out in so many blocks, each with work space of its own.
-BLOCKS = 8
-
 
 @jit
 def _product(generator, block_laws, x, image):
@@ -96,13 +93,11 @@ def solve(chain: GibbsChain, right_hand_sides: Floats, aim: float) -> tuple[Floa
     block_laws = chain._root_conditional_laws if chain.kernel == "two-block" else (np.empty((0, 0)), np.empty((0, 0)))
     solutions = np.empty((n_rhs, n_states))
     iterations = np.zeros(n_rhs, dtype=np.int64)
-    edges = np.linspace(0, n_rhs, min(BLOCKS, n_rhs) + 1).astype(int)
 
-    def solve_block(block: int) -> None:
-        rows = slice(edges[block], edges[block + 1])
+    def solve_rows(rows: slice) -> None:
         work = aligned_zeros(5, -(-n_states // LANES) * LANES)  # vectors of fewer than eight states are padded by zeros
         work[0, :n_states] = chain.root_law
         _solve(chain.generator, block_laws, right_hand_sides[rows], aim, work, solutions[rows], iterations[rows])
 
-    threads.for_each(solve_block, len(edges) - 1, right_hand_sides.size * chain.n_spins)
+    threads.for_rows(solve_rows, n_rhs, right_hand_sides.size * chain.n_spins)
     return solutions, iterations

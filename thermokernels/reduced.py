@@ -19,13 +19,21 @@ import numpy as np
 from thermokernels import threads, vector
 from thermokernels._jit import jit
 from thermokernels.chain import GibbsChain
-from thermokernels.plain import BLOCKS, FLOOR, MAX_ITERATIONS
+from thermokernels.plain import FLOOR, MAX_ITERATIONS
 from thermokernels.tile import (
+    AHEAD,
     BLOCK_ROWS,
+    COLUMN_FLIPS,
     COLUMNS,
+    EXPECTING,
+    FAR_COLUMN_FLIP,
+    FAR_ROW_FLIP,
     PADDED_COLUMNS,
+    PANEL_COLUMNS,
+    ROW_FLIPS,
     ROWS,
     checkered_rows,
+    expect_tile,
     fold,
     load_tile,
     reverse_tile,
@@ -144,26 +152,45 @@ def _couple(visible_rates, hidden_rates, shape, parity, x, scale, diagonal, step
     if n_rows < ROWS or n_half < COLUMNS:
         return _couple_narrow(visible_rates, hidden_rates, shape, parity, x, scale, diagonal, step, out)
     n_entries = (n_row_flips + quotient) * n_half
+    block_rows, panel_columns = min(BLOCK_ROWS, n_rows), min(PANEL_COLUMNS, n_half)
+    expecting = n_rows * n_half >= EXPECTING
     products = fill(0.0)
-    block = BLOCK_ROWS if stride > n_half else ROWS
-    for first in range(0, n_rows, block):
-        for u in range(0, n_half, COLUMNS):
-            for h in range(first, min(first + block, n_rows), ROWS):
+    for number in range(n_rows // block_rows * (n_half // panel_columns)):
+        first_row = number // (n_half // panel_columns) * block_rows
+        first_column = number % (n_half // panel_columns) * panel_columns
+        for h in range(first_row, first_row + block_rows, ROWS):
+            difference = _parity(h) ^ parity
+            for u in range(first_column, first_column + panel_columns, COLUMNS):
+                if expecting:
+                    g, w = (h, u + AHEAD) if u + AHEAD < first_column + panel_columns else (h + ROWS, u + AHEAD - panel_columns)
+                    expect_tile(out, g * stride + w, stride)
+                    if scale.size > 0:
+                        expect_tile(scale, g * stride + w, stride)
+                    if step.size > 0:
+                        expect_tile(step, g * stride + w, stride)
+                        expect_tile(diagonal, g * stride + w, stride)
+                    for i in range(FAR_COLUMN_FLIP + 1, n_visible):
+                        expect_tile(x, g * stride + (w ^ (1 << (i - 1))), stride)
+                    for j in range(FAR_ROW_FLIP, n_row_flips):
+                        expect_tile(x, (g ^ (1 << j)) * stride + w, stride)
+                    if quotient:
+                        expect_tile(x, (n_rows - ROWS - g) * stride + n_half - COLUMNS - w, stride)
                 # Flips inside the tile are exchanges of registers; rates of hidden spins are shared by rows of one parity.
-                k, difference = h * stride + u, _parity(h) ^ parity
+                k = h * stride + u
                 even, odd = difference * n_entries + u, (1 - difference) * n_entries + u
                 here = load_tile(x, k, stride)
                 incoming = multiply(spread_rows(visible_rates, h), here)
                 incoming = multiply_add(spread_rows(visible_rates, n_rows + h), swap_columns1(here), incoming)
                 incoming = multiply_add(spread_rows(visible_rates, 2 * n_rows + h), swap_columns2(here), incoming)
                 incoming = multiply_add(spread_rows(visible_rates, 3 * n_rows + h), swap_columns4(here), incoming)
-                incoming = multiply_add(spread_rows(visible_rates, 4 * n_rows + h), swap_columns8(here), incoming)
+                if COLUMN_FLIPS > 3:
+                    incoming = multiply_add(spread_rows(visible_rates, 4 * n_rows + h), swap_columns8(here), incoming)
                 incoming = multiply_add(checkered_rows(hidden_rates, even, odd), swap_rows1(here), incoming)
                 incoming = multiply_add(checkered_rows(hidden_rates, even + n_half, odd + n_half), swap_rows2(here), incoming)
-                for i in range(5, n_visible):
+                for i in range(COLUMN_FLIPS + 1, n_visible):
                     there = load_tile(x, h * stride + (u ^ (1 << (i - 1))), stride)
                     incoming = multiply_add(spread_rows(visible_rates, i * n_rows + h), there, incoming)
-                for j in range(2, n_row_flips):
+                for j in range(ROW_FLIPS, n_row_flips):
                     there = load_tile(x, (h ^ (1 << j)) * stride + u, stride)
                     incoming = multiply_add(checkered_rows(hidden_rates, even + j * n_half, odd + j * n_half), there, incoming)
                 if quotient:
@@ -182,7 +209,7 @@ def _couple(visible_rates, hidden_rates, shape, parity, x, scale, diagonal, step
 
 @jit
 def _couple_narrow(visible_rates, hidden_rates, shape, parity, x, scale, diagonal, step, out):
-    """The plain form of _couple, eight entries at a time: for classes of fewer than four rows or sixteen columns."""
+    """The plain form of _couple, eight entries at a time: for classes smaller than a tile."""
     n_rows, n_half, stride, n_visible, n_row_flips, quotient = shape
     products = fill(0.0)
     for h in range(n_rows):
@@ -227,52 +254,62 @@ def _schur_product(classes, x, odd, out):
 
 
 @jit
-def _project(classes, x):
+def _project(null, x):
     """Remove sqrt(pi), the null vector of the Schur complement, from an even-class vector (nothing where a target makes it regular)."""
-    null = classes.null[0]
     norm = dot(null, null)
     if norm > 0.0:
         add_multiple(-dot(null, x) / norm, null, x)
 
 
 @jit
-def _advance(length, step, image, inverse, x, residual):
-    """x += length * step and residual -= length * image; returns |residual|, residual' inverse residual and |x|, all in one pass."""
-    forward, backward = fill(length), fill(-length)
-    norms, weighted, sizes = fill(0.0), fill(0.0), fill(0.0)
-    for k in range(0, x.size, LANES):
-        current = multiply_add(forward, load(step, k), load(x, k))
+def _descend(length, image, inverse, residual):
+    """residual -= length * image; returns |residual| and residual' inverse residual, all in one pass."""
+    backward, norms, weighted = fill(-length), fill(0.0), fill(0.0)
+    for k in range(0, residual.size, LANES):
         r = multiply_add(backward, load(image, k), load(residual, k))
-        store(x, k, current)
         store(residual, k, r)
         norms = multiply_add(r, r, norms)
         weighted = multiply_add(multiply(r, load(inverse, k)), r, weighted)
+    return np.sqrt(total(norms)), total(weighted)
+
+
+@jit
+def _turn(length, ratio, inverse, residual, x, step):
+    """x += length * step, then step = ratio * step + inverse * residual; returns |x|, all in one pass."""
+    forward, ratios, sizes = fill(length), fill(ratio), fill(0.0)
+    for k in range(0, x.size, LANES):
+        last = load(step, k)
+        current = multiply_add(forward, last, load(x, k))
+        store(x, k, current)
+        store(step, k, multiply_add(ratios, last, multiply(load(inverse, k), load(residual, k))))
         sizes = multiply_add(current, current, sizes)
-    return np.sqrt(total(norms)), total(weighted), np.sqrt(total(sizes))
+    return np.sqrt(total(sizes))
 
 
 @jit
 def _conjugate_gradients(classes, residual, tolerance, work, x):
-    """Schur complement x = residual (overwritten) until |residual| <= tolerance; returns the number of iterations."""
-    step, image, odd, inverse = work[0], work[1], work[2], classes.inverse[0]
+    """Schur complement x = residual (overwritten) until |residual| <= tolerance; returns the number of iterations.
+
+    A step is added to x when the next one is made, while both are at hand.
+    """
+    step, image, odd, inverse, null = work[0], work[1], work[2], classes.inverse[0], classes.null[0]
     x[:] = 0.0
     step[:] = 0.0
-    image[:] = 0.0
-    _project(classes, residual)
-    length, previous = 0.0, 1.0
-    for iteration in range(MAX_ITERATIONS):
-        norm, product, size = _advance(length, step, image, inverse, x, residual)
-        if iteration > 0 and iteration % PROJECT_EVERY == 0:
-            _project(classes, residual)
-            norm, product, size = _advance(0.0, step, image, inverse, x, residual)
-        if norm <= tolerance or norm <= FLOOR * size:
-            return iteration
-        ratio = fill(product / previous if iteration > 0 else 0.0)
-        previous = product
-        for k in range(0, x.size, LANES):
-            store(step, k, multiply_add(ratio, load(step, k), multiply(load(inverse, k), load(residual, k))))
+    _project(null, residual)
+    norm, product = _descend(0.0, residual, inverse, residual)
+    length, ratio, size, iteration = 0.0, 0.0, 0.0, 0
+    while iteration < MAX_ITERATIONS and norm > tolerance and norm > FLOOR * size:
+        size = _turn(length, ratio, inverse, residual, x, step)
         length = product / _schur_product(classes, step, odd, image)
-    return MAX_ITERATIONS
+        previous = product
+        norm, product = _descend(length, image, inverse, residual)
+        iteration += 1
+        if iteration % PROJECT_EVERY == 0:
+            _project(null, residual)
+            norm, product = _descend(0.0, image, inverse, residual)
+        ratio = product / previous
+    add_multiple(length, step, x)
+    return iteration
 
 
 @jit
@@ -348,12 +385,10 @@ def solve(classes: Classes, right_hand_sides: np.ndarray, rtol: float) -> tuple[
     n_rhs = len(right_hand_sides)
     solutions = vector.aligned_empty(*right_hand_sides.shape)
     iterations = np.zeros(n_rhs, dtype=np.int64)
-    edges = np.linspace(0, n_rhs, min(BLOCKS, n_rhs) + 1).astype(int)
 
-    def solve_block(block: int) -> None:
-        rows = slice(edges[block], edges[block + 1])
+    def solve_rows(rows: slice) -> None:
         work = vector.aligned_zeros(7, classes.null.shape[1])
         _solve(classes, right_hand_sides[rows], rtol, work, solutions[rows], iterations[rows])
 
-    threads.for_each(solve_block, len(edges) - 1, right_hand_sides.size * classes.shape.n_visible)
+    threads.for_rows(solve_rows, n_rhs, right_hand_sides.size * classes.shape.n_visible)
     return solutions, iterations

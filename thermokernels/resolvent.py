@@ -15,7 +15,7 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import ArrayLike
 
-from thermokernels import arguments, passage, plain, reduced, reduction, tolerances
+from thermokernels import arguments, passage, plain, reduced, reduction, threads, tolerances
 from thermokernels.arguments import Floats
 from thermokernels.chain import MAX_DENSE_STATES, GibbsChain, as_chain, entry_error
 from thermokernels.errors import NotConvergedError, NumericalError, UnresolvedError
@@ -143,8 +143,13 @@ class Solver:
         else:
             vectors, iterations = plain.solve(self.chain, right_hand_sides, reduced.AIM * self.rtol)
         residuals = self.chain.apply_symmetrised_generator(vectors)
-        np.subtract(right_hand_sides, residuals, out=residuals)
-        sizes, errors = _norms(right_hand_sides), _norms(residuals)
+        sizes, errors = np.empty(len(vectors)), np.empty(len(vectors))
+
+        def measure(rows: slice) -> None:
+            np.subtract(right_hand_sides[rows], residuals[rows], out=residuals[rows])
+            sizes[rows], errors[rows] = _norms(right_hand_sides[rows]), _norms(residuals[rows])
+
+        threads.for_rows(measure, len(vectors), vectors.size)
         relative = float(np.max(np.divide(errors, sizes, out=np.zeros_like(sizes), where=sizes > 0), initial=0.0))
         if not relative <= self.rtol:  # also when it is NaN
             raise NotConvergedError(

@@ -15,11 +15,19 @@ import numpy as np
 from thermokernels._jit import jit
 from thermokernels.arguments import Floats
 from thermokernels.tile import (
+    AHEAD,
     BLOCK_ROWS,
+    COLUMN_FLIPS,
     COLUMNS,
+    EXPECTING,
+    FAR_COLUMN_FLIP,
+    FAR_ROW_FLIP,
     PADDED_COLUMNS,
+    PANEL_COLUMNS,
+    ROW_FLIPS,
     ROWS,
     checkered_rows,
+    expect_tile,
     load_tile,
     reverse_tile,
     spread_rows,
@@ -148,26 +156,40 @@ def _padded(x, n_rows, n_columns):
 
 @jit
 def _apply_in_tiles(tables, generator, x, stride, product):
-    """A x in tiles of four rows and sixteen columns, whose own flips are exchanges of registers; rows of x are ``stride`` entries apart."""
+    """A x in tiles, whose own flips are exchanges of registers; rows of x are ``stride`` entries apart."""
     escape, visible_rates, hidden_rates = tables
     n_rows, n_columns = generator.escape.shape
     n_visible, quotient = generator.visible_rates.shape[0], generator.quotient
     n_row_flips = generator.hidden_rates.shape[0] - (1 if quotient else 0)
-    block = BLOCK_ROWS if stride > n_columns else ROWS
-    for first in range(0, n_rows, block):
-        for v in range(0, n_columns, COLUMNS):
-            for h in range(first, min(first + block, n_rows), ROWS):
+    block_rows, panel_columns = min(BLOCK_ROWS, n_rows), min(PANEL_COLUMNS, n_columns)
+    expecting = n_rows * n_columns >= EXPECTING
+    for number in range(n_rows // block_rows * (n_columns // panel_columns)):
+        first_row = number // (n_columns // panel_columns) * block_rows
+        first_column = number % (n_columns // panel_columns) * panel_columns
+        for h in range(first_row, first_row + block_rows, ROWS):
+            for v in range(first_column, first_column + panel_columns, COLUMNS):
+                if expecting:
+                    g, w = (h, v + AHEAD) if v + AHEAD < first_column + panel_columns else (h + ROWS, v + AHEAD - panel_columns)
+                    expect_tile(product, g * n_columns + w, n_columns)
+                    expect_tile(escape, g * n_columns + w, n_columns)
+                    for i in range(FAR_COLUMN_FLIP, n_visible):
+                        expect_tile(x, g * stride + (w ^ (1 << i)), stride)
+                    for j in range(FAR_ROW_FLIP, n_row_flips):
+                        expect_tile(x, (g ^ (1 << j)) * stride + w, stride)
+                    if quotient:
+                        expect_tile(x, (n_rows - ROWS - g) * stride + n_columns - COLUMNS - w, stride)
                 here = load_tile(x, h * stride + v, stride)
                 incoming = multiply(spread_rows(visible_rates, h), swap_columns1(here))
                 incoming = multiply_add(spread_rows(visible_rates, n_rows + h), swap_columns2(here), incoming)
                 incoming = multiply_add(spread_rows(visible_rates, 2 * n_rows + h), swap_columns4(here), incoming)
-                incoming = multiply_add(spread_rows(visible_rates, 3 * n_rows + h), swap_columns8(here), incoming)
+                if COLUMN_FLIPS > 3:
+                    incoming = multiply_add(spread_rows(visible_rates, 3 * n_rows + h), swap_columns8(here), incoming)
                 incoming = multiply_add(checkered_rows(hidden_rates, v, v), swap_rows1(here), incoming)
                 incoming = multiply_add(checkered_rows(hidden_rates, n_columns + v, n_columns + v), swap_rows2(here), incoming)
-                for i in range(4, n_visible):
+                for i in range(COLUMN_FLIPS, n_visible):
                     there = load_tile(x, h * stride + (v ^ (1 << i)), stride)
                     incoming = multiply_add(spread_rows(visible_rates, i * n_rows + h), there, incoming)
-                for j in range(2, n_row_flips):
+                for j in range(ROW_FLIPS, n_row_flips):
                     there, rates = load_tile(x, (h ^ (1 << j)) * stride + v, stride), j * n_columns + v
                     incoming = multiply_add(checkered_rows(hidden_rates, rates, rates), there, incoming)
                 if quotient:

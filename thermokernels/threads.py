@@ -18,6 +18,9 @@ VARIABLE = "THERMO_THREADS"
 # Multiply-adds below which waking a thread costs more than it brings.
 SMALLEST_WORK = 2**18
 
+# Rows are dealt out in so many blocks: few enough for work space each, enough that a slow one keeps nobody waiting.
+BLOCKS = 8
+
 
 class _State(threading.local):
     serial = False
@@ -111,6 +114,15 @@ def for_each(task: Callable[[int], None], n_tasks: int, work: int) -> None:
 
     for _ in _shared_pool().map(run, range(n_tasks)):
         pass
+
+
+def for_rows(task: Callable[[slice], None], n_rows: int, work: int) -> None:
+    """task(rows) for slices that make up range(n_rows); all of them at once where ``work``, in multiply-adds, is too little for threads.
+
+    What becomes of a row must not depend on the rows beside it.
+    """
+    n_blocks = min(BLOCKS, n_rows) if worth_using(work) > 1 else 1
+    for_each(lambda block: task(slice(n_rows * block // n_blocks, n_rows * (block + 1) // n_blocks)), n_blocks, work)
 
 
 def _shared_pool() -> ThreadPoolExecutor:

@@ -1,24 +1,36 @@
-"""Tiles of four rows and sixteen columns in registers: the words of kernels that exchange rows and columns of a matrix.
+"""Tiles of four rows and sixteen or eight columns in registers: the words of kernels that exchange rows and columns of a matrix.
 
 A flip of a spin exchanges rows or columns whose numbers differ in one bit. Inside a tile that is a reordering of registers and costs no
 load; what rows have in common is loaded once for all of them. A tile is one long vector to LLVM, which splits it into
-the registers of the processor (eight of AVX-512); ``multiply``, ``multiply_add`` and ``add`` of :mod:`thermokernels.vector` take tiles too.
+eight registers of the processor: of 32 with AVX-512, of 16 elsewhere, where tiles twice as wide would take them all. ``multiply``,
+``multiply_add`` and ``add`` of :mod:`thermokernels.vector` take tiles too.
 
-With ``NUMBA_DISABLE_JIT=1`` a tile is a NumPy array of shape (4, 16): the plain twin of every kernel built on these words.
+With ``NUMBA_DISABLE_JIT=1`` a tile is a NumPy array of shape (4, COLUMNS): the plain twin of every kernel built on these words.
 """
 
 from __future__ import annotations
 
+import llvmlite.binding
 import numba
 import numpy as np
 
 from thermokernels.vector import LANES
 
 ROWS = 4
-COLUMNS = 2 * LANES
+COLUMNS = 2 * LANES if llvmlite.binding.get_host_cpu_features().get("avx512f") else LANES
 
-# Rows between whose flips the columns of a tile stay in the first-level cache.
-BLOCK_ROWS = 128
+# Flips of rows and of columns that stay inside a tile.
+ROW_FLIPS, COLUMN_FLIPS = ROWS.bit_length() - 1, COLUMNS.bit_length() - 1
+
+# A matrix is gone through in blocks of so many rows and columns, 256 KiB that stay in the second-level cache for the flips among them.
+# Flips from these on, counted from 0, leave the block.
+BLOCK_ROWS, PANEL_COLUMNS = 128, 256
+FAR_ROW_FLIP, FAR_COLUMN_FLIP = BLOCK_ROWS.bit_length() - 1, PANEL_COLUMNS.bit_length() - 1
+
+# Matrices of so many entries, 4 MiB, are far away: what lies outside of the block is asked for two tiles ahead, since the processor does
+# not find a pattern in it by itself.
+EXPECTING = 2**19
+AHEAD = 2 * COLUMNS
 
 # Rows of this length, 1 KiB, and more are padded by a cache line, or those that meet in a flip would fall on the same lines of the cache.
 PADDED_COLUMNS = 128
@@ -31,6 +43,9 @@ if numba.config.DISABLE_JIT:
     def store_tile(array, index, stride, tile):
         for row in range(ROWS):
             array[index + row * stride : index + row * stride + COLUMNS] = tile[row]
+
+    def expect_tile(array, index, stride):
+        pass
 
     def spread_rows(array, index):
         return np.repeat(array[index : index + ROWS, None], COLUMNS, axis=1)
@@ -60,8 +75,8 @@ if numba.config.DISABLE_JIT:
         return tile[::-1, ::-1].copy()
 
     def fold(tile):
-        halves = tile[:, :LANES] + tile[:, LANES:]
-        return (halves[0] + halves[2]) + (halves[1] + halves[3])
+        rows = tile[:, :LANES] + tile[:, LANES:] if COLUMNS > LANES else tile
+        return (rows[0] + rows[2]) + (rows[1] + rows[3])
 
 else:
     from llvmlite import ir
@@ -71,7 +86,7 @@ else:
     from thermokernels.vector import VECTOR, permutation
 
     class TileType(types.Type):
-        """64 float64 in registers."""
+        """ROWS * COLUMNS float64 in registers."""
 
         def __init__(self):
             super().__init__(name="thermokernels.Tile")
@@ -107,7 +122,7 @@ else:
 
     @intrinsic
     def load_tile(typing_context, array, index, stride):
-        """Row r is array[index + r stride : index + r stride + 16] of a contiguous one-dimensional float64 array, unchecked."""
+        """Row r is array[index + r stride : index + r stride + COLUMNS] of a contiguous one-dimensional float64 array, unchecked."""
 
         def generate(context, builder, signature, arguments):
             data, position, rows = _data(context, builder, signature, arguments[0]), arguments[1], []
@@ -132,8 +147,28 @@ else:
         return types.void(array, types.intp, types.intp, TILE), generate
 
     @intrinsic
+    def expect_tile(typing_context, array, index, stride):
+        """Have the tile that load_tile is going to read brought into the first-level cache; any index will do."""
+
+        def generate(context, builder, signature, arguments):
+            address, hint = ir.IntType(8).as_pointer(), ir.IntType(32)
+            prefetch = builder.module.declare_intrinsic(
+                "llvm.prefetch", (address,), ir.FunctionType(ir.VoidType(), [address, hint, hint, hint])
+            )
+            data, position = _data(context, builder, signature, arguments[0]), arguments[1]
+            for _ in range(ROWS):
+                for column in range(0, COLUMNS, LANES):  # a cache line each
+                    line = builder.gep(data, [builder.add(position, ir.Constant(position.type, column))])
+                    reading, often, as_data = ir.Constant(hint, 0), ir.Constant(hint, 3), ir.Constant(hint, 1)
+                    builder.call(prefetch, [builder.bitcast(line, address), reading, often, as_data])
+                position = builder.add(position, arguments[2])
+            return context.get_dummy_value()
+
+        return types.void(array, types.intp, types.intp), generate
+
+    @intrinsic
     def spread_rows(typing_context, array, index):
-        """Row r is sixteen times array[index + r]."""
+        """Row r is COLUMNS times array[index + r]."""
 
         def generate(context, builder, signature, arguments):
             data, undefined, rows = _data(context, builder, signature, arguments[0]), ir.Constant(LLVM_ROW, ir.Undefined), []
@@ -147,7 +182,7 @@ else:
 
     @intrinsic
     def checkered_rows(typing_context, array, even, odd):
-        """Rows 0 and 3 are array[even : even + 16], rows 1 and 2, whose numbers have odd parity, array[odd : odd + 16]."""
+        """Rows 0 and 3 are array[even : even + COLUMNS], rows 1 and 2, whose numbers have odd parity, array[odd : odd + COLUMNS]."""
 
         def generate(context, builder, signature, arguments):
             data = _data(context, builder, signature, arguments[0])
@@ -159,18 +194,19 @@ else:
     swap_columns1 = permutation(TILE, ENTRIES ^ 1, "Column k comes from k ^ 1.")
     swap_columns2 = permutation(TILE, ENTRIES ^ 2, "Column k comes from k ^ 2.")
     swap_columns4 = permutation(TILE, ENTRIES ^ 4, "Column k comes from k ^ 4.")
-    swap_columns8 = permutation(TILE, ENTRIES ^ 8, "Column k comes from k ^ 8.")
+    swap_columns8 = permutation(TILE, ENTRIES ^ (8 % COLUMNS), "Column k comes from k ^ 8; for tiles of sixteen columns only.")
     swap_rows1 = permutation(TILE, ENTRIES ^ COLUMNS, "Row r comes from r ^ 1.")
     swap_rows2 = permutation(TILE, ENTRIES ^ 2 * COLUMNS, "Row r comes from r ^ 2.")
-    reverse_tile = permutation(TILE, ENTRIES[::-1], "Entry (r, k) comes from (3 - r, 15 - k).")
+    reverse_tile = permutation(TILE, ENTRIES[::-1], "Entry (r, k) comes from (ROWS - 1 - r, COLUMNS - 1 - k).")
 
     @intrinsic
     def fold(typing_context, tile):
-        """A vector: the sum of the tile's eight, in a fixed order."""
+        """A vector: the sum of the vectors that the tile is made of, in a fixed order."""
 
         def generate(context, builder, signature, arguments):
-            parts = [_part(builder, arguments[0], k, LANES) for k in range(0, ROWS * COLUMNS, LANES)]
-            rows = [builder.fadd(parts[2 * row], parts[2 * row + 1]) for row in range(ROWS)]
+            rows = [_part(builder, arguments[0], row * COLUMNS, LANES) for row in range(ROWS)]
+            if COLUMNS > LANES:
+                rows = [builder.fadd(rows[row], _part(builder, arguments[0], row * COLUMNS + LANES, LANES)) for row in range(ROWS)]
             return builder.fadd(builder.fadd(rows[0], rows[2]), builder.fadd(rows[1], rows[3]))
 
         return VECTOR(TILE), generate

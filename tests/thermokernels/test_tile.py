@@ -1,29 +1,37 @@
-"""Tiles of four rows and sixteen columns, each word against NumPy; with NUMBA_DISABLE_JIT=1 the NumPy twins themselves are tested."""
+"""Tiles of four rows, each word against NumPy; with NUMBA_DISABLE_JIT=1 the NumPy twins themselves are tested."""
+
+import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
+import thermokernels as tk
 from thermokernels import tile, vector
 from thermokernels._jit import jit
+from thermokernels.resolvent import solve
+from thermokernels.tile import COLUMN_FLIPS, COLUMNS
 
 pytestmark = pytest.mark.small
 
-STRIDE = 21
+STRIDE, SIZE = 21, 4 * COLUMNS
 DRAWS = np.random.default_rng(0)
 X, Y, Z = DRAWS.normal(size=(3, 3 + 4 * STRIDE))
 
 
 def rows_of(flat, index=3):
-    return np.array([flat[index + row * STRIDE : index + row * STRIDE + 16] for row in range(4)])
+    return np.array([flat[index + row * STRIDE : index + row * STRIDE + COLUMNS] for row in range(4)])
 
 
 @jit
 def _arithmetic(x, y, z, out):
     first, second, third = tile.load_tile(x, 3, 21), tile.load_tile(y, 3, 21), tile.load_tile(z, 3, 21)
-    tile.store_tile(out, 0, 16, vector.add(first, second))
-    tile.store_tile(out, 64, 16, vector.subtract(first, second))
-    tile.store_tile(out, 128, 16, vector.multiply(first, second))
-    tile.store_tile(out, 192, 16, vector.multiply_add(first, second, third))
+    tile.store_tile(out, 0, COLUMNS, vector.add(first, second))
+    tile.store_tile(out, SIZE, COLUMNS, vector.subtract(first, second))
+    tile.store_tile(out, 2 * SIZE, COLUMNS, vector.multiply(first, second))
+    tile.store_tile(out, 3 * SIZE, COLUMNS, vector.multiply_add(first, second, third))
 
 
 @jit
@@ -34,15 +42,15 @@ def _move(x, out):
 @jit
 def _exchange(x, out):
     here = tile.load_tile(x, 3, 21)
-    tile.store_tile(out, 0, 16, tile.swap_columns1(here))
-    tile.store_tile(out, 64, 16, tile.swap_columns2(here))
-    tile.store_tile(out, 128, 16, tile.swap_columns4(here))
-    tile.store_tile(out, 192, 16, tile.swap_columns8(here))
-    tile.store_tile(out, 256, 16, tile.swap_rows1(here))
-    tile.store_tile(out, 320, 16, tile.swap_rows2(here))
-    tile.store_tile(out, 384, 16, tile.reverse_tile(here))
-    tile.store_tile(out, 448, 16, tile.spread_rows(x, 5))
-    tile.store_tile(out, 512, 16, tile.checkered_rows(x, 2, 40))
+    tile.store_tile(out, 0, COLUMNS, tile.swap_columns1(here))
+    tile.store_tile(out, SIZE, COLUMNS, tile.swap_columns2(here))
+    tile.store_tile(out, 2 * SIZE, COLUMNS, tile.swap_columns4(here))
+    tile.store_tile(out, 3 * SIZE, COLUMNS, tile.swap_columns8(here) if COLUMN_FLIPS > 3 else here)
+    tile.store_tile(out, 4 * SIZE, COLUMNS, tile.swap_rows1(here))
+    tile.store_tile(out, 5 * SIZE, COLUMNS, tile.swap_rows2(here))
+    tile.store_tile(out, 6 * SIZE, COLUMNS, tile.reverse_tile(here))
+    tile.store_tile(out, 7 * SIZE, COLUMNS, tile.spread_rows(x, 5))
+    tile.store_tile(out, 8 * SIZE, COLUMNS, tile.checkered_rows(x, 2, 40))
 
 
 @jit
@@ -50,34 +58,86 @@ def _fold(x, out):
     vector.store(out, 0, tile.fold(tile.load_tile(x, 3, 21)))
 
 
-def test_load_and_store_touch_four_rows_of_sixteen():
+def test_load_and_store_touch_one_tile():
     out = np.zeros_like(X)
     _move(X, out)
     np.testing.assert_array_equal(rows_of(out), rows_of(X))
-    assert np.count_nonzero(out) == 64
+    assert np.count_nonzero(out) == SIZE
 
 
 def test_arithmetic():
-    out = np.full(256, np.nan)
+    out = np.full(4 * SIZE, np.nan)
     _arithmetic(X, Y, Z, out)
     x, y, z = rows_of(X), rows_of(Y), rows_of(Z)
-    results = out.reshape(4, 4, 16)
+    results = out.reshape(4, 4, COLUMNS)
     np.testing.assert_array_equal(results[:3], [x + y, x - y, x * y])
     assert np.all(np.abs(results[3] - (x * y + z)) <= 2.3e-16 * np.abs(x * y))
 
 
 def test_exchanges():
-    out = np.full(9 * 64, np.nan)
+    out = np.full(9 * SIZE, np.nan)
     _exchange(X, out)
-    x, columns, rows = rows_of(X), np.arange(16), np.arange(4)
-    expected = [x[:, columns ^ 1], x[:, columns ^ 2], x[:, columns ^ 4], x[:, columns ^ 8], x[rows ^ 1], x[rows ^ 2], x[::-1, ::-1]]
-    expected.append(np.repeat(X[5:9, None], 16, axis=1))
-    expected.append([X[start : start + 16] for start in (2, 40, 40, 2)])
-    np.testing.assert_array_equal(out.reshape(9, 4, 16), expected)
+    x, columns, rows = rows_of(X), np.arange(COLUMNS), np.arange(4)
+    expected = [
+        x[:, columns ^ 1],
+        x[:, columns ^ 2],
+        x[:, columns ^ 4],
+        x[:, columns ^ 8] if COLUMN_FLIPS > 3 else x,
+        x[rows ^ 1],
+        x[rows ^ 2],
+        x[::-1, ::-1],
+    ]
+    expected.append(np.repeat(X[5:9, None], COLUMNS, axis=1))
+    expected.append([X[start : start + COLUMNS] for start in (2, 40, 40, 2)])
+    np.testing.assert_array_equal(out.reshape(9, 4, COLUMNS), expected)
 
 
 def test_fold_adds_in_a_fixed_order():
     out = np.full(8, np.nan)
     _fold(X, out)
-    halves = rows_of(X)[:, :8] + rows_of(X)[:, 8:]
-    np.testing.assert_array_equal(out, (halves[0] + halves[2]) + (halves[1] + halves[3]))
+    rows = rows_of(X)[:, :8] if COLUMNS == 8 else rows_of(X)[:, :8] + rows_of(X)[:, 8:]
+    np.testing.assert_array_equal(out, (rows[0] + rows[2]) + (rows[1] + rows[3]))
+
+
+@jit
+def _expect(x, out):
+    tile.expect_tile(x, 10**6, 21)
+    tile.expect_tile(x, -(10**6), 21)
+    tile.store_tile(out, 3, 21, tile.load_tile(x, 3, 21))
+
+
+def test_what_is_expected_need_not_exist():
+    out = np.zeros_like(X)
+    _expect(X, out)
+    np.testing.assert_array_equal(rows_of(out), rows_of(X))
+
+
+OTHER_WIDTH = """
+import json, sys
+import llvmlite.binding
+features = llvmlite.binding.get_host_cpu_features
+llvmlite.binding.get_host_cpu_features = lambda: {"avx512f": not features().get("avx512f")}
+import numpy as np, thermokernels as tk
+from thermokernels import tile
+from thermokernels.resolvent import solve
+W, source = (np.array(numbers) for numbers in json.load(sys.stdin))
+chain = tk.gibbs_chain(W)
+image, solution = chain.apply_symmetrised_generator(source), solve(chain, source).vectors
+print(json.dumps([tile.COLUMNS, image.tolist(), solution.tolist()]))
+"""
+
+
+@pytest.mark.parametrize("shape", [(5, 5), (6, 4)])
+def test_tiles_of_the_other_width_give_the_same(shape):
+    chain = tk.gibbs_chain(np.random.default_rng(shape).normal(size=shape))
+    source = chain.root_law[None] * np.random.default_rng(1).normal(size=chain.n_states)
+    source -= (source @ chain.root_law) * chain.root_law
+    # in NumPy: compiled code of another width must not get into the cache of this one
+    model, environment = json.dumps([chain.weights.tolist(), source.tolist()]), os.environ | {"NUMBA_DISABLE_JIT": "1"}
+    command = [sys.executable, "-c", OTHER_WIDTH]
+    answer = subprocess.run(command, input=model, env=environment, capture_output=True, text=True, check=True)
+    other_columns, image, solution = json.loads(answer.stdout)
+    assert {COLUMNS, other_columns} == {8, 16}
+    np.testing.assert_allclose(image, chain.apply_symmetrised_generator(source), rtol=0, atol=1e-15)
+    expected = solve(chain, source).vectors
+    np.testing.assert_allclose(solution, expected, rtol=0, atol=1e-12 * np.abs(expected).max())

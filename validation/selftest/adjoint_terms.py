@@ -20,7 +20,7 @@ import adjoints.observables
 import adjoints.rbm
 import adjoints.reduction
 from adjoints.observables import Cotangents
-from thermokernels.observables import block_spins
+from thermokernels.chain import block_spins
 from thermokernels_app.validation.selftest import gradient_probes as probes
 from thermokernels_app.validation.selftest.case import Case, Check, patched, under
 
