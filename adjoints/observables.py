@@ -6,7 +6,9 @@ Cotangents are named ``ct_<variable>``.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from concurrent.futures import Executor
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -20,6 +22,7 @@ from thermokernels.checkpoint import PathLike
 from thermokernels.chunks import Progress
 from thermokernels.observables import QStruct, VarianceTime, chain_q_struct, correlations, model_chain, variance_time
 from thermokernels.reduction import ReducedTime
+from thermokernels.resolvent import Solution
 from thermokernels.tile import ROWS
 from thermokernels.vector import LANES, add, fill, load, multiply_add, reverse, store, swap1, swap2, swap4, total
 
@@ -217,17 +220,25 @@ class VarianceTimeAdjoint:
         require_single_site(chain)
         self.chain = chain
         self.arrays: dict[str, Floats] = {
-            "visible_rates": np.zeros_like(chain.visible_rates),
-            "hidden_rates": np.zeros_like(chain.hidden_rates),
+            "visible_rates": np.zeros(chain.visible_rates.shape),
+            "hidden_rates": np.zeros(chain.hidden_rates.shape),
             "squares": np.zeros(chain.shape),
             "law_weights": np.zeros(chain.n_states),
         }
 
-    def add(self, rows: slice, right_hand_sides: Floats, vectors: Floats) -> None:
-        chain, arrays = self.chain, self.arrays
+    @classmethod
+    def empty(cls, chain: GibbsChain, n_rows: int) -> Self:
+        return cls(chain)
+
+    def add(self, rows: slice, right_hand_sides: Floats, solution: Solution) -> None:
+        chain, arrays, vectors = self.chain, self.arrays, solution.vectors
         rates = arrays["visible_rates"], arrays["hidden_rates"]
         flip_overlaps(np.ascontiguousarray(vectors).reshape(-1, *chain.shape), chain.quotient, *rates, arrays["squares"])
         add_products(vectors, right_hand_sides, arrays["law_weights"])
+
+    def merge(self, rows: slice, arrays: Mapping[str, Floats]) -> None:
+        for name, array in arrays.items():
+            self.arrays[name] += array
 
     def cotangents(self, time: VarianceTime) -> Cotangents:
         """The gradient of ``time.value``, whose solves this has seen."""
@@ -311,6 +322,7 @@ def observable_variance_time(
     fields: bool = False,
     progress: Progress | None = None,
     checkpoint: PathLike | None = None,
+    executor: Executor | None = None,
 ) -> tuple[float, Floats] | tuple[float, Cotangents]:
     """T_O (steps) and its gradient, at the price of one more pass over the forward solution.
 
@@ -319,7 +331,7 @@ def observable_variance_time(
     W : (n_v, n_h) couplings; b : (n_v,), c : (n_h,) fields, None for zero
     method, rtol : of the solve, as in :func:`thermokernels.q_struct`
     fields : return the gradients with respect to b and c too (with the full chain, since fields break the Z2 symmetry)
-    progress, checkpoint : as in :func:`thermokernels.observable_variance_time`; the sums of the gradient are kept along with the value
+    progress, checkpoint, executor : as in :func:`thermokernels.observable_variance_time`; sums of the gradient are kept with the value
 
     Returns
     -------
@@ -327,8 +339,8 @@ def observable_variance_time(
 
     Raises
     ------
-    ValueError, NotConvergedError, UnresolvedError
-        As :func:`thermokernels.q_struct`.
+    ValueError, NotConvergedError, UnresolvedError, ExecutorError
+        As :func:`thermokernels.observable_variance_time`.
 
     Examples
     --------
@@ -339,7 +351,7 @@ def observable_variance_time(
     """
     fields = arguments.as_flag(fields, "fields")
     adjoint = VarianceTimeAdjoint(model_chain(W, b, c, quotient=False if fields else None, gradient=True))
-    time = variance_time(adjoint.chain, method, rtol, (adjoint,), progress, checkpoint)
+    time = variance_time(adjoint.chain, method, rtol, (adjoint,), progress, checkpoint, executor)
     cotangents = adjoint.cotangents(time)
     if fields:
         return time.value, cotangents
@@ -357,6 +369,7 @@ def q_struct(
     fields: bool = False,
     progress: Progress | None = None,
     checkpoint: PathLike | None = None,
+    executor: Executor | None = None,
 ) -> tuple[QStruct, Floats] | tuple[QStruct, Cotangents]:
     """Q and its gradient: dQ = Q (d|g|^2 / |g|^2 - dT_O / T_O), and 0 where g = 0.
 
@@ -376,7 +389,7 @@ def q_struct(
     """
     fields = arguments.as_flag(fields, "fields")
     chain = model_chain(W, b, c, quotient=False if fields else None, gradient=True)
-    q, cotangents = chain_q_struct_gradient(chain, p_data, window, method, rtol, progress, checkpoint)
+    q, cotangents = chain_q_struct_gradient(chain, p_data, window, method, rtol, progress, checkpoint, executor)
     if fields:
         return q, cotangents
     return q, cotangents.W
@@ -390,10 +403,11 @@ def chain_q_struct_gradient(
     rtol: float = tolerances.SOLVE,
     progress: Progress | None = None,
     checkpoint: PathLike | None = None,
+    executor: Executor | None = None,
 ) -> tuple[QStruct, Cotangents]:
     """:func:`q_struct` for a chain that exists already (on the quotient the gradients with respect to the fields are zero by symmetry)."""
     adjoint = VarianceTimeAdjoint(chain)
-    q = chain_q_struct(chain, p_data, window, method, rtol, (adjoint,), progress, checkpoint)
+    q = chain_q_struct(chain, p_data, window, method, rtol, (adjoint,), progress, checkpoint, executor)
     if q.signal == 0.0:
         return q, Cotangents(np.zeros_like(chain.weights), np.zeros(chain.n_visible), np.zeros(chain.n_hidden))
     ct_signal = signal_cotangents(chain, arguments.as_law(p_data, 2**chain.n_visible), q.g)

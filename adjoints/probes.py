@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from concurrent.futures import Executor
+from typing import Self
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -13,6 +17,7 @@ from thermokernels.checkpoint import PathLike
 from thermokernels.chunks import Progress
 from thermokernels.observables import chain_signal, model_chain
 from thermokernels.probes import ProbedQ, ProbedTime, Seed, probed, probed_q, row_weights, standard_error
+from thermokernels.resolvent import Solution
 
 
 class _RowGradients:
@@ -23,11 +28,18 @@ class _RowGradients:
         self.chain = chain
         self.arrays = {"gradients": np.zeros((n_rows, chain.weights.size + chain.n_spins))}
 
-    def add(self, rows: slice, right_hand_sides: Floats, vectors: Floats) -> None:
-        for gradient, b, z in zip(self.arrays["gradients"][rows], right_hand_sides, vectors, strict=True):
-            adjoint = VarianceTimeAdjoint(self.chain)
-            adjoint.add(slice(0, 1), b[None], z[None])
+    @classmethod
+    def empty(cls, chain: GibbsChain, n_rows: int) -> Self:
+        return cls(chain, n_rows)
+
+    def add(self, rows: slice, right_hand_sides: Floats, solution: Solution) -> None:
+        for row, gradient in enumerate(self.arrays["gradients"][rows]):
+            adjoint, one = VarianceTimeAdjoint(self.chain), slice(row, row + 1)
+            adjoint.add(one, right_hand_sides[one], solution.part(one))
             gradient[:] = np.concatenate([part.ravel() for part in adjoint.sums()])
+
+    def merge(self, rows: slice, arrays: Mapping[str, Floats]) -> None:
+        self.arrays["gradients"][rows] = arrays["gradients"]
 
     def split(self, values: Floats) -> Cotangents:
         """(W, b, c) of a flat gradient."""
@@ -50,6 +62,7 @@ def probe_variance_time(
     fields: bool = False,
     progress: Progress | None = None,
     checkpoint: PathLike | None = None,
+    executor: Executor | None = None,
 ) -> tuple[ProbedTime, Floats, Floats] | tuple[ProbedTime, Cotangents, Cotangents]:
     """An unbiased estimate of T_O (steps) and of its gradient, from the same solves.
 
@@ -59,7 +72,7 @@ def probe_variance_time(
     Parameters
     ----------
     W, b, c, fields : as in :func:`adjoints.observable_variance_time`
-    n_probes, seed, n_directions, method, rtol, progress, checkpoint : as in :func:`thermokernels.probe_variance_time`
+    n_probes, seed, n_directions, method, rtol, progress, checkpoint, executor : as in :func:`thermokernels.probe_variance_time`
 
     Returns
     -------
@@ -78,7 +91,7 @@ def probe_variance_time(
     ((2, 2), (2, 2))
     """
     chain = model_chain(W, b, c, quotient=False if fields else None, gradient=True)
-    time, gradients, rows = _probed(chain, n_probes, seed, n_directions, method, rtol, progress, checkpoint)
+    time, gradients, rows = _probed(chain, n_probes, seed, n_directions, method, rtol, progress, checkpoint, executor)
     value = gradients.split(row_weights(len(time.directions), time.samples.size) @ rows)
     error = gradients.split(standard_error(rows[len(time.directions) :]))
     return (time, value, error) if fields else (time, value.W, error.W)
@@ -99,6 +112,7 @@ def probe_q_struct(
     fields: bool = False,
     progress: Progress | None = None,
     checkpoint: PathLike | None = None,
+    executor: Executor | None = None,
 ) -> tuple[ProbedQ, Floats, Floats] | tuple[ProbedQ, Cotangents, Cotangents]:
     """Q with an estimated T_O, and its gradient; standard errors by the delta method.
 
@@ -120,7 +134,7 @@ def probe_q_struct(
     """
     chain = model_chain(W, b, c, quotient=False if fields else None, gradient=True)
     g, signal, window_steps = chain_signal(chain, p_data, window)
-    time, gradients, rows = _probed(chain, n_probes, seed, n_directions, method, rtol, progress, checkpoint)
+    time, gradients, rows = _probed(chain, n_probes, seed, n_directions, method, rtol, progress, checkpoint, executor)
     q = probed_q(time, g, signal, window_steps)
     if signal == 0.0:
         nothing = gradients.split(np.zeros(rows.shape[1]))
@@ -142,8 +156,9 @@ def _probed(
     rtol: float,
     progress: Progress | None,
     checkpoint: PathLike | None,
+    executor: Executor | None,
 ) -> tuple[ProbedTime, _RowGradients, Floats]:
     n_probes, n_directions = arguments.as_count(n_probes, "n_probes", 2), arguments.as_count(n_directions, "n_directions", 0)
     gradients = _RowGradients(chain, min(n_directions, chain.weights.size) + n_probes)
-    time = probed(chain, n_probes, seed, n_directions, method, rtol, (gradients,), progress, checkpoint)
+    time = probed(chain, n_probes, seed, n_directions, method, rtol, (gradients,), progress, checkpoint, executor)
     return time, gradients, gradients.arrays["gradients"]

@@ -48,10 +48,12 @@ def errors(as_json: bool) -> Iterator[None]:
 
         code, message = 3 if isinstance(error, MismatchError) else 2, str(error)
     except Exception as error:
-        from thermokernels.errors import NumericalError
+        from thermokernels.errors import ExecutorError, NumericalError
 
         if isinstance(error, NumericalError):  # a number that could not be computed to its tolerance
             code, message = 11, f"HALT: {error}"
+        elif isinstance(error, ExecutorError):
+            code, message = 1, str(error)
         else:
             code, message = 1, f"unexpected error, {type(error).__name__}: {error} (THERMO_DEBUG=1 shows the traceback)"
     else:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
 from thermokernels_app.commands.console import AsJson, Grid, Seed, Workers, errors, progress_bar, report, seconds, seed_list
+from thermokernels_app.commands.executors import ExecutorKind, Kind, Scheduler, executor_of
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -20,13 +19,6 @@ if TYPE_CHECKING:
     from thermokernels_app.experiment.design import Design
     from thermokernels_app.experiment.freeze import Freeze
     from thermokernels_app.experiment.progress import Progress
-
-
-class Kind(StrEnum):
-    """Where the tasks of a run are done."""
-
-    processes = "processes"
-    dask = "dask"
 
 
 class Options(TypedDict):
@@ -60,12 +52,8 @@ def run(
     task_limit: Annotated[
         str | None, typer.Option("--task-limit", help="A task that takes longer counts as hanging, such as 10m (default: 10m up to m = 6).")
     ] = None,
-    executor: Annotated[
-        Kind, typer.Option("--executor", help="`processes` of this machine, or `dask`: the workers of a Dask scheduler.")
-    ] = Kind.processes,
-    scheduler: Annotated[
-        str | None, typer.Option("--scheduler", help="Address of the Dask scheduler, such as tcp://10.0.0.1:8786.")
-    ] = None,
+    executor: ExecutorKind = Kind.processes,
+    scheduler: Scheduler = None,
     as_json: AsJson = False,
 ) -> None:
     """Run a design from training to the verdicts on P1 to P4.
@@ -87,7 +75,7 @@ def run(
         if many is not None and (seed is not None or freeze is not None):
             raise ValueError("--seeds goes neither with --seed nor with --freeze, which fixes one seed")
         limit = None if task_limit is None else seconds(task_limit, "--task-limit")
-        with _executor(executor, scheduler, workers) as pool, progress_bar() as show_progress:
+        with executor_of(executor, scheduler, workers) as pool, progress_bar() as show_progress:
             folder = out if out is not None else _default_folder(Path(grid).stem + ("" if many is None else "-ensemble"), design, resume)
             options: Options = {"workers": workers, "executor": pool, "resume": resume, "task_limit": limit, "progress": show_progress}
             if many is None:
@@ -166,21 +154,6 @@ def print_freeze(frozen: Freeze | None) -> None:
     """What was fixed before a run, and what was amended since."""
     for line in frozen.sentences() if frozen else ():
         print(line)
-
-
-def _executor(kind: Kind, scheduler: str | None, workers: int | None) -> AbstractContextManager[Executor | None]:
-    """None for a pool of our own."""
-    if kind is Kind.processes:
-        if scheduler is not None:
-            raise ValueError("--scheduler goes with --executor dask")
-        return nullcontext()
-    if scheduler is None:
-        raise ValueError("--executor dask needs --scheduler with the address of a Dask scheduler, such as tcp://10.0.0.1:8786")
-    if workers is not None:
-        raise ValueError("--workers goes with --executor processes; a Dask scheduler has workers of its own")
-    from thermokernels_app.experiment.cluster import dask_executor
-
-    return dask_executor(scheduler)
 
 
 def _default_folder(name: str, design: Design, resume: bool) -> Path:

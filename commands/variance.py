@@ -6,15 +6,18 @@ import json
 import math
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from thermokernels_app.commands.console import AsJson, errors
+from thermokernels_app.commands.executors import ExecutorKind, Kind, Scheduler, executor_of
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from thermokernels.arguments import Floats
 
 # From here on intervals of two standard errors held their level in the tests.
@@ -39,14 +42,22 @@ def variance(
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of the probes (with --probes).")] = None,
     checkpoint: Annotated[
-        Path | None, typer.Option("--checkpoint", help="File that keeps finished chunks; the same command goes on from it.")
+        Path | None, typer.Option("--checkpoint", help="File that keeps finished blocks; the same command goes on from it.")
     ] = None,
-    threads: Annotated[int | None, typer.Option("--threads", min=1, help="Threads of a solve; by default one for every core.")] = None,
+    threads: Annotated[
+        int | None, typer.Option("--threads", min=1, help="Threads of this process; by default one for every core. A worker uses one.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", "-w", min=1, help="Solve in so many processes of this machine, not in threads of this one.")
+    ] = None,
+    executor: ExecutorKind = Kind.processes,
+    scheduler: Scheduler = None,
     as_json: AsJson = False,
 ) -> None:
     """T_O, the integrated variance time of all gradient observables, and Q where samples are given.
 
-    Exact with a proven bound on its error, or with --probes an unbiased estimate with its standard error.
+    Exact with a proven bound on its error, or with --probes an unbiased estimate with its standard error. With --workers, or with
+    --executor dask, a few observables at a time are tasks of other processes; no digit depends on it.
     """
     with errors(as_json):
         from thermokernels import arguments, footprint, set_threads
@@ -57,11 +68,14 @@ def variance(
             raise ValueError("--probes and --seed belong together: an estimate is repeatable by its seed")
         if threads is not None:
             set_threads(threads)
+        pool = _pool(executor, scheduler, workers)
         W, b, c = model_files.read_model(model)
         n_visible, n_hidden = W.shape
         full = any(field is not None and bool(field.any()) for field in (b, c))
         arguments.as_positive(window, "--window", "sweeps")
         n_bytes = footprint.require_variance_time(n_visible, n_hidden, full)
+        if workers is not None:
+            arguments.require_memory(workers * n_bytes, f"a solve in each of {workers} workers", "use fewer")
         law = None if data is None else model_files.read_data_law(data, n_visible)
         states = f"2**{n_visible + n_hidden - (not full)} {'states' if full else 'pairs {x, -x}'}"
         print(
@@ -70,8 +84,8 @@ def variance(
             file=sys.stderr,
         )
         try:
-            with _chunks_done() as progress:
-                options: dict[str, Any] = {"window": window, "progress": progress, "checkpoint": checkpoint}
+            with pool as elsewhere, _chunks_done() as progress:
+                options: dict[str, Any] = {"window": window, "progress": progress, "checkpoint": checkpoint, "executor": elsewhere}
                 found = _exact(W, b, c, law, options) if probes is None else _probed(W, b, c, law, options, probes, seed or 0)
         except KeyboardInterrupt:
             if checkpoint is not None and checkpoint.exists():
@@ -83,6 +97,16 @@ def variance(
             print(json.dumps(found, allow_nan=False))
         else:
             _print(found, n_spins)
+
+
+def _pool(kind: Kind, scheduler: str | None, workers: int | None) -> AbstractContextManager[Executor | None]:
+    """The executor of the solves; None for threads of this process."""
+    chosen = executor_of(kind, scheduler, workers)
+    if workers is None:
+        return chosen
+    from thermokernels_app.experiment.pool import WorkerPool
+
+    return WorkerPool(workers)
 
 
 def _exact(W: Floats, b: Floats | None, c: Floats | None, law: Floats | None, options: dict[str, Any]) -> dict[str, Any]:

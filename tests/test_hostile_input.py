@@ -24,8 +24,10 @@ LAW = np.array([0.4, 0.3, 0.2, 0.1])
 # Every public function with arguments that it accepts.
 CALLS = {
     tk.gibbs_chain: {"W": W, "b": [0.1, 0.2], "c": [0.3, 0.4], "quotient": None, "kernel": "single-site"},
-    tk.q_struct: {"W": W, "p_data": LAW, "window": 100.0, "method": "auto", "rtol": 1e-10, "b": [0.1, 0.2], "c": [0.3, 0.4]},
-    tk.observable_variance_time: {"chain": CHAIN, "method": "auto", "rtol": 1e-10},
+    tk.q_struct: {
+        "W": W, "p_data": LAW, "window": 100.0, "method": "auto", "rtol": 1e-10, "b": [0.1, 0.2], "c": [0.3, 0.4], "executor": None,
+    },
+    tk.observable_variance_time: {"chain": CHAIN, "method": "auto", "rtol": 1e-10, "executor": None},
     tk.resolvent: {"chain": CHAIN, "F": np.arange(8.0), "method": "auto", "rtol": 1e-10},
     tk.spectral_measure: {"chain": CHAIN},
     tk.spectral_gap: {"chain": CHAIN},
@@ -50,8 +52,11 @@ CALLS = {
     },
     adjoints.q_struct: {
         "W": W, "p_data": LAW, "window": 100.0, "method": "auto", "rtol": 1e-10, "b": [0.1, 0.2], "c": [0.3, 0.4], "fields": False,
+        "executor": None,
     },
-    adjoints.observable_variance_time: {"W": W, "b": [0.1, 0.2], "c": [0.3, 0.4], "method": "auto", "rtol": 1e-10, "fields": False},
+    adjoints.observable_variance_time: {
+        "W": W, "b": [0.1, 0.2], "c": [0.3, 0.4], "method": "auto", "rtol": 1e-10, "fields": False, "executor": None,
+    },
     adjoints.kl_divergence: {"p_data": LAW, "W": W, "b": [0.1, 0.2], "c": [0.3, 0.4], "fields": False},
     adjoints.couplings_vjp: {"network": NETWORK, "u": [1.0, 0.0], "ct_W": W},
     adjoints.couplings_jacobian: {"network": NETWORK, "u": [1.0, 0.0]},

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -95,6 +96,10 @@ def test_fields_are_of_the_full_chain(invoke):
         (["--window", "-1"], "--window must be a positive, finite number of sweeps"),
         (["--checkpoint", "nowhere/state.npz"], "nowhere cannot be read or written"),
         (["--checkpoint", "samples.npy"], "checkpoint samples.npy is no checkpoint that can be read"),
+        (["--executor", "dask"], "--executor dask needs --scheduler with the address of a Dask scheduler"),
+        (["--scheduler", "tcp://127.0.0.1:1"], "--scheduler goes with --executor dask"),
+        (["--executor", "dask", "--scheduler", "x", "--workers", "2"], "--workers goes with --executor processes"),
+        (["--workers", "100000000000"], "a solve in each of 100000000000 workers would take"),
     ],
 )
 def test_wrong_calls_are_one_sentence(invoke, options, message):
@@ -102,6 +107,21 @@ def test_wrong_calls_are_one_sentence(invoke, options, message):
     assert result.exit_code == 2
     assert message in result.stderr
     assert result.stdout == ""
+
+
+def test_a_task_that_is_lost_is_one_sentence(invoke, monkeypatch):
+    np.save("model.npy", np.random.default_rng(0).standard_normal((5, 5)))
+
+    class Failing(ThreadPoolExecutor):
+        def submit(self, *_):
+            return super().submit(divmod, 1, 0)
+
+    monkeypatch.setattr("thermokernels_app.experiment.pool.WorkerPool", Failing)
+    result = invoke("model.npy", "--workers", 2, "--json")
+    assert result.exit_code == 1
+    sentence = "the executor lost observables 1 to 25 (ZeroDivisionError: "
+    assert f"thermo: {sentence}" in result.stderr
+    assert json.loads(result.stdout)["error"]["message"].startswith(sentence)
 
 
 def test_a_model_that_is_too_large_says_what_it_would_take(invoke):
@@ -129,7 +149,7 @@ def test_an_interrupt_keeps_finished_chunks(tmp_path):
         "    if word == 'stop' and len(calls) == 2:\n"
         "        os.kill(os.getpid(), signal.SIGINT)\n"
         "checkpoint.Checkpoint.save = saved\n"
-        "footprint.rows_at_once = lambda n_rows, states: 2\n"
+        "footprint.rows_at_once = footprint.block_rows = lambda *sizes: 2\n"
         "sys.argv[1:] = ['variance', 'W.npy', '--checkpoint', 'state.npz', '--json']\n"
         "cli.main()\n"
     )

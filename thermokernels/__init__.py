@@ -19,6 +19,7 @@ from thermokernels.conductance import conductance
 from thermokernels.conventions import from_ising, from_zero_one, law_of_samples
 from thermokernels.diagnosis import Diagnosis, diagnose
 from thermokernels.errors import (
+    ExecutorError,
     ModelTooLargeError,
     NotConvergedError,
     NotReversibleError,
@@ -45,6 +46,7 @@ except PackageNotFoundError:  # a source tree that was never installed
 
 __all__ = [
     "Diagnosis",
+    "ExecutorError",
     "GibbsChain",
     "Hypernetwork",
     "LabelledModel",

@@ -1,7 +1,7 @@
 """A file that keeps what is finished of a long computation, so that an interrupted one goes on where it stopped.
 
 The file is one ``.npz`` with the arrays of the sums so far and a digest of everything that they depend on. It is replaced as a whole, never
-written into, so that whatever moment the process ends at it holds the state after some finished chunk.
+written into, so that whatever moment the process ends at it holds the state after some finished part.
 """
 
 from __future__ import annotations

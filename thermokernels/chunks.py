@@ -2,13 +2,13 @@
 
 An observable is a combination f_w = sum_ij w_ij f_ij = -v'w h of the gradient observables, its right-hand side
 b = sqrt(pi) (f_w - E_pi f_w). Everything that follows from it is a number of its own or is added to sums over the observables in their
-order, so that no bit of a result depends on how many of them a chunk holds.
+order within a block (:mod:`thermokernels.blocks`), so that no bit of a result depends on how many of them a chunk holds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import Protocol, Self
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from thermokernels import footprint, threads, vector
 from thermokernels._jit import jit
 from thermokernels.arguments import Floats
 from thermokernels.chain import GibbsChain
-from thermokernels.checkpoint import Array, Checkpoint
+from thermokernels.checkpoint import Array
 from thermokernels.resolvent import Solution, Solver
 from thermokernels.single_site import _energy_row, _local_fields
 from thermokernels.vector import LANES, add, fill, load, multiply, multiply_add, total
@@ -25,12 +25,19 @@ Progress = Callable[[int, int], None]
 
 
 class Accumulator(Protocol):
-    """Sums over observables. ``arrays`` is all of its state, by name, and is changed in place."""
+    """What is added up over observables. ``arrays`` is all of its state, by name, and is changed in place."""
 
     arrays: dict[str, Array]
 
-    def add(self, rows: slice, right_hand_sides: Floats, vectors: Floats) -> None:
+    @classmethod
+    def empty(cls, chain: GibbsChain, n_rows: int) -> Self:
+        """One that has seen none of its ``n_rows`` observables."""
+
+    def add(self, rows: slice, right_hand_sides: Floats, solution: Solution) -> None:
         """Take in the observables ``rows``, with b and z of each a row of (k, n_states)."""
+
+    def merge(self, rows: slice, arrays: Mapping[str, Array]) -> None:
+        """Take in the observables ``rows`` as the ``arrays`` of another one that has seen these and nothing else."""
 
 
 @jit
@@ -87,11 +94,15 @@ def _add_up(sources, vectors, residuals, diagonal, sums):
 
 
 class Observables:
-    """Combinations f_w of the gradient observables of a chain, ``coefficients`` (k, n_v, n_h); ``means`` (n_v, n_h) are E_pi[v_i h_j]."""
+    """Combinations f_w of the gradient observables of a chain, ``coefficients`` (k, n_v, n_h); ``means`` (k,) are their -E_pi[f_w]."""
 
-    def __init__(self, chain: GibbsChain, means: Floats, coefficients: Floats) -> None:
-        self.chain, self.coefficients = chain, coefficients
-        self._means = np.einsum("aij,ij->a", coefficients, means)
+    def __init__(self, chain: GibbsChain, coefficients: Floats, means: Floats) -> None:
+        self.chain, self.coefficients, self.means = chain, coefficients, means
+
+    @classmethod
+    def combined(cls, chain: GibbsChain, means: Floats, coefficients: Floats) -> Self:
+        """From the ``means`` (n_v, n_h), E_pi[v_i h_j]."""
+        return cls(chain, coefficients, np.einsum("aij,ij->a", coefficients, means))
 
     @property
     def n_rows(self) -> int:
@@ -99,7 +110,7 @@ class Observables:
 
     def right_hand_sides(self, rows: slice) -> Floats:
         """b_a of the given rows, (k, n_states)."""
-        chain, means = self.chain, self._means[rows]
+        chain, means = self.chain, self.means[rows]
         result = vector.aligned_empty(len(means), chain.n_states)
         coefficients, tables = self.coefficients[rows], result.reshape(-1, *chain.shape)
 
@@ -124,6 +135,10 @@ class RowSums:
         # the diagonal of a block kernel is at most 1
         self._diagonal = chain.escape if chain.kernel == "single-site" else np.empty(0)
 
+    @classmethod
+    def empty(cls, chain: GibbsChain, n_rows: int) -> Self:
+        return cls(chain, n_rows)
+
     def add(self, rows: slice, right_hand_sides: Floats, solution: Solution) -> None:
         sums = self.arrays["sums"][rows]
 
@@ -133,6 +148,10 @@ class RowSums:
         threads.for_rows(add_up, len(sums), right_hand_sides.size)
         worst = self.arrays["worst"]
         worst[:] = max(worst[0], solution.relative_residual), max(worst[1], solution.iterations)
+
+    def merge(self, rows: slice, arrays: Mapping[str, Array]) -> None:
+        self.arrays["sums"][rows] = arrays["sums"]
+        np.maximum(self.arrays["worst"], arrays["worst"], out=self.arrays["worst"])
 
     @property
     def values(self) -> Floats:
@@ -149,43 +168,46 @@ class RowSums:
         return int(self.arrays["worst"][1])
 
 
-def accumulate(
+Sums = list[dict[str, Array]]
+
+
+def solve_in_chunks(
     solver: Solver,
     observables: Observables,
-    accumulators: Sequence[Accumulator] = (),
-    progress: Progress | None = None,
-    checkpoint: Checkpoint | None = None,
-) -> tuple[RowSums, tuple[Floats, Solution] | None]:
-    """Solve for all observables and add them up; also right-hand sides and solutions themselves where all were in memory at once.
+    first: int,
+    kinds: tuple[type[Accumulator], ...],
+    take: Callable[[slice, Sums], None],
+    tell: Callable[[int], None],
+) -> tuple[Floats, Solution] | None:
+    """Solve for the observables from ``first``, the head of a block, on.
 
-    ``progress(done, total)`` is called after every chunk. A checkpoint is read first and written after every chunk.
+    ``take(rows, sums)`` gets every block when it is complete, the sums one of each kind, and ``tell(done)`` is called after every chunk.
+    Returned are right-hand sides and solutions themselves where all were in memory at once.
     """
     chain, n_rows = solver.chain, observables.n_rows
-    row_sums = RowSums(chain, n_rows)
-    done = np.zeros(1, dtype=np.int64)
-    state = row_sums.arrays | {"done": done}
-    for accumulator in accumulators:
-        state |= accumulator.arrays
-    for name, array in (checkpoint.load() if checkpoint else {}).items():
-        if name in state:
-            state[name][...] = array
-    if done[0] and progress:
-        progress(int(done[0]), n_rows)
+    block = footprint.block_rows(chain.n_states)
     # a factorisation is for few states, and its solutions depend on their neighbours in the last bits
     together = n_rows if solver.method == "cholesky" else footprint.rows_at_once(n_rows, chain.n_states)
     kept = None
-    while done[0] < n_rows:
-        rows = slice(int(done[0]), min(int(done[0]) + together, n_rows))
-        right_hand_sides = observables.right_hand_sides(rows)
+    start, stop, parts = first, first, list[Accumulator]()
+    while stop < n_rows:
+        start, stop = stop, min(stop + together, n_rows)
+        if stop < n_rows and (edge := stop // block * block) > start:
+            stop = edge
+        right_hand_sides = observables.right_hand_sides(slice(start, stop))
         solution = solver.solve(right_hand_sides)
-        row_sums.add(rows, right_hand_sides, solution)
-        for accumulator in accumulators:
-            accumulator.add(rows, right_hand_sides, solution.vectors)
-        done[0] = rows.stop
-        kept = (right_hand_sides, solution) if rows == slice(0, n_rows) else None
-        del right_hand_sides, solution
-        if checkpoint:
-            checkpoint.save(state)
-        if progress:
-            progress(rows.stop, n_rows)
-    return row_sums, kept
+        for low in (start, *range(start // block * block + block, stop, block)):
+            head = low // block * block
+            tail, high = min(head + block, n_rows), min(head + block, stop)
+            if low == head:
+                parts = [kind.empty(chain, tail - head) for kind in kinds]
+            inside, here = slice(low - head, high - head), slice(low - start, high - start)
+            sources, solved = right_hand_sides[here], solution.part(here)
+            for part in parts:
+                part.add(inside, sources, solved)
+            if high == tail:
+                take(slice(head, tail), [part.arrays for part in parts])
+        kept = (right_hand_sides, solution) if (start, stop) == (0, n_rows) else None
+        del right_hand_sides, solution, sources, solved
+        tell(stop)
+    return kept

@@ -21,5 +21,9 @@ class NotReversibleError(NumericalError):
     """The kernel violates detailed balance where reversibility is required (assumption A2)."""
 
 
+class ExecutorError(RuntimeError):
+    """An executor did not do a task: a worker died, a connection broke or a result cannot be read; the message says which task."""
+
+
 class ModelTooLargeError(ValueError):
     """The request does not fit into this machine's memory; the message says what it would take."""

@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 CHUNK_BYTES = 2**28
 CHUNK_ROWS = 8
 
+# Sums over observables are made in blocks of so many numbers of right-hand sides, but of no fewer rows than these: a worker returns sums
+# for them that are as long as two rows, and fewer solves for as many bytes leave the calling process no time for many workers.
+BLOCK_NUMBERS = 2**20
+BLOCK_ROWS = 4
+
 # What asks for no more than this is not worth the time to find out how much there is.
 SMALL = 2**22
 
@@ -40,12 +45,12 @@ def variance_time(n_visible: int, n_hidden: int, full: bool, kernel: str = "sing
     """T_O by conjugate gradients with ``rows`` observables in memory at a time, the chain included.
 
     Of length n_states there are the chain's four arrays (two-block: four more of conditional laws), the solver's three tables and three
-    and a half arrays a thread (plain conjugate gradients: ten), three arrays a row, and for the gradient two sums and their temporaries.
+    and a half arrays a thread (plain conjugate gradients: ten), three arrays a row, and for the gradient two sums and two of one block.
     """
     states = n_states(n_visible, n_hidden, full)
     bipartite = kernel == "single-site" and n_visible >= 4 and (full or (n_visible + n_hidden) % 2 == 0)
     solver = 3 + 3.5 * min(rows, threads.get_threads()) if bipartite else 10 + 4 * (kernel != "single-site")
-    arrays = 4 + solver + ARRAYS_OF_A_ROW * rows + (3 if gradient else 0)
+    arrays = 4 + solver + ARRAYS_OF_A_ROW * rows + (4 if gradient else 0)
     return max(chain(n_visible, n_hidden, full), int(8 * arrays) * states)  # in integers: a float overflows at a thousand spins
 
 
@@ -58,6 +63,11 @@ def diagnosis(n_visible: int, n_hidden: int, full: bool) -> int:
 def landscape(n_visible: int, n_hidden: int, full: bool) -> int:
     """The merge tree or the spectral gap of a model, the chain included: 24 arrays over the states at the most."""
     return 8 * 24 * n_states(n_visible, n_hidden, full)
+
+
+def block_rows(states: int) -> int:
+    """How many observables a block of sums holds. Every bit of a sum depends on it, and it on nothing but the size of the model."""
+    return max(BLOCK_NUMBERS // states, BLOCK_ROWS)
 
 
 def rows_at_once(n_rows: int, states: int) -> int:

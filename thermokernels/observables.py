@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -17,9 +18,10 @@ from numpy.typing import ArrayLike
 
 from thermokernels import arguments, footprint, passage, reduction, spanning, tolerances
 from thermokernels.arguments import Floats
+from thermokernels.blocks import accumulate, as_executor
 from thermokernels.chain import UNIT, GibbsChain, as_chain, entry_error, gibbs_chain, law_error
 from thermokernels.checkpoint import Checkpoint, PathLike
-from thermokernels.chunks import Accumulator, Observables, Progress, RowSums, accumulate
+from thermokernels.chunks import Accumulator, Observables, Progress, RowSums
 from thermokernels.errors import ConstantError, NumericalError, UnresolvedError
 from thermokernels.resolvent import METHODS, Solution, Solver
 
@@ -164,7 +166,8 @@ def correlations(chain: GibbsChain, weights: Floats) -> Floats:
 def gradient_observables(chain: GibbsChain) -> Observables:
     """All f_ij one by one, in C order."""
     n_observables = chain.weights.size
-    return Observables(chain, correlations(chain, chain.law), np.eye(n_observables).reshape(n_observables, *chain.weights.shape))
+    coefficients = np.eye(n_observables).reshape(n_observables, *chain.weights.shape)
+    return Observables.combined(chain, correlations(chain, chain.law), coefficients)
 
 
 def variance_time(
@@ -174,18 +177,20 @@ def variance_time(
     accumulators: Sequence[Accumulator] = (),
     progress: Progress | None = None,
     checkpoint: PathLike | None = None,
+    executor: Executor | None = None,
 ) -> VarianceTime:
     """T_O of a chain with what is known of its error; see :func:`observable_variance_time`.
 
-    ``accumulators`` see every chunk of solutions as it is made; what they hold is of no use where the result is a reduction.
+    ``accumulators`` see every chunk of solutions as it is made, or take in what others of their class have seen in a worker; what they
+    hold is of no use where the result is a reduction.
     """
-    chain = as_chain(chain)
+    chain, executor = as_chain(chain), as_executor(executor)
     arguments.as_choice(method, METHODS, "method")
     if method == "reduction":
         return _reduced_variance_time(chain, rtol)
 
     def solved() -> VarianceTime:
-        return _solved_variance_time(chain, method, rtol, accumulators, progress, checkpoint)
+        return _solved_variance_time(chain, method, rtol, accumulators, progress, checkpoint, executor)
 
     if method != "auto" or chain.kernel != "single-site":
         return solved()
@@ -256,13 +261,14 @@ def _solved_variance_time(
     accumulators: Sequence[Accumulator],
     progress: Progress | None,
     checkpoint: PathLike | None,
+    executor: Executor | None,
 ) -> VarianceTime:
     """T_O from the symmetrised system, by Cholesky or conjugate gradients."""
     solver = Solver(chain, method, rtol)
     footprint.require_solves(chain, bool(accumulators))
     sums = sorted(name for accumulator in accumulators for name in accumulator.arrays)
     saved = None if checkpoint is None else Checkpoint(checkpoint, solver.inputs | {"sums": " ".join(sums)})
-    row_sums, kept = accumulate(solver, gradient_observables(chain), accumulators, progress, saved)
+    row_sums, kept = accumulate(solver, gradient_observables(chain), accumulators, progress, saved, executor)
     value = float(row_sums.values.sum())
     _require_variance(value)
     return VarianceTime(chain, value, row_sums.residual, row_sums.iterations, solver.method, rtol, row_sums, _kept=kept)
@@ -274,6 +280,7 @@ def observable_variance_time(
     rtol: float = tolerances.SOLVE,
     progress: Progress | None = None,
     checkpoint: PathLike | None = None,
+    executor: Executor | None = None,
 ) -> float:
     """T_O = sum_ij <f~_ij, (I - P)^+ f~_ij>_pi in steps, over all gradient observables f_ij = -v_i h_j.
 
@@ -283,10 +290,14 @@ def observable_variance_time(
         "reduction" is GTH elimination (:mod:`thermokernels.reduction`), right however frozen the chain is. "auto" takes Cholesky or
         conjugate gradients and, where those leave T_O fewer than ten digits, the reduction.
     rtol : largest accepted relative residual of Cholesky and conjugate gradients
-    progress : called as progress(done, total) after each chunk of observables that has been solved for
+    progress : called as progress(done, total) after each chunk of observables that has been solved for, or block of an executor
     checkpoint : path of a file
-        Finished chunks are kept in it. A call that was interrupted goes on from it when it is repeated, to the same result in every bit.
+        Finished blocks are kept in it. A call that was interrupted goes on from it when it is repeated, to the same result in every bit.
         A file of another computation is a ValueError. It stays where it is.
+    executor : concurrent.futures.Executor
+        Conjugate gradients are then tasks of it, for a few observables each: threads, processes, or the workers of a Dask cluster
+        (``client.get_executor()``). A task uses one thread. The result is the same in every bit. Small systems and state reduction
+        (method "cholesky" and "reduction") stay in this process.
 
     Raises
     ------
@@ -296,6 +307,8 @@ def observable_variance_time(
         The chain is too close to frozen for float64, and too large for state reduction or beyond it.
     ModelTooLargeError
         One observable at a time does not fit into memory, or method="reduction" and more states than it is made for.
+    ExecutorError
+        The executor lost a task. What was finished before is in the checkpoint.
 
     Examples
     --------
@@ -303,7 +316,7 @@ def observable_variance_time(
     >>> round(tk.observable_variance_time(tk.gibbs_chain([[0.0, 0.0]])), 12)  # two products, each with gap 2/3 per step
     3.0
     """
-    return variance_time(chain, method, rtol, (), progress, checkpoint).value
+    return variance_time(chain, method, rtol, (), progress, checkpoint, executor).value
 
 
 def data_gradient(chain: GibbsChain, p_data: Floats) -> Floats:
@@ -362,6 +375,7 @@ def q_struct(
     c: ArrayLike | None = None,
     progress: Progress | None = None,
     checkpoint: PathLike | None = None,
+    executor: Executor | None = None,
 ) -> QStruct:
     """Q_struct_perp = (K / 2) |g|^2 / T_O: the squared signal-to-noise ratio of the gradient from a window of Gibbs samples.
 
@@ -374,7 +388,7 @@ def q_struct(
         K = window * N steps.
     method : "auto", "cholesky", "cg" or "reduction"; rtol : largest accepted relative residual (see :func:`observable_variance_time`)
     b, c : (n_v,), (n_h,) fields, None for zero
-    progress, checkpoint : as in :func:`observable_variance_time`
+    progress, checkpoint, executor : as in :func:`observable_variance_time`
 
     Raises
     ------
@@ -389,7 +403,7 @@ def q_struct(
     (0.0, 1.0)
     """
     chain = model_chain(W, b, c)
-    return chain_q_struct(chain, p_data, window, method, rtol, (), progress, checkpoint)
+    return chain_q_struct(chain, p_data, window, method, rtol, (), progress, checkpoint, executor)
 
 
 def model_chain(W: ArrayLike, b: ArrayLike | None, c: ArrayLike | None, quotient: bool | None = None, gradient: bool = False) -> GibbsChain:
@@ -411,10 +425,11 @@ def chain_q_struct(
     accumulators: Sequence[Accumulator] = (),
     progress: Progress | None = None,
     checkpoint: PathLike | None = None,
+    executor: Executor | None = None,
 ) -> QStruct:
     """:func:`q_struct` for a chain that exists already, with its kernel."""
     g, signal, window_steps = chain_signal(chain, p_data, window)
-    time = variance_time(chain, method, rtol, accumulators, progress, checkpoint)
+    time = variance_time(chain, method, rtol, accumulators, progress, checkpoint, executor)
     value = 0.5 * window_steps * signal / time.value
     if not np.isfinite(value):
         raise UnresolvedError(

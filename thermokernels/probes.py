@@ -17,6 +17,7 @@ With Q held fixed both sides are functions of the couplings, so that the derivat
 from __future__ import annotations
 
 import math
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -25,9 +26,10 @@ from numpy.typing import ArrayLike
 
 from thermokernels import arguments, footprint, passage, tolerances
 from thermokernels.arguments import Floats
+from thermokernels.blocks import accumulate, as_executor
 from thermokernels.chain import GibbsChain
 from thermokernels.checkpoint import Checkpoint, PathLike
-from thermokernels.chunks import Accumulator, Observables, Progress, RowSums, accumulate
+from thermokernels.chunks import Accumulator, Observables, Progress, RowSums
 from thermokernels.errors import UnresolvedError
 from thermokernels.observables import chain_signal, correlations, error_terms, model_chain, relaxation_bounds
 from thermokernels.resolvent import SOLVERS, Solver
@@ -113,6 +115,7 @@ def probe_variance_time(
     rtol: float = tolerances.SOLVE,
     progress: Progress | None = None,
     checkpoint: PathLike | None = None,
+    executor: Executor | None = None,
 ) -> ProbedTime:
     """An unbiased estimate of T_O (see :func:`thermokernels.observable_variance_time`) from n_probes + 2 n_directions solves.
 
@@ -127,7 +130,8 @@ def probe_variance_time(
     seed : int or numpy.random.SeedSequence
     n_directions : how many directions of observables are taken out exactly; 0 is the plain estimate
     method : "auto", "cholesky" or "cg"; rtol : largest accepted relative residual
-    progress, checkpoint : as in :func:`thermokernels.observable_variance_time`
+    progress, checkpoint, executor : as in :func:`thermokernels.observable_variance_time`; the loose solves that find the directions stay
+        in this process
 
     Raises
     ------
@@ -147,7 +151,7 @@ def probe_variance_time(
     >>> abs(estimate.value - 8.5) < 4 * estimate.standard_error + 0.1
     True
     """
-    return probed(chain, n_probes, seed, n_directions, method, rtol, (), progress, checkpoint)
+    return probed(chain, n_probes, seed, n_directions, method, rtol, (), progress, checkpoint, executor)
 
 
 def probed(
@@ -160,10 +164,11 @@ def probed(
     accumulators: tuple[Accumulator, ...],
     progress: Progress | None,
     checkpoint: PathLike | None,
+    executor: Executor | None,
 ) -> ProbedTime:
     """:func:`probe_variance_time` with accumulators that see the directions and then the probes."""
     n_probes, n_directions = arguments.as_count(n_probes, "n_probes", 2), arguments.as_count(n_directions, "n_directions", 0)
-    sequence = _as_sequence(seed)
+    sequence, executor = _as_sequence(seed), as_executor(executor)
     n_observables = chain.weights.size
     n_directions = min(n_directions, n_observables)
     arguments.as_choice(method, SOLVERS, "method")
@@ -185,7 +190,9 @@ def probed(
     signs = _signs(sequence, 1, n_probes, n_observables)
     rest = signs - (signs @ directions.T) @ directions
     coefficients = np.ascontiguousarray(np.concatenate([directions, rest]).reshape(-1, *chain.weights.shape))
-    row_sums, _ = accumulate(solver, Observables(chain, means, coefficients), (basis, *accumulators), progress, saved)
+    row_sums, _ = accumulate(
+        solver, Observables.combined(chain, means, coefficients), accumulators, progress, saved, executor, basis.arrays
+    )
     values = row_sums.values
     exact, samples = float(values[:n_directions].sum()), values[n_directions:]
     value = exact + float(samples.mean())
@@ -231,13 +238,10 @@ class _Basis:
         chain, swept = solver.chain, np.empty_like(signs)
         loose = solver.relaxed(max(SKETCH, solver.rtol))
         for row, sign in enumerate(signs):  # one at a time: no more memory than the probes themselves
-            observable = Observables(chain, means, sign.reshape(1, *chain.weights.shape))
+            observable = Observables.combined(chain, means, sign.reshape(1, *chain.weights.shape))
             (vector,) = loose.solve(observable.right_hand_sides(slice(None))).vectors
             swept[row] = -correlations(chain, chain.root_law * vector).ravel()  # b_a' z, as z is orthogonal to sqrt(pi)
         self.arrays["directions"][...] = np.linalg.qr(swept.T)[0].T
-
-    def add(self, rows: slice, right_hand_sides: Floats, vectors: Floats) -> None:
-        """Nothing to add up."""
 
 
 def _as_sequence(seed: Seed) -> np.random.SeedSequence:
@@ -270,6 +274,7 @@ def probe_q_struct(
     c: ArrayLike | None = None,
     progress: Progress | None = None,
     checkpoint: PathLike | None = None,
+    executor: Executor | None = None,
 ) -> ProbedQ:
     """Q = (K / 2) |g|^2 / T_O with an estimated T_O; |g|^2 is exact.
 
@@ -284,7 +289,7 @@ def probe_q_struct(
     """
     chain = model_chain(W, b, c)
     g, signal, window_steps = chain_signal(chain, p_data, window)
-    time = probed(chain, n_probes, seed, n_directions, method, rtol, (), progress, checkpoint)
+    time = probed(chain, n_probes, seed, n_directions, method, rtol, (), progress, checkpoint, executor)
     return probed_q(time, g, signal, window_steps)
 
 

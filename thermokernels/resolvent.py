@@ -7,7 +7,7 @@ symmetrised fundamental matrix (Kemeny and Snell 1960, section 4.3) and the grou
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -51,6 +51,10 @@ class Solution:
     relative_residual: float
     iterations: int
     method: str
+
+    def part(self, rows: slice) -> Solution:
+        """Some of the rows, with what is known about all of them."""
+        return replace(self, vectors=self.vectors[rows], residuals=self.residuals[rows])
 
 
 def solve(chain: GibbsChain, right_hand_sides: Floats, method: str = "auto", rtol: float = tolerances.SOLVE) -> Solution:

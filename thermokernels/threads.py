@@ -35,7 +35,7 @@ _pool: tuple[int, ThreadPoolExecutor] | None = None
 def set_threads(threads: int) -> None:
     """Set how many threads a call of this package may use, in this process and from now on.
 
-    Results are the same bits for every number. Workers of the grid use one thread each, whatever is set here.
+    Results are the same bits for every number. Workers of the grid and tasks of an ``executor=`` use one thread each, whatever is set here.
 
     Parameters
     ----------

@@ -1,5 +1,6 @@
 """The workers of a Dask scheduler: a real scheduler and two workers in processes of their own, one of which is killed in the middle."""
 
+import json
 import os
 import signal
 import socket
@@ -8,8 +9,12 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 
+import adjoints
+import thermokernels as tk
+from thermokernels import footprint
 from thermokernels_app.experiment import runner, store
 from thermokernels_app.experiment.cluster import dask_executor
 from thermokernels_app.experiment.design import load_design
@@ -117,6 +122,90 @@ def test_an_ensemble_is_its_runs(cluster, design, local):
         runs = runner.ensemble(design, [0, 1], executor=executor)
     assert runs[0].document["records_sha256"] == local.document["records_sha256"]
     assert runs[1].document["records_sha256"] != local.document["records_sha256"]
+
+
+# One solve: 2**16 states, 64 observables.
+COUPLINGS, FIELD = np.random.default_rng(8).normal(size=(8, 8)) / 4, np.full(8, 0.1)
+
+
+def gradient(**options):
+    value, parts = adjoints.observable_variance_time(COUPLINGS, FIELD, fields=True, **options)
+    return [value.hex(), *(part.tobytes() for part in parts)]
+
+
+def test_one_solve_has_the_same_bits(cluster):
+    law = np.full(256, 1 / 256)
+    with dask_executor(cluster[0]) as executor:
+        assert gradient(executor=executor) == gradient()
+        found = tk.probe_q_struct(COUPLINGS, law, n_probes=30, seed=1, b=FIELD, executor=executor)
+    expected = tk.probe_q_struct(COUPLINGS, law, n_probes=30, seed=1, b=FIELD)
+    assert (found.value, found.standard_error) == (expected.value, expected.standard_error)
+
+
+def test_an_error_of_a_solve_arrives_as_itself(cluster):
+    with dask_executor(cluster[0]) as executor, pytest.raises(tk.NotConvergedError, match="solved to a relative residual of"):
+        tk.observable_variance_time(tk.gibbs_chain(np.diag([60.0, 60.0])), "cg", executor=executor)
+
+
+def test_one_solve_from_the_command_line(cluster, tmp_path):
+    np.savez(tmp_path / "model.npz", W=COUPLINGS, b=FIELD)
+    command = [sys.executable, "-P", "-c", "from thermokernels_app.cli import main; main()", "variance", "model.npz", "--json"]
+    answers = []
+    for options in ([], ["--executor", "dask", "--scheduler", cluster[0]], ["--workers", "2"]):
+        result = subprocess.run([*command, *options], cwd=tmp_path, capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr
+        answers.append(json.loads(result.stdout))
+    assert answers[0] == answers[1] == answers[2]
+    assert answers[0]["t_obs_steps"] == tk.observable_variance_time(tk.gibbs_chain(COUPLINGS, FIELD))
+
+
+@pytest.fixture
+def killing(cluster, monkeypatch):
+    """A progress function that kills one of the workers after the first of 32 blocks, what it was told, and another worker afterwards."""
+    address, workers = cluster
+    monkeypatch.setattr(footprint, "block_rows", lambda states: 2)
+    told = []
+
+    def kill_one(done, total):
+        told.append(done)
+        if len(told) == 1:
+            workers[0].send_signal(signal.SIGKILL)
+            assert workers[0].wait(10) == -signal.SIGKILL
+
+    yield kill_one, told
+    workers[0] = worker(address)
+    wait_for_workers(address, 2)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kills a process by a signal")
+def test_one_solve_outlives_a_worker(cluster, killing):
+    kill_one, told = killing
+    with dask_executor(cluster[0]) as executor:
+        assert gradient(executor=executor, progress=kill_one) == gradient()
+    assert told == list(range(2, 65, 2))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kills a process by a signal")
+def test_a_task_that_dask_gives_up_is_said_and_the_solve_goes_on_from_its_checkpoint(cluster, killing, tmp_path):
+    from distributed import Client
+
+    kill_one, told = killing
+    path = tmp_path / "state.npz"
+    with Client(cluster[0], set_as_default=False) as client:
+        allowed = client.run_on_scheduler(lambda dask_scheduler: dask_scheduler.allowed_failures)
+        client.run_on_scheduler(lambda dask_scheduler: setattr(dask_scheduler, "allowed_failures", 0))
+        try:
+            with (
+                dask_executor(cluster[0]) as executor,
+                pytest.raises(tk.ExecutorError, match=r"lost observables \d+ to \d+ \(KilledWorker: "),
+            ):
+                gradient(executor=executor, progress=kill_one, checkpoint=path)
+        finally:
+            client.run_on_scheduler(lambda dask_scheduler, number: setattr(dask_scheduler, "allowed_failures", number), number=allowed)
+    before, again = told[-1], []
+    assert 2 <= before < 64
+    assert gradient(progress=lambda done, total: again.append(done), checkpoint=path) == gradient()
+    assert again[0] == before
 
 
 def test_no_scheduler_is_one_sentence(cluster):

@@ -24,6 +24,12 @@ def rows_at_once(monkeypatch):
     return set_rows
 
 
+@pytest.fixture
+def blocks_of_four(monkeypatch):
+    """Blocks of sums as small as those of a large model."""
+    monkeypatch.setattr(footprint, "block_rows", lambda states: 4)
+
+
 def model(shape, with_fields):
     draws = np.random.default_rng([*shape, with_fields])
     W = draws.normal(size=shape)
@@ -35,15 +41,29 @@ MODELS = [((4, 4), False), ((5, 5), False), ((6, 3), False), ((5, 4), False), ((
 
 @pytest.mark.parametrize(("shape", "with_fields"), MODELS)
 @pytest.mark.parametrize("method", ["auto", "cg"])
-def test_no_bit_depends_on_the_size_of_the_chunks(shape, with_fields, method, rows_at_once):
+def test_no_bit_depends_on_the_size_of_the_chunks(shape, with_fields, method, rows_at_once, blocks_of_four):
     W, b, c = model(shape, with_fields)
     results = []
-    for k in (1, 3, 1000):
+    for k in (1, 3, 4, 6, 9, 1000):
         rows_at_once(k)
         value, gradient = adjoints.observable_variance_time(W, b, c, method=method, fields=True)
         time = variance_time(tk.gibbs_chain(W, b, c), method)
         results.append((value, time.value, time.residual, time.iterations, time.bound, *(part.tobytes() for part in gradient)))
-    assert results[0] == results[1] == results[2]
+    assert all(result == results[0] for result in results)
+
+
+def test_blocks_change_the_order_of_the_sums_and_nothing_else(monkeypatch):
+    W, gradients = model((6, 6), False)[0], []
+    for block in (1, 4, 36):
+        monkeypatch.setattr(footprint, "block_rows", lambda states, block=block: block)
+        gradients.append(adjoints.observable_variance_time(W, method="cg")[1])
+    assert len({gradient.tobytes() for gradient in gradients}) == 3
+    for gradient in gradients[:2]:
+        np.testing.assert_allclose(gradient, gradients[2], rtol=0, atol=1e-13 * np.abs(gradients[2]).max())
+
+
+def test_the_blocks_of_a_model_depend_on_its_size_alone():
+    assert [footprint.block_rows(2**n) for n in (7, 16, 17, 18, 19, 23)] == [8192, 16, 8, 4, 4, 4]
 
 
 @pytest.mark.parametrize("shape", [(4, 4), (3, 5), (2, 6)])
@@ -99,7 +119,7 @@ def numbers(result):
 
 
 @pytest.mark.parametrize("name", COMPUTATIONS)
-def test_an_interrupted_computation_goes_on_to_the_same_bits(name, tmp_path, rows_at_once):
+def test_an_interrupted_computation_goes_on_to_the_same_bits(name, tmp_path, rows_at_once, blocks_of_four):
     compute, W, calls = COMPUTATIONS[name], model((4, 4), False)[0], []
     rows_at_once(3)
     expected = numbers(compute(W))
@@ -111,10 +131,10 @@ def test_an_interrupted_computation_goes_on_to_the_same_bits(name, tmp_path, row
 
     with pytest.raises(Stop):
         compute(W, progress=stop, checkpoint=tmp_path / "state.npz")
-    assert calls == [3, 6]
-    rows_at_once(4)  # another machine, with another amount of memory
+    assert calls == [3, 4, 7]  # no chunk holds the end of one block and the head of the next
+    rows_at_once(9)  # another machine, with another amount of memory
     assert numbers(compute(W, progress=lambda done, total: calls.append(done), checkpoint=tmp_path / "state.npz")) == expected
-    assert calls == [3, 6, 6, 10, 14, 16]
+    assert calls == [3, 4, 7, 4, 12, 16]
     # finished: nothing is left to solve
     assert numbers(compute(W, progress=lambda done, total: calls.append(done), checkpoint=tmp_path / "state.npz")) == expected
     assert calls[6:] == [16]
@@ -159,11 +179,11 @@ def test_a_truncated_checkpoint_and_a_missing_folder_are_refused(tmp_path):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGINT to a child process")
-def test_an_interrupt_from_outside_loses_no_finished_chunk(tmp_path):
+def test_an_interrupt_from_outside_loses_no_finished_block(tmp_path, monkeypatch):
     code = (
         "import sys, numpy as np, adjoints\n"
         "from thermokernels import footprint\n"
-        "footprint.rows_at_once = lambda n_rows, states: 2\n"
+        "footprint.rows_at_once = footprint.block_rows = lambda *sizes: 2\n"
         "W = np.random.default_rng(0).standard_normal((5, 5))\n"
         "def tell(done, total):\n"
         "    print(done, flush=True)\n"
@@ -183,6 +203,7 @@ def test_an_interrupt_from_outside_loses_no_finished_chunk(tmp_path):
     with start("go on") as child:
         lines = child.communicate(timeout=120)[0].splitlines()
     assert lines[0] == "4"
+    monkeypatch.setattr(footprint, "block_rows", lambda states: 2)
     value, gradient = adjoints.observable_variance_time(np.random.default_rng(0).standard_normal((5, 5)))
     assert lines[-1] == f"{value.hex()} {gradient.tobytes().hex()}"
 
