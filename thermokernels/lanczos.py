@@ -45,13 +45,22 @@ def _extend_runs(generator, root_law, current, previous, diagonals, offdiagonals
     """
     here, before, image = work[0], work[1], work[2]
     for a in range(current.shape[0]):
-        here[:], before[:] = current[a], previous[a]
+        _copy(current[a], here)
+        _copy(previous[a], before)
         for k in range(start, diagonals.shape[1]):
             if a == 0 and k - start < basis.shape[0]:
-                basis[k - start] = here
+                _copy(here, basis[k - start])
             _apply_to_vector(generator, here, image)
             _three_term(root_law, image, here, before, diagonals[a], offdiagonals[a], k)
-        current[a], previous[a] = here, before
+        _copy(here, current[a])
+        _copy(before, previous[a])
+
+
+@jit
+def _copy(x, y):
+    """y = x; an assignment of numba's would compile words for arrays of different sizes."""
+    for k in range(0, x.size, LANES):
+        store(y, k, load(x, k))
 
 
 @jit
@@ -125,7 +134,8 @@ def _tridiagonal_eigenvalues(diagonals, offdiagonals, values, rows):
                     d[start] -= p
                     e[start] = g
                     e[end] = 0.0
-        values[a, :] = d
+        for k in range(n):
+            values[a, k] = d[k]
 
 
 def tridiagonal_eigenvalues(diagonals: Floats, offdiagonals: Floats, rows: Floats) -> tuple[Floats, Floats]:
@@ -163,14 +173,16 @@ class LanczosRuns:
         kept = nothing if basis is None else basis
         runs = (self.current, self.previous, self.diagonals, self.offdiagonals)
         if chain.kernel == "single-site":
-            edges = np.linspace(0, len(self.norms), min(BLOCKS, len(self.norms)) + 1).astype(int)
+            n_blocks = min(BLOCKS, len(self.norms))
+            edges = [block * len(self.norms) // n_blocks for block in range(n_blocks + 1)]
 
             def extend_block(block: int) -> None:
                 rows = slice(edges[block], edges[block + 1])
-                work = vector.aligned_empty(3, chain.n_states)
-                _extend_runs(chain.generator, chain.root_law, *(part[rows] for part in runs), start, nothing if block else kept, work)
+                current, previous, diagonals, offdiagonals = (part[rows] for part in runs)
+                work, first = vector.aligned_empty(3, chain.n_states), nothing if block else kept
+                _extend_runs(chain.generator, chain.root_law, current, previous, diagonals, offdiagonals, start, first, work)
 
-            threads.for_each(extend_block, len(edges) - 1, self.current.size * n_steps * chain.n_spins)
+            threads.for_each(extend_block, n_blocks, self.current.size * n_steps * chain.n_spins)
             return
         for k in range(start, start + n_steps):
             if k - start < len(kept):
