@@ -18,7 +18,7 @@ from thermokernels_app.experiment.progress import Progress, Report
 from thermokernels_app.experiment.store import Record
 from thermokernels_app.experiment.tasks import Task
 
-COMPILE = ("compile_training", "compile_cells")
+COMPILE = ("compile_training", "compile_solves", "compile_measures")
 
 
 class _Halt(Exception):
@@ -73,7 +73,7 @@ class Campaign:
         self.pending: dict[Future[Any], tuple[Task, tuple[Any, ...]]] = {}
         self.waiting: list[tuple[Task, tuple[Any, ...]]] = []
         self.seconds_by_function: dict[str, float] = {}
-        self.cells_compiled = False
+        self.compiling = set(COMPILE)
         self.cells_to_do = [task for task in self.cell_tasks if task.name not in self.finished]
         self.cells_done: list[Task] = []
         self.started, self.start = datetime.now(UTC), time.monotonic()
@@ -83,7 +83,7 @@ class Campaign:
     def begin(self, pool: Executor, done: Callable[[Future[Any]], None]) -> None:
         """Submit the first tasks; ``done`` is called with every future of this run when it is done, in whichever thread."""
         self.pool, self.done = pool, done
-        # The two groups of kernels are compiled side by side, each by one worker: no task that needs a group starts before it.
+        # Groups of kernels are compiled side by side, each by one worker: no task that needs a group starts before it.
         for function in COMPILE:
             self._submit(Task(function))
 
@@ -204,15 +204,15 @@ class Campaign:
             self.cells_done.append(task)
 
     def _after_compiling(self, function: str) -> None:
+        self.compiling.discard(function)
         if function == "compile_training":
             # The largest models first: no long task is left for the end.
             for training in sorted(self.trainings, key=lambda training: training.key[0], reverse=True):
                 self._submit(training, *training.key)
-            return
-        self.cells_compiled = True
-        for waiting, arguments in self.waiting:
-            self._submit(waiting, *arguments)
-        self.waiting.clear()
+        if not self.compiling:
+            for waiting, arguments in self.waiting:
+                self._submit(waiting, *arguments)
+            self.waiting.clear()
 
     def _after_training(self, task: Task, training: Any) -> None:
         """Submit what a trained network makes possible, but for what an earlier run already did."""
@@ -229,10 +229,10 @@ class Campaign:
         for one, arguments in follow:
             if one.name in self.finished:
                 continue
-            if self.cells_compiled:
-                self._submit(one, *arguments)
-            else:
+            if self.compiling:
                 self.waiting.append((one, arguments))
+            else:
+                self._submit(one, *arguments)
 
     def _keep(self, task: Task, finished: Finished) -> None:
         if halt := finished.record.get("halt"):

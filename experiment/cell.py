@@ -28,6 +28,7 @@ from thermokernels.gap import solve_spectral_gap
 from thermokernels.hypernet import Hypernetwork, couplings
 from thermokernels.landscape import MergeEvent
 from thermokernels.relevance import ObservableBasis, observable_basis
+from thermokernels.restricted import CHOLESKY_STATES
 from thermokernels_app.experiment.design import Design
 from thermokernels_app.experiment.store import Arrays, Record
 from thermokernels_app.experiment.teachers import teacher
@@ -57,12 +58,33 @@ def compile_training(design: Design) -> None:
     train_network(replace(design, training=replace(design.training, steps=1)), min(design.grid.m), design.grid.split[0])
 
 
-def compile_cells(design: Design) -> None:
-    """Compile, or load from the cache, what cells need: one cell of the smallest and of the largest untrained network."""
-    for m in {min(design.grid.m), max(design.grid.m)}:
+def compile_solves(design: Design) -> None:
+    """Compile, or load from the cache, what cells and checks need to solve: Q and its gradient, then first passages with their bounds."""
+    window, rtol = design.window_sweeps, design.thresholds.solve
+    for q in [chain_q_struct_gradient(chain, law, window=window, rtol=rtol)[0] for chain, law in _untrained(design)]:
+        passage.solve_mean_first_passage(q.variance_time.chain, [0], [1])
+        _ = q.bound
+
+
+def compile_measures(design: Design) -> None:
+    """The same for what else cells need: the bound of a small chain's gap, spectra, the landscape and its cuts.
+
+    It is the lesser half, for the worker that compiles the training first; of what both halves need, each begins with its own.
+    """
+    for chain, _ in _untrained(design):
+        if chain.n_states <= CHOLESKY_STATES:  # else its solves are the other half's
+            passage.gap_lower_bound(chain)
+        spectrum.gap_run(chain).gauss_rules()
+        landscape.merge_tree(chain)
+        conductance(chain, [0])
+
+
+def _untrained(design: Design) -> Iterator[tuple[GibbsChain, Floats]]:
+    """The model and the law of the data of the first code, for the smallest and for the largest untrained network."""
+    for m in sorted({min(design.grid.m), max(design.grid.m)}):
         split = design.grid.split[0]
         network = Hypernetwork.from_parameters(initial_parameters(design, m, split), network_shape(design, m, split))
-        _measure(design, network, code_vector(design, 1), teacher(design, m, 1).law)
+        yield gibbs_chain(couplings(network, code_vector(design, 1))), teacher(design, m, 1).law
 
 
 def train(design: Design, m: int, split: int) -> tuple[Record, Arrays, Training]:

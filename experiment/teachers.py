@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,8 +63,9 @@ def generator(seed: int, stream: Stream, *words: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, int(stream), *words])))
 
 
+@lru_cache(maxsize=64)  # every cell and every check asks for its own again
 def teacher(design: Design, m: int, code: int) -> Teacher:
-    """Teacher ``code`` of the models with ``m`` visible and ``m`` hidden spins.
+    """Teacher ``code`` of the models with ``m`` visible and ``m`` hidden spins; its arrays are read-only.
 
     Examples
     --------
@@ -80,7 +82,10 @@ def teacher(design: Design, m: int, code: int) -> Teacher:
         if np.linalg.matrix_rank(visible) == np.linalg.matrix_rank(hidden) == code:
             break
     couplings = design.teacher.beta / m * (visible @ hidden.T)
-    return Teacher(code, couplings, visible_law(couplings), visible, hidden)
+    law = visible_law(couplings)
+    for array in (couplings, law, visible, hidden):
+        array.flags.writeable = False
+    return Teacher(code, couplings, law, visible, hidden)
 
 
 def teachers(design: Design, m: int) -> tuple[Teacher, ...]:

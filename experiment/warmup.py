@@ -12,7 +12,7 @@ from typing import Any
 
 from thermokernels_app.experiment.environment import available_cores
 
-PARTS = ("compile_cells", "compile_checks", "compile_diagnosis")
+PARTS = ("compile_solves", "compile_measures", "compile_checks", "compile_diagnosis")
 
 
 def warm_up() -> dict[str, Any]:
@@ -49,12 +49,20 @@ def compile_part(name: str) -> None:
     globals()[name]()
 
 
-def compile_cells() -> None:
+def compile_solves() -> None:
     from thermokernels_app.experiment import cell
     from thermokernels_app.experiment.design import load_design
 
     with cell.one_blas_thread():
-        cell.compile_cells(load_design("default"))
+        cell.compile_solves(load_design("default"))
+
+
+def compile_measures() -> None:
+    from thermokernels_app.experiment import cell
+    from thermokernels_app.experiment.design import load_design
+
+    with cell.one_blas_thread():
+        cell.compile_measures(load_design("default"))
 
 
 def compile_checks() -> None:

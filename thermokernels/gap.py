@@ -27,7 +27,6 @@ from thermokernels import passage, reduced, relaxation, spectrum, tolerances
 from thermokernels.arguments import Floats
 from thermokernels.chain import UNIT, GibbsChain, entry_error, law_error
 from thermokernels.errors import NumericalError, UnresolvedError
-from thermokernels.lanczos import LanczosRuns
 
 # Relative: a bound above it is worth a factorisation, up to this many states, and then state reduction.
 SHARP = 1e-6
@@ -135,11 +134,8 @@ def _temple(value: float, residual: float, rounding: float, next_: float) -> flo
 def _ritz_vector(chain: GibbsChain) -> Floats:
     """The vector of the slowest mode: a Lanczos run, and the same run again to add it up."""
     run = spectrum.gap_run(chain)
-    weights = scipy.linalg.eigh_tridiagonal(run.diagonals[0], run.offdiagonals[0, :-1], select="i", select_range=(0, 0))[1][:, 0]
-    again, vector = LanczosRuns(chain, spectrum.gap_start(chain)), np.zeros(chain.n_states)
-    for weight in weights:
-        vector += weight * again.current[0]
-        again.extend(1)
+    weights = scipy.linalg.eigh_tridiagonal(run.diagonals[0], run.offdiagonals[0, :-1], select="i", select_range=(0, 0))[1]
+    vector: Floats = run.combinations(weights)[0]
     return vector
 
 

@@ -13,9 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.linalg
 
+from thermokernels import threads, vector
 from thermokernels._jit import jit
 from thermokernels.arguments import Floats
 from thermokernels.chain import GibbsChain
+from thermokernels.plain import BLOCKS
 from thermokernels.single_site import _apply_to_vector
 from thermokernels.vector import LANES, dot, fill, load, multiply, multiply_add, store, total
 
@@ -36,17 +38,29 @@ class GaussRules:
 
 
 @jit
-def _extend_run(generator, root_law, current, previous, diagonals, offdiagonals, start, stop, basis):
-    """Steps ``start`` to ``stop`` of one Lanczos run with A: q_(k+1) = (A q_k - alpha_k q_k - beta_(k-1) q_(k-1)) / beta_k.
+def _extend_runs(generator, root_law, current, previous, diagonals, offdiagonals, start, basis, work):
+    """The steps from ``start`` on of Lanczos runs with A, one a row: q_(k+1) = (A q_k - alpha_k q_k - beta_(k-1) q_(k-1)) / beta_k.
 
-    The first of the vectors q_k, as many as ``basis`` has rows, are kept in it.
+    The first of the vectors q_k of the first run, as many as ``basis`` has rows, are kept in it. ``work``: three rows.
     """
-    image = np.empty_like(current)
-    for k in range(start, stop):
-        if k - start < basis.shape[0]:
-            basis[k - start] = current
-        _apply_to_vector(generator, current, image)
-        _three_term(root_law, image, current, previous, diagonals, offdiagonals, k)
+    here, before, image = work[0], work[1], work[2]
+    for a in range(current.shape[0]):
+        _copy(current[a], here)
+        _copy(previous[a], before)
+        for k in range(start, diagonals.shape[1]):
+            if a == 0 and k - start < basis.shape[0]:
+                _copy(here, basis[k - start])
+            _apply_to_vector(generator, here, image)
+            _three_term(root_law, image, here, before, diagonals[a], offdiagonals[a], k)
+        _copy(here, current[a])
+        _copy(before, previous[a])
+
+
+@jit
+def _copy(x, y):
+    """y = x; an assignment of numba's would compile words for arrays of different sizes."""
+    for k in range(0, x.size, LANES):
+        store(y, k, load(x, k))
 
 
 @jit
@@ -64,7 +78,8 @@ def _three_term(root_law, image, current, previous, diagonals, offdiagonals, k):
     norm = np.sqrt(max(total(squares) - component * component, 0.0))
     # A run that has used up its invariant subspace goes on as zeros: nodes at gap 1 that carry no weight.
     ended = norm <= 1e-14
-    diagonals[k] = 1.0 if dot(current, current) == 0.0 else alpha
+    is_zero = offdiagonals[k - 1] == 0.0 if k > 0 else dot(current, current) == 0.0
+    diagonals[k] = 1.0 if is_zero else alpha
     offdiagonals[k] = 0.0 if ended else norm
     scale, remove = fill(0.0 if ended else 1.0 / norm), fill(-component)
     for i in range(0, image.size, LANES):
@@ -119,7 +134,8 @@ def _tridiagonal_eigenvalues(diagonals, offdiagonals, values, rows):
                     d[start] -= p
                     e[start] = g
                     e[end] = 0.0
-        values[a, :] = d
+        for k in range(n):
+            values[a, k] = d[k]
 
 
 def tridiagonal_eigenvalues(diagonals: Floats, offdiagonals: Floats, rows: Floats) -> tuple[Floats, Floats]:
@@ -139,7 +155,7 @@ class LanczosRuns:
         self.chain = chain
         self.starts = starts
         self.norms = np.linalg.norm(starts, axis=1)
-        self.current = np.divide(starts, self.norms[:, None], out=np.zeros_like(starts), where=self.norms[:, None] > 0)
+        self.current = starts / np.where(self.norms > 0, self.norms, 1.0)[:, None]
         self.previous = np.zeros_like(starts)
         self.diagonals = np.empty((len(starts), 0))
         self.offdiagonals = np.empty((len(starts), 0))
@@ -153,17 +169,25 @@ class LanczosRuns:
         chain, start = self.chain, self.n_steps
         more = np.zeros((len(self.norms), n_steps))
         self.diagonals, self.offdiagonals = np.hstack([self.diagonals, more]), np.hstack([self.offdiagonals, more])
-        runs = list(zip(self.current, self.previous, self.diagonals, self.offdiagonals, strict=True))
         nothing = np.empty((0, chain.n_states))
         kept = nothing if basis is None else basis
+        runs = (self.current, self.previous, self.diagonals, self.offdiagonals)
         if chain.kernel == "single-site":
-            for k, run in enumerate(runs):
-                _extend_run(chain.generator, chain.root_law, *run, start, start + n_steps, nothing if k else kept)
+            n_blocks = min(BLOCKS, len(self.norms))
+            edges = [block * len(self.norms) // n_blocks for block in range(n_blocks + 1)]
+
+            def extend_block(block: int) -> None:
+                rows = slice(edges[block], edges[block + 1])
+                current, previous, diagonals, offdiagonals = (part[rows] for part in runs)
+                work, first = vector.aligned_empty(3, chain.n_states), nothing if block else kept
+                _extend_runs(chain.generator, chain.root_law, current, previous, diagonals, offdiagonals, start, first, work)
+
+            threads.for_each(extend_block, n_blocks, self.current.size * n_steps * chain.n_spins)
             return
         for k in range(start, start + n_steps):
             if k - start < len(kept):
                 kept[k - start] = self.current[0]
-            for image, run in zip(chain.apply_symmetrised_generator(self.current), runs, strict=True):
+            for image, run in zip(chain.apply_symmetrised_generator(self.current), zip(*runs, strict=True), strict=True):
                 _three_term(chain.root_law, image, *run, k)
 
     def gauss_rules(self) -> GaussRules:
@@ -174,21 +198,28 @@ class LanczosRuns:
         return GaussRules(gaps, (self.norms[:, None] * first) ** 2, self.offdiagonals[:, -1:] * np.abs(last))
 
     def ritz_vectors(self, limit: float) -> Floats:
-        """Normalised Ritz vectors (j, n_states) of the first run, for Ritz values up to ``limit``: the run is done once more.
+        """Normalised Ritz vectors (j, n_states) of the first run, for Ritz values up to ``limit``.
 
-        Copies of one eigenvalue give one vector. No Lanczos vector is stored for longer than ``CHUNK`` steps.
+        Copies of one eigenvalue give one vector.
         """
         values, coefficients = scipy.linalg.eigh_tridiagonal(
             self.diagonals[0], self.offdiagonals[0, :-1], select="v", select_range=(-1.0, limit), check_finite=False
         )
         # Copies of one eigenvalue mix among themselves, but not what all of them together make of the start vector.
         copies = np.flatnonzero(np.diff(values, prepend=-np.inf) > COPY * np.abs(values))
-        coefficients = np.add.reduceat(coefficients * coefficients[0], copies, axis=1)
-        vectors = np.zeros((len(copies), self.chain.n_states))
+        vectors = self.combinations(np.add.reduceat(coefficients * coefficients[0], copies, axis=1))
+        vectors /= np.linalg.norm(vectors, axis=1)[:, None]
+        return vectors
+
+    def combinations(self, coefficients: Floats) -> Floats:
+        """Combinations (j, n_states) of the vectors of the first run, ``coefficients`` (n_steps, j): the run is done once more.
+
+        No Lanczos vector is stored for longer than ``CHUNK`` steps.
+        """
+        combined = np.zeros((coefficients.shape[1], self.chain.n_states))
         again, basis = LanczosRuns(self.chain, self.starts[:1]), np.empty((min(CHUNK, self.n_steps), self.chain.n_states))
         for start in range(0, self.n_steps, CHUNK):
             n_steps = min(CHUNK, self.n_steps - start)
             again.extend(n_steps, basis)
-            vectors += coefficients[start : start + n_steps].T @ basis[:n_steps]
-        vectors /= np.linalg.norm(vectors, axis=1)[:, None]
-        return vectors
+            combined += coefficients[start : start + n_steps].T @ basis[:n_steps]
+        return combined

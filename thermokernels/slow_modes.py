@@ -61,7 +61,7 @@ def slow_modes(chain: GibbsChain, starts: Floats, spread: float) -> SlowModes:
     draws = np.random.Generator(np.random.PCG64(0))
     modes = _polished(chain, starts, np.empty((0, chain.n_states)))
     for _ in range(len(starts) + 1):  # no eigenvalue has more vectors than the observables could tell apart
-        run = LanczosRuns(chain, draws.standard_normal((1, len(starts))) @ modes.remainder(starts))
+        run = LanczosRuns(chain, modes.remainder(draws.standard_normal((1, len(starts))) @ starts))
         limit, found, settled = _settle(run, modes, total, spread)
         if settled and not found:
             return replace(modes, complete=True)

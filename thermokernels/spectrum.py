@@ -214,8 +214,9 @@ def measure_of(time: VarianceTime) -> SpectralMeasure:
 
 def _missing(time: VarianceTime, modes: SlowModes, rules: GaussRules) -> float:
     """What the rules lack of sum_a b_a' A^+ b_a, in steps: b_a without the modes, and the sum in its variational form as for T_O."""
-    sources, solution = modes.remainder(time.right_hand_sides + time.solution.residuals), modes.remainder(time.solution.vectors)
-    return abs(float(np.einsum("an,an->", sources, solution)) - float((rules.weights / rules.gaps).sum()))
+    rest = modes.remainder(time.solution.vectors)
+    value = np.einsum("an,an->", time.right_hand_sides, rest) + np.einsum("an,an->", time.solution.residuals, rest)
+    return abs(float(value) - float((rules.weights / rules.gaps).sum()))
 
 
 def _uncertainty(measure: SpectralMeasure, modes: SlowModes, rules: GaussRules, cut: float, missing: float) -> float:

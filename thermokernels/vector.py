@@ -9,6 +9,8 @@ With ``NUMBA_DISABLE_JIT=1`` the same names are NumPy functions on arrays of len
 
 from __future__ import annotations
 
+import math
+
 import numba
 import numpy as np
 from numpy.typing import NDArray
@@ -239,9 +241,9 @@ def add_multiple(factor, x, y):
 
 def aligned_empty(*shape: int) -> NDArray[np.float64]:
     """An uninitialised float64 array whose first entry starts a cache line (NumPy itself promises 16 bytes)."""
-    n_bytes = 8 * int(np.prod(shape))
+    n_bytes = 8 * math.prod(shape)
     raw = np.empty(n_bytes + ALIGNMENT, dtype=np.uint8)
-    start = -raw.ctypes.data % ALIGNMENT
+    start = -raw.__array_interface__["data"][0] % ALIGNMENT
     return raw[start : start + n_bytes].view(np.float64).reshape(shape)
 
 

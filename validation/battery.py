@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from thermokernels_app.validation.records import entry
 
@@ -206,6 +206,16 @@ def _spin_mismatch(chain: GibbsChain) -> float:
 
 
 def _rebuild(chain: GibbsChain) -> _Rebuilt:
+    """Once a chain: the battery and every certificate of hitting times ask for it."""
+    if chain not in _known:
+        _known[chain] = _build(chain)
+    return _known[chain]
+
+
+_known: WeakKeyDictionary[GibbsChain, _Rebuilt] = WeakKeyDictionary()
+
+
+def _build(chain: GibbsChain) -> _Rebuilt:
     n_visible, n_hidden = chain.weights.shape
     table = _spins(n_visible + n_hidden).astype(np.float64)
     v, h = table[:, :n_visible], table[:, n_visible:]
@@ -214,7 +224,8 @@ def _rebuild(chain: GibbsChain) -> _Rebuilt:
     energy = -(v * on_visible).sum(axis=1) - h @ chain.hidden_field
     boltzmann = np.exp(energy.min() - energy)
     full_law = boltzmann / boltzmann.sum()
-    flip = expit(-2.0 * table * np.hstack([on_visible, on_hidden]))  # P(spin i of x changes when it is resampled)
+    with np.errstate(over="ignore"):  # a flip that never happens
+        flip = 1.0 / (1.0 + np.exp(2.0 * table * np.hstack([on_visible, on_hidden])))  # P(spin i of x changes when it is resampled)
     symmetries = {
         "symmetry_law": _largest(full_law - full_law[::-1]),
         "symmetry_kernel": _largest(flip - flip[::-1]),

@@ -21,8 +21,8 @@ from thermokernels_app.validation.reference import (
     Array,
     Derivatives,
     ReferenceQ,
+    correlations,
     exact_g,
-    flipped,
     law_and_rates,
     signal_gradient,
     spins,
@@ -64,24 +64,28 @@ def verify(w: Floats, p_data: Floats, tangents: Floats, responses: Floats, windo
         responses = np.concatenate([responses, responses[::-1]])  # the complement of state s is state 2^N - 1 - s
     law, rates = law_and_rates(w)
     products = -(x[:, :n_visible, None] * x[:, None, n_visible:]).reshape(len(x), -1)
+    n_observables = products.shape[1]
 
-    # One pass over the flips: (I - P) y for the residual, and sum_a (y_a(x) - y_a(x^i))^2 for the Dirichlet form.
+    # One pass over the flips: (I - P) y for the residual, and sum_a (y_a(x) - y_a(x^i))^2 for the Dirichlet form. Two states that a flip
+    # exchanges are taken together.
     centred = products - law @ products
     residual = centred.copy()
     squares = np.empty((n_spins, len(x)))
     for spin in range(n_spins):
-        difference = responses - flipped(responses, spin)
-        squares[spin] = np.einsum("xa,xa->x", difference, difference)
-        difference *= rates[spin][:, None]
-        residual -= difference
+        pairs = (-1, 2, 1 << spin)
+        y, left, rate = responses.reshape(*pairs, n_observables), residual.reshape(*pairs, n_observables), rates[spin].reshape(*pairs, 1)
+        difference = y[:, 0] - y[:, 1]
+        squares[spin].reshape(pairs)[:] = np.einsum("pxa,pxa->px", difference, difference)[:, None]
+        left[:, 0] -= rate[:, 0] * difference
+        left[:, 1] += rate[:, 1] * difference
     norms, errors = law @ centred**2, law @ residual**2
     overlap = np.einsum("xa,xa->x", products, responses)
 
     def evaluate(law: Array, rates: Array, g: Array) -> ReferenceQ:
-        means = -((x[:, :n_visible].T * law) @ x[:, n_visible:]).ravel()
-        covariance = law @ overlap - means @ (law @ responses)
+        means = -correlations(law, n_visible, n_hidden).ravel()
+        centre = law.real @ responses + 1j * (law.imag @ responses) if np.iscomplexobj(law) else law @ responses
         dirichlet = 0.5 * (law @ (rates * squares).sum(axis=0))
-        t_obs, signal = 2.0 * covariance - dirichlet, g @ g
+        t_obs, signal = 2.0 * (law @ overlap - means @ centre) - dirichlet, g @ g
         return ReferenceQ(0.5 * window * n_spins * signal / t_obs, t_obs, signal)
 
     g = exact_g(w, p_data)

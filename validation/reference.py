@@ -88,26 +88,32 @@ def couplings(parameters: Array, code: Array, n_visible: int, n_hidden: int, ran
 def law_and_rates(w: Array, b: Array | None = None, c: Array | None = None) -> tuple[Array, Array]:
     """pi (2**N,) and the flip probabilities P(x, x^i) per step as (N, 2**N), of all states; analytic in W."""
     n_visible, n_hidden = w.shape
-    x = spins(n_visible + n_hidden)
     b = np.zeros(n_visible) if b is None else b
     c = np.zeros(n_hidden) if c is None else c
-    # A field depends on the other block alone: tables of 2^n_v and 2^n_h exponentials instead of 2^N.
-    hidden_fields, visible_fields = w.T @ spins(n_visible).T + c[:, None], w @ spins(n_hidden).T + b[:, None]
-    states = np.arange(len(x))
-    v, h = states & (2**n_visible - 1), states >> n_visible
-    energy = -(hidden_fields[:, v] * x[:, n_visible:].T).sum(axis=0) - x[:, :n_visible] @ b
-    boltzmann = np.exp(-(energy - energy.real.min()))
-    up = np.concatenate([_sigmoid(-2.0 * visible_fields)[:, h], _sigmoid(-2.0 * hidden_fields)[:, v]])
-    down = np.concatenate([_sigmoid(2.0 * visible_fields)[:, h], _sigmoid(2.0 * hidden_fields)[:, v]])
-    return boltzmann / boltzmann.sum(), np.where(x.T > 0, up, down) / x.shape[1]
+    visible, hidden = spins(n_visible).T, spins(n_hidden).T
+    # A field depends on the other block alone: tables of 2^n_v and 2^n_h exponentials instead of 2^N. States are seen as [h, v].
+    hidden_fields, visible_fields = w.T @ visible + c[:, None], w @ hidden + b[:, None]
+    energy = -(hidden.T @ hidden_fields) - b @ visible
+    boltzmann = np.exp(-(energy - energy.real.min())).ravel()
+    n_spins = n_visible + n_hidden
+    rates = np.empty((n_spins, *energy.shape), dtype=energy.dtype)
+    up, down = (_sigmoid(side * visible_fields) / n_spins for side in (-2.0, 2.0))
+    rates[:n_visible] = np.where(visible[:, None, :] > 0, up[:, :, None], down[:, :, None])
+    up, down = (_sigmoid(side * hidden_fields) / n_spins for side in (-2.0, 2.0))
+    rates[n_visible:] = np.where(hidden[:, :, None] > 0, up[:, None, :], down[:, None, :])
+    return boltzmann / boltzmann.sum(), rates.reshape(n_spins, -1)
+
+
+def correlations(law: Array, n_visible: int, n_hidden: int) -> Array:
+    """E_pi[v_i h_j], (n_v, n_h), for the law of all states."""
+    return (spins(n_hidden).T @ law.reshape(2**n_hidden, 2**n_visible) @ spins(n_visible)).T
 
 
 def signal_gradient(w: Array, p_data: Array, law: Array, c: Array | None = None) -> Array:
     """g_ij = E_data[f_ij] - E_pi[f_ij] as it is defined, (n_v n_h,); law is pi of all states."""
-    n_visible, n_hidden = w.shape
-    x, visible = spins(n_visible + n_hidden), spins(n_visible)
+    visible = spins(len(w))
     data = (p_data[:, None] * visible).T @ np.tanh(visible @ w + (0.0 if c is None else c))
-    return ((x[:, :n_visible].T * law) @ x[:, n_visible:] - data).ravel()
+    return (correlations(law, *w.shape) - data).ravel()
 
 
 def _model(w: Array, p_data: Array, b: Array | None, c: Array | None) -> _Model:
@@ -125,17 +131,23 @@ def exact_g(w: Array, p_data: Array) -> NDArray[np.float64]:
 
     A trained model reproduces its data, so that E_data[f] and E_pi[f] agree in up to six digits and float64 keeps only ten of g. Here
 
-        g_ij = sum_v (pi(v) - p_data(v)) v_i tanh F_j(v),    pi(v) proportional to prod_j 2 cosh F_j(v),   F = W'v.
+        g_ij = sum_v (pi(v) - p_data(v)) v_i tanh F_j(v),    pi(v) proportional to prod_j 2 cosh F_j(v),   F = W'v,
+
+    over v with last spin +1, whose terms are those of -v.
     """
     decimals = np.frompyfunc(lambda number: Decimal(float(number)), 1, 1)
-    signs = spins(w.shape[0]).astype(int).astype(object)
+    half = 2 ** (len(w) - 1)
+    signs = spins(len(w))[:half]
     with localcontext(prec=50):
         growth = np.frompyfunc(Decimal.exp, 1, 1)(decimals(w))
-        up = np.where(signs[:, :, None] > 0, growth, 1 / growth).prod(axis=1)  # exp(F_j(v)), (2**n_v, n_h)
-        weights = (up + 1 / up).prod(axis=1)
-        excess = weights / weights.sum() - decimals(p_data)
-        g = signs.T @ (excess[:, None] * ((up - 1 / up) / (up + 1 / up)))
-    return g.astype(np.float64).ravel()  # type: ignore[no-any-return]
+        up = np.where(signs[:, :, None] > 0, growth, 1 / growth).prod(axis=1)  # exp(F_j(v)), (half, n_h)
+        down = 1 / up
+        sums, data = up + down, decimals(p_data)
+        weights = sums.prod(axis=1)
+        excess = weights / weights.sum() - (data[:half] + data[: half - 1 : -1])  # -v is the complement of v
+        terms = excess[:, None] * ((up - down) / sums)
+        g = np.array([terms[row > 0].sum(axis=0) - terms[row < 0].sum(axis=0) for row in signs.T])
+    return g.astype(np.float64).ravel()
 
 
 def flipped(values: Array, spin: int) -> Array:

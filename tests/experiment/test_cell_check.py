@@ -1,5 +1,7 @@
-"""The check of one checkpoint: a solution that the judge cannot verify stops the run."""
+"""The check of one checkpoint: a solution that the judge cannot verify stops the run; and what is compiled before the first cell."""
 
+import subprocess
+import sys
 from dataclasses import replace
 
 from thermokernels_app.experiment import cell
@@ -16,3 +18,35 @@ def test_a_residual_above_its_gate_is_a_halt():
     record, _ = cell.check(strict, training, "init")
     assert record["halt"]["check"] == "gradient solution_residual"
     assert record["halt"]["detail"].endswith("at most 1e-300 is wanted")
+
+
+# Signatures of the kernels after the groups that a run compiles first, and those that a check and a cell add.
+LATER = """
+import gc
+from dataclasses import replace
+from numba.core.dispatcher import Dispatcher
+from thermokernels_app.experiment import cell
+from thermokernels_app.experiment.design import Design
+
+def signatures():
+    kernels = [one for one in gc.get_objects() if isinstance(one, Dispatcher) and "thermo" in one.py_func.__module__]
+    return {f"{one.py_func.__name__}{signature}" for one in kernels for signature in one.signatures}
+
+design = Design(training=replace(Design().training, steps=1), directions=1)
+for group in (cell.compile_training, cell.compile_solves, cell.compile_measures):
+    group(design)
+before = signatures()
+for m in (4, 6):
+    training = cell.train(design, m, 3)[2]
+    cell.check(design, training, "init")
+    for code in design.grid.codes:
+        cell.cell(design, training, "init", code)
+assert len(before) > 20, len(before)
+print(sorted(signatures() - before))
+"""
+
+
+def test_no_cell_compiles_what_no_group_did():
+    # two workers would compile it at the same time
+    done = subprocess.run([sys.executable, "-c", LATER], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("[]\n", "")

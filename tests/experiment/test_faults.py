@@ -95,7 +95,7 @@ def test_one_misdeed_costs_one_retry_and_no_bit(reference, faulty, tmp_path):
         "cell/4/3/half/2": "hang",
         "train/4/3": "exit",
         "check/4/2/half": "die",
-        "compile_cells": "exit",
+        "compile_solves": "exit",
     }
     faulty(1, misdeeds)
     run = runner.run(TINY, tmp_path / "run", workers=2, task_limit=max(5.0, 2 * seconds))  # the machine may be busy
@@ -243,5 +243,5 @@ ARRAYS = {name: np.ones(2) for name in ("W", "dq_dw", "dq_dphi", "spectrum_gaps"
 def test_what_is_returned_is_looked_at(outcome, words):
     assert flaw(CELL, ((SOUND, ARRAYS), 1.0)) is None
     assert words in flaw(CELL, outcome)
-    assert flaw(Task("compile_cells"), (None, 0.5)) is None
-    assert "nothing is expected" in flaw(Task("compile_cells"), (1, 0.5))
+    assert flaw(Task("compile_solves"), (None, 0.5)) is None
+    assert "nothing is expected" in flaw(Task("compile_solves"), (1, 0.5))

@@ -70,3 +70,10 @@ def test_streams_are_independent_of_each_other():
 def test_more_patterns_than_spins_are_refused():
     with pytest.raises(ValueError, match=r"code must lie in 1\.\.4, since 4 spins hold 4 independent patterns at most; got 5"):
         teacher(Design(), 4, 5)
+
+
+def test_a_teacher_is_made_once_and_cannot_be_changed():
+    planted = teacher(Design(), 4, 2)
+    assert teacher(Design(), 4, 2) is planted
+    with pytest.raises(ValueError, match="read-only"):
+        planted.law[0] = 1.0

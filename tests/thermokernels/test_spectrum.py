@@ -241,6 +241,36 @@ def test_slow_modes_with_all_copies_of_degenerate_eigenvalues(name, monkeypatch)
 
 
 @small
+@pytest.mark.parametrize("kernel", ["single-site", "two-block"])
+def test_lanczos_runs_side_by_side_and_in_pieces(kernel):
+    """Against the recurrence as it is written, and every run the same bits whatever is run beside it."""
+    chain = tk.gibbs_chain(model("random", (4, 4)), kernel=kernel)
+    starts = np.random.default_rng(0).normal(size=(11, chain.n_states))
+    starts -= (starts @ chain.root_law)[:, None] * chain.root_law
+    runs, basis = lanczos.LanczosRuns(chain, starts), np.zeros((6, chain.n_states))
+    runs.extend(2, basis[:2])
+    runs.extend(4, basis[2:])
+    for a, start in enumerate(starts):
+        alone = lanczos.LanczosRuns(chain, start[None])
+        alone.extend(6)
+        assert (alone.diagonals[0] == runs.diagonals[a]).all()
+        assert (alone.offdiagonals[0] == runs.offdiagonals[a]).all()
+        vector, before, beta, written = start / np.linalg.norm(start), np.zeros_like(start), 0.0, []
+        for k in range(6):
+            written.append(vector)
+            image = chain.apply_symmetrised_generator(vector[None])[0]
+            alpha = vector @ image
+            image -= alpha * vector + beta * before
+            beta, before = np.linalg.norm(image), vector
+            vector = image / beta
+            np.testing.assert_allclose([runs.diagonals[a, k], runs.offdiagonals[a, k]], [alpha, beta], rtol=1e-9)
+        if a == 0:
+            np.testing.assert_allclose(basis, written, atol=1e-9)
+            coefficients = np.random.default_rng(1).normal(size=(6, 2))
+            np.testing.assert_allclose(runs.combinations(coefficients), coefficients.T @ np.array(written), atol=1e-9)
+
+
+@small
 def test_tridiagonal_eigenpairs():
     draws = np.random.default_rng(0)
     diagonals, offdiagonals = draws.normal(size=(4, 7)), np.abs(draws.normal(size=(4, 7)))
