@@ -45,15 +45,15 @@ CACHED_SUMS = 2**10
 
 
 @jit
-def _pair_overlaps(x, n_flips, sums):
-    """sums[j] = sum_k x[k] x[k ^ 2^j] for j < n_flips, where x and sums are made of vectors of eight; a pair is met once and counts twice.
+def _pair_overlaps(x, first, last, n_flips, sums):
+    """sums[j] = sum_k x[k] x[k ^ 2^j], j < n_flips, over the vectors of eight in x[first:last]; a pair is met once and counts twice.
 
     Two flips at a time: four vectors that both lead to each other are four loads for four products.
     """
     for j in range(0, n_flips - 1, 2):
         near, far = LANES << j, LANES << (j + 1)
         sum0, sum1, sum2, sum3 = fill(0.0), fill(0.0), fill(0.0), fill(0.0)
-        for start in range(0, x.size, 2 * far):
+        for start in range(first, last, 2 * far):
             for k in range(start, start + near, LANES):
                 x0, x1, x2, x3 = load(x, k), load(x, k + near), load(x, k + far), load(x, k + far + near)
                 sum0, sum1 = multiply_add(x0, x1, sum0), multiply_add(x2, x3, sum1)
@@ -63,7 +63,7 @@ def _pair_overlaps(x, n_flips, sums):
         store(sums, (j + 1) * LANES, add(sum2, sum2))
     if n_flips % 2:
         far, sum0 = LANES << (n_flips - 1), fill(0.0)
-        for start in range(0, x.size, 2 * far):
+        for start in range(first, last, 2 * far):
             for k in range(start, start + far, LANES):
                 sum0 = multiply_add(load(x, k), load(x, k + far), sum0)
         store(sums, (n_flips - 1) * LANES, add(sum0, sum0))
@@ -76,19 +76,20 @@ def _visible_overlaps(vectors, shape, first, last, ct_visible_rates, squares):
     n_far = ct_visible_rates.size // n_rows - 3  # flips that lead to another vector of eight
     sums = np.empty(max(n_far, 1) * LANES)
     for a in range(vectors.shape[0]):
+        z = vectors[a]
         for h in range(first, last):
-            row, squared = vectors[a, h * n_columns : (h + 1) * n_columns], squares[h * n_columns : (h + 1) * n_columns]
+            start, stop = h * n_columns, (h + 1) * n_columns
             sum0, sum1, sum2 = fill(0.0), fill(0.0), fill(0.0)
-            for k in range(0, n_columns, LANES):
-                here = load(row, k)
+            for k in range(start, stop, LANES):
+                here = load(z, k)
                 sum0 = multiply_add(here, swap1(here), sum0)
                 sum1 = multiply_add(here, swap2(here), sum1)
                 sum2 = multiply_add(here, swap4(here), sum2)
-                store(squared, k, multiply_add(here, here, load(squared, k)))
+                store(squares, k, multiply_add(here, here, load(squares, k)))
             ct_visible_rates[h] += total(sum0)
             ct_visible_rates[n_rows + h] += total(sum1)
             ct_visible_rates[2 * n_rows + h] += total(sum2)
-            _pair_overlaps(row, n_far, sums)
+            _pair_overlaps(z, start, stop, n_far, sums)
             for i in range(n_far):
                 ct_visible_rates[(i + 3) * n_rows + h] += total(load(sums, i * LANES))
 
@@ -101,16 +102,16 @@ def _hidden_overlaps(vectors, shape, quotient, first, last, ct_hidden_rates):
     """
     n_rows, n_columns = shape
     n_row_flips = ct_hidden_rates.size // n_columns - (1 if quotient else 0)
-    packed, sums = np.empty((PACKED_COLUMNS // LANES, n_rows * LANES)), np.empty(n_row_flips * LANES)
+    packed, n_entries, sums = np.empty(n_rows * PACKED_COLUMNS), n_rows * LANES, np.empty(n_row_flips * LANES)
     for a in range(vectors.shape[0]):
         z = vectors[a]
         for start in range(first, last, PACKED_COLUMNS):
             n_vectors = min(PACKED_COLUMNS, last - start) // LANES
             for h in range(n_rows):
                 for part in range(n_vectors):
-                    store(packed[part], h * LANES, load(z, h * n_columns + start + part * LANES))
+                    store(packed, part * n_entries + h * LANES, load(z, h * n_columns + start + part * LANES))
             for part in range(n_vectors):
-                _pair_overlaps(packed[part], n_row_flips, sums)
+                _pair_overlaps(packed, part * n_entries, (part + 1) * n_entries, n_row_flips, sums)
                 for j in range(n_row_flips):
                     k = j * n_columns + start + part * LANES
                     store(ct_hidden_rates, k, add(load(ct_hidden_rates, k), load(sums, j * LANES)))
@@ -123,10 +124,9 @@ def _overlaps_across(z, shape, first, last, ct_last_rate):
     """ct[v] += sum_h z[h, v] z[H - 1 - h, V - 1 - v] for the columns ``first`` to ``last``."""
     n_rows, n_columns = shape
     for h in range(n_rows):
-        row, opposite = z[h * n_columns : (h + 1) * n_columns], z[(n_rows - 1 - h) * n_columns : (n_rows - h) * n_columns]
         for v in range(first, last, LANES):
-            across = reverse(load(opposite, n_columns - LANES - v))
-            store(ct_last_rate, v, multiply_add(load(row, v), across, load(ct_last_rate, v)))
+            across = reverse(load(z, (n_rows - h) * n_columns - LANES - v))
+            store(ct_last_rate, v, multiply_add(load(z, h * n_columns + v), across, load(ct_last_rate, v)))
 
 
 @jit

@@ -74,7 +74,7 @@ def _apply_again(n, generator, x, product):
 @njit(nogil=True)
 def _couple_again(n, classes, work):
     for _ in range(n):
-        _from_other(classes, 1, work[0], classes.inverse[1], work[1])
+        _from_other(classes, reduced.ODD, work[0], classes.inverse[1], work[1])
 
 
 @njit(nogil=True)

@@ -17,7 +17,6 @@ from thermokernels import threads, vector
 from thermokernels._jit import jit
 from thermokernels.arguments import Floats
 from thermokernels.chain import GibbsChain
-from thermokernels.plain import BLOCKS
 from thermokernels.single_site import _apply_to_vector
 from thermokernels.vector import LANES, dot, fill, load, multiply, multiply_add, store, total
 
@@ -173,16 +172,13 @@ class LanczosRuns:
         kept = nothing if basis is None else basis
         runs = (self.current, self.previous, self.diagonals, self.offdiagonals)
         if chain.kernel == "single-site":
-            n_blocks = min(BLOCKS, len(self.norms))
-            edges = [block * len(self.norms) // n_blocks for block in range(n_blocks + 1)]
 
-            def extend_block(block: int) -> None:
-                rows = slice(edges[block], edges[block + 1])
+            def extend_rows(rows: slice) -> None:
                 current, previous, diagonals, offdiagonals = (part[rows] for part in runs)
-                work, first = vector.aligned_empty(3, chain.n_states), nothing if block else kept
+                work, first = vector.aligned_empty(3, chain.n_states), nothing if rows.start else kept
                 _extend_runs(chain.generator, chain.root_law, current, previous, diagonals, offdiagonals, start, first, work)
 
-            threads.for_each(extend_block, n_blocks, self.current.size * n_steps * chain.n_spins)
+            threads.for_rows(extend_rows, len(self.norms), self.current.size * n_steps * chain.n_spins)
             return
         for k in range(start, start + n_steps):
             if k - start < len(kept):

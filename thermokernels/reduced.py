@@ -68,6 +68,9 @@ from thermokernels.vector import (
     weave_low,
 )
 
+# Numbers of the classes; as plain integers numba would compile every kernel once for each of them.
+EVEN, ODD = np.int64(0), np.int64(1)
+
 PROJECT_EVERY = 8
 
 # Aim well below the accepted residual: an iteration gains a factor of three, and gradients are of first order in the residual.
@@ -248,9 +251,9 @@ def _from_other(classes, parity, x, scale, out):
 @jit
 def _schur_product(classes, x, odd, out):
     """out = (D_e - C D_o^-1 C') x for an even-class x that vanishes on the target; returns x'out. ``odd`` is work space."""
-    _from_other(classes, 1, x, classes.inverse[1], odd)
+    _from_other(classes, ODD, x, classes.inverse[1], odd)
     diagonal, free = classes.diagonal[0], classes.free[0]
-    return _couple(classes.visible_rates, classes.hidden_rates, classes.shape, 0, odd, free, diagonal, x, out)
+    return _couple(classes.visible_rates, classes.hidden_rates, classes.shape, EVEN, odd, free, diagonal, x, out)
 
 
 @jit
@@ -323,7 +326,7 @@ def _solve(classes, right_hand_sides, rtol, work, solutions, iterations):
         norm = np.sqrt(dot(halves[0], halves[0]) + dot(halves[1], halves[1]))
         for k in range(0, even.size, LANES):
             store(reduced, k, multiply(load(classes.inverse[1], k), load(halves[1], k)))
-        _from_other(classes, 0, reduced, free, even)
+        _from_other(classes, EVEN, reduced, free, even)
         for k in range(0, even.size, LANES):
             here = load(halves[0], k)
             if free.size > 0:
@@ -331,7 +334,7 @@ def _solve(classes, right_hand_sides, rtol, work, solutions, iterations):
             store(reduced, k, add(here, load(even, k)))
         # The odd equations hold exactly after back-substitution, so the reduced residual is the full one up to rounding.
         iterations[a] = _conjugate_gradients(classes, reduced, AIM * rtol * norm, work[4:7], even)
-        _from_other(classes, 1, even, classes.inverse[1], reduced)
+        _from_other(classes, ODD, even, classes.inverse[1], reduced)
         for k in range(0, even.size, LANES):
             store(halves[1], k, multiply_add(load(classes.inverse[1], k), load(halves[1], k), load(reduced, k)))
             store(halves[0], k, load(even, k))
