@@ -83,9 +83,8 @@ def main() -> None:
         return
     print_machine()
     print(f"{arguments.gibibytes(arguments.available_memory())} of memory available; T_O and dT_O/dW, {tk.get_threads()} threads\n")
-    print(
-        f"{'N':>3} {'states':>10} {'observables':>12} {'seconds':>9} {'peak memory':>12} {'estimate':>9} {'residual':>9} {'iterations':>10}  error"
-    )
+    columns = f"{'seconds':>9} {'peak memory':>12} {'estimate':>9} {'residual':>9} {'iterations':>10}  error"
+    print(f"{'N':>3} {'states':>10} {'observables':>12} {columns}")
     for n_spins, probe in [*((n, False) for n in options.exact), *((n, True) for n in options.probes)]:
         command = [
             sys.executable,
