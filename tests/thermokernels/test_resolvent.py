@@ -242,6 +242,16 @@ def test_the_schur_complement_is_the_generator_where_the_odd_equations_hold(shap
     assert curvature == pytest.approx(both[0] @ expected[0], rel=1e-12)
 
 
+# Of several blocks of rows and of columns; from 2^19 entries on what lies outside of a block is asked for ahead.
+@pytest.mark.parametrize(("shape", "quotient"), [((10, 8), False), ((8, 10), True), ((11, 9), False), ((11, 11), True)])
+def test_large_matrices_are_gone_through_in_blocks(shape, quotient):
+    test_parity_classes_reorder_the_generator(shape, quotient)
+    test_the_schur_complement_is_the_generator_where_the_odd_equations_hold(shape, quotient)
+    chain = random_chain(shape, quotient=quotient)
+    x = np.random.default_rng(5).normal(size=chain.n_states)
+    np.testing.assert_allclose(chain.apply_symmetrised_generator(x[None])[0], plain_generator(chain, x), atol=2e-15)
+
+
 @settings(max_examples=15)
 @given(scale=st.floats(0, 40), seed=st.integers(0, 10_000), method=st.sampled_from(["cholesky", "cg"]), quotient=st.booleans())
 def test_answers_are_finite_and_within_tolerance_or_refused(scale, seed, method, quotient):
