@@ -102,7 +102,7 @@ def _hidden_overlaps(vectors, shape, quotient, first, last, ct_hidden_rates):
     """
     n_rows, n_columns = shape
     n_row_flips = ct_hidden_rates.size // n_columns - (1 if quotient else 0)
-    packed, n_entries, sums = np.empty(n_rows * PACKED_COLUMNS), n_rows * LANES, np.empty(n_row_flips * LANES)
+    packed, n_entries, sums = np.empty(n_rows * min(PACKED_COLUMNS, last - first)), n_rows * LANES, np.empty(n_row_flips * LANES)
     for a in range(vectors.shape[0]):
         z = vectors[a]
         for start in range(first, last, PACKED_COLUMNS):

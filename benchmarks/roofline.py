@@ -24,6 +24,7 @@ import thermokernels as tk
 from adjoints.observables import _hidden_overlaps, _visible_overlaps
 from thermokernels import reduced, single_site
 from thermokernels.observables import variance_time
+from thermokernels.tile import COLUMNS
 from thermokernels.vector import LANES, add, aligned_zeros, dot, fill, load, multiply_add, store, total
 
 LEVELS = {"L1": 2**14, "L2": 2**18, "L3": 2**23, "DRAM": 2**28}  # bytes of each array of a triad
@@ -40,6 +41,20 @@ def _fused(n):
         a, b, c = multiply_add(a, factor, term), multiply_add(b, factor, term), multiply_add(c, factor, term)
         d, e, f = multiply_add(d, factor, term), multiply_add(e, factor, term), multiply_add(f, factor, term)
     return total(add(add(add(a, b), add(c, d)), add(e, f)))
+
+
+@njit(nogil=True)
+def _fused_wide(n):
+    """With as many accumulators as two units of AVX-512 with a latency of four need; elsewhere they would not fit into the registers."""
+    a, b, c, d, e = fill(0.1), fill(0.2), fill(0.3), fill(0.4), fill(0.5)
+    f, g, h, i, j = fill(0.6), fill(0.7), fill(0.8), fill(0.9), fill(1.0)
+    factor, term = fill(0.999999), fill(1e-7)
+    for _ in range(n):
+        a, b, c = multiply_add(a, factor, term), multiply_add(b, factor, term), multiply_add(c, factor, term)
+        d, e, f = multiply_add(d, factor, term), multiply_add(e, factor, term), multiply_add(f, factor, term)
+        g, h, i = multiply_add(g, factor, term), multiply_add(h, factor, term), multiply_add(i, factor, term)
+        j = multiply_add(j, factor, term)
+    return total(add(add(add(a, b), add(c, d)), add(add(add(e, f), add(g, h)), add(i, j))))
 
 
 @njit(nogil=True)
@@ -124,7 +139,12 @@ def rate(again: Callable[[int], object], amount: float, threads: int = 1) -> flo
 
 def ceilings(threads: int) -> dict[str, dict[str, float]]:
     """Billions of operations ("flop") or bytes ("read", "triad") a second."""
-    result: dict[str, dict[str, float]] = {"flop": {"": rate(lambda n: _fused(1000 * n), 6 * 16 * 1000, threads)}, "read": {}, "triad": {}}
+    fused, chains = (_fused_wide, 10) if COLUMNS > LANES else (_fused, 6)
+    result: dict[str, dict[str, float]] = {
+        "flop": {"": rate(lambda n: fused(1000 * n), chains * 16 * 1000, threads)},
+        "read": {},
+        "triad": {},
+    }
     for level, n_bytes in LEVELS.items():
         size = n_bytes // 8 // (threads if level in ("L3", "DRAM") else 1)
 

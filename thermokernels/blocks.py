@@ -159,7 +159,7 @@ class _Model:
 
     def solver(self, gradient: bool) -> Solver:
         footprint.require_variance_time(*self.shape, not self.quotient, self.kernel, gradient)
-        W, b, c = (np.frombuffer(parameter) for parameter in self.parameters)
+        W, b, c = (np.frombuffer(parameter).copy() for parameter in self.parameters)
         return Solver(gibbs_chain(W.reshape(self.shape), b, c, self.quotient, self.kernel), self.method, self.rtol)
 
 
@@ -175,7 +175,7 @@ def _solve_block(sources: str, model: _Model, coefficients: Floats, means: Float
     found: list[Sums] = []
     with threads.serial():
         with _lock:
-            solver = _prepared(model, len(kinds) > 1)
+            solver = _prepared(model, len(kinds) > 1).relaxed(model.rtol)  # with its tables, made once for all threads
         observables = Observables(solver.chain, coefficients, means)
         solve_in_chunks(solver, observables, 0, kinds, lambda rows, sums: found.append(sums), lambda done: None)
     (sums,) = found

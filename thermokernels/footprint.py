@@ -73,7 +73,8 @@ def block_rows(states: int) -> int:
 def rows_at_once(n_rows: int, states: int) -> int:
     """How many observables to solve for together: a matter of memory and of threads, never of the result."""
     row = 8 * ARRAYS_OF_A_ROW * states
-    rows = min(n_rows, max(CHUNK_BYTES // row, CHUNK_ROWS))
+    used = threads.get_threads()
+    rows = min(n_rows, max(CHUNK_BYTES // row, 1 if used == 1 else CHUNK_ROWS, used))
     return rows if rows * row <= SMALL else max(1, min(rows, arguments.available_memory() // (4 * row)))
 
 

@@ -23,8 +23,8 @@ from thermokernels.vector import LANES, dot, fill, load, multiply, multiply_add,
 # Ritz values closer than this, relatively, are copies of one eigenvalue: runs without reorthogonalisation repeat converged ones.
 COPY = 1e-7
 
-# Lanczos vectors kept at a time when Ritz vectors are put together.
-CHUNK = 32
+# Lanczos vectors kept at a time when Ritz vectors are put together: no more than these, in no more bytes than these.
+CHUNK, CHUNK_BYTES = 32, 2**26
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,12 +210,13 @@ class LanczosRuns:
     def combinations(self, coefficients: Floats) -> Floats:
         """Combinations (j, n_states) of the vectors of the first run, ``coefficients`` (n_steps, j): the run is done once more.
 
-        No Lanczos vector is stored for longer than ``CHUNK`` steps.
+        Few Lanczos vectors are kept at a time, of large chains one.
         """
+        n_kept = max(1, min(CHUNK, CHUNK_BYTES // (8 * self.chain.n_states)))
         combined = np.zeros((coefficients.shape[1], self.chain.n_states))
-        again, basis = LanczosRuns(self.chain, self.starts[:1]), np.empty((min(CHUNK, self.n_steps), self.chain.n_states))
-        for start in range(0, self.n_steps, CHUNK):
-            n_steps = min(CHUNK, self.n_steps - start)
+        again, basis = LanczosRuns(self.chain, self.starts[:1]), np.empty((n_kept, self.chain.n_states))
+        for start in range(0, self.n_steps, n_kept):
+            n_steps = min(n_kept, self.n_steps - start)
             again.extend(n_steps, basis)
             combined += coefficients[start : start + n_steps].T @ basis[:n_steps]
         return combined

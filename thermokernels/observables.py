@@ -181,8 +181,8 @@ def variance_time(
 ) -> VarianceTime:
     """T_O of a chain with what is known of its error; see :func:`observable_variance_time`.
 
-    ``accumulators`` see every chunk of solutions as it is made, or take in what others of their class have seen in a worker; what they
-    hold is of no use where the result is a reduction.
+    ``accumulators`` take in what others of their class have seen of every block of observables, here or in a worker; what they hold is
+    of no use where the result is a reduction.
     """
     chain, executor = as_chain(chain), as_executor(executor)
     arguments.as_choice(method, METHODS, "method")

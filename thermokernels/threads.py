@@ -18,7 +18,7 @@ VARIABLE = "THERMO_THREADS"
 # Multiply-adds below which waking a thread costs more than it brings.
 SMALLEST_WORK = 2**18
 
-# Rows are dealt out in so many blocks: few enough for work space each, enough that a slow one keeps nobody waiting.
+# Rows are dealt out in so many blocks, or two a thread: few enough for work space each, enough that a slow one keeps nobody waiting.
 BLOCKS = 8
 
 
@@ -121,7 +121,8 @@ def for_rows(task: Callable[[slice], None], n_rows: int, work: int) -> None:
 
     What becomes of a row must not depend on the rows beside it.
     """
-    n_blocks = min(BLOCKS, n_rows) if worth_using(work) > 1 else 1
+    used = worth_using(work)
+    n_blocks = 1 if used == 1 else min(n_rows, max(BLOCKS, 2 * used))
     for_each(lambda block: task(slice(n_rows * block // n_blocks, n_rows * (block + 1) // n_blocks)), n_blocks, work)
 
 

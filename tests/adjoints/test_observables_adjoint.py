@@ -171,7 +171,7 @@ def test_gradients_follow_permutation_gauge_and_transposition(shape):
 
 @small
 @pytest.mark.parametrize("quotient", [True, False])
-@pytest.mark.parametrize("shape", [(2, 3), (3, 2), (4, 2), (5, 1), (3, 3), (5, 4)])
+@pytest.mark.parametrize("shape", [(2, 3), (3, 2), (4, 2), (5, 1), (3, 3), (5, 4), (7, 3), (8, 2)])
 def test_overlaps_of_flipped_states_against_indexing(shape, quotient):
     time = variance_time(tk.gibbs_chain(random_point(shape, 3)[0], quotient=quotient))
     chain, vectors = time.chain, time.solution.vectors

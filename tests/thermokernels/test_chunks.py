@@ -10,7 +10,7 @@ import pytest
 
 import adjoints
 import thermokernels as tk
-from thermokernels import arguments, footprint
+from thermokernels import arguments, footprint, threads
 from thermokernels.observables import variance_time
 
 
@@ -238,7 +238,9 @@ def test_memory_decides_how_many_observables_are_solved_for_together(monkeypatch
     states = 2**23
     row = 24 * states
     monkeypatch.setattr(arguments, "available_memory", lambda: 2**40)
-    assert footprint.rows_at_once(144, states) == footprint.CHUNK_ROWS
+    for used, rows in ((1, 1), (2, footprint.CHUNK_ROWS), (12, 12)):
+        monkeypatch.setattr(threads, "_chosen", used)
+        assert footprint.rows_at_once(144, states) == rows
     assert footprint.rows_at_once(100, 2**15) == 100
     assert footprint.rows_at_once(100, 2**19) == footprint.CHUNK_BYTES // (24 * 2**19)
     monkeypatch.setattr(arguments, "available_memory", lambda: 4 * 3 * row)

@@ -242,8 +242,10 @@ def test_slow_modes_with_all_copies_of_degenerate_eigenvalues(name, monkeypatch)
 
 @small
 @pytest.mark.parametrize("kernel", ["single-site", "two-block"])
-def test_lanczos_runs_side_by_side_and_in_pieces(kernel):
-    """Against the recurrence as it is written, and every run the same bits whatever is run beside it."""
+def test_lanczos_runs_side_by_side_and_in_pieces(kernel, monkeypatch):
+    """Against the recurrence as it is written, and every run the same bits whatever is run beside it, on threads."""
+    monkeypatch.setattr("thermokernels.threads.SMALLEST_WORK", 0)
+    monkeypatch.setattr("thermokernels.threads._chosen", 3)
     chain = tk.gibbs_chain(model("random", (4, 4)), kernel=kernel)
     starts = np.random.default_rng(0).normal(size=(11, chain.n_states))
     starts -= (starts @ chain.root_law)[:, None] * chain.root_law
@@ -267,7 +269,9 @@ def test_lanczos_runs_side_by_side_and_in_pieces(kernel):
         if a == 0:
             np.testing.assert_allclose(basis, written, atol=1e-9)
             coefficients = np.random.default_rng(1).normal(size=(6, 2))
-            np.testing.assert_allclose(runs.combinations(coefficients), coefficients.T @ np.array(written), atol=1e-9)
+            for n_bytes in (lanczos.CHUNK_BYTES, 1):  # all Lanczos vectors together, and one at a time
+                monkeypatch.setattr(lanczos, "CHUNK_BYTES", n_bytes)
+                np.testing.assert_allclose(runs.combinations(coefficients), coefficients.T @ np.array(written), atol=1e-9)
 
 
 @small
