@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,6 +18,10 @@ VARIABLE = "THERMO_THREADS"
 
 # Multiply-adds below which waking a thread costs more than it brings.
 SMALLEST_WORK = 2**18
+
+# Multiply-adds up to which the calling thread takes part: waking one thread less is worth it. It would not hear of an interrupt before it
+# is done, so that it only waits where that takes long.
+LARGEST_OWN_WORK = 2**24
 
 # Rows are dealt out in so many blocks, or two a thread: few enough for work space each, enough that a slow one keeps nobody waiting.
 BLOCKS = 8
@@ -108,12 +113,31 @@ def for_each(task: Callable[[int], None], n_tasks: int, work: int) -> None:
             task(number)
         return
 
-    def run(number: int) -> None:
-        with serial():
-            task(number)
+    coming = deque(range(n_tasks))
 
-    for _ in _shared_pool().map(run, range(n_tasks)):
-        pass
+    def take() -> None:
+        with serial():
+            while True:
+                try:
+                    number = coming.popleft()
+                except IndexError:
+                    return
+                try:
+                    task(number)
+                except BaseException:
+                    coming.clear()
+                    raise
+
+    takes_part = work <= LARGEST_OWN_WORK
+    try:
+        others = [_shared_pool().submit(take) for _ in range(min(n_tasks, worth_using(work)) - takes_part)]
+        if takes_part:
+            take()
+        for other in others:
+            other.result()
+    except BaseException:
+        coming.clear()
+        raise
 
 
 def for_rows(task: Callable[[slice], None], n_rows: int, work: int) -> None:

@@ -72,7 +72,8 @@ def test_samples_use_the_switch(monkeypatch):
 
 
 @small
-def test_tasks_are_all_done_and_on_other_threads(every_work_is_worth_it):
+@pytest.mark.parametrize("takes_part", [True, False])
+def test_tasks_are_all_done_and_on_other_threads(takes_part, every_work_is_worth_it):
     tk.set_threads(2)
     done, inside = set(), set()
     at_once = threading.Barrier(2, timeout=60)
@@ -82,9 +83,10 @@ def test_tasks_are_all_done_and_on_other_threads(every_work_is_worth_it):
         inside.add(tk.get_threads())
         done.add((number, threading.get_ident()))
 
-    threads.for_each(task, 4, 1)
+    threads.for_each(task, 4, threads.LARGEST_OWN_WORK + (not takes_part))
     assert {number for number, _ in done} == {0, 1, 2, 3}
-    assert threading.get_ident() not in {thread for _, thread in done}
+    assert (threading.get_ident() in {thread for _, thread in done}) == takes_part
+    assert len({thread for _, thread in done}) == 2
     assert inside == {1}  # what a task calls does not wait for the pool that the task is in
 
 
@@ -102,10 +104,10 @@ def test_errors_of_tasks_are_raised(every_work_is_worth_it):
         if number == 1:
             raise ValueError("the second one")
 
-    for number in (1, 2):
+    for number, work in ((1, 1), (2, 1), (2, threads.LARGEST_OWN_WORK + 1)):
         tk.set_threads(number)
         with pytest.raises(ValueError, match="the second one"):
-            threads.for_each(task, 3, 1)
+            threads.for_each(task, 3, work)
 
 
 @small
