@@ -14,8 +14,9 @@ from thermokernels import arguments, threads
 if TYPE_CHECKING:
     from thermokernels.chain import GibbsChain
 
-# Observables are solved for in chunks of this many bytes, or of so many rows where the rows are long.
-CHUNK_BYTES = 2**28
+# Observables are solved for in chunks of this many bytes, small enough that much of one is in the cache when it is looked at again, or of
+# so many rows where the rows are long.
+CHUNK_BYTES = 2**26
 CHUNK_ROWS = 8
 
 # Sums over observables are made in blocks of so many numbers of right-hand sides, but of no fewer rows than these: a worker returns sums
