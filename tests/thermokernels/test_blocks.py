@@ -228,8 +228,9 @@ def test_a_pool_that_breaks_is_said_and_the_rest_is_done_elsewhere(tmp_path, mon
 
     def kill(done, total):
         for process in pool._processes.values():
-            os.kill(process.pid, signal.SIGKILL)
-            process.join(10)
+            if process.is_alive():  # not so when a second result had arrived before
+                os.kill(process.pid, signal.SIGKILL)
+                process.join(10)
 
     with (
         ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool,
