@@ -127,9 +127,12 @@ def test_an_ensemble_is_its_runs(cluster, design, local):
 # One solve: 2**16 states, 64 observables.
 COUPLINGS, FIELD = np.random.default_rng(8).normal(size=(8, 8)) / 4, np.full(8, 0.1)
 
+# One that takes the workers seconds, so that they are at work when one of them is killed: 2**18 states, 81 observables.
+LONGER = np.random.default_rng(9).normal(size=(9, 9)) / 4, np.full(9, 0.1)
 
-def gradient(**options):
-    value, parts = adjoints.observable_variance_time(COUPLINGS, FIELD, fields=True, **options)
+
+def gradient(model=(COUPLINGS, FIELD), **options):
+    value, parts = adjoints.observable_variance_time(*model, fields=True, **options)
     return [value.hex(), *(part.tobytes() for part in parts)]
 
 
@@ -161,7 +164,7 @@ def test_one_solve_from_the_command_line(cluster, tmp_path):
 
 @pytest.fixture
 def killing(cluster, monkeypatch):
-    """A progress function that kills one of the workers after the first of 32 blocks, what it was told, and another worker afterwards."""
+    """A progress function that kills one of the workers after the first of 41 blocks, what it was told, and another worker afterwards."""
     address, workers = cluster
     monkeypatch.setattr(footprint, "block_rows", lambda states: 2)
     told = []
@@ -181,8 +184,8 @@ def killing(cluster, monkeypatch):
 def test_one_solve_outlives_a_worker(cluster, killing):
     kill_one, told = killing
     with dask_executor(cluster[0]) as executor:
-        assert gradient(executor=executor, progress=kill_one) == gradient()
-    assert told == list(range(2, 65, 2))
+        assert gradient(LONGER, executor=executor, progress=kill_one) == gradient(LONGER)
+    assert told == [*range(2, 81, 2), 81]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="kills a process by a signal")
@@ -199,12 +202,12 @@ def test_a_task_that_dask_gives_up_is_said_and_the_solve_goes_on_from_its_checkp
                 dask_executor(cluster[0]) as executor,
                 pytest.raises(tk.ExecutorError, match=r"lost observables \d+ to \d+ \(KilledWorker: "),
             ):
-                gradient(executor=executor, progress=kill_one, checkpoint=path)
+                gradient(LONGER, executor=executor, progress=kill_one, checkpoint=path)
         finally:
             client.run_on_scheduler(lambda dask_scheduler, number: setattr(dask_scheduler, "allowed_failures", number), number=allowed)
     before, again = told[-1], []
-    assert 2 <= before < 64
-    assert gradient(progress=lambda done, total: again.append(done), checkpoint=path) == gradient()
+    assert 2 <= before < 81
+    assert gradient(LONGER, progress=lambda done, total: again.append(done), checkpoint=path) == gradient(LONGER)
     assert again[0] == before
 
 
