@@ -1,6 +1,6 @@
 """Proven bounds on the errors of the gradients of T_O and Q, from what the forward solve left behind.
 
-The gradient of T_O is bilinear in the solutions z_a (:mod:`adjoints.observables`),
+The gradient of T_O is bilinear in the solutions z_a (:mod:`adjoints.variance_time`),
 
     dT_O / dW_kl = sum_a (z_a o b_a)' dlog pi + sum_a z_a' (dS / dW_kl) z_a,     |dlog pi| <= 2,     |dS / dW_kl|_2 <= 1 / N,
 
@@ -10,7 +10,7 @@ sech F / (2 N), and W_kl is in the fields of two spins. So with |e_a| <= eta_a f
     |error| <= sum_a [2 eta_a |b_a| + (2 |z_a| eta_a + eta_a^2) / N] + rho sum_a (2 |z_a| |b_a| + |z_a|^2 / N),
     eta_a = (|r_a| + |rounding of b_a, of A z_a|) / gap + |component of z_a along sqrt(pi)|,
 
-rho the rounding of tables and sums. A reduction brings its own bound (:mod:`adjoints.reduction`).
+rho the rounding of tables and sums. A reduction brings its own bound (:mod:`adjoints.reduced_resolvent`).
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ import math
 
 import numpy as np
 
-from adjoints import reduction
-from thermokernels import passage, wide
-from thermokernels.arguments import Floats
-from thermokernels.chain import UNIT, entry_error, law_error
-from thermokernels.observables import QStruct, VarianceTime, data_gradient_error
+from adjoints import reduced_resolvent
+from thermokernels.common.arrays import Floats
+from thermokernels.compiled import wide_exponent
+from thermokernels.model.chain import UNIT, entry_error, law_error
+from thermokernels.quantities.signal_to_noise import QStruct, data_gradient_error
+from thermokernels.quantities.variance_time import VarianceTime
+from thermokernels.solvers import gap_bounds
 
 
 def variance_time_gradient_bound(time: VarianceTime) -> float:
@@ -37,19 +39,19 @@ def variance_time_gradient_bound(time: VarianceTime) -> float:
     Examples
     --------
     >>> import thermokernels as tk
-    >>> from thermokernels.observables import variance_time
+    >>> from thermokernels.quantities.variance_time import variance_time
     >>> variance_time_gradient_bound(variance_time(tk.gibbs_chain([[0.5]]))) < 1e-13
     True
     """
     if time.reduced is not None:
-        return reduction.weights(time.reduced)[2] * time.value * (1 + 4 * UNIT)
+        return reduced_resolvent.weights(time.reduced)[2] * time.value * (1 + 4 * UNIT)
     chain, n_spins = time.chain, time.chain.n_spins
     assert time.row_sums is not None  # of all but a reduction
     _, _, residuals, vectors, sources, _ = np.sqrt(np.abs(time.row_sums.arrays["sums"])).T
     sums = 2 * (sum(chain.shape) + 8) * UNIT
     lost = (sums + 2 * law_error(chain)) * sources + sums**2  # of b, as in VarianceTime.error_terms
     unsolved = residuals + lost + 2 * (entry_error(chain) + (n_spins + 2) * UNIT) * vectors
-    errors = unsolved / passage.gap_lower_bound(chain) + (law_error(chain) + sums) * vectors
+    errors = unsolved / gap_bounds.gap_lower_bound(chain) + (law_error(chain) + sums) * vectors
     rounding = 2 * entry_error(chain) + 2 * law_error(chain) + len(vectors) * sums
     bilinear = 2 * errors * sources + (2 * vectors * errors + errors**2) / n_spins + 2 * vectors * lost
     return float((bilinear + rounding * (2 * vectors * sources + vectors**2 / n_spins)).sum())
@@ -58,7 +60,7 @@ def variance_time_gradient_bound(time: VarianceTime) -> float:
 def _largest_slope(time: VarianceTime) -> float:
     """What no entry of dT_O / dW can exceed: the bilinear form above in norms; of a reduction, its terms of the edges and of the law."""
     if time.reduced is not None:
-        spread = float(wide.quotient(time.reduced.spread, time.reduced.total).to_floats())
+        spread = float(wide_exponent.quotient(time.reduced.spread, time.reduced.total).to_floats())
         return (3 + 4 * spread) * time.value
     assert time.row_sums is not None  # of all but a reduction
     _, _, _, squares, sources, _ = time.row_sums.arrays["sums"].T

@@ -18,8 +18,8 @@ from machine import print_machine
 import adjoints
 import thermokernels as tk
 from adjoints import bounds
-from thermokernels import gap, passage
-from thermokernels.observables import variance_time
+from thermokernels.quantities import first_passage, spectral_gap
+from thermokernels.quantities.variance_time import variance_time
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "thermokernels"))
 from test_certificates import exactly
@@ -56,7 +56,7 @@ def deeptime_times(chain: tk.GibbsChain, target: int) -> Found:
 
 def exact_gap(chain: tk.GibbsChain, model: object) -> mp.mpf:
     """By bisection on the number of eigenvalues below, from the interval of the certificate."""
-    start = gap.solve_spectral_gap(chain)
+    start = spectral_gap.solve_spectral_gap(chain)
     low, high = mp.mpf(start.value - start.bound), mp.mpf(start.value + start.bound)
     for _ in range(30):
         middle = (low + high) / 2
@@ -111,11 +111,11 @@ def main() -> None:
             return time.value, time.bound
 
         def of_passage(method: str, chain: tk.GibbsChain = chain, target: int = target) -> Found:
-            hitting = passage.solve_hitting_times(chain, [target], method)
+            hitting = first_passage.solve_hitting_times(chain, [target], method)
             return float(hitting.times.max()), hitting.bound * float(hitting.times.max())
 
         def of_gap(chain: tk.GibbsChain = chain) -> Found:
-            found = gap.solve_spectral_gap(chain)
+            found = spectral_gap.solve_spectral_gap(chain)
             return found.value, found.bound
 
         head = (f"{scale:g}", f"{float(slowest):.1e}", mp.nstr(t_obs, 2))

@@ -26,11 +26,11 @@ from size import couplings
 
 import adjoints
 import thermokernels as tk
-from thermokernels import footprint
-from thermokernels_app.experiment import runner
-from thermokernels_app.experiment.cluster import dask_executor
+from thermokernels.common import footprint
 from thermokernels_app.experiment.design import Design, load_design
-from thermokernels_app.experiment.pool import WorkerPool
+from thermokernels_app.experiment.running import runner
+from thermokernels_app.experiment.running.cluster import dask_executor
+from thermokernels_app.experiment.running.pool import WorkerPool
 
 WORKERS = 1000
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from machine import print_machine, spread
 
-from thermokernels_app.experiment import store
+from thermokernels_app.experiment.records import store
 
 COLD_TARGET, WARM_TARGET = 45.0, 5.0  # seconds, default grid, 2 cores
 

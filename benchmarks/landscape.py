@@ -18,7 +18,7 @@ from machine import print_machine
 from size import couplings
 
 import thermokernels as tk
-from thermokernels.gap import solve_spectral_gap
+from thermokernels.quantities.spectral_gap import solve_spectral_gap
 
 SIZES = (12, 16, 20, 22, 24)
 

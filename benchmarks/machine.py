@@ -4,7 +4,7 @@ import statistics
 
 import llvmlite.binding
 
-from thermokernels_app.experiment.environment import environment
+from thermokernels_app.experiment.records.environment import environment
 
 
 def print_machine() -> None:

@@ -24,8 +24,8 @@ import numpy as np
 from machine import print_machine
 
 import thermokernels as tk
-from thermokernels._jit import jit
-from thermokernels.lanes import LANES, aligned_rows, load, multiply_add, store
+from thermokernels.compiled.decorator import jit
+from thermokernels.compiled.simd_float32 import LANES, aligned_rows, load, multiply_add, store
 
 # sampler(n_sweeps) -> last (visible, hidden) spins, chains first
 Sampler = Callable[[int], tuple[np.ndarray, np.ndarray]]

@@ -16,8 +16,8 @@ from machine import print_machine
 
 import adjoints
 import thermokernels as tk
-from thermokernels import arguments, footprint
-from thermokernels.observables import variance_time
+from thermokernels.common import arguments, footprint
+from thermokernels.quantities.variance_time import variance_time
 
 EXACT, PROBES = tuple(range(8, 25, 2)), (26, 28)
 
@@ -41,7 +41,7 @@ def measure(n_spins: int, easy: bool, n_probes: int | None, seed: int) -> dict[s
     row: dict[str, float | int | str | None] = {"n_spins": n_spins, "states": 2 ** (n_spins - 1), "observables": W.size}
     try:
         if n_probes is None:
-            found = adjoints.observables.VarianceTimeAdjoint(tk.gibbs_chain(W))
+            found = adjoints.variance_time.VarianceTimeAdjoint(tk.gibbs_chain(W))
             exact = variance_time(found.chain, accumulators=(found,))
             found.cotangents(exact)
             row |= {"seconds": time.perf_counter() - start, "gibibytes": peak(), "residual": exact.residual, "iterations": exact.iterations}

@@ -10,7 +10,7 @@ import numba
 import numpy as np
 
 import thermokernels as tk
-from thermokernels.single_site import _apply_generator, _flip_tables
+from thermokernels.model.kernels.single_site import _apply_generator, _flip_tables
 
 
 @numba.njit(error_model="numpy")

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from thermokernels_app.experiment.design import Grid, load_design
-from thermokernels_app.experiment.runner import run
+from thermokernels_app.experiment.running.runner import run
 
 
 def main() -> None:

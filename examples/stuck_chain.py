@@ -10,7 +10,7 @@ import sys
 import numpy as np
 
 import thermokernels as tk
-from thermokernels_app.experiment.comparison import compare
+from thermokernels_app.tools.comparison import compare
 
 
 def trace(W: np.ndarray, n_sweeps: int, start: np.ndarray | None) -> np.ndarray:

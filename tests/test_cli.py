@@ -12,12 +12,15 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from thermokernels.errors import NotConvergedError
-from thermokernels_app import cli
+from thermokernels.common.errors import NotConvergedError
+from thermokernels_app import main
 from thermokernels_app.commands import console
 from thermokernels_app.commands import grid as grid_commands
-from thermokernels_app.experiment import freeze, gradients, journal, runner, store, tables
+from thermokernels_app.experiment import freeze, gradient_checks
 from thermokernels_app.experiment.design import load_design
+from thermokernels_app.experiment.records import journal, store
+from thermokernels_app.experiment.running import runner
+from thermokernels_app.report import tables
 
 TINY = """
 training.steps = 60
@@ -33,7 +36,7 @@ codes = [1, 2]
 
 def thermo(*arguments, cwd=None, **options):
     """The installed command in a process of its own, as a pipe sees it."""
-    command = [sys.executable, "-P", "-c", "from thermokernels_app.cli import main; main()", *map(str, arguments)]
+    command = [sys.executable, "-P", "-c", "from thermokernels_app.main import main; main()", *map(str, arguments)]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, stdin=subprocess.DEVNULL, **options)
 
 
@@ -41,7 +44,7 @@ def thermo(*arguments, cwd=None, **options):
 def invoke(tmp_path, monkeypatch):
     """The command inside this process, in an empty folder."""
     monkeypatch.chdir(tmp_path)
-    return lambda *arguments: CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
+    return lambda *arguments: CliRunner().invoke(main.app, [str(argument) for argument in arguments])
 
 
 @pytest.fixture(scope="module")
@@ -221,7 +224,7 @@ def test_a_wrong_option_is_named(arguments, sentence, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["thermo", *arguments])
     monkeypatch.setattr("signal.signal", lambda *_: None)
     with pytest.raises(SystemExit) as exit_:
-        cli.main()
+        main.main()
     assert exit_.value.code == 2
     shown = capsys.readouterr()
     assert shown.out == ""
@@ -332,7 +335,7 @@ def test_a_gradient_that_cannot_be_computed_is_a_halt(invoke, monkeypatch):
     def fail(*_, **__):
         raise NotConvergedError("the resolvent missed its tolerance")
 
-    monkeypatch.setattr(gradients, "verify", fail)
+    monkeypatch.setattr(gradient_checks, "verify", fail)
     assert "HALT: the resolvent missed its tolerance" in sentence(invoke("verify-gradients"), 11)
 
 
@@ -359,7 +362,7 @@ def alive(pid):
 @pytest.mark.parametrize(("number", "returncode"), [(signal.SIGTERM, 130), (signal.SIGKILL, -signal.SIGKILL)])
 def test_no_worker_outlives_a_run_that_is_ended_from_outside(tmp_path, number, returncode):
     (tmp_path / "slow.toml").write_text("training.steps = 3000\n[grid]\nm = [6]\n")
-    command = [sys.executable, "-P", "-c", "from thermokernels_app.cli import main; main()", "run", "--grid", "slow.toml", "--out", "kept"]
+    command = [sys.executable, "-P", "-c", "from thermokernels_app.main import main; main()", "run", "--grid", "slow.toml", "--out", "kept"]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     deadline = time.monotonic() + 60
     while len(workers := workers_of(process)) < 2 and time.monotonic() < deadline:
@@ -420,7 +423,7 @@ def test_a_file_that_cannot_be_made_is_named(grid):
 @pytest.mark.skipif(os.name != "posix", reason="signals are sent by number")
 def test_an_interrupt_keeps_what_is_done(tmp_path):
     (tmp_path / "slow.toml").write_text("polish.iterations = 5\ntraining.steps = 3000\n[grid]\nm = [6]\n")
-    command = [sys.executable, "-P", "-c", "from thermokernels_app.cli import main; main()", "run", "--grid", "slow.toml", "--out", "kept"]
+    command = [sys.executable, "-P", "-c", "from thermokernels_app.main import main; main()", "run", "--grid", "slow.toml", "--out", "kept"]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     lines = tmp_path / "kept" / "journal.jsonl"
     deadline = time.monotonic() + 120
@@ -457,10 +460,10 @@ def test_verify_gradients_says_what_failed_and_what_is_missing(invoke, monkeypat
     direction = {"index": 0, "adjoint": 1.0, "best_step": 1e-4, "difference_error": 2e-4, "complex_error": 1e-14}
     direction |= {"automatic_error": 1e-13 if jax else None, "difference_note": "because of rounding"}
     record = {"value_error": None, "value_reference": "dense", "directions": [direction]}
-    design = gradients.Design()
-    check = gradients._judge(design, (4, 2, "half"), record)
-    report = {"verdict": check["verdict"], "jax": jax, "legs": gradients._legs([check]), "checks": [check]}
-    monkeypatch.setattr(gradients, "verify", lambda *_, **__: report)
+    design = gradient_checks.Design()
+    check = gradient_checks._judge(design, (4, 2, "half"), record)
+    report = {"verdict": check["verdict"], "jax": jax, "legs": gradient_checks._legs([check]), "checks": [check]}
+    monkeypatch.setattr(gradient_checks, "verify", lambda *_, **__: report)
     result = invoke("verify-gradients")
     assert result.exit_code == 10
     assert "verify-gradients: FAIL" in result.stdout

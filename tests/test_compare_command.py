@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 import thermokernels as tk
-from thermokernels_app import cli
-from thermokernels_app.experiment.comparison import compare
+from thermokernels_app import main
+from thermokernels_app.tools.comparison import compare
 
 W = np.array([[0.6, -0.3], [0.2, 0.5]])
 
@@ -24,7 +24,7 @@ def invoke(tmp_path, monkeypatch):
     s = tk.sample(W, n_chains=4, n_sweeps=500, burn_in=50, kernel="single-site", seed=0)
     np.save("trace.npy", np.concatenate([s.visible, s.hidden], axis=2).swapaxes(0, 1))
     np.save("W.npy", W)
-    return lambda *arguments: CliRunner().invoke(cli.app, [*map(str, arguments)])
+    return lambda *arguments: CliRunner().invoke(main.app, [*map(str, arguments)])
 
 
 def test_compare_screen(invoke):
@@ -111,9 +111,9 @@ def test_doctor_reports_kernels_that_do_not_run(invoke, monkeypatch):
 
 
 def test_doctor_reports_a_cache_that_cannot_be_written(invoke, monkeypatch):
-    from thermokernels import _jit
+    from thermokernels.compiled import decorator
 
-    monkeypatch.setattr(_jit, "cache_folder", lambda: None)
+    monkeypatch.setattr(decorator, "cache_folder", lambda: None)
     result = invoke("doctor")
     assert result.exit_code == 1
     assert "set NUMBA_CACHE_DIR to a writable folder" in result.stdout
@@ -123,7 +123,7 @@ def test_doctor_reports_a_cache_that_cannot_be_written(invoke, monkeypatch):
 def test_shell_completion_needs_no_numerics(tmp_path):
     """The script, as bash asks for it, and what it then offers."""
     show = (
-        "import sys; from thermokernels_app.cli import main\n"
+        "import sys; from thermokernels_app.main import main\n"
         "sys.argv = ['thermo', *sys.argv[1:]]\n"
         "try:\n    main()\n"
         "finally:\n    print({'numba', 'numpy'} & {*sys.modules}, file=sys.stderr)"

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 import thermokernels as tk
-from thermokernels_app import cli
+from thermokernels_app import main
 
 W = np.array([[1.2, 0.4, -0.3], [0.5, -1.1, 0.8], [-0.2, 0.9, 1.3]])
 SAMPLES = np.array([[1, 1, -1], [1, -1, 1], [1, 1, -1], [-1, -1, 1]])
@@ -21,11 +21,11 @@ def invoke(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     np.save("W.npy", W)
     np.save("samples.npy", SAMPLES)
-    return lambda *arguments: CliRunner().invoke(cli.app, ["diagnose", *map(str, arguments)])
+    return lambda *arguments: CliRunner().invoke(main.app, ["diagnose", *map(str, arguments)])
 
 
 def test_the_screen(invoke, tmp_path):
-    command = [sys.executable, "-P", "-c", "from thermokernels_app.cli import main; main()", "diagnose", "W.npy", "--data", "samples.npy"]
+    command = [sys.executable, "-P", "-c", "from thermokernels_app.main import main; main()", "diagnose", "W.npy", "--data", "samples.npy"]
     invoke()  # the fixture has written the files
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     assert (result.returncode, result.stderr) == (0, "")

@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 import thermokernels as tk
-from thermokernels.observables import VarianceTime
-from thermokernels_app import cli
+from thermokernels.quantities.variance_time import VarianceTime
+from thermokernels_app import main
 
 W = np.array([[1.2, 0.4, -0.3], [0.5, -1.1, 0.8], [-0.2, 0.9, 1.3]])
 SAMPLES = np.array([[1, 1, -1], [1, -1, 1], [1, 1, -1], [-1, -1, 1]])
@@ -24,7 +24,7 @@ def invoke(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     np.save("W.npy", W)
     np.save("samples.npy", SAMPLES)
-    return lambda *arguments: CliRunner().invoke(cli.app, ["variance", *map(str, arguments)])
+    return lambda *arguments: CliRunner().invoke(main.app, ["variance", *map(str, arguments)])
 
 
 def test_exact(invoke):
@@ -116,7 +116,7 @@ def test_a_task_that_is_lost_is_one_sentence(invoke, monkeypatch):
         def submit(self, *_):
             return super().submit(divmod, 1, 0)
 
-    monkeypatch.setattr("thermokernels_app.experiment.pool.WorkerPool", Failing)
+    monkeypatch.setattr("thermokernels_app.experiment.running.pool.WorkerPool", Failing)
     result = invoke("model.npy", "--workers", 2, "--json")
     assert result.exit_code == 1
     sentence = "the executor lost observables 1 to 25 (ZeroDivisionError: "
@@ -169,7 +169,7 @@ def test_an_interrupt_keeps_finished_chunks(tmp_path):
 
 
 def test_progress_is_told_on_stderr(invoke, monkeypatch):
-    monkeypatch.setattr("thermokernels.footprint.rows_at_once", lambda n_rows, states: 4)
+    monkeypatch.setattr("thermokernels.common.footprint.rows_at_once", lambda n_rows, states: 4)
     np.savez("fields.npz", W=np.random.default_rng(0).standard_normal((4, 5)) / 2, b=[0.1, 0, 0, 0])
     result = invoke("fields.npz")
     assert result.exit_code == 0, result.output

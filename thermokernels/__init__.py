@@ -14,11 +14,7 @@ Bad arguments raise ``ValueError``; a number that cannot be had to its tolerance
 
 from importlib.metadata import PackageNotFoundError, version
 
-from thermokernels.chain import GibbsChain, gibbs_chain
-from thermokernels.conductance import conductance
-from thermokernels.conventions import from_ising, from_zero_one, law_of_samples
-from thermokernels.diagnosis import Diagnosis, diagnose
-from thermokernels.errors import (
+from thermokernels.common.errors import (
     ExecutorError,
     ModelTooLargeError,
     NotConvergedError,
@@ -26,18 +22,24 @@ from thermokernels.errors import (
     NumericalError,
     UnresolvedError,
 )
-from thermokernels.hypernet import Hypernetwork, couplings
-from thermokernels.importers import LabelledModel, from_dimod, from_rbms, from_scikit_learn, from_thrml
-from thermokernels.landscape import MergeEvent, MergeTree, merge_tree
-from thermokernels.observables import QStruct, observable_variance_time, q_struct
-from thermokernels.passage import gap_lower_bound, hitting_times, mean_first_passage
-from thermokernels.probes import ProbedQ, ProbedTime, probe_q_struct, probe_variance_time
-from thermokernels.rbm import kl_divergence, visible_law
-from thermokernels.relevance import observable_span, relevance
-from thermokernels.resolvent import resolvent
-from thermokernels.sampling import Samples, sample
-from thermokernels.spectrum import SpectralMeasure, spectral_gap, spectral_measure, window_variance
-from thermokernels.threads import get_threads, set_threads
+from thermokernels.common.threads import get_threads, set_threads
+from thermokernels.diagnosis.diagnose import Diagnosis, diagnose
+from thermokernels.model.chain import GibbsChain, gibbs_chain
+from thermokernels.model.conversions import from_ising, from_zero_one, law_of_samples
+from thermokernels.model.hypernetwork import Hypernetwork, couplings
+from thermokernels.model.importers import LabelledModel, from_dimod, from_rbms, from_scikit_learn, from_thrml
+from thermokernels.model.laws import kl_divergence, visible_law
+from thermokernels.quantities.conductance import conductance
+from thermokernels.quantities.first_passage import hitting_times, mean_first_passage
+from thermokernels.quantities.landscape import MergeEvent, MergeTree, merge_tree
+from thermokernels.quantities.relevance import observable_span, relevance
+from thermokernels.quantities.signal_to_noise import QStruct, q_struct
+from thermokernels.quantities.spectral_measure import SpectralMeasure, spectral_gap, spectral_measure, window_variance
+from thermokernels.quantities.trace_probes import ProbedQ, ProbedTime, probe_q_struct, probe_variance_time
+from thermokernels.quantities.variance_time import observable_variance_time
+from thermokernels.sampling.samplers import Samples, sample
+from thermokernels.solvers.gap_bounds import gap_lower_bound
+from thermokernels.solvers.resolvent import resolvent
 
 try:
     __version__ = version("thermokernels")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 import adjoints
 import thermokernels as tk
-from thermokernels.arguments import Floats
+from thermokernels.common.arrays import Floats
 
 # (p_data or None, W, b or None, c or None) -> value, or with its derivatives by W and, where fields are given, b and c
 Value = Callable[..., float]

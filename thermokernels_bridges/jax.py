@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from thermokernels import arguments
+from thermokernels.common import arguments
 from thermokernels_bridges import hosts
 
 

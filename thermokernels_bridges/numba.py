@@ -12,13 +12,13 @@ import math
 
 import numpy as np
 
-from adjoints.observables import _flip_overlaps
-from adjoints.rbm import _pull_back
-from thermokernels._jit import jit
-from thermokernels.arguments import Floats
-from thermokernels.rbm import _compare_laws, _sum_out_hidden
-from thermokernels.single_site import Generator, _apply_to_vector, _energies, _escape, _flip_tables, _local_fields
-from thermokernels.spanning import _flip_tree
+from adjoints.laws import _pull_back
+from adjoints.variance_time import _flip_overlaps
+from thermokernels.common.arrays import Floats
+from thermokernels.compiled.decorator import jit
+from thermokernels.model.kernels.single_site import Generator, _apply_to_vector, _energies, _escape, _flip_tables, _local_fields
+from thermokernels.model.laws import _compare_laws, _sum_out_hidden
+from thermokernels.solvers.spanning_tree_bound import _flip_tree
 
 EPSILON = 2.0**-52
 RESIDUAL = 5e-12

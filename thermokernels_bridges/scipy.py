@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import ArrayLike
 
-from thermokernels import arguments
-from thermokernels.arguments import Floats
+from thermokernels.common import arguments
+from thermokernels.common.arrays import Floats
 from thermokernels_bridges import hosts
 
 

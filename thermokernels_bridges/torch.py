@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.autograd.function import once_differentiable
 
-from thermokernels import arguments
+from thermokernels.common import arguments
 from thermokernels_bridges import hosts
 
 

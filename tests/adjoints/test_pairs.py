@@ -13,7 +13,7 @@ import pytest
 
 import adjoints
 import thermokernels as tk
-from thermokernels.hypernet import Shape
+from thermokernels.model.hypernetwork import Shape
 
 SHAPE = Shape(3, 2, 2, 2, 3)
 

@@ -32,13 +32,13 @@ import numpy as np
 INSTRUMENTED = [
     "thermokernels_app.experiment.design",
     "thermokernels_app.experiment.freeze",
-    "thermokernels_app.experiment.journal",
+    "thermokernels_app.experiment.records.journal",
     "thermokernels_app.experiment.keys",
-    "thermokernels_app.experiment.store",
-    "thermokernels_app.experiment.strict_json",
-    "thermokernels_app.experiment.model_files",
-    "thermokernels.arguments",
-    "thermokernels.conventions",
+    "thermokernels_app.experiment.records.store",
+    "thermokernels_app.experiment.records.strict_json",
+    "thermokernels_app.tools.model_files",
+    "thermokernels.common.arguments",
+    "thermokernels.model.conversions",
     "numpy.lib._format_impl",
     "numpy.lib._npyio_impl",
     "tomllib",
@@ -123,14 +123,14 @@ def _grid(folder: Path, content: bytes) -> None:
 
 
 def _results(folder: Path, content: bytes) -> None:
-    from thermokernels_app.experiment import store
+    from thermokernels_app.experiment.records import store
 
     store.read_results(_written(folder / "results.json", content))
 
 
 def _sealed(document: dict[str, Any]) -> bytes:
     """As somebody would alter a file who also knows to recompute its hashes."""
-    from thermokernels_app.experiment import store
+    from thermokernels_app.experiment.records import store
 
     document["design_sha256"] = store.digest(document["design"])
     document["records_sha256"] = store.digest({key: document[key] for key in store.HASHED})
@@ -146,7 +146,7 @@ def _sealed_results(folder: Path, content: bytes) -> None:
 
 def _arrays(folder: Path, content: bytes) -> None:
     """arrays.npz beside a results.json that vouches for it."""
-    from thermokernels_app.experiment import store
+    from thermokernels_app.experiment.records import store
 
     document = json.loads(_results_seeds()[0])
     document["arrays"]["sha256"] = hashlib.sha256(content).hexdigest()
@@ -156,7 +156,7 @@ def _arrays(folder: Path, content: bytes) -> None:
 
 
 def _journal(folder: Path, content: bytes) -> None:
-    from thermokernels_app.experiment import journal, store
+    from thermokernels_app.experiment.records import journal, store
 
     _written(folder / store.JOURNAL, content)
     journal.Journal(folder, IDENTITY, resume=True).close(complete=True)
@@ -170,7 +170,7 @@ def _freeze(folder: Path, content: bytes) -> None:
 
 def _model(suffix: str) -> Callable[[Path, bytes], object]:
     def read(folder: Path, content: bytes) -> object:
-        from thermokernels_app.experiment import model_files
+        from thermokernels_app.tools import model_files
 
         return model_files.read_model(_written(folder / f"model{suffix}", content))
 
@@ -179,7 +179,7 @@ def _model(suffix: str) -> Callable[[Path, bytes], object]:
 
 def _samples(suffix: str) -> Callable[[Path, bytes], object]:
     def read(folder: Path, content: bytes) -> object:
-        from thermokernels_app.experiment import model_files
+        from thermokernels_app.tools import model_files
 
         return model_files.read_data_law(_written(folder / f"samples{suffix}", content), 3)
 
@@ -194,7 +194,8 @@ SPINS = np.array([[1, -1, 1], [-1, -1, 1], [1, 1, 1]])
 
 
 def _document() -> dict[str, Any]:
-    from thermokernels_app.experiment import design, store
+    from thermokernels_app.experiment import design
+    from thermokernels_app.experiment.records import store
 
     plan = design.load_design("smoke")
     cell = {"m": 4, "split": 2, "checkpoint": "half", "code": 1, "status": "ok", "q": 0.5, "checks": {"reversibility": 1e-17}}
@@ -217,7 +218,7 @@ def _grid_seeds() -> list[bytes]:
 
 
 def _results_seeds() -> list[bytes]:
-    from thermokernels_app.experiment import store
+    from thermokernels_app.experiment.records import store
 
     return [json.dumps(store.seal(_document(), _npz(W=COUPLINGS)), indent=1).encode()]
 
@@ -245,7 +246,7 @@ def _csv(array: np.ndarray) -> bytes:
 
 
 def _journal_seeds() -> list[bytes]:
-    from thermokernels_app.experiment import journal
+    from thermokernels_app.experiment.records import journal
 
     with tempfile.TemporaryDirectory() as name:
         written = journal.Journal(Path(name, "run"), IDENTITY, resume=False)
@@ -289,9 +290,9 @@ def _fuzz_one(name: str, executions: int, seed: int) -> None:
 
     with atheris.instrument_imports(include=INSTRUMENTED):
         import thermokernels_app.experiment.freeze
-        import thermokernels_app.experiment.journal
-        import thermokernels_app.experiment.model_files
-        import thermokernels_app.experiment.store  # noqa: F401
+        import thermokernels_app.experiment.records.journal
+        import thermokernels_app.experiment.records.store
+        import thermokernels_app.tools.model_files  # noqa: F401
 
     reader = READERS[name]
     memory = Path("/dev/shm")

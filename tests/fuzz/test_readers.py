@@ -13,7 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from thermokernels_app.experiment import design, journal, model_files
+from thermokernels_app.experiment import design
+from thermokernels_app.experiment.records import journal
+from thermokernels_app.tools import model_files
 
 ROOT = Path(__file__).parents[2]
 

@@ -11,9 +11,10 @@ import pytest
 import adjoints
 import thermokernels as tk
 from adjoints import bounds
-from thermokernels import gap, landscape, passage, reduction
-from thermokernels.chain import law_error
-from thermokernels.observables import chain_q_struct
+from thermokernels.model.chain import law_error
+from thermokernels.quantities import first_passage, landscape, spectral_gap
+from thermokernels.quantities.signal_to_noise import chain_q_struct
+from thermokernels.solvers import reduced_resolvent
 
 mp = pytest.importorskip("mpmath", reason="mpmath is not installed: pip install mpmath")
 
@@ -249,7 +250,7 @@ def examine(ledger, case):
     masses = [p for p, inside in zip(model.law, start, strict=True) if inside]
     exact_mean = mp.fsum(p * t for p, t in zip(model.law, exact_times, strict=True)) / mp.fsum(masses)
     for method in ("auto", "symmetrised", "reduction"):
-        first = ledger.attempt(f"passage, {method}", lambda m=method: passage.solve_mean_first_passage(chain, start, target, m))
+        first = ledger.attempt(f"passage, {method}", lambda m=method: first_passage.solve_mean_first_passage(chain, start, target, m))
         if first is None:
             continue
         for t, exact in zip(first.hitting.times[start], (t for t in exact_times if t), strict=True):
@@ -257,7 +258,7 @@ def examine(ledger, case):
         ledger.enter(f"MFPT, {method}", first.value, exact_mean, first.relative_bound * exact_mean, case)
     examine_gap(ledger, case, chain, model)
     for x, p in enumerate(model.law):
-        law = reduction.law(chain).take(x)
+        law = reduced_resolvent.law(chain).take(x)
         value = mp.mpf(float(law.mantissa)) * mp.mpf(2) ** (512 * int(law.exponent))
         if not abs(value / p - 1) <= law_error(chain):
             ledger.violations.append(("pi", case, x, float(value / p - 1)))
@@ -275,7 +276,7 @@ def enter_matrix(ledger, name, values, exact, bound, case):
 
 def examine_gap(ledger, case, chain, model):
     """By counting eigenvalues: one below the gap, two above. The true error is found to a factor of ten, from a hundredth of the bound."""
-    found = ledger.attempt("gap", lambda: gap.solve_spectral_gap(chain))
+    found = ledger.attempt("gap", lambda: spectral_gap.solve_spectral_gap(chain))
     lower = ledger.attempt("gap, lower bound", lambda: tk.gap_lower_bound(chain))
     if lower is not None and model.modes_below(mp.mpf(lower) * (1 - mp.mpf(10) ** -30)) != 1:
         ledger.violations.append(("gap, lower bound", case, lower))

@@ -1,0 +1,106 @@
+"""Gradient of the divergence between a data law and the visible law; the value's file is :mod:`thermokernels.model.laws`."""
+
+from __future__ import annotations
+
+from typing import Literal, overload
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from thermokernels.common.arguments import as_flag, as_law
+from thermokernels.common.arrays import Floats
+from thermokernels.compiled.decorator import jit
+from thermokernels.model.laws import _divergence, _fill_fields, _log_weights, _model
+
+
+@overload
+def kl_divergence(
+    p_data: ArrayLike, W: ArrayLike, b: ArrayLike | None = None, c: ArrayLike | None = None, *, fields: Literal[False] = False
+) -> tuple[float, Floats]: ...
+@overload
+def kl_divergence(
+    p_data: ArrayLike, W: ArrayLike, b: ArrayLike | None = None, c: ArrayLike | None = None, *, fields: Literal[True]
+) -> tuple[float, tuple[Floats, Floats, Floats]]: ...
+def kl_divergence(
+    p_data: ArrayLike, W: ArrayLike, b: ArrayLike | None = None, c: ArrayLike | None = None, *, fields: bool = False
+) -> tuple[float, Floats] | tuple[float, tuple[Floats, Floats, Floats]]:
+    """Divergence KL(p_data || q) in nats and its gradient with respect to the couplings, and to the fields on request.
+
+    dKL/dW_ij = E_q[v_i tanh F_j(v)] - E_data[v_i tanh F_j(v)] = E_pi[v_i h_j] - E_data[v_i h_j],    F = W' v + c.
+
+    Parameters
+    ----------
+    p_data : (2**n_v,) array_like of float64
+        Law on the visible states.
+    W, b, c : array_like of float64
+        Couplings (n_v, n_h) and optional fields (n_v,), (n_h,), as in :func:`thermokernels.visible_law`.
+    fields : bool
+        Whether the gradients with respect to b and c come along.
+
+    Returns
+    -------
+    value : float
+        KL(p_data || q) in nats, the same number as :func:`thermokernels.kl_divergence`.
+    dKL_dW : (n_v, n_h) ndarray of float64, or the triple (dKL_dW, dKL_db, dKL_dc) with ``fields=True``
+        Nats per unit of coupling; shapes (n_v, n_h), (n_v,), (n_h,).
+
+    Raises
+    ------
+    ValueError
+        Bad shapes, entries or laws, or energies that overflow; ModelTooLargeError where the tables do not fit into memory.
+
+    Examples
+    --------
+    Two visible spins that always agree: both couplings have to grow.
+
+    >>> value, gradient = kl_divergence([0.5, 0.0, 0.0, 0.5], [[0.3], [0.3]])
+    >>> round(value, 4), gradient.round(4).tolist()
+    (0.6117, [[-0.2457], [-0.2457]])
+    """
+    with_fields = as_flag(fields, "fields")
+    weights, visible_field, hidden_field = _model(W, b, c)
+    data = as_law(p_data, 2 ** weights.shape[0])
+    terms, difference = _divergence(data, _log_weights(weights, visible_field, hidden_field))
+
+    # KL = const - sum_v p(v) log q(v),  log q(v) = l(v) - log sum_u exp l(u),  l(v) = b' v + sum_j log 2 cosh F_j(v):
+    #   dKL/dl(v) = q(v) - p(v)                                                 (difference of the laws)
+    #   dKL/dF_j(v) = (q(v) - p(v)) tanh F_j(v)                                 (log 2 cosh)
+    #   dKL/dW_ij = sum_v v_i dKL/dF_j(v),   dKL/dc_j = sum_v dKL/dF_j(v)       (hidden fields)
+    #   dKL/db_i = sum_v v_i (q(v) - p(v))                                      (visible field)
+    ct_columns, ct_visible_field, ct_hidden_field = np.empty(weights.shape[::-1]), np.empty_like(visible_field), np.empty_like(hidden_field)
+    _pull_back(np.ascontiguousarray(weights.T), hidden_field, difference, ct_columns, ct_visible_field, ct_hidden_field)
+    ct_weights = np.ascontiguousarray(ct_columns.T)
+    value = float(terms.sum())
+    return (value, (ct_weights, ct_visible_field, ct_hidden_field)) if with_fields else (value, ct_weights)
+
+
+@jit
+def _fold_fields(ct_field: Floats, ct_couplings: Floats) -> float:
+    """Adjoint of ``_fill_fields``: ct_couplings[i] = sum_v v_i ct_field[v], halving the table once per spin; returns its sum.
+
+    ``ct_field`` is used up.
+    """
+    size = ct_field.size
+    for i in range(ct_couplings.size - 1, -1, -1):
+        size //= 2
+        ct_coupling = 0.0
+        for state in range(size):
+            ct_coupling += ct_field[state] - ct_field[size + state]
+            ct_field[state] += ct_field[size + state]
+        ct_couplings[i] = ct_coupling
+    total: float = ct_field[0]
+    return total
+
+
+@jit
+def _pull_back(
+    columns: Floats, hidden_field: Floats, difference: Floats, ct_columns: Floats, ct_visible_field: Floats, ct_hidden_field: Floats
+) -> None:
+    """Cotangents of W' (one row a hidden spin), b and c from the cotangent ``difference`` of the log weights, which is used up."""
+    field = np.empty(difference.size)
+    for j in range(hidden_field.size):
+        _fill_fields(columns[j], hidden_field[j], field)
+        for state in range(field.size):
+            field[state] = difference[state] * np.tanh(field[state])
+        ct_hidden_field[j] = _fold_fields(field, ct_columns[j])
+    _fold_fields(difference, ct_visible_field)

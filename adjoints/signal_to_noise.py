@@ -1,0 +1,90 @@
+"""Gradients of the signal |g|^2 and of Q with respect to the couplings and fields."""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from adjoints.variance_time import Cotangents, VarianceTimeAdjoint, _log_law_cotangents
+from thermokernels.common import arguments, tolerances
+from thermokernels.common.arrays import Floats
+from thermokernels.model.chain import GibbsChain
+from thermokernels.quantities.signal_to_noise import QStruct, chain_q_struct
+from thermokernels.quantities.variance_time import model_chain
+from thermokernels.solvers.checkpoint import PathLike
+from thermokernels.solvers.many_observables import Progress
+
+
+# |g|^2 = sum_a g_a^2 gives d|g|^2 = 2 sum_a g_a dg_a, g_ij = -sum_v p(v) v_i tanh F_j(v) + E_pi[v_i h_j].
+# dE_pi[v_i h_j] = Cov_pi(v_i h_j, dlog pi): the law weighted with phi(x) = sum_ij g_ij v_i h_j, centred.                   (model)
+# dtanh F_j = sech^2(F_j) (sum_k v_k dW_kj + dc_j): the data law weighted with sech^2(F_j) sum_i g_ij v_i.                   (data)
+def signal_cotangents(chain: GibbsChain, p_data: Floats, g: Floats) -> Cotangents:
+    hidden, visible = chain.block_spins
+    projected = visible @ g  # (V, n_h): sum_i v_i g_ij
+    phi = (hidden @ projected.T).ravel()
+    model = _log_law_cotangents(chain, chain.law * (phi - chain.law @ phi))
+    # sech^2 F = (2 N S)^2, free of the cancellation in 1 - tanh^2
+    data = p_data[:, None] * (2 * chain.n_spins * chain.hidden_rates.T) ** 2 * projected
+    return Cotangents(2 * (model.W - visible.T @ data), 2 * model.b, 2 * (model.c - data.sum(axis=0)))
+
+
+def q_struct(
+    W: ArrayLike,
+    p_data: ArrayLike,
+    window: float = 100.0,
+    method: str = "auto",
+    rtol: float = tolerances.SOLVE,
+    b: ArrayLike | None = None,
+    c: ArrayLike | None = None,
+    fields: bool = False,
+    progress: Progress | None = None,
+    checkpoint: PathLike | None = None,
+    executor: Executor | None = None,
+) -> tuple[QStruct, Floats] | tuple[QStruct, Cotangents]:
+    """Q and its gradient: dQ = Q (d|g|^2 / |g|^2 - dT_O / T_O), and 0 where g = 0.
+
+    Parameters and errors are those of :func:`thermokernels.q_struct` (window in sweeps). With ``fields=True`` the gradients with respect
+    to b and c come too, on the full chain.
+
+    Returns
+    -------
+    (QStruct, dQ_dW) with dQ_dW of shape (n_v, n_h), or (QStruct, Cotangents(W, b, c)).
+
+    Examples
+    --------
+    >>> import adjoints
+    >>> q, gradient = adjoints.q_struct([[0.0]], [0.5, 0.5])
+    >>> gradient
+    array([[0.]])
+    """
+    fields = arguments.as_flag(fields, "fields")
+    chain = model_chain(W, b, c, quotient=False if fields else None, gradient=True)
+    q, cotangents = chain_q_struct_gradient(chain, p_data, window, method, rtol, progress, checkpoint, executor)
+    if fields:
+        return q, cotangents
+    return q, cotangents.W
+
+
+def chain_q_struct_gradient(
+    chain: GibbsChain,
+    p_data: ArrayLike,
+    window: float = 100.0,
+    method: str = "auto",
+    rtol: float = tolerances.SOLVE,
+    progress: Progress | None = None,
+    checkpoint: PathLike | None = None,
+    executor: Executor | None = None,
+) -> tuple[QStruct, Cotangents]:
+    """:func:`q_struct` for a chain that exists already (on the quotient the gradients with respect to the fields are zero by symmetry)."""
+    adjoint = VarianceTimeAdjoint(chain)
+    q = chain_q_struct(chain, p_data, window, method, rtol, (adjoint,), progress, checkpoint, executor)
+    if q.signal == 0.0:
+        return q, Cotangents(np.zeros_like(chain.weights), np.zeros(chain.n_visible), np.zeros(chain.n_hidden))
+    ct_signal = signal_cotangents(chain, arguments.as_law(p_data, 2**chain.n_visible), q.g)
+    ct_time = adjoint.cotangents(q.variance_time)
+    ct_weights, ct_visible, ct_hidden = (
+        q.value * (signal / q.signal - time / q.t_obs) for signal, time in zip(ct_signal, ct_time, strict=True)
+    )
+    return q, Cotangents(ct_weights, ct_visible, ct_hidden)

@@ -1,0 +1,178 @@
+"""What callers hand in: what is converted, what is refused, and in which words."""
+
+import numpy as np
+import pytest
+
+import thermokernels as tk
+from thermokernels.common import arguments
+
+pytestmark = pytest.mark.small
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        [[1, 2, 3], [4, 5, 6]],
+        ((1.0, 2.0, 3.0), (4.0, 5.0, 6.0)),
+        np.array([[1, 2, 3], [4, 5, 6]], dtype=np.int8),
+        np.array([[1, 2, 3], [4, 5, 6]], dtype=np.uint64),
+        np.array([[1, 2, 3], [4, 5, 6]], dtype=np.float16),
+        np.array([[1, 2, 3], [4, 5, 6]], dtype=np.longdouble),
+        np.array([[1, 2, 3], [4, 5, 6]], dtype=">f8"),
+        np.asfortranarray([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]),
+        np.arange(1.0, 7.0).repeat(2)[::2].reshape(2, 3),
+        np.array([[4.0, 5.0, 6.0], [1.0, 2.0, 3.0]])[::-1],
+    ],
+)
+def test_couplings_become_contiguous_float64(given):
+    array = arguments.as_couplings(given)
+    np.testing.assert_array_equal(array, [[1, 2, 3], [4, 5, 6]])
+    assert array.dtype == np.float64
+    assert array.dtype.isnative
+    assert array.flags["C_CONTIGUOUS"]
+    assert array.flags["ALIGNED"]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ([[1.0], [2.0, 3.0]], "got rows of different lengths"),
+        ([[1j]], "got dtype complex128"),
+        ([["x"]], "got dtype <U1"),
+        ([[b"x"]], r"got dtype \|S1"),
+        ([[True]], "got dtype bool"),
+        ([[None]], "got dtype object"),
+        ([[10**400]], "got dtype object"),
+        ({"W": 1}, "got dtype object"),
+        (np.array([["2020-01-01"]], dtype="M8[D]"), "got dtype datetime64"),
+    ],
+)
+def test_what_is_no_real_array_is_refused(given, message):
+    with pytest.raises(ValueError, match=f"^J must be an array of real numbers; {message}"):
+        arguments.as_couplings(given, "J")
+
+
+@pytest.mark.parametrize(("entry", "shown"), [(np.nan, "nan"), (np.inf, "inf"), (-np.inf, "-inf")])
+def test_the_first_entry_that_is_not_finite_is_shown(entry, shown):
+    with pytest.raises(ValueError, match=rf"^W must be finite; entry \(1, 0\) is {shown}$"):
+        arguments.as_couplings([[0.0, 1.0], [entry, np.nan]])
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (0,), (0, 2), (2, 0), (1, 1, 1)])
+def test_couplings_of_another_shape_are_refused(shape):
+    with pytest.raises(ValueError, match=r"^W must have shape \(n_v, n_h\) with at least one visible and one hidden spin; got shape \("):
+        arguments.as_couplings(np.zeros(shape))
+
+
+def test_fields():
+    np.testing.assert_array_equal(arguments.as_field(None, 3, "b"), np.zeros(3))
+    np.testing.assert_array_equal(arguments.as_field([1, 2, 3], 3, "b"), [1.0, 2.0, 3.0])
+    for given in (1.0, [1.0, 2.0], [[1.0, 2.0, 3.0]], []):
+        with pytest.raises(ValueError, match=r"^b must have shape \(3,\); got shape \("):
+            arguments.as_field(given, 3, "b")
+
+
+def test_laws():
+    np.testing.assert_array_equal(arguments.as_law([0, 1], 2), [0.0, 1.0])
+    arguments.as_law([0.5, 0.5 + 5e-10], 2)
+    arguments.as_law(np.full(8, 0.125, dtype=np.float32), 8)
+    with pytest.raises(ValueError, match=r"^p_data must sum to one within 1e-09; it sums to 1.00001"):
+        arguments.as_law([0.5, 0.50001], 2)
+    with pytest.raises(ValueError, match=r"^p_data must sum to one within 1e-09; it sums to 0.0"):
+        arguments.as_law([0.0, 0.0], 2)
+    with pytest.raises(ValueError, match=r"^p_data must be nonnegative; entry 1 is -1e-18"):
+        arguments.as_law([1.0, -1e-18], 2)
+    with pytest.raises(ValueError, match=r"^q must have shape \(2,\); got shape \(3,\)"):
+        arguments.as_law([1.0, 0.0, 0.0], 2, "q")
+
+
+def test_state_functions():
+    assert arguments.as_state_functions(np.zeros((4, 0)), 4).shape == (4, 0)
+    assert arguments.as_state_functions([1, 2, 3, 4], 4).dtype == np.float64
+    for shape in ((), (3,), (1, 4), (4, 1, 1)):
+        with pytest.raises(ValueError, match=r"^F must have shape \(4,\) or \(4, k\); got shape"):
+            arguments.as_state_functions(np.zeros(shape), 4)
+
+
+def test_state_sets():
+    expected = [False, True, False, True]
+    for given in ([1, 3], (3, 1, 1), np.array([1, 3], dtype=np.uint8), expected, np.array(expected)):
+        mask = arguments.as_state_set(given, 4, "target")
+        assert mask.dtype == np.bool_
+        np.testing.assert_array_equal(mask, expected)
+    np.testing.assert_array_equal(arguments.as_state_set(2, 4, "target"), [False, False, True, False])
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ([True, False], r"target must be a mask of shape \(4,\); got shape \(2,\)"),
+        ([[True, False, True, False]], r"target must be a mask of shape \(4,\); got shape \(1, 4\)"),
+        ([0, 4], "target must hold state numbers from 0 to 3; got 0 to 4"),
+        ([-1], "target must hold state numbers from 0 to 3; got -1 to -1"),
+        ([1.0, 2.0], r"target must be a boolean mask of shape \(4,\) or a list of state numbers; got dtype float64"),
+        ([[0, 1]], "target must be a boolean mask"),
+        ([[0], [1, 2]], "target must be a boolean mask or a list of state numbers; got rows of different lengths"),
+        ("01", "target must be a boolean mask"),
+        (None, "target must be a boolean mask"),
+        ([False] * 4, "target must hold at least one state and not all of the 4; it holds 0"),
+        ([0, 1, 2, 3], "target must hold at least one state and not all of the 4; it holds 4"),
+        (np.array([], dtype=int), "target must hold at least one state and not all of the 4; it holds 0"),
+    ],
+)
+def test_bad_state_sets_are_named(given, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        arguments.as_state_set(given, 4, "target")
+
+
+def test_positive_numbers():
+    for given in (2, 2.0, np.float32(2), np.int64(2)):
+        number = arguments.as_positive(given, "window", "sweeps")
+        assert number == 2.0
+        assert type(number) is float
+    for given in (0, -1, -0.0, np.nan, np.inf, -np.inf, 10**400):
+        with pytest.raises(ValueError, match=r"^window must be a positive, finite number of sweeps; got "):
+            arguments.as_positive(given, "window", "sweeps")
+    for given in (True, np.True_, "1", None, 1j, [1.0], np.array(1.0)):
+        with pytest.raises(ValueError, match=r"^window must be a positive number of sweeps; got "):
+            arguments.as_positive(given, "window", "sweeps")
+
+
+def test_choices():
+    assert arguments.as_choice("a", ("a", "b"), "method") == "a"
+    for given in ("c", "", None, 1, ["a"], {}):
+        with pytest.raises(ValueError, match=r"^method must be one of 'a', 'b'; got "):
+            arguments.as_choice(given, ("a", "b"), "method")
+
+
+def test_memory_is_asked_for_before_it_is_taken(monkeypatch):
+    arguments.require_memory(1, "nothing", "do it")
+    monkeypatch.setattr(arguments, "available_memory", lambda: 2**30)
+    arguments.require_memory(2**30, "a table", "use less")
+    with pytest.raises(
+        tk.ModelTooLargeError, match=r"^a table would take 1.5 GiB of memory and 1 GiB are available; use a smaller one$"
+    ) as caught:
+        arguments.require_memory(3 * 2**29, "a table", "use a smaller one")
+    assert isinstance(caught.value, ValueError)
+    for exponent in (1_100, 20_000):  # beyond the largest float, and beyond the longest integer that Python prints
+        with pytest.raises(tk.ModelTooLargeError, match=r"would take \S+e[+]\d+ GiB of memory"):
+            arguments.require_memory(2**exponent, "a table", "use a smaller one")
+
+
+def test_memory_without_a_proc_file_system(monkeypatch):
+    def no_such_file(*_, **__):
+        raise FileNotFoundError
+
+    assert arguments.available_memory() > 2**20
+    monkeypatch.setattr(arguments, "open", no_such_file, raising=False)
+    assert arguments.available_memory() > 2**20
+    monkeypatch.setattr(arguments.os, "sysconf", lambda name: (_ for _ in ()).throw(ValueError(name)), raising=False)
+    assert arguments.available_memory() == 8 * 2**30
+
+
+def test_errors_say_whose_fault_it_is():
+    assert issubclass(tk.ModelTooLargeError, ValueError)
+    for error in (tk.NotConvergedError, tk.UnresolvedError, tk.NotReversibleError):
+        assert issubclass(error, tk.NumericalError)
+        assert not issubclass(error, ValueError)
+    assert issubclass(tk.NumericalError, ArithmeticError)

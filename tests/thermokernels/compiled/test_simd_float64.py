@@ -1,0 +1,133 @@
+"""Eight numbers at a time, each operation against NumPy; with NUMBA_DISABLE_JIT=1 the NumPy twins themselves are tested."""
+
+import numpy as np
+import pytest
+
+from thermokernels.compiled import simd_float64
+from thermokernels.compiled.decorator import jit
+
+pytestmark = pytest.mark.small
+
+DRAWS = np.random.default_rng(0)
+X, Y, Z = DRAWS.normal(size=(3, 8))
+
+
+@jit
+def _add(x, y, out):
+    simd_float64.store(out, 0, simd_float64.add(simd_float64.load(x, 0), simd_float64.load(y, 0)))
+
+
+@jit
+def _multiply(x, y, out):
+    simd_float64.store(out, 0, simd_float64.multiply(simd_float64.load(x, 0), simd_float64.load(y, 0)))
+
+
+@jit
+def _multiply_add(x, y, z, out):
+    simd_float64.store(out, 0, simd_float64.multiply_add(simd_float64.load(x, 0), simd_float64.load(y, 0), simd_float64.load(z, 0)))
+
+
+@jit
+def _fill(scalar, out):
+    simd_float64.store(out, 0, simd_float64.fill(scalar))
+
+
+@jit
+def _move(x, start, end, out):
+    simd_float64.store(out, end, simd_float64.load(x, start))
+
+
+@jit
+def _total(x):
+    return simd_float64.total(simd_float64.load(x, 0))
+
+
+@jit
+def _permute(x, out):
+    here = simd_float64.load(x, 0)
+    simd_float64.store(out, 0, simd_float64.swap1(here))
+    simd_float64.store(out, 8, simd_float64.swap2(here))
+    simd_float64.store(out, 16, simd_float64.swap4(here))
+    simd_float64.store(out, 24, simd_float64.reverse(here))
+
+
+def filled(kernel, *arguments):
+    out = np.full(8, np.nan)
+    kernel(*arguments, out)
+    return out
+
+
+@jit
+def _subtract(x, y, out):
+    simd_float64.store(out, 0, simd_float64.subtract(simd_float64.load(x, 0), simd_float64.load(y, 0)))
+
+
+@jit
+def _pick_and_weave(x, picked, woven):
+    low, high = simd_float64.load(x, 0), simd_float64.load(x, 8)
+    even, odd = simd_float64.pick_even(low, high), simd_float64.pick_odd(low, high)
+    simd_float64.store(picked, 0, even)
+    simd_float64.store(picked, 8, odd)
+    simd_float64.store(woven, 0, simd_float64.weave_low(even, odd))
+    simd_float64.store(woven, 8, simd_float64.weave_high(even, odd))
+
+
+def test_pairs_are_picked_by_parity_and_woven_again():
+    x, picked, woven = DRAWS.normal(size=16), np.empty(16), np.empty(16)
+    _pick_and_weave(x, picked, woven)
+    odd = np.array([bin(k).count("1") % 2 == 1 for k in range(16)])
+    np.testing.assert_array_equal(picked, np.concatenate([x[~odd], x[odd]]))
+    np.testing.assert_array_equal(woven, x)
+
+
+def test_arithmetic():
+    np.testing.assert_array_equal(filled(_add, X, Y), X + Y)
+    np.testing.assert_array_equal(filled(_subtract, X, Y), X - Y)
+    np.testing.assert_array_equal(filled(_multiply, X, Y), X * Y)
+    np.testing.assert_array_equal(filled(_fill, 2.5), np.full(8, 2.5))
+    fused = filled(_multiply_add, X, Y, Z)  # rounded once or twice, as the processor does it
+    assert np.all(np.abs(fused - (X * Y + Z)) <= 2.3e-16 * np.abs(X * Y))
+
+
+def test_permutations():
+    out = np.full(32, np.nan)
+    _permute(X, out)
+    lanes = np.arange(8)
+    np.testing.assert_array_equal(out.reshape(4, 8), X[np.array([lanes ^ 1, lanes ^ 2, lanes ^ 4, 7 - lanes])])
+
+
+@pytest.mark.parametrize(("start", "end"), [(0, 0), (5, 3), (16, 1), (3, 16)])
+def test_load_and_store_need_no_alignment_and_touch_eight_entries(start, end):
+    x, out = DRAWS.normal(size=24), np.zeros(24)
+    _move(x, start, end, out)
+    expected = np.zeros(24)
+    expected[end : end + 8] = x[start : start + 8]
+    np.testing.assert_array_equal(out, expected)
+
+
+def test_total_adds_in_its_documented_order():
+    x = np.array([1e16, 1.0, 3.0, -1e16, -1e16, 2.0, 1e16, 5.0])
+    assert _total(x) == ((x[0] + x[4]) + (x[2] + x[6])) + ((x[1] + x[5]) + (x[3] + x[7]))
+    assert _total(X) == pytest.approx(X.sum(), rel=1e-14)
+
+
+@pytest.mark.parametrize("size", [8, 16, 24, 32, 40, 128])
+def test_dot_and_add_multiple(size):
+    x, y = DRAWS.normal(size=(2, size))
+    assert simd_float64.dot(x, y) == pytest.approx(x @ y, rel=1e-13, abs=1e-14)
+    assert simd_float64.dot(np.ones(size), np.ones(size)) == size
+    expected = y + 0.7 * x
+    simd_float64.add_multiple(0.7, x, y)
+    np.testing.assert_allclose(y, expected, rtol=1e-14, atol=1e-15)
+
+
+@pytest.mark.parametrize("shape", [(8,), (3, 16), (2, 3, 8), (1,)])
+def test_aligned_arrays_start_a_cache_line(shape):
+    array = simd_float64.aligned_empty(*shape)
+    assert array.shape == shape
+    assert array.dtype == np.float64
+    assert array.flags["C_CONTIGUOUS"]
+    assert array.ctypes.data % simd_float64.ALIGNMENT == 0
+    array[...] = 1.0
+    assert array.sum() == array.size
+    assert not simd_float64.aligned_zeros(*shape).any()

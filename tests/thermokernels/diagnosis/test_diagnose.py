@@ -1,0 +1,186 @@
+"""The diagnosis against dense references of every number it shows, and on models that float64 does not resolve."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+import thermokernels as tk
+from thermokernels.common import arguments
+from thermokernels.diagnosis import result
+
+RNG = np.random.default_rng(3)
+W = RNG.normal(size=(3, 2))
+B, C = RNG.normal(size=3), RNG.normal(size=2)
+LAW = tk.visible_law(0.6 * W)
+PLANTED = 0.8 * np.ones((3, 3)) + 0.1 * RNG.normal(size=(3, 3))
+
+
+def dense_tau(W, b, c, function):
+    """1 + 2 sum rho by eigendecomposition of the symmetrised matrix on all states."""
+    chain = tk.gibbs_chain(W, b, c, quotient=False)
+    P, psi = chain.transition_matrix(), chain.root_law
+    values, vectors = np.linalg.eigh(psi[:, None] * P / psi)
+    f = function(chain.spins().astype(float), chain)
+    weights = (vectors.T @ (psi * (f - chain.law @ f)))[:-1] ** 2
+    return float(weights @ ((1 + values[:-1]) / (1 - values[:-1])) / weights.sum()), 1 - values[-2]
+
+
+def checked(number, expected, relative=1e-9):
+    assert number.value == pytest.approx(expected, rel=relative)
+    if number.error is not None:
+        assert abs(number.value - expected) <= number.error + 1e-11 * abs(expected)
+
+
+@pytest.mark.small
+@pytest.mark.parametrize("fields", [(None, None), (B, C)], ids=["pairs", "fields"])
+def test_every_number_against_dense_references(fields):
+    d = tk.diagnose(W, *fields, p_data=LAW, window=30)
+    N = 5
+    chain = tk.gibbs_chain(W, *fields)
+    tau_energy, gap = dense_tau(W, *fields, lambda spins, chain: chain.energy)
+    checked(d.tau_energy, tau_energy)
+    checked(d.tau_magnetisation, dense_tau(W, *fields, lambda spins, chain: spins.sum(axis=1))[0])
+    taus = np.array([[dense_tau(W, *fields, lambda s, chain, i=i, j=j: s[:, i] * s[:, 3 + j])[0] for j in range(2)] for i in range(3)])
+    checked(d.tau_observable, taus.max())
+    assert d.slowest_observable == np.unravel_index(taus.argmax(), taus.shape)
+    checked(d.gap, gap)
+    checked(d.gap_of_pairs, tk.spectral_gap(chain))
+    assert 0 < d.gap_bound.value <= d.gap_of_pairs.value
+    measure = tk.spectral_measure(chain)
+    checked(d.relevant_gap, measure.relevant_gap)
+    checked(d.gamma_eff, measure.gamma_eff)
+    q = tk.q_struct(W, LAW, 30, b=fields[0], c=fields[1])
+    checked(d.t_obs, q.t_obs)
+    checked(d.signal, q.signal)
+    checked(d.q, q.value)
+    checked(d.q_operational, q.signal / tk.window_variance(measure, 30 * N))
+    checked(d.window_for_unit_q, 30 / q.value)
+    checked(tk.diagnose(W, *fields, p_data=LAW, window=d.window_for_unit_q.value).q, 1.0)
+    variance = sum(chain.law @ ((f := s * t) - chain.law @ f) ** 2 for s in chain.spins()[:, :3].T * 1.0 for t in chain.spins()[:, 3:].T)
+    checked(d.tau_gradient, 2 * q.t_obs / variance - 1)
+    assert (d.quotient, d.has_fields, d.has_data) == (fields[0] is None, fields[0] is not None, True)
+
+
+def test_basins_and_passages():
+    d = tk.diagnose(PLANTED, b=[0.05, 0.0, 0.0], budget=50)
+    chain = tk.gibbs_chain(PLANTED, b=[0.05, 0.0, 0.0])
+    (event,) = tk.merge_tree(chain).events
+    (crossing,) = d.crossings
+    assert (crossing.mass, crossing.deeper_mass, crossing.barrier) == (event.dying_mass, event.surviving_mass, event.barrier)
+    checked(crossing.out, tk.mean_first_passage(chain, event.dying, event.surviving), 1e-8)
+    checked(crossing.back, tk.mean_first_passage(chain, event.surviving, event.dying), 1e-8)
+    checked(crossing.relevance, tk.relevance(chain, event.dying))
+    assert crossing.crossable is (max(crossing.out.value, crossing.back.value) <= 50 * 6)
+    assert crossing.seen is (crossing.relevance.value >= 0.03)
+    slowest = max(crossing.out.value, crossing.back.value) / 6
+    assert tk.diagnose(PLANTED, b=[0.05, 0.0, 0.0], budget=1.001 * slowest).crossings[0].crossable is True
+    assert tk.diagnose(PLANTED, b=[0.05, 0.0, 0.0], budget=0.999 * slowest).crossings[0].crossable is False
+
+
+def test_sentences_say_what_matters():
+    stuck = tk.diagnose(PLANTED, p_data=tk.visible_law(0.9 * PLANTED))
+    assert stuck.sentences[0].startswith(("Yes", "No"))
+    assert any("(it tells x from -x) is invisible to the gradient" in sentence for sentence in stuck.sentences)
+    assert any("Do not judge by the magnetisation" in sentence for sentence in stuck.sentences)
+    assert any("one basin only, up to x and -x" in sentence for sentence in stuck.sentences)
+
+    factor = stuck.q.value
+    long = tk.diagnose(PLANTED, p_data=tk.visible_law(0.9 * PLANTED), window=200 / factor)
+    assert long.sentences[0].startswith("Yes, it can be trained: ")
+    assert ", 2 times as long as Q = 1 needs" in long.sentences[0]
+    short = tk.diagnose(PLANTED, p_data=tk.visible_law(0.9 * PLANTED), window=50 / factor)
+    assert "too short by a factor of 2:" in short.sentences[0]
+    assert short.sentences[1].startswith("What stops it is the ")
+
+    assert "nothing left to learn" in tk.diagnose(PLANTED, p_data=tk.visible_law(PLANTED)).sentences[0]
+    assert "needs a data law" in tk.diagnose(PLANTED).sentences[0]
+    two = tk.diagnose(2 * PLANTED, b=[0.01, 0.0, 0.0])
+    assert any(sentence.startswith("Two basins hold") and "more than the budget of 250" in sentence for sentence in two.sentences)
+    assert any("the gradients of the fields b and c are not in them" in sentence for sentence in two.sentences)
+
+
+def test_what_is_merely_constant_is_not_blamed_on_freezing():
+    # one pair of spins: a step forgets everything, but v h is -1 with probability exp(-80) only
+    d = tk.diagnose([[40.0]])
+    assert d.gap_of_pairs.value == pytest.approx(1)
+    assert d.tau_observable.value is None
+    assert d.tau_observable.certainty == "not defined: no v_i h_j varies under pi in float64"
+    assert any(
+        s.startswith("Constant under pi, to float64, so that nothing is correlated: ") and "of the observables" in s for s in d.sentences
+    )
+    assert not any("of the observables" in s for s in d.sentences if s.startswith("Not resolved"))
+
+
+def test_numbers_carry_proven_errors():
+    d = tk.diagnose(W, p_data=LAW)
+    for number in (d.gap, d.gap_of_pairs, d.relevant_gap, d.t_obs, d.signal, d.q, *(c.relevance for c in d.crossings)):
+        assert 0 < number.error <= 1e-9 * max(number.value, 1e-3)
+    assert all(0 < crossing.barrier_error < 1e-13 for crossing in d.crossings)
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-8, 2.0, 20.0, 60.0, 400.0, 1e5])
+def test_frozen_models_are_diagnosed_as_far_as_float64_goes(scale):
+    d = tk.diagnose(scale * W, p_data=LAW)
+    document = json.loads(json.dumps(d.as_dict(), allow_nan=False))
+    numbers = [getattr(d, field.name) for field in dataclasses.fields(d) if isinstance(getattr(d, field.name), result.Number)]
+    assert len(numbers) == 14
+    for number in numbers:
+        assert number.certainty
+        assert (number.value is not None) or number.certainty.startswith(("not resolved: ", "not defined: ", "no window"))
+    if scale <= 60:
+        undefined = [d.tau_energy, d.window_for_unit_q] if scale == 0 else []
+        assert [number for number in numbers if number.value is None] == undefined
+        assert not any(sentence.startswith("Not resolved in float64") for sentence in d.sentences)
+    else:
+        assert any(number.value is None for number in numbers)
+        assert any(sentence.startswith("Not resolved in float64") for sentence in d.sentences)
+    assert document["n_minima"] >= 1
+    assert "<table>" in d._repr_html_()
+    assert repr(d).count("\n") == 0
+
+
+def test_as_dict_gives_times_in_both_units_and_reasons_for_nulls():
+    document = tk.diagnose(W).as_dict()
+    assert document["tau_energy"]["value_sweeps"] == document["tau_energy"]["value"] / 5
+    assert document["q"] == {"value": None, "unit": "", "error": None, "certainty": "needs a data law", "value_reason": "needs a data law"}
+    assert "1 + 2 sum" in document["autocorrelation_convention"]
+    assert document["sentences"]
+    json.dumps(document, allow_nan=False)
+
+
+def test_repr_and_html():
+    d = tk.diagnose(W, p_data=LAW)
+    assert repr(d).startswith("Diagnosis(3 + 2 spins, 16 pairs {x, -x}: relevant gap ")
+    html = d._repr_html_()
+    assert html.count("<table>") == 1 + bool(d.crossings)
+    assert "tau of the magnetisation (on the full chain: it is odd)" in html
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        d.window = 1.0
+
+
+def test_a_model_too_large_is_told_what_to_ask_instead(monkeypatch):
+    with pytest.raises(tk.ModelTooLargeError, match=r"40 visible and 40 hidden spins would take .* GiB .* such as W\[:\d+, :\d+\]"):
+        tk.diagnose(np.ones((40, 40)))
+    with pytest.raises(tk.ModelTooLargeError, match=r"5000 visible and 6 hidden spins .* or draw samples, at any size"):
+        tk.diagnose(np.ones((5000, 6)))  # 2**5005 is no float
+    monkeypatch.setattr(arguments, "available_memory", lambda: 300_000)
+    with pytest.raises(tk.ModelTooLargeError, match=r"W\[:\d, :\d\], or for its gap and basins alone with spectral_gap"):
+        tk.diagnose(np.ones((5, 6)))
+
+
+@pytest.mark.small
+@pytest.mark.parametrize(
+    ("arguments_", "message"),
+    [
+        ({"W": [1.0]}, "W must have shape"),
+        ({"W": W, "b": [1.0]}, r"b must have shape \(3,\)"),
+        ({"W": W, "p_data": [0.5, 0.5]}, r"p_data must have shape \(8,\)"),
+        ({"W": W, "window": 0}, "window must be a positive, finite number of sweeps"),
+        ({"W": W, "budget": -1}, "budget must be a positive, finite number of sweeps"),
+    ],
+)
+def test_bad_arguments(arguments_, message):
+    with pytest.raises(ValueError, match=message):
+        tk.diagnose(**arguments_)

@@ -1,0 +1,116 @@
+"""Exact autocorrelation times of series that record every k-th step, against the matrix P^k and 60-digit arithmetic."""
+
+import mpmath
+import numpy as np
+import pytest
+
+import thermokernels as tk
+from thermokernels.model.chain import energy_error
+from thermokernels.quantities.autocorrelation import autocorrelation_times
+
+
+@pytest.mark.parametrize("kernel", ["single-site", "two-block"])
+@pytest.mark.parametrize("every", [1, 2, 5, 40])
+def test_against_the_dense_power(kernel, every):
+    rng = np.random.default_rng(every)
+    chain = tk.gibbs_chain(rng.standard_normal((3, 2)), b=rng.standard_normal(3), kernel=kernel)
+    functions = np.column_stack([chain.energy, chain.spins()[:, 0], rng.standard_normal(chain.n_states)])
+    power = np.linalg.matrix_power(chain.transition_matrix(), every)
+    centred = functions - chain.law @ functions
+    sums = chain.law @ (centred * np.linalg.solve(np.eye(chain.n_states) - power + chain.law, centred))
+    variances = chain.law @ centred**2
+    times, errors, found = autocorrelation_times(chain, functions, every=every)
+    np.testing.assert_allclose(times, 2 * sums / variances - 1, rtol=1e-11)
+    np.testing.assert_allclose(found, variances, rtol=1e-13)
+    assert (errors <= 1e-9 * times).all()
+
+
+@pytest.mark.parametrize("every", [1, 4, 30])
+def test_a_slow_chain_within_its_bound(every):
+    """The magnetisation of a cold pair of pairs, whose gap is about 1e-6: the dense power would lose half of the digits."""
+    W = [[4.0, 1.5], [1.5, 4.5]]
+    chain = tk.gibbs_chain(W, quotient=False)
+    magnetisation = chain.spins().sum(axis=1).astype(float)
+    times, errors, _ = autocorrelation_times(chain, magnetisation[:, None], every=every)
+    with mpmath.workdps(60):
+        spins = [[1 - 2 * (x >> i & 1) for i in range(4)] for x in range(16)]
+        weights = [mpmath.exp(sum(mpmath.mpf(W[i][j]) * s[i] * s[2 + j] for i in (0, 1) for j in (0, 1))) for s in spins]
+        law = [weight / mpmath.fsum(weights) for weight in weights]
+        matrix = mpmath.eye(16)
+        for x in range(16):
+            for i in range(4):
+                y = x ^ 1 << i
+                matrix[x, y] = law[y] / (law[x] + law[y]) / 4
+                matrix[x, x] -= matrix[x, y]
+        power = matrix**every
+        system = mpmath.matrix(16, 16)
+        for x in range(16):
+            for y in range(16):
+                system[x, y] = (x == y) - power[x, y] + law[y]
+        f = [mpmath.mpf(sum(s)) for s in spins]
+        response = mpmath.lu_solve(system, mpmath.matrix(f))  # f is odd, so it is centred
+        variance = mpmath.fsum(p * value**2 for p, value in zip(law, f, strict=True))
+        known = 2 * mpmath.fsum(law[x] * f[x] * response[x] for x in range(16)) / variance - 1
+    assert abs(times[0] - known) <= errors[0] + 1e-15 * known
+    assert errors[0] <= 1e-6 * known
+
+
+@pytest.mark.parametrize("coupling", [2.0, 5.0, 12.0, 25.0, 60.0])
+def test_a_frozen_chain_keeps_its_digits(coupling):
+    """The magnetisation and a product of spins of a ferromagnet with gaps down to 1e-105, a little off its symmetry."""
+    W = [[coupling, 0.9 * coupling], [0.8 * coupling, coupling]]
+    chain = tk.gibbs_chain(W, quotient=False)
+    spins = chain.spins().astype(float)
+    functions = np.column_stack([spins.sum(axis=1), spins[:, 0] + 0.25 * spins[:, 0] * spins[:, 3]])
+    times, errors, _ = autocorrelation_times(chain, functions)
+    with mpmath.workdps(300):
+        signs = [[1 - 2 * (x >> i & 1) for i in range(4)] for x in range(16)]
+        weights = [mpmath.exp(sum(mpmath.mpf(W[i][j]) * s[i] * s[2 + j] for i in (0, 1) for j in (0, 1))) for s in signs]
+        law = [weight / mpmath.fsum(weights) for weight in weights]
+        system = mpmath.matrix(16, 16)
+        for x in range(16):
+            for i in range(4):
+                y = x ^ 1 << i
+                rate = law[y] / (law[x] + law[y]) / 4
+                system[x, y] -= rate
+                system[x, x] += rate
+        for x in range(16):
+            for y in range(16):
+                system[x, y] += law[y]
+        for k, column in enumerate(functions.T):
+            f = [mpmath.mpf(value) for value in column]
+            mean = mpmath.fsum(p * value for p, value in zip(law, f, strict=True))
+            f = [value - mean for value in f]
+            response = mpmath.lu_solve(system, mpmath.matrix(f))
+            variance = mpmath.fsum(p * value**2 for p, value in zip(law, f, strict=True))
+            known = 2 * mpmath.fsum(law[x] * f[x] * response[x] for x in range(16)) / variance - 1
+            assert abs(times[k] - known) <= errors[k]
+            assert errors[k] <= 1e-6 * known
+
+
+def test_the_rounding_of_the_energies_is_in_the_bound_of_their_time():
+    """Two wells a few 1e-6 apart, of energies of 30: what their difference loses to rounding is a relative 5e-10."""
+    W = [[16.679533188, -4.3049641768e-06], [5.6514694e-06, 13.9624498]]
+    chain = tk.gibbs_chain(W)
+    times, errors, _ = autocorrelation_times(chain, chain.energy[:, None], function_error=energy_error(chain))
+    with mpmath.workdps(120):
+        signs = [[1 - 2 * (x >> i & 1) for i in range(4)] for x in range(8)]
+        f = [-sum(mpmath.mpf(W[i][j]) * s[i] * s[2 + j] for i in (0, 1) for j in (0, 1)) for s in signs]
+        weights = [mpmath.exp(-value) for value in f]
+        law = [weight / mpmath.fsum(weights) for weight in weights]
+        system = mpmath.matrix(8, 8)
+        for x in range(8):
+            for mask in (1, 2, 4, 7):
+                rate = law[x ^ mask] / (law[x] + law[x ^ mask]) / 4
+                system[x, x ^ mask] -= rate
+                system[x, x] += rate
+        for x in range(8):
+            for y in range(8):
+                system[x, y] += law[y]
+        mean = mpmath.fsum(p * value for p, value in zip(law, f, strict=True))
+        f = [value - mean for value in f]
+        response = mpmath.lu_solve(system, mpmath.matrix(f))
+        variance = mpmath.fsum(p * value**2 for p, value in zip(law, f, strict=True))
+        known = 2 * mpmath.fsum(law[x] * f[x] * response[x] for x in range(8)) / variance - 1
+        error = abs(times[0] - known)
+    assert autocorrelation_times(chain, chain.energy[:, None])[1][0] < error <= errors[0] <= 1e-6 * known

@@ -1,0 +1,128 @@
+"""The proven gap against closed forms and dense eigenvalues: every route, and each of its lower bounds."""
+
+import numpy as np
+import pytest
+import scipy.linalg
+
+import thermokernels as tk
+from thermokernels.quantities import first_passage, spectral_gap
+from thermokernels.solvers import reduced_gap
+
+mp = pytest.importorskip("mpmath", reason="mpmath is not installed: pip install mpmath")
+
+
+def planted(m, k, noise=0.05, seed=0):
+    draws = np.random.default_rng([seed, m, k])
+    return 3.0 / m * draws.choice([-1.0, 1.0], (m, k)) @ draws.choice([-1.0, 1.0], (k, m)) + noise * draws.normal(size=(m, m))
+
+
+def dense_gap(chain):
+    matrix = chain.apply_symmetrised_generator(np.eye(chain.n_states)) + 2 * np.outer(chain.root_law, chain.root_law)
+    return scipy.linalg.eigvalsh(matrix, subset_by_index=(0, 0))[0]
+
+
+@pytest.mark.parametrize("scale", [0.5, 5.0, 20.0, 46.0, 60.0, 300.0])
+def test_independent_pairs_in_closed_form_however_frozen(scale):
+    # odd modes of one pair relax at (1 - tanh w) / N, their products at the sum
+    couplings = [0.9 * scale, scale]
+    with mp.workdps(400):
+        rates = [float((1 - mp.tanh(mp.mpf(w))) / 4) for w in couplings]
+    for quotient, exact in ((False, rates[1]), (True, sum(rates))):
+        chain = tk.gibbs_chain(np.diag(couplings), quotient=quotient)
+        found = spectral_gap.solve_spectral_gap(chain)
+        assert abs(found.value - exact) <= found.bound <= 1e-8 * exact
+        assert tk.spectral_gap(chain) == pytest.approx(exact, rel=1e-9)
+        lower = tk.gap_lower_bound(chain)
+        assert 0.1 * exact <= lower <= exact * (1 + 1e-12)
+    assert found.method == ("eigenvalues" if scale < 10 else "reduction")
+
+
+@pytest.mark.parametrize("weights", [planted(5, 1), planted(5, 2), planted(5, 3), 0.2 * planted(5, 3), np.diag([1.0, 1.0, 1.0, 1.0, 1.2])])
+def test_larger_chains_agree_with_all_eigenvalues(weights):
+    chain = tk.gibbs_chain(weights)
+    exact, found = dense_gap(chain), spectral_gap.solve_spectral_gap(chain)
+    assert found.method == "lanczos"
+    assert abs(found.value - exact) <= found.bound + 1e-12
+    assert found.bound <= 2e-6 * exact  # sharp, also where the second mode is as slow as the first
+
+
+def test_chains_that_parity_does_not_halve():
+    chain = tk.gibbs_chain(planted(5, 2)[:, :4])  # 256 pairs of nine spins
+    exact, found = dense_gap(chain), spectral_gap.solve_spectral_gap(chain)
+    assert abs(found.value - exact) <= found.bound + 1e-12 <= 3e-6 * exact
+
+
+def test_inertia_tells_a_shift_below_the_gap_from_one_above():
+    for weights in (planted(5, 1), planted(5, 2)):
+        chain = tk.gibbs_chain(weights)
+        exact = dense_gap(chain)
+        assert spectral_gap._inertia(chain, 0.999999 * exact) == 0.999999 * exact
+        assert spectral_gap._inertia(chain, 1.000001 * exact) == 0.0
+        assert spectral_gap._inertia(chain, 2.0 * exact) == 0.0
+
+
+def test_without_a_factorisation_the_bound_is_that_of_interlacing():
+    chain = tk.gibbs_chain(planted(5, 1))
+    found, sharp = spectral_gap.solve_spectral_gap(chain, sharp=False), spectral_gap.solve_spectral_gap(chain)
+    assert found.value == pytest.approx(sharp.value, abs=sharp.bound)
+    assert sharp.bound < spectral_gap.SHARP * sharp.value < found.bound
+    assert found.value - found.bound == pytest.approx(tk.gap_lower_bound(chain), rel=1e-9)
+    assert abs(found.value - dense_gap(chain)) <= found.bound
+
+
+def test_reduction_and_lanczos_meet():
+    chain = tk.gibbs_chain(1.2 * planted(4, 2))
+    value, relative = reduced_gap.reduced_gap(chain)
+    found = spectral_gap.solve_spectral_gap(chain)
+    assert abs(value - found.value) <= found.bound + relative * value
+    assert relative <= 1e-8
+
+
+@pytest.mark.small
+def test_kernels_without_state_reduction():
+    chain = tk.gibbs_chain([[0.4, 0.2], [0.1, 0.3]], kernel="two-block")
+    assert not reduced_gap.applies_to(chain)
+    found = spectral_gap.solve_spectral_gap(chain)
+    assert abs(found.value - dense_gap(chain)) <= found.bound
+    with pytest.raises(tk.UnresolvedError, match="no digit of the spectral gap is certain in float64"):
+        spectral_gap.solve_spectral_gap(tk.gibbs_chain(np.full((2, 2), 30.0), quotient=False, kernel="two-block"))
+    with pytest.raises(tk.NotReversibleError):
+        spectral_gap.solve_spectral_gap(tk.gibbs_chain([[0.4]], kernel="alternating"))
+
+
+def test_limits_are_named(monkeypatch):
+    with pytest.raises(tk.UnresolvedError, match=r"the spectral gap of 10\*\*-34\d\.\d+ per step is below the range of float64"):
+        tk.spectral_gap(tk.gibbs_chain(np.diag([400.0, 420.0])))
+    with pytest.raises(tk.UnresolvedError, match=r"the spectral gap, of about 10\*\*-34\d\.\d+ per step, is below the range of float64"):
+        tk.gap_lower_bound(tk.gibbs_chain(np.diag([400.0, 420.0])))
+    monkeypatch.setattr(reduced_gap, "MAX_GAP_STATES", 4)
+    with pytest.raises(tk.ModelTooLargeError, match=r"the gap by state reduction .* is limited to 4 states; this chain has 8"):
+        reduced_gap.reduced_gap(tk.gibbs_chain(np.diag([40.0, 42.0])))
+
+
+@pytest.mark.small
+def test_every_eigenvalue_is_within_the_residual_of_the_decomposition():
+    draws = np.random.default_rng(0)
+    matrix = draws.normal(size=(20, 20))
+    matrix += matrix.T
+    eigenvalues, vectors = np.linalg.eigh(matrix)
+    assert reduced_gap.eigenvalue_error(matrix, eigenvalues, vectors) <= 1e-11
+    moved = eigenvalues + 1e-6 * draws.normal(size=20)
+    assert reduced_gap.eigenvalue_error(matrix, moved, vectors) >= np.abs(moved - eigenvalues).max()
+    bent = vectors + 1e-6 * draws.normal(size=(20, 20))
+    assert 1e-6 <= reduced_gap.eigenvalue_error(matrix, eigenvalues, bent) <= 1e-2
+
+
+@pytest.mark.small
+def test_the_rounding_of_the_rates_is_the_lesser_of_two_bounds(monkeypatch):
+    chain = tk.gibbs_chain(planted(4, 2))
+    hitting = first_passage.solve_hitting_times(chain, [0])
+    assert hitting.residual < hitting.bound <= hitting.residual + 2 * chain.n_states * 1e-13
+    monkeypatch.setattr("thermokernels.common.tolerances.HITTING", 0.0)
+    free = np.arange(chain.n_states) != 0
+    matrix = chain.transition_matrix()
+    moved = np.abs(hitting.times[:, None] - hitting.times)[free]
+    by_differences = first_passage.entry_error(chain) * (matrix[free] * moved).sum(axis=1).max()
+    assert first_passage._rate_rounding(chain, hitting.times, free) == pytest.approx(
+        min(by_differences, 2 * 126.5 * first_passage.entry_error(chain))
+    )

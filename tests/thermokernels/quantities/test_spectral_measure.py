@@ -1,0 +1,357 @@
+"""Spectral measure, gaps and window variance against dense eigendecompositions, explicit sums over lags, exact arithmetic, closed forms."""
+
+import dataclasses
+from decimal import Decimal, localcontext
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import scipy.linalg
+
+import thermokernels as tk
+from thermokernels.quantities import slow_modes, spectral_measure, variance_time
+from thermokernels.solvers import lanczos, reduced_gap
+from thermokernels_app.experiment.design import load_design
+from thermokernels_app.experiment.training import train
+
+small = pytest.mark.small
+
+
+def products(chain):
+    """Centred v_i h_j as columns, (n_states, n_v n_h)."""
+    spins = chain.spins().astype(float)
+    visible, hidden = spins[:, : chain.n_visible], spins[:, chain.n_visible :]
+    f = (visible[:, :, None] * hidden[:, None, :]).reshape(chain.n_states, -1)
+    return f - chain.law @ f
+
+
+def dense_modes(chain):
+    """Gaps 1 - sigma of all modes but the constant one, ascending, and what the observables weigh on each."""
+    root = np.sqrt(chain.law)
+    generator = np.eye(chain.n_states) - root[:, None] * chain.transition_matrix() / root
+    gaps, modes = scipy.linalg.eigh((generator + generator.T) / 2 + 2 * np.outer(root, root))  # the constant mode moves to the top
+    return gaps[:-1], ((modes[:, :-1].T @ (root[:, None] * products(chain))) ** 2).sum(axis=1)
+
+
+def summary(gaps, weights, n_spins):
+    """Relevant gap and gamma_eff by their definitions, from all eigenpairs."""
+    relevant = weights > 1e-12 * weights.sum()
+    g, w = gaps[relevant], weights[relevant]
+    per_sweep = 1 - np.maximum(1 - g, 0) ** n_spins
+    cluster = per_sweep <= 3 * per_sweep.min()
+    mass = w[cluster].sum()
+    return SimpleNamespace(
+        relevant_gap=g.min(),
+        gamma_eff=mass / (w[cluster] / per_sweep[cluster]).sum(),
+        gamma_eff_step=mass / (w[cluster] / g[cluster]).sum(),
+    )
+
+
+def lag_variance(chain, K):
+    """Variance of a window mean, (1/K) sum over |t| < K of (1 - |t|/K) C_t, from powers of the dense kernel."""
+    f, matrix = products(chain), chain.transition_matrix()
+    later, total = f, 0.0
+    for t in range(K):
+        covariance = np.einsum("x,xa,xa->", chain.law, f, later)
+        total += (1 if t == 0 else 2) * (1 - t / K) * covariance
+        later = matrix @ later
+    return total / K
+
+
+def model(name, shape, seed=0):
+    draws = np.random.default_rng([seed, *shape])
+    n_visible, n_hidden = shape
+
+    def planted(k, strength, noise=0.0):
+        patterns = draws.choice([-1.0, 1.0], (n_visible, k)) @ draws.choice([-1.0, 1.0], (k, n_hidden))
+        return strength / max(shape) * patterns + noise * draws.normal(size=shape)
+
+    return {
+        "free": lambda: np.zeros(shape),
+        "weak": lambda: 0.2 * draws.normal(size=shape),
+        "random": lambda: draws.normal(size=shape),
+        "strong": lambda: 1.8 * draws.normal(size=shape),
+        "ferromagnet": lambda: np.full(shape, 2.0 / max(shape)),
+        "planted": lambda: planted(2, 3.0),
+        "trained": lambda: planted(3, 3.0, 0.1),
+        "pairs": lambda: np.eye(*shape) * np.linspace(0.3, 1.6, n_visible)[:, None],
+        "sparse": lambda: draws.normal(size=shape) * (draws.random(shape) < 0.4),
+    }[name]()
+
+
+MODELS = ("free", "weak", "random", "strong", "ferromagnet", "planted", "trained", "pairs", "sparse")
+CHAINS = [((2, 3), {}), ((4, 4), {}), ((3, 3), {"quotient": False}), ((4, 5), {})]
+BLOCKS = {"kernel": "two-block"}
+CASES = [(name, *chain) for name in MODELS for chain in CHAINS] + [("trained", (5, 5), {}), ("trained", (4, 5), BLOCKS)]
+
+
+@pytest.mark.parametrize(("name", "shape", "options"), CASES)
+def test_measure_and_gap_equal_the_dense_eigendecomposition(name, shape, options):
+    chain = tk.gibbs_chain(model(name, shape), **options)
+    gaps, weights = dense_modes(chain)
+    measure, dense = tk.spectral_measure(chain), summary(gaps, weights, chain.n_spins)
+    assert measure.relevant_gap == pytest.approx(dense.relevant_gap, rel=1e-8)
+    assert measure.gamma_eff == pytest.approx(dense.gamma_eff, rel=1e-8)
+    assert measure.gamma_eff_step == pytest.approx(dense.gamma_eff_step, rel=1e-8)
+    assert 0 <= measure.gamma_eff_error <= 1e-8
+    assert measure.n_spins == chain.n_spins
+    assert tk.spectral_gap(chain) == pytest.approx(gaps[0], rel=1e-9)
+
+    for K in (1, 10, 1000):
+        expected = tk.window_variance(dataclasses.replace(measure, gaps=np.abs(gaps), weights=weights), K)
+        assert tk.window_variance(measure, K) == pytest.approx(expected, rel=1e-8)
+
+    np.testing.assert_array_equal(measure.nodes, 1 - measure.gaps)
+    assert np.all(np.diff(measure.gaps) > 0)
+    assert np.all(measure.weights >= 0)
+    variance = np.einsum("x,xa->", chain.law, products(chain) ** 2)
+    assert measure.weights.sum() == pytest.approx(variance, rel=1e-11)
+    assert (measure.weights / measure.gaps).sum() == pytest.approx(tk.observable_variance_time(chain), rel=1e-8)
+
+
+@pytest.mark.parametrize("name", ["free", "random", "pairs", "ferromagnet"])
+def test_runs_that_exhaust_their_subspace_agree_with_all_eigenpairs(name, monkeypatch):
+    chain = tk.gibbs_chain(model(name, (3, 4)))
+    direct, gap = tk.spectral_measure(chain), tk.spectral_gap(chain)
+    monkeypatch.setattr(spectral_measure, "DENSE_STATES", 0)
+    monkeypatch.setattr(spectral_measure, "DENSE_FALLBACK", 0)
+    runs = tk.spectral_measure(chain)
+    assert runs.relevant_gap == pytest.approx(direct.relevant_gap, rel=1e-9)
+    assert runs.gamma_eff_step == pytest.approx(direct.gamma_eff_step, rel=1e-9)
+    assert runs.weights.sum() == pytest.approx(direct.weights.sum(), rel=1e-11)
+    assert tk.spectral_gap(chain) == pytest.approx(gap, rel=1e-9)
+
+
+@small
+@pytest.mark.parametrize("shape", [(1, 2), (2, 2), (3, 2)])
+def test_free_spins_in_closed_form(shape):
+    n_spins = sum(shape)
+    measure = tk.spectral_measure(tk.gibbs_chain(np.zeros(shape)))
+    assert measure.relevant_gap == pytest.approx(2 / n_spins, rel=1e-13)
+    assert measure.gamma_eff_step == pytest.approx(2 / n_spins, rel=1e-13)
+    assert measure.gamma_eff == pytest.approx(1 - (1 - 2 / n_spins) ** n_spins, rel=1e-13)
+    assert measure.cluster_size == 1
+    assert tk.spectral_gap(tk.gibbs_chain(np.zeros(shape))) == pytest.approx(2 / n_spins, rel=1e-13)
+    assert tk.spectral_gap(tk.gibbs_chain(np.zeros(shape), quotient=False)) == pytest.approx(1 / n_spins, rel=1e-13)
+    blocks = tk.spectral_measure(tk.gibbs_chain(np.zeros(shape), kernel="two-block"))
+    assert (blocks.relevant_gap, blocks.gamma_eff) == (pytest.approx(1.0), pytest.approx(1.0))
+
+
+@pytest.mark.parametrize("couplings", [(0.9, 0.2), (1.4, 0.5, -0.7), (0.3, 0.6, 0.9, 1.2, 1.5)])
+def test_independent_pairs_in_closed_form(couplings):
+    # odd modes v + h, v - h of one pair relax at (1 -+ tanh w)/N, their products at the sum, the product v h at 2/N
+    n_spins, slow = 2 * len(couplings), np.sort(1 - np.abs(np.tanh(couplings)))
+    chain = tk.gibbs_chain(np.diag(couplings))
+    assert tk.spectral_gap(tk.gibbs_chain(np.diag(couplings), quotient=False)) == pytest.approx(slow[0] / n_spins, rel=1e-10)
+    assert tk.spectral_gap(chain) == pytest.approx((slow[0] + slow[1]) / n_spins, rel=1e-10)
+    assert tk.spectral_measure(chain).relevant_gap == pytest.approx((slow[0] + slow[1]) / n_spins, rel=1e-10)
+
+
+@small
+@pytest.mark.parametrize("w", [-1.0, 0.4, 3.0])
+def test_one_coupling_forgets_in_one_step(w):
+    measure = tk.spectral_measure(tk.gibbs_chain([[w]]))
+    assert measure.relevant_gap == pytest.approx(1, rel=1e-14)
+    assert measure.gamma_eff == pytest.approx(1, rel=1e-14)
+    assert tk.window_variance(measure, 25) == pytest.approx(1 / np.cosh(w) ** 2 / 25, rel=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (3, 3), (4, 4)])
+def test_odd_modes_are_invisible(shape):
+    # the slowest mode of a ferromagnet is its magnetisation, which is odd: no product v_i h_j sees it
+    W = np.full(shape, 0.6)
+    pairs, full = tk.gibbs_chain(W), tk.gibbs_chain(W, quotient=False)
+    by_pairs, by_states = tk.spectral_measure(pairs), tk.spectral_measure(full)
+    assert tk.spectral_gap(full) < 0.5 * by_pairs.relevant_gap
+    assert by_states.relevant_gap == pytest.approx(by_pairs.relevant_gap, rel=1e-9)
+    assert by_states.gamma_eff == pytest.approx(by_pairs.gamma_eff, rel=1e-9)
+    slower = by_states.gaps < by_pairs.relevant_gap * (1 - 1e-6)
+    assert by_states.weights[slower].sum() < 1e-25
+    even = dense_modes(pairs)[0]
+    gaps, weights = dense_modes(full)
+    odd = np.abs(gaps[:, None] - even).min(axis=1) > 1e-9
+    assert odd.sum() >= len(even) / 2
+    assert weights[odd].max() < 1e-25
+
+
+def test_a_trained_cell_has_exactly_degenerate_eigenvalues():
+    # why no eigendecomposition lies on the path of Q: it could not be differentiated here
+    training = train(load_design("default"), 4, 2)
+    half = next(checkpoint for checkpoint in training.checkpoints if checkpoint.name == "half")
+    network = tk.Hypernetwork.from_parameters(half.phi, training.shape)
+    spacings = []
+    for code in np.eye(training.shape.n_codes):
+        chain = tk.gibbs_chain(tk.couplings(network, code))
+        matrix = np.eye(chain.n_states) - chain.apply_symmetrised_generator(np.eye(chain.n_states))
+        spacings.append(np.diff(np.linalg.eigvalsh((matrix + matrix.T) / 2)).min())
+        assert tk.spectral_measure(chain).relevant_gap == pytest.approx(summary(*dense_modes(chain), 8).relevant_gap, rel=1e-8)
+    assert max(spacings) < 5e-16
+
+
+@small
+@pytest.mark.parametrize("kernel", ["single-site", "two-block"])
+@pytest.mark.parametrize("shape", [(1, 3), (2, 2), (3, 2)])
+def test_window_variance_equals_the_sum_over_lags(shape, kernel):
+    chain = tk.gibbs_chain(model("random", shape), kernel=kernel)
+    measure = tk.spectral_measure(chain)
+    for K in (1, 2, 3, 17, 200):
+        assert tk.window_variance(measure, K) == pytest.approx(lag_variance(chain, K), rel=1e-10)
+
+
+def test_window_variance_of_a_larger_chain_equals_the_sum_over_lags():
+    chain = tk.gibbs_chain(model("trained", (4, 5)))
+    measure = tk.spectral_measure(chain)
+    for K in (1, 9, 90):
+        assert tk.window_variance(measure, K) == pytest.approx(lag_variance(chain, K), rel=1e-8)
+
+
+@small
+def test_window_variance_in_its_limits():
+    chain = tk.gibbs_chain(model("random", (2, 3)))
+    measure = tk.spectral_measure(chain)
+    variance, time = measure.weights.sum(), tk.observable_variance_time(chain)
+    assert tk.window_variance(measure, 1) == pytest.approx(variance, rel=1e-12)
+    assert tk.window_variance(measure, 1e9) == pytest.approx((2 * time - variance) / 1e9, rel=1e-6)
+
+
+@small
+@pytest.mark.parametrize("K", [1, 2, 3, 10, 999, 10**6, 10**10])
+@pytest.mark.parametrize("gap", [1e-15, 1e-12, 1e-9, 1e-7, 9.9e-5, 1.01e-4, 1e-3, 0.09, 0.3, 0.999, 1.0])
+def test_window_variance_keeps_its_digits_in_every_regime(gap, K):
+    measure = dataclasses.replace(tk.spectral_measure(tk.gibbs_chain([[0.0]])), gaps=np.array([gap]), weights=np.array([1.0]))
+    with localcontext(prec=120):
+        s, k = 1 - Decimal(gap), Decimal(K)
+        power = s**k if s else Decimal(0)
+        exact = ((1 + s) / (1 - s) - 2 * s * (1 - power) / (k * (1 - s) ** 2)) / k
+    assert tk.window_variance(measure, K) == pytest.approx(float(exact), rel=1e-12)
+
+
+@pytest.mark.parametrize("name", ["random", "trained", "pairs", "ferromagnet"])
+def test_slow_modes_with_all_copies_of_degenerate_eigenvalues(name, monkeypatch):
+    monkeypatch.setattr(spectral_measure, "DENSE_FALLBACK", 0)
+    chain = tk.gibbs_chain(1.5 * model(name, (5, 5)))
+    measure, dense = tk.spectral_measure(chain), summary(*dense_modes(chain), chain.n_spins)
+    assert measure.gamma_eff == pytest.approx(dense.gamma_eff, rel=1e-9)
+    assert measure.gamma_eff_error <= 1e-8
+    starts = variance_time.variance_time(chain).right_hand_sides
+    modes = slow_modes.slow_modes(chain, starts, 3.0)
+    assert modes.complete
+    np.testing.assert_allclose(modes.vectors @ modes.vectors.T, np.eye(modes.gaps.size), atol=1e-12)
+    assert modes.residuals.max() < 1e-10
+    assert np.abs(modes.remainder(starts) @ modes.vectors.T).max() < 1e-12
+
+
+@small
+@pytest.mark.parametrize("kernel", ["single-site", "two-block"])
+def test_lanczos_runs_side_by_side_and_in_pieces(kernel, monkeypatch):
+    """Against the recurrence as it is written, and every run the same bits whatever is run beside it, on threads."""
+    monkeypatch.setattr("thermokernels.common.threads.SMALLEST_WORK", 0)
+    monkeypatch.setattr("thermokernels.common.threads._chosen", 3)
+    chain = tk.gibbs_chain(model("random", (4, 4)), kernel=kernel)
+    starts = np.random.default_rng(0).normal(size=(11, chain.n_states))
+    starts -= (starts @ chain.root_law)[:, None] * chain.root_law
+    runs, basis = lanczos.LanczosRuns(chain, starts), np.zeros((6, chain.n_states))
+    runs.extend(2, basis[:2])
+    runs.extend(4, basis[2:])
+    for a, start in enumerate(starts):
+        alone = lanczos.LanczosRuns(chain, start[None])
+        alone.extend(6)
+        assert (alone.diagonals[0] == runs.diagonals[a]).all()
+        assert (alone.offdiagonals[0] == runs.offdiagonals[a]).all()
+        vector, before, beta, written = start / np.linalg.norm(start), np.zeros_like(start), 0.0, []
+        for k in range(6):
+            written.append(vector)
+            image = chain.apply_symmetrised_generator(vector[None])[0]
+            alpha = vector @ image
+            image -= alpha * vector + beta * before
+            beta, before = np.linalg.norm(image), vector
+            vector = image / beta
+            np.testing.assert_allclose([runs.diagonals[a, k], runs.offdiagonals[a, k]], [alpha, beta], rtol=1e-9)
+        if a == 0:
+            np.testing.assert_allclose(basis, written, atol=1e-9)
+            coefficients = np.random.default_rng(1).normal(size=(6, 2))
+            for n_bytes in (lanczos.CHUNK_BYTES, 1):  # all Lanczos vectors together, and one at a time
+                monkeypatch.setattr(lanczos, "CHUNK_BYTES", n_bytes)
+                np.testing.assert_allclose(runs.combinations(coefficients), coefficients.T @ np.array(written), atol=1e-9)
+
+
+@small
+def test_tridiagonal_eigenpairs():
+    draws = np.random.default_rng(0)
+    diagonals, offdiagonals = draws.normal(size=(4, 7)), np.abs(draws.normal(size=(4, 7)))
+    offdiagonals[2, 3] = 0.0  # a matrix in two pieces
+    offdiagonals[3] = 0.0
+    rows = draws.normal(size=(4, 7, 3))
+    gaps, turned = lanczos.tridiagonal_eigenvalues(diagonals, offdiagonals, rows)
+    for a in range(4):
+        matrix = np.diag(diagonals[a]) + np.diag(offdiagonals[a, :-1], 1) + np.diag(offdiagonals[a, :-1], -1)
+        values, vectors = np.linalg.eigh(matrix)
+        np.testing.assert_allclose(gaps[a], values, atol=1e-13)
+        np.testing.assert_allclose(np.abs(turned[a]), np.abs(vectors.T @ rows[a]), atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(2, 2), (4, 5)])
+def test_a_frozen_gap_is_refused_where_state_reduction_is_not_made_for_it(shape, monkeypatch):
+    chain = tk.gibbs_chain(np.full(shape, 20.0), quotient=False)
+    assert 0 < tk.spectral_gap(chain) < 1e-16
+    monkeypatch.setattr(reduced_gap, "applies_to", lambda chain: False)
+    with pytest.raises(tk.UnresolvedError, match=r"the spectral gap reads .* per step, below the 1e-12 that float64 resolves"):
+        tk.spectral_gap(chain)
+
+
+@pytest.mark.parametrize("shape", [(2, 2), (4, 4), (4, 5)])
+def test_a_frozen_relevant_gap_is_refused(shape):
+    # two planted patterns of equal weight: four deep minima, two of them distinct pairs, which the products tell apart
+    left, right = np.ones(shape), np.outer((-1.0) ** np.arange(shape[0]), (-1.0) ** np.arange(shape[1]))
+    with pytest.raises(tk.NumericalError, match=r"float64|too close to frozen"):
+        tk.spectral_measure(tk.gibbs_chain(15.0 * (left + right)))
+
+
+def test_an_unresolved_relevant_gap_is_named():
+    chain = tk.gibbs_chain(np.ones((2, 2)))
+    with pytest.raises(tk.UnresolvedError, match=r"the relevant spectral gap reads 1e-13 per step, below the 1e-12"):
+        spectral_measure._measure(np.array([1e-13, 0.5]), np.array([1.0, 1.0]), chain.n_spins)
+    with pytest.raises(tk.UnresolvedError, match=r"no observable v_i h_j varies under pi in float64, so there is no spectral measure"):
+        spectral_measure._measure(np.array([0.1, 0.5]), np.zeros(2), chain.n_spins)
+
+
+def test_runs_that_do_not_converge_are_refused(monkeypatch):
+    chain = tk.gibbs_chain(model("strong", (5, 5)))
+    monkeypatch.setattr(slow_modes, "STEPS", (2, 3))
+    monkeypatch.setattr(spectral_measure, "GAP_STEPS", 16)
+    monkeypatch.setattr(spectral_measure, "DENSE_FALLBACK", 0)
+    with pytest.raises(tk.NotConvergedError, match=r"the slowest mode that the observables see has not converged"):
+        tk.spectral_measure(chain)
+    with pytest.raises(tk.NotConvergedError, match=r"the spectral gap .* still has a residual of .* after 16 Lanczos steps"):
+        tk.spectral_gap(chain)
+
+
+def test_results_repeat_bitwise():
+    chain = tk.gibbs_chain(model("trained", (5, 5)))
+    first, second = tk.spectral_measure(chain), tk.spectral_measure(chain)
+    np.testing.assert_array_equal(first.gaps, second.gaps)
+    np.testing.assert_array_equal(first.weights, second.weights)
+    assert first.gamma_eff == second.gamma_eff
+    assert tk.spectral_gap(chain) == tk.spectral_gap(chain)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        first.gamma_eff = 0.0
+
+
+@small
+@pytest.mark.parametrize(
+    ("K", "message"),
+    [
+        (0, "K must be a positive, finite number of steps; got 0"),
+        (-3, "K must be a positive, finite number of steps; got -3"),
+        (np.nan, "K must be a positive, finite number of steps; got nan"),
+        (np.inf, "K must be a positive, finite number of steps; got inf"),
+        (True, "K must be a positive number of steps; got True"),
+        ("10", "K must be a positive number of steps; got '10'"),
+        (None, "K must be a positive number of steps; got None"),
+        ([10.0], "K must be a positive number of steps"),
+        (10j, "K must be a positive number of steps; got 10j"),
+    ],
+)
+def test_bad_windows_are_named(K, message):
+    with pytest.raises(ValueError, match=message):
+        tk.window_variance(tk.spectral_measure(tk.gibbs_chain([[0.5]])), K)

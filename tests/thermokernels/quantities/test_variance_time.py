@@ -1,0 +1,381 @@
+"""T_O, the signal and Q against dense algebra on the full chain, fifty-digit arithmetic, closed forms and symmetries."""
+
+import dataclasses
+import math
+from decimal import Decimal, localcontext
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import thermokernels as tk
+from thermokernels.common import tolerances
+from thermokernels.quantities.signal_to_noise import chain_q_struct
+from thermokernels.quantities.variance_time import correlations, variance_time
+
+small = pytest.mark.small
+
+SHAPES = [(1, 1), (1, 3), (3, 1), (2, 3), (3, 2), (4, 1), (4, 2)]
+
+
+def random_model(shape, seed=0, scale=1.0):
+    draws = np.random.default_rng([seed, *shape])
+    W, b, c = scale * draws.normal(size=shape), draws.normal(size=shape[0]), draws.normal(size=shape[1])
+    return W, draws.dirichlet(np.ones(2 ** shape[0])), b, c
+
+
+def products(chain):
+    """f_ij = -v_i h_j as columns, (n_states, n_v n_h)."""
+    spins = chain.spins().astype(float)
+    visible, hidden = spins[:, : chain.n_visible], spins[:, chain.n_visible :]
+    return -(visible[:, :, None] * hidden[:, None, :]).reshape(chain.n_states, -1)
+
+
+def dense_variance_time(chain):
+    """sum_a <f~_a, (I - P + 1 pi')^(-1) f~_a>, with NumPy."""
+    f = products(chain)
+    f -= chain.law @ f
+    z = np.linalg.solve(np.eye(chain.n_states) - chain.transition_matrix() + chain.law, f)
+    return np.einsum("x,xa,xa->", chain.law, f, z)
+
+
+def naive_signal(W, p_data, b, c):
+    """g_ij = E_data[f_ij] - E_pi[f_ij] by loops over the states."""
+    n_visible, n_hidden = W.shape
+    g, Z = np.zeros_like(W), 0.0
+    for x in range(2 ** (n_visible + n_hidden)):
+        spins = [1 - 2 * (x >> i & 1) for i in range(n_visible + n_hidden)]
+        v, h = np.array(spins[:n_visible]), np.array(spins[n_visible:])
+        weight = math.exp(v @ W @ h + b @ v + c @ h)
+        Z += weight
+        g += weight * np.outer(v, h)
+    g /= Z
+    for x in range(2**n_visible):
+        v = np.array([1 - 2 * (x >> i & 1) for i in range(n_visible)])
+        g -= p_data[x] * np.outer(v, np.tanh(W.T @ v + c))
+    return g
+
+
+def exact_variance_time(W):
+    """T_O of the single-site chain of pairs {x, -x} in fifty decimal digits, by Gaussian elimination."""
+    n_visible, n_hidden = W.shape
+    n_spins = n_visible + n_hidden
+    n = 2 ** (n_spins - 1)
+    spins = np.array([[1 - 2 * (x >> i & 1) for i in range(n_spins)] for x in range(n)]).astype(object)
+    exponential = np.frompyfunc(Decimal.exp, 1, 1)
+    with localcontext(prec=50):
+        couplings = np.vectorize(Decimal, otypes=[object])(W)
+        v, h = spins[:, :n_visible], spins[:, n_visible:]
+        on_visible, on_hidden = h @ couplings.T, v @ couplings
+        weights = exponential((v * on_visible).sum(axis=1))
+        law = weights / weights.sum()
+        rates = 1 / (1 + exponential(2 * spins * np.hstack([on_visible, on_hidden]))) / n_spins
+        f = -(v[:, :, None] * h[:, None, :]).reshape(n, -1)
+        f = f - law @ f
+        matrix = np.tile(law, (n, 1))
+        states = np.arange(n)
+        for i in range(n_spins):
+            targets = states ^ (1 << i) if i < n_spins - 1 else n - 1 - states
+            np.add.at(matrix, (states, states), rates[:, i])
+            np.add.at(matrix, (states, targets), -rates[:, i])
+        system = np.hstack([matrix, f])
+        for k in range(n):
+            system[k] = system[k] / system[k, k]
+            others = states != k
+            system[others] = system[others] - np.outer(system[others, k], system[k])
+        return (law[:, None] * f * system[:, n:]).sum()
+
+
+@pytest.mark.parametrize("method", ["auto", "cholesky", "cg"])
+@pytest.mark.parametrize("kernel", ["single-site", "two-block"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_variance_time_equals_dense_algebra_on_the_full_chain(shape, kernel, method):
+    W, _, b, c = random_model(shape)
+    expected = dense_variance_time(tk.gibbs_chain(W, quotient=False, kernel=kernel))
+    for quotient in (None, False):
+        assert tk.observable_variance_time(tk.gibbs_chain(W, quotient=quotient, kernel=kernel), method) == pytest.approx(
+            expected, rel=1e-12
+        )
+    with_fields = tk.gibbs_chain(W, b, c, kernel=kernel)
+    assert tk.observable_variance_time(with_fields, method) == pytest.approx(dense_variance_time(with_fields), rel=1e-12)
+
+
+@small
+def test_variance_time_is_the_sum_of_the_covariances_over_all_lags():
+    chain = tk.gibbs_chain(random_model((2, 2), scale=0.5)[0])
+    f = products(chain)
+    f -= chain.law @ f
+    later, total = f.copy(), 0.0
+    for _ in range(800):
+        total += np.einsum("x,xa,xa->", chain.law, f, later)
+        later = chain.apply(later)
+    assert tk.observable_variance_time(chain) == pytest.approx(total, rel=1e-11)
+
+
+@small
+@pytest.mark.parametrize("shape", SHAPES)
+def test_free_spins_in_closed_form(shape):
+    # each product of two of N free spins lives N / 2 steps
+    expected = shape[0] * shape[1] * sum(shape) / 2
+    assert tk.observable_variance_time(tk.gibbs_chain(np.zeros(shape))) == pytest.approx(expected, rel=1e-13)
+    blocks = tk.observable_variance_time(tk.gibbs_chain(np.zeros(shape), kernel="two-block"))
+    assert blocks == pytest.approx(shape[0] * shape[1], rel=1e-13)  # either block renews the product
+
+
+@small
+@pytest.mark.parametrize("w", [0.0, -0.8, 1.7, 4.0])
+def test_one_coupling_in_closed_form(w):
+    # the product v h is renewed in every step: T_O is its variance, sech^2 w
+    assert tk.observable_variance_time(tk.gibbs_chain([[w]])) == pytest.approx(1 / math.cosh(w) ** 2, rel=1e-11)
+
+
+@pytest.mark.parametrize("method", ["cholesky", "cg"])
+@pytest.mark.parametrize("couplings", [(0.4, -1.1), (0.7, 0.2, 1.5), (2.5, -0.3, 0.0, 1.0)])
+def test_independent_pairs_in_closed_form(couplings, method):
+    # v_i h_i: variance 1 - t_i^2, gap 2/N. For i != j split v = (s + d) / 2, h = (s - d) / 2 with s = v + h (gap (1 - t)/N, norm 2 + 2t)
+    # and d = v - h (gap (1 + t)/N, norm 2 - 2t): the gaps of independent pairs add.
+    n_spins, t = 2 * len(couplings), np.tanh(couplings)
+    expected = float(((1 - t**2) * n_spins / 2).sum())
+    for i, j in np.argwhere(~np.eye(len(t), dtype=bool)):
+        for left, right in ((1, 1), (1, -1), (-1, 1), (-1, -1)):
+            norm = (2 + 2 * left * t[i]) * (2 + 2 * right * t[j]) / 16
+            expected += n_spins * norm / ((1 - left * t[i]) + (1 - right * t[j]))
+    assert tk.observable_variance_time(tk.gibbs_chain(np.diag(couplings)), method) == pytest.approx(expected, rel=1e-11)
+
+
+@small
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("with_fields", [False, True])
+def test_signal_and_q_equal_their_definitions(shape, with_fields):
+    W, p_data, b, c = random_model(shape, 3)
+    q = tk.q_struct(W, p_data, window=30, b=b if with_fields else None, c=c if with_fields else None)
+    g = naive_signal(W, p_data, *((b, c) if with_fields else (0 * b, 0 * c)))
+    np.testing.assert_allclose(q.g, g, rtol=1e-11, atol=1e-14)
+    assert q.g.shape == shape
+    assert q.signal == pytest.approx((g**2).sum(), rel=1e-11, abs=1e-25)
+    assert q.window_steps == 30 * sum(shape)
+    assert q.value == pytest.approx(0.5 * q.window_steps * q.signal / q.t_obs, rel=1e-14)
+    assert q.t_obs == tk.observable_variance_time(tk.gibbs_chain(W, *((b, c) if with_fields else ())))
+    assert 0 <= q.residual <= tolerances.SOLVE
+    assert q.method == "cholesky"
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        q.value = 0.0
+
+
+def test_q_of_every_method_and_kernel():
+    W, p_data, _, _ = random_model((4, 4))
+    direct, iterative = tk.q_struct(W, p_data, method="cholesky"), tk.q_struct(W, p_data, method="cg")
+    assert (direct.method, direct.iterations, iterative.method) == ("cholesky", 0, "cg")
+    assert iterative.iterations > 0
+    assert iterative.value == pytest.approx(direct.value, rel=1e-12)
+    blocks = chain_q_struct(tk.gibbs_chain(W, kernel="two-block"), p_data)
+    assert blocks.t_obs == pytest.approx(dense_variance_time(tk.gibbs_chain(W, kernel="two-block")), rel=1e-11)
+    np.testing.assert_array_equal(blocks.g, direct.g)
+
+
+@small
+def test_window_counts_in_sweeps_and_q_is_linear_in_it():
+    W, p_data, _, _ = random_model((2, 3))
+    q = tk.q_struct(W, p_data)
+    assert q.window_steps == 500
+    assert tk.q_struct(W, p_data, window=7).value == pytest.approx(0.07 * q.value, rel=1e-14)
+
+
+@small
+@pytest.mark.parametrize("shape", [(1, 1), (2, 3), (4, 2)])
+def test_nothing_to_learn_is_exactly_zero(shape):
+    q = tk.q_struct(np.zeros(shape), np.full(2 ** shape[0], 2.0 ** -shape[0]))
+    assert (q.value, q.signal) == (0.0, 0.0)
+    np.testing.assert_array_equal(q.g, 0.0)
+
+
+@small
+def test_a_model_at_its_data_has_almost_no_signal():
+    W, _, _, _ = random_model((3, 4))
+    assert tk.q_struct(W, tk.visible_law(W)).signal < 1e-30
+
+
+@small
+def test_the_signal_keeps_its_digits_near_the_data():
+    # p_data differs from the model by 1e-5: the two correlations agree in five digits
+    W, _, _, _ = random_model((3, 2))
+    law = tk.visible_law(W)
+    wiggle = np.array([1.0, -2.0, 3.0, 0.5, -0.5, -1.0, 2.0, -3.0]) * law.min()
+    p_data = law + 1e-5 * wiggle
+    p_data /= p_data.sum()
+    v = 1.0 - 2.0 * (np.arange(8)[:, None] >> np.arange(3) & 1)
+    expected = -(v * (p_data - law)[:, None]).T @ np.tanh(v @ W)
+    np.testing.assert_allclose(tk.q_struct(W, p_data).g, expected, rtol=1e-8)
+
+
+@settings(max_examples=15)
+@given(data=st.data(), seed=st.integers(0, 10_000), shape=st.sampled_from([(2, 2), (2, 3), (3, 2), (3, 1), (4, 2)]))
+def test_relabelling_spins_changes_nothing(data, seed, shape):
+    W, p_data, _, _ = random_model(shape, seed, 0.8)
+    rows, columns = (data.draw(st.permutations(range(n))) for n in shape)
+    s, t = (np.array(data.draw(st.lists(st.sampled_from([-1, 1]), min_size=n, max_size=n))) for n in shape)
+    q, gap = tk.q_struct(W, p_data), tk.spectral_gap(tk.gibbs_chain(W))
+
+    states = range(2 ** shape[0])
+    permuted = np.array([p_data[sum((x >> k & 1) << rows[k] for k in range(shape[0]))] for x in states])
+    moved = W[rows][:, columns]
+    flips = sum(1 << i for i in range(shape[0]) if s[i] < 0)
+    gauged = np.array([p_data[x ^ flips] for x in states])
+    for couplings, law in ((moved, permuted), (s[:, None] * W * t, gauged)):
+        other = tk.q_struct(couplings, law)
+        assert other.t_obs == pytest.approx(q.t_obs, rel=1e-10)
+        assert other.value == pytest.approx(q.value, rel=1e-9)
+        assert tk.spectral_gap(tk.gibbs_chain(couplings)) == pytest.approx(gap, rel=1e-9)
+    transposed = tk.gibbs_chain(W.T)
+    assert tk.observable_variance_time(transposed) == pytest.approx(q.t_obs, rel=1e-10)
+    assert tk.spectral_gap(transposed) == pytest.approx(gap, rel=1e-9)
+
+
+@pytest.mark.parametrize("rtol", [1e-2, 1e-3, 1e-4, 1e-6, 1e-10])
+@pytest.mark.parametrize("scale", [0.5, 2.0])
+@pytest.mark.parametrize("shape", [(2, 3), (3, 3), (4, 2)])
+def test_the_bound_holds_the_error_and_is_not_vacuous(shape, scale, rtol):
+    W, p_data, _, _ = random_model(shape, 5, scale)
+    q, exact = tk.q_struct(W, p_data, method="cg", rtol=rtol), exact_variance_time(W)
+    error = float(exact - Decimal(q.t_obs))
+    assert abs(error) <= q.t_obs_bound
+    assert error >= -1e-13 * q.t_obs  # the variational form approaches T_O from below
+    if rtol == 1e-2:
+        assert error > 1e-13 * q.t_obs  # an error that can be seen
+    gap = tk.spectral_gap(tk.gibbs_chain(W))
+    assert q.t_obs_bound <= 20 * rtol**2 * q.variance_time.right_hand_sides.size / gap + 1e-10 * q.t_obs
+    if rtol == 1e-10:
+        assert q.t_obs_bound <= 1e-11 * q.t_obs
+
+
+@pytest.mark.parametrize("rtol", [1e-2, 1e-3, 1e-4])
+@pytest.mark.parametrize("kernel", ["single-site", "two-block"])
+def test_the_bound_holds_for_larger_chains_and_the_other_kernel(kernel, rtol):
+    chain = tk.gibbs_chain(random_model((4, 4), 6)[0], kernel=kernel)
+    time = variance_time(chain, "cg", rtol)
+    error = dense_variance_time(chain) - time.value
+    assert -1e-12 * time.value <= error <= time.bound
+    assert error > 1e-3 * time.bound  # within three orders of magnitude of what is certified
+
+
+@small
+def test_correlations_are_the_weighted_products():
+    chain = tk.gibbs_chain(random_model((3, 2))[0])
+    weights = np.random.default_rng(0).normal(size=chain.n_states)
+    np.testing.assert_allclose(correlations(chain, weights), -(weights @ products(chain)).reshape(3, 2), rtol=1e-13, atol=1e-14)
+
+
+@small
+def test_number_types_and_memory_layouts_are_accepted():
+    W, p_data = np.array([[1.0, -2.0, 0.5], [0.25, 1.0, -1.0]]), np.array([0.5, 0.25, 0.125, 0.125])
+    value = tk.q_struct(W, p_data).value
+    assert isinstance(value, float)
+    for couplings in (W.tolist(), W.astype(np.float32), np.asfortranarray(W), np.repeat(W, 2, axis=0)[::2]):
+        for law in (p_data.tolist(), p_data.astype(np.float32), np.repeat(p_data, 3)[::3]):
+            for window in (100, np.float32(100), np.int64(100)):
+                assert tk.q_struct(couplings, law, window).value == value
+    point = np.array([0, 1, 0, 0])
+    assert tk.q_struct(W, point).value == tk.q_struct(W, point.astype(float)).value
+
+
+@small
+def test_arguments_are_left_alone():
+    W, p_data, b, c = random_model((2, 3))
+    copies = [array.copy() for array in (W, p_data, b, c)]
+    tk.q_struct(W, p_data, b=b, c=c)
+    for array, copy in zip((W, p_data, b, c), copies, strict=True):
+        np.testing.assert_array_equal(array, copy)
+
+
+GOOD = {"W": np.ones((2, 2)), "p_data": np.full(4, 0.25)}
+
+
+@small
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"W": [[np.nan]]}, r"W must be finite; entry \(0, 0\) is nan"),
+        ({"W": [[1.0, 2.0], [3.0]]}, "W must be an array of real numbers; got rows of different lengths"),
+        ({"W": np.ones(4)}, r"W must have shape \(n_v, n_h\)"),
+        ({"p_data": [0.5, 0.5]}, r"p_data must have shape \(4,\); got shape \(2,\)"),
+        ({"p_data": np.full((4, 1), 0.25)}, r"p_data must have shape \(4,\); got shape \(4, 1\)"),
+        ({"p_data": []}, r"p_data must have shape \(4,\); got shape \(0,\)"),
+        ({"p_data": [0.5, 0.6, -0.1, 0.0]}, "p_data must be nonnegative; entry 2 is -0.1"),
+        ({"p_data": [0.5, 0.5, 0.5, 0.0]}, "p_data must sum to one within 1e-09; it sums to 1.5"),
+        ({"p_data": 4 * [np.nan]}, r"p_data must be finite; entry \(0,\) is nan"),
+        ({"p_data": [np.inf, 0.0, 0.0, 0.0]}, r"p_data must be finite; entry \(0,\) is inf"),
+        ({"p_data": 4 * [0.25j]}, "p_data must be an array of real numbers; got dtype complex128"),
+        ({"p_data": None}, "p_data must be an array of real numbers; got dtype object"),
+        ({"p_data": "abcd"}, "p_data must be an array of real numbers"),
+        ({"window": 0}, "window must be a positive, finite number of sweeps; got 0"),
+        ({"window": -5.0}, "window must be a positive, finite number of sweeps; got -5.0"),
+        ({"window": np.nan}, "window must be a positive, finite number of sweeps; got nan"),
+        ({"window": np.inf}, "window must be a positive, finite number of sweeps; got inf"),
+        ({"window": True}, "window must be a positive number of sweeps; got True"),
+        ({"window": "100"}, "window must be a positive number of sweeps; got '100'"),
+        ({"window": [100.0]}, "window must be a positive number of sweeps"),
+        ({"window": None}, "window must be a positive number of sweeps; got None"),
+        ({"method": "qr"}, "method must be one of 'auto', 'cholesky', 'cg', 'reduction'; got 'qr'"),
+        ({"rtol": 0}, "rtol must be a positive"),
+        ({"rtol": np.nan}, "rtol must be a positive"),
+        ({"rtol": "1e-10"}, "rtol must be a positive"),
+        ({"b": [1.0]}, r"b must have shape \(2,\); got shape \(1,\)"),
+        ({"c": [1.0, np.inf]}, "c must be finite"),
+    ],
+)
+def test_bad_arguments_are_named(change, message):
+    with pytest.raises(ValueError, match=message):
+        tk.q_struct(**(GOOD | change))
+
+
+@small
+@pytest.mark.parametrize("rtol", [0, -1.0, np.nan, "tight", True, None])
+def test_bad_tolerances_of_the_variance_time_are_named(rtol):
+    with pytest.raises(ValueError, match="rtol must be a positive"):
+        tk.observable_variance_time(tk.gibbs_chain([[1.0]]), rtol=rtol)
+
+
+@small
+@pytest.mark.parametrize("shape", [(40, 40), (2000, 1)])
+def test_too_many_spins_are_refused(shape):
+    with pytest.raises(tk.ModelTooLargeError, match=r"would take .* GiB of memory and .* are available"):
+        tk.q_struct(np.zeros(shape), [1.0])
+
+
+@small
+def test_a_law_without_variance_is_refused():
+    with pytest.raises(tk.UnresolvedError, match=r"T_O came out as 0.0: no observable v_i h_j varies under pi in float64"):
+        tk.observable_variance_time(tk.gibbs_chain([[800.0]]))
+
+
+@pytest.mark.parametrize("method", ["cholesky", "cg"])
+@pytest.mark.parametrize("w", [2.0, 4.0, 7.0, 11.0])
+def test_observables_that_hardly_vary_are_no_frozen_chain(w, method):
+    # the pairs of a ferromagnet have one minimum and an open gap, however small the variance of v_i h_j
+    W = np.array([[w, w], [w, 0.9 * w], [0.8 * w, w]])
+    q = tk.q_struct(W, np.full(8, 0.125), method=method)
+    exact = exact_variance_time(W)
+    assert q.t_obs == pytest.approx(float(exact), rel=1e-9)
+    assert abs(float(exact - Decimal(q.t_obs))) <= q.t_obs_bound
+
+
+@small
+def test_a_q_that_overflows_is_refused():
+    with pytest.raises(tk.UnresolvedError, match="Q overflows float64"):
+        tk.q_struct(np.ones((2, 2)), [0.0, 1.0, 0.0, 0.0], window=1.7e308)
+
+
+def test_a_frozen_chain_is_refused_or_right():
+    # two patterns of unequal weight: deep minima whose exchange no float64 solve can follow
+    patterns = np.outer([1, 1, 1], [1, 1, 1]) + 0.9 * np.outer([1, -1, 1], [1, 1, -1])
+    refused = 0
+    for beta in (1.0, 3.0, 6.0, 9.0, 14.0, 30.0):
+        for method in ("cholesky", "cg"):
+            try:
+                value = tk.q_struct(beta * patterns, np.full(8, 0.125), method=method).t_obs
+            except tk.NumericalError:
+                refused += 1
+            else:
+                assert value == pytest.approx(float(exact_variance_time(beta * patterns)), rel=1e-7)
+    assert refused >= 4

@@ -1,0 +1,156 @@
+"""Estimators beside the exact time: what is exact, what is said in words, and what is refused."""
+
+import json
+
+import numpy as np
+import pytest
+
+import thermokernels as tk
+from thermokernels_app.tools import comparison
+from thermokernels_app.tools.comparison import compare
+
+W = np.array([[0.6, -0.3], [0.2, 0.5]])
+
+_RNG = np.random.default_rng(0)
+STUCK = 4.0 * (np.where(_RNG.random((5, 5)) < 0.5, -1.0, 1.0) + 0.1 * _RNG.standard_normal((5, 5)))  # frustrated, and cold
+
+
+def trace_of(weights, n_sweeps=4000, n_chains=4, kernel="single-site", thin=1, **options):
+    s = tk.sample(weights, n_chains=n_chains, n_sweeps=n_sweeps, kernel=kernel, thin=thin, seed=0, **({"burn_in": 200} | options))
+    return np.concatenate([s.visible, s.hidden], axis=2).swapaxes(0, 1)
+
+
+@pytest.fixture
+def estimators():
+    pytest.importorskip("emcee", reason="emcee is not installed: pip install '.[compare]'")
+    pytest.importorskip("arviz_stats", reason="ArviZ is not installed: pip install '.[compare]'")
+
+
+def exact(weights, function, every, kernel="single-site"):
+    """tau in records by the dense full chain."""
+    chain = tk.gibbs_chain(weights, quotient=False, kernel=kernel)
+    spins = chain.spins().astype(float)
+    f = function(spins[:, : chain.n_visible], spins[:, chain.n_visible :])
+    f = f - chain.law @ f
+    power = np.linalg.matrix_power(chain.transition_matrix(), every)
+    response = np.linalg.solve(np.eye(chain.n_states) - power + chain.law, f)
+    return 2 * (chain.law @ (f * response)) / (chain.law @ f**2) - 1
+
+
+@pytest.mark.parametrize(("kernel", "steps_per_sweep"), [("single-site", 4), ("two-block", 2)])
+def test_exact_times_are_those_of_the_recorded_series(kernel, steps_per_sweep):
+    found = compare(
+        trace_of(W, 60, thin=3, kernel=kernel), W, kernel=kernel, every=3, observables=["energy", "v0h1", "magnetisation", "v1"]
+    )
+    functions = [
+        lambda v, h: -np.einsum("xi,ij,xj->x", v, W, h),
+        lambda v, h: v[:, 0] * h[:, 1],
+        lambda v, h: v.sum(axis=1) + h.sum(axis=1),
+        lambda v, h: v[:, 1],
+    ]
+    assert (found.every_steps, found.n_chains, found.n_records) == (3 * steps_per_sweep, 4, 20)
+    for row, function in zip(found.rows, functions, strict=True):
+        known = exact(W, function, found.every_steps, kernel)
+        assert row.exact_records == pytest.approx(known, rel=1e-11)
+        assert row.exact_steps == pytest.approx(known * found.every_steps, rel=1e-11)
+        assert row.length == pytest.approx(20 / known, rel=1e-11)
+
+
+def test_the_slowest_observable_is_the_slowest():
+    (row,) = compare(trace_of(W, 40), W, observables=["slowest"]).rows
+    times = {f"v{i}h{j}": exact(W, lambda v, h, i=i, j=j: v[:, i] * h[:, j], 4) for i in range(2) for j in range(2)}
+    assert row.observable == max(times, key=times.__getitem__)
+
+
+@pytest.mark.bridges
+def test_estimates_of_a_fast_chain_agree(estimators):
+    found = compare(trace_of(W), W)
+    assert [row.observable for row in found.rows][:2] == ["energy", "magnetisation"]
+    for row in found.rows:
+        assert row.looks_healthy
+        assert [estimate.estimator for estimate in row.estimates] == ["emcee", "ArviZ"]
+        for estimate in row.estimates:
+            assert estimate.verdict.startswith("agrees within the estimator's error"), (row.observable, estimate)
+            assert estimate.factor == pytest.approx(estimate.steps / row.exact_steps)
+    assert found.visited_mass == pytest.approx(1)
+    json.dumps(found.as_dict(), allow_nan=False)
+
+
+@pytest.mark.bridges
+def test_the_estimates_are_those_of_the_packages(estimators):
+    import emcee
+    from arviz_stats.base import array_stats
+
+    trace = trace_of(W, 1000)
+    (row,) = compare(trace, W, observables=["v0h0"]).rows
+    series = (trace[:, :, 0] * trace[:, :, 2]).astype(float)
+    assert row.estimates[0].steps == pytest.approx(4 * emcee.autocorr.integrated_time(series.T)[0])
+    assert row.estimates[1].steps == pytest.approx(4 * series.size / array_stats.ess(series, chain_axis=0, draw_axis=1, method="mean"))
+    assert row.r_hat == pytest.approx(array_stats.rhat(series, chain_axis=0, draw_axis=1, method="rank"))
+
+
+@pytest.mark.bridges
+def test_a_stuck_chain_that_looks_healthy_is_seen_through(estimators):
+    chain = tk.gibbs_chain(STUCK)
+    found = compare(trace_of(STUCK, start=chain.spins()[chain.energy.argmin()]), STUCK, observables=["energy"])
+    (row,) = found.rows
+    assert row.looks_healthy
+    assert row.estimates[0].factor < 0.01
+    assert "times too small: no chain ever left the basin it started in" in row.estimates[0].verdict
+    assert found.visited_mass < 0.99
+
+
+@pytest.mark.bridges
+def test_another_model_is_suspected(estimators):
+    (row,) = compare(trace_of(W), 2 * W, observables=["v1"]).rows
+    assert all("more than chance" in estimate.verdict for estimate in row.estimates)
+
+
+@pytest.mark.bridges
+def test_what_never_changes_has_no_estimate(estimators):
+    trace = trace_of(W, 100)
+    trace[:, :, 0] = 1
+    (row,) = compare(trace, W, observables=["v0"]).rows
+    assert {estimate.steps for estimate in row.estimates} == {None}
+    assert "the observable never changed in the trace" in row.estimates[0].verdict
+    assert row.looks_healthy is None
+
+
+def test_without_estimators_the_exact_time_remains(monkeypatch):
+    monkeypatch.setattr(comparison, "find_spec", lambda _: None)
+    found = compare(trace_of(W, 40), W, observables=["energy"])
+    assert found.missing == ("emcee", "arviz_stats")
+    assert found.rows[0].estimates == ()
+    assert found.rows[0].exact_steps > 1
+
+
+def test_visible_spins_and_series():
+    trace = trace_of(W, 40)
+    (row,) = compare(trace[:, :, :2], W).rows
+    assert row.observable == "visible-magnetisation"
+    series = trace[:, :, 0].astype(float)
+    assert compare(series, W, observables="v0").rows[0].exact_steps == compare(trace, W, observables=["v0"]).rows[0].exact_steps
+    assert compare(series[0], W, observables=["v0"]).n_chains == 1
+
+
+@pytest.mark.parametrize(
+    ("trace", "options", "message"),
+    [
+        (np.ones((2, 9, 3)), {}, r"trace must have 4 spins a record, or the 2 visible ones"),
+        (np.zeros((2, 9, 4)), {}, r"trace must hold spins \+1 and -1"),
+        (np.ones((2, 9, 4), bool), {}, r"2 \* x - 1\); got dtype bool"),
+        (np.ones((2, 3, 4)), {}, "at least four records"),
+        (np.ones((2, 9)), {}, r"observables \(--observable\) must name the one observable whose series the trace of shape \(2, 9\) is"),
+        (np.full((2, 9), np.nan), {"observables": ["energy"]}, "trace must be finite"),
+        (np.ones((2, 9, 4)), {"observables": ["warmth"]}, "got 'warmth'"),
+        (np.ones((2, 9, 4)), {"observables": ["v0h2"]}, "h0 to h1; got 'v0h2'"),
+        (np.ones((2, 9, 2)), {"observables": ["energy"]}, "functions of the visible spins"),
+        (np.ones((2, 9, 4)), {"observables": []}, "at least one observable"),
+        (np.ones((2, 9, 4)), {"kernel": "alternating"}, "kernel must be one of 'single-site', 'two-block'"),
+        (np.ones((2, 9, 4)), {"every": 0}, "every must be an integer of at least 1"),
+        ([[1, 2], [1]], {}, "rows of different lengths"),
+    ],
+)
+def test_what_does_not_fit_is_named(trace, options, message):
+    with pytest.raises(ValueError, match=message):
+        compare(trace, W, **options)

@@ -1,0 +1,1 @@
+"""What every room uses: errors, tolerances, checks of arguments, threads, memory, checkpoints, digits."""

@@ -1,0 +1,195 @@
+"""Checks of what callers hand in: one sentence that names the argument, what was given and what is wanted."""
+
+from __future__ import annotations
+
+import os
+from decimal import Decimal
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from thermokernels.common import control_groups, tolerances
+from thermokernels.common.arrays import Floats
+from thermokernels.common.errors import ModelTooLargeError
+
+Kind = TypeVar("Kind")
+
+
+def in_brief(value: object) -> str:
+    """``repr(value)`` for a message: one line of at most 80 characters."""
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # an integer of 5000 digits, an object of somebody else's
+        text = f"an object of type {type(value).__name__} that cannot be shown"
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _as_floats(name: str, value: ArrayLike) -> Floats:
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        raise ValueError(f"{name} must be an array of real numbers; got rows of different lengths") from None
+    if array.dtype.kind not in "fiu":
+        raise ValueError(f"{name} must be an array of real numbers; got dtype {array.dtype}")
+    with np.errstate(over="ignore", invalid="ignore"):  # signalling NaN and long doubles beyond float64, which are refused below
+        array = np.ascontiguousarray(array, dtype=np.float64) if array.ndim else array.astype(np.float64)
+    if not np.isfinite(array).all():
+        where = tuple(int(k) for k in np.argwhere(~np.isfinite(array))[0])
+        raise ValueError(f"{name} must be finite; entry {where} is {array[where]}")
+    return array
+
+
+def as_couplings(weights: ArrayLike, name: str = "W") -> Floats:
+    """Couplings as a finite, C-contiguous float64 matrix of shape (n_v, n_h), both at least 1; else ValueError."""
+    array = _as_floats(name, weights)
+    if array.ndim != 2 or 0 in array.shape:
+        raise ValueError(f"{name} must have shape (n_v, n_h) with at least one visible and one hidden spin; got shape {array.shape}")
+    return array
+
+
+def as_field(field: ArrayLike | None, n_spins: int, name: str) -> Floats:
+    """A field as a finite float64 vector of shape (n_spins,); None is the zero field; else ValueError."""
+    if field is None:
+        return np.zeros(n_spins)
+    return as_vector(field, n_spins, name)
+
+
+def as_vector(value: ArrayLike, length: int, name: str) -> Floats:
+    """A finite float64 vector of the given length; else ValueError."""
+    array = _as_floats(name, value)
+    if array.shape != (length,):
+        raise ValueError(f"{name} must have shape ({length},); got shape {array.shape}")
+    return array
+
+
+def as_samples(samples: ArrayLike, name: str = "samples") -> Floats:
+    """Samples of spins +1 and -1 as float64 of shape (n, n_spins), both at least 1; else ValueError."""
+    array = _as_floats(name, samples)
+    if array.ndim != 2 or 0 in array.shape:
+        raise ValueError(f"{name} must have shape (n, n_v) with at least one sample of at least one spin; got shape {array.shape}")
+    wrong = np.argwhere(np.abs(array) != 1)
+    if wrong.size:
+        where = tuple(int(k) for k in wrong[0])
+        raise ValueError(f"{name} must hold spins +1 and -1; entry {where} is {array[where]:g}")
+    return array
+
+
+def as_law(law: ArrayLike, n_states: int, name: str = "p_data") -> Floats:
+    """A probability vector of shape (n_states,): nonnegative, sum one within 1e-9; else ValueError.
+
+    A sum that is off by more than rounding is divided out.
+    """
+    array = as_vector(law, n_states, name)
+    if array.min() < 0:
+        raise ValueError(f"{name} must be nonnegative; entry {int(array.argmin())} is {array.min():g}")
+    total = float(array.sum())
+    if abs(total - 1) > tolerances.LAW_SUM:
+        raise ValueError(f"{name} must sum to one within {tolerances.LAW_SUM:g}; it sums to {total!r}")
+    # A law that is normalised up to rounding stays as it is: the g of a trained model feels the last bit.
+    return array / total if abs(total - 1) > 1e-14 else array
+
+
+def as_state_functions(values: ArrayLike, n_states: int, name: str = "F") -> Floats:
+    """Functions on the states as float64 of shape (n_states,) or (n_states, k); else ValueError."""
+    array = _as_floats(name, values)
+    if array.ndim not in (1, 2) or array.shape[0] != n_states:
+        raise ValueError(f"{name} must have shape ({n_states},) or ({n_states}, k); got shape {array.shape}")
+    return array
+
+
+def as_state_set(states: Any, n_states: int, name: str) -> NDArray[np.bool_]:
+    """A set of states, given as a boolean mask (n_states,) or as state numbers, as a mask that is neither empty nor everything."""
+    try:
+        array = np.asarray(states)
+    except ValueError:
+        raise ValueError(f"{name} must be a boolean mask or a list of state numbers; got rows of different lengths") from None
+    if array.dtype == np.bool_:
+        if array.shape != (n_states,):
+            raise ValueError(f"{name} must be a mask of shape ({n_states},); got shape {array.shape}")
+        mask = np.ascontiguousarray(array)
+    elif array.dtype.kind in "iu" and array.ndim <= 1:
+        numbers = np.atleast_1d(array)
+        if numbers.size and (numbers.min() < 0 or numbers.max() >= n_states):
+            raise ValueError(f"{name} must hold state numbers from 0 to {n_states - 1}; got {int(numbers.min())} to {int(numbers.max())}")
+        mask = np.zeros(n_states, dtype=np.bool_)
+        mask[numbers] = True
+    else:
+        raise ValueError(f"{name} must be a boolean mask of shape ({n_states},) or a list of state numbers; got dtype {array.dtype}")
+    if not mask.any() or mask.all():
+        raise ValueError(f"{name} must hold at least one state and not all of the {n_states}; it holds {int(mask.sum())}")
+    return mask
+
+
+def as_positive(value: Any, name: str, unit: str) -> float:
+    """A finite positive float; else ValueError."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise ValueError(f"{name} must be a positive number of {unit}; got {in_brief(value)}")
+    try:
+        number = float(value)
+    except OverflowError:  # an integer beyond float64
+        number = np.inf
+    if not (np.isfinite(number) and number > 0):
+        raise ValueError(f"{name} must be a positive, finite number of {unit}; got {in_brief(value)}")
+    return number
+
+
+def as_count(value: Any, name: str, least: int = 1) -> int:
+    """An integer of at least ``least`` that fits into 63 bits; else ValueError."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not least <= value < 2**63:
+        raise ValueError(f"{name} must be an integer of at least {least}; got {in_brief(value)}")
+    return int(value)
+
+
+def as_flag(value: Any, name: str) -> bool:
+    """True or False; else ValueError."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise ValueError(f"{name} must be True or False; got {in_brief(value)}")
+    return bool(value)
+
+
+def as_instance(value: Any, kind: type[Kind], name: str, maker: str) -> Kind:
+    """An object of one of our classes; else ValueError, which says what makes one."""
+    if not isinstance(value, kind):
+        raise ValueError(f"{name} must be a {kind.__name__}, made by {maker}; got {in_brief(value)}")
+    return value
+
+
+def as_choice(value: Any, choices: tuple[str, ...], name: str) -> str:
+    """One of the given words; else ValueError."""
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}; got {in_brief(value)}")
+    return str(value)
+
+
+def available_memory() -> int:
+    """Bytes of memory that this process may still take: what the system, and the control groups of a container, leave it."""
+    limit = control_groups.headroom()
+    return _system_memory() if limit is None else min(limit, _system_memory())
+
+
+def _system_memory() -> int:
+    """What the system calls available, or else its physical memory."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as lines:
+            for line in lines:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return 8 * 2**30
+
+
+def require_memory(n_bytes: int, what: str, instead: str) -> None:
+    """Raise ModelTooLargeError, before anything is allocated, where ``n_bytes`` do not fit."""
+    available = available_memory()
+    if n_bytes > available:
+        raise ModelTooLargeError(f"{what} would take {gibibytes(n_bytes)} of memory and {gibibytes(available)} are available; {instead}")
+
+
+def gibibytes(n_bytes: int) -> str:
+    """Three digits and the unit."""
+    return f"{Decimal(n_bytes) / 2**30:.3g} GiB"  # a float overflows at a thousand spins

@@ -1,0 +1,98 @@
+"""How much memory a computation takes at its peak, in bytes, known from the numbers of spins alone, before anything is allocated.
+
+``full`` is whether states x and -x are apart: with fields they are, without they usually are one state of the quotient.
+
+Counted are arrays over the states, 8 bytes a state each. What Python and the kernels take (about 0.25 GiB) comes on top.
+"""
+
+from __future__ import annotations
+
+from thermokernels.common import arguments, threads
+
+# Observables are solved for in chunks of this many bytes, small enough that much of one is in the cache when it is looked at again, or of
+# so many rows where the rows are long.
+CHUNK_BYTES = 2**26
+CHUNK_ROWS = 8
+
+# Sums over observables are made in blocks of so many numbers of right-hand sides, but of no fewer rows than these: a worker returns sums
+# for them that are as long as two rows, and fewer solves for as many bytes leave the calling process no time for many workers.
+BLOCK_NUMBERS = 2**20
+BLOCK_ROWS = 4
+
+# What asks for no more than this is not worth the time to find out how much there is.
+SMALL = 2**22
+
+# Of every observable: right-hand side, solution and residual.
+ARRAYS_OF_A_ROW = 3
+
+
+def n_states(n_visible: int, n_hidden: int, full: bool) -> int:
+    """States of the full chain, or of that on pairs {x, -x}."""
+    return 1 << (n_visible + n_hidden - (not full))
+
+
+def chain(n_visible: int, n_hidden: int, full: bool) -> int:
+    """A chain while it is made: energy, law, its root and escape, the temporaries of exp, and the four tables of each block."""
+    hidden = 1 << (n_hidden - (not full))
+    return 8 * (6 * n_states(n_visible, n_hidden, full) + 4 * (n_visible * hidden + (n_hidden << n_visible)))
+
+
+def variance_time(n_visible: int, n_hidden: int, full: bool, kernel: str = "single-site", gradient: bool = False, rows: int = 1) -> int:
+    """T_O by conjugate gradients with ``rows`` observables in memory at a time, the chain included.
+
+    Of length n_states there are the chain's four arrays (two-block: four more of conditional laws), the solver's three tables and three
+    and a half arrays a thread (plain conjugate gradients: ten), three arrays a row, and for the gradient two sums and two of one block.
+    """
+    states = n_states(n_visible, n_hidden, full)
+    bipartite = kernel == "single-site" and n_visible >= 4 and (full or (n_visible + n_hidden) % 2 == 0)
+    solver = 3 + 3.5 * min(rows, threads.get_threads()) if bipartite else 10 + 4 * (kernel != "single-site")
+    arrays = 4 + solver + ARRAYS_OF_A_ROW * rows + (4 if gradient else 0)
+    return max(chain(n_visible, n_hidden, full), int(8 * arrays) * states)  # in integers: a float overflows at a thousand spins
+
+
+def diagnosis(n_visible: int, n_hidden: int, full: bool) -> int:
+    """A diagnosis: eight arrays of n_v n_h functions on the states, and the chain on all of them."""
+    states = n_states(n_visible, n_hidden, full)
+    return 64 * (n_visible * n_hidden + 4) * states + (96 << (n_visible + n_hidden))
+
+
+def landscape(n_visible: int, n_hidden: int, full: bool) -> int:
+    """The merge tree or the spectral gap of a model, the chain included: 24 arrays over the states at the most."""
+    return 8 * 24 * n_states(n_visible, n_hidden, full)
+
+
+def block_rows(states: int) -> int:
+    """How many observables a block of sums holds. Every bit of a sum depends on it, and it on nothing but the size of the model."""
+    return max(BLOCK_NUMBERS // states, BLOCK_ROWS)
+
+
+def rows_at_once(n_rows: int, states: int) -> int:
+    """How many observables to solve for together: a matter of memory and of threads, never of the result."""
+    row = 8 * ARRAYS_OF_A_ROW * states
+    used = threads.get_threads()
+    rows = min(n_rows, max(CHUNK_BYTES // row, 1 if used == 1 else CHUNK_ROWS, used))
+    return rows if rows * row <= SMALL else max(1, min(rows, arguments.available_memory() // (4 * row)))
+
+
+def require_variance_time(n_visible: int, n_hidden: int, full: bool, kernel: str = "single-site", gradient: bool = False) -> int:
+    """:func:`variance_time` with one observable at a time; where that does not fit, ModelTooLargeError with what it would take."""
+    n_bytes = variance_time(n_visible, n_hidden, full, kernel, gradient)
+    if n_bytes <= SMALL:
+        return n_bytes
+    states = f"{n_visible + n_hidden} spins (2**{n_visible + n_hidden - (not full)} states)"
+    arguments.require_memory(
+        n_bytes,
+        f"T_O{' and its gradient' if gradient else ''} of {n_visible * n_hidden} observables of {states}",
+        "use fewer spins: each one less halves it; samples can be drawn at any size",
+    )
+    return n_bytes
+
+
+def require_solves(n_visible: int, n_hidden: int, full: bool, kernel: str = "single-site", gradient: bool = False) -> None:
+    """The same for a chain that exists already: only what comes on top of it is asked for."""
+    states = n_states(n_visible, n_hidden, full)
+    n_bytes = variance_time(n_visible, n_hidden, full, kernel, gradient) - 24 * states
+    if n_bytes <= SMALL:
+        return
+    what = f"T_O{' and its gradient' if gradient else ''} of {n_visible * n_hidden} observables on {states} states"
+    arguments.require_memory(n_bytes, what, "use fewer spins: each one less halves it; samples can be drawn at any size")

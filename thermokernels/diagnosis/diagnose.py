@@ -1,0 +1,355 @@
+"""The diagnosis of one model on one sampler: can it be trained, and if not, what stops it. Numbers here, words in ``words``.
+
+Every quantity is a :class:`Number` that carries what is known about its error. One that cannot be had to its tolerance says so in place of
+a value, and the rest of the diagnosis goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from thermokernels.common import arguments, footprint
+from thermokernels.common.arrays import Floats
+from thermokernels.common.errors import ConstantError, ModelTooLargeError, NumericalError, UnresolvedError
+from thermokernels.diagnosis import words
+from thermokernels.diagnosis.result import Crossing, Findings, Number
+from thermokernels.model.chain import GibbsChain, energy_error, gibbs_chain
+from thermokernels.model.laws import visible_law
+from thermokernels.quantities import first_passage
+from thermokernels.quantities.autocorrelation import autocorrelation_times
+from thermokernels.quantities.landscape import MergeEvent, MergeTree, merge_tree
+from thermokernels.quantities.relevance import ObservableBasis, observable_basis
+from thermokernels.quantities.signal_to_noise import chain_q_struct
+from thermokernels.quantities.spectral_gap import solve_spectral_gap
+from thermokernels.quantities.spectral_measure import DENSE_STATES, spectral_measure, window_variance
+from thermokernels.quantities.variance_time import EPSILON
+from thermokernels.solvers import gap_bounds, reduced_resolvent
+
+# Relevance from which the gradient is said to see a basin: the primary threshold of the registered question P2.
+SEEN = 0.03
+
+# First passages are solved for this many basins, the most probable first.
+MAX_CROSSINGS = 8
+
+CERTIFIED = "residual and proven gap"
+CORRELATED = "residual and proven gap, or state reduction"
+# Relative distance at which two eigenvalues are one: Lanczos runs converge to it.
+NEAR = 1e-8
+
+NO_DATA = "needs a data law"
+
+
+@dataclass(frozen=True, repr=False)
+class Diagnosis(Findings):
+    """The findings with their words."""
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """What matters, in plain words; the first answers whether the model can be trained."""
+        return words.sentences(self)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything as plain JSON-able data; a number that is not resolved is null with its reason; steps are given in sweeps too."""
+        return super().as_dict() | {"autocorrelation_convention": words.CONVENTION, "sentences": list(self.sentences)}
+
+    def __repr__(self) -> str:
+        return words.one_line(self)
+
+    def _repr_html_(self) -> str:
+        return words.html(self)
+
+
+def diagnose(
+    W: ArrayLike,
+    b: ArrayLike | None = None,
+    c: ArrayLike | None = None,
+    p_data: ArrayLike | None = None,
+    window: float = 100.0,
+    budget: float = 250.0,
+) -> Diagnosis:
+    """Can this model be trained with single-site Gibbs sampling, and if not, what stops it?
+
+    Parameters
+    ----------
+    W : (n_v, n_h) couplings; b : (n_v,) and c : (n_h,) fields, None for zero
+    p_data : (2**n_v,), optional
+        Data law on the visible states (:func:`thermokernels.law_of_samples` makes one of samples). Signal and Q need it.
+    window : float, in sweeps
+        Length of the run of samples behind one gradient.
+    budget : float, in sweeps
+        A basin is called crossable when the first passages out of it and back take no longer than this on average.
+
+    Returns
+    -------
+    Diagnosis
+        Numbers with their error bounds, ``sentences``, ``as_dict()``; a table in notebooks.
+
+    Raises
+    ------
+    ValueError
+        Bad arguments.
+    ModelTooLargeError
+        The states do not fit into memory; the message says what they would take and what smaller question can be asked.
+
+    Notes
+    -----
+    The gradient observables are those of W, v_i h_j. With fields the gradients of b and c see v_i and h_j too, which T_O and Q leave out.
+    A number that float64 does not resolve (in a model that is almost frozen) is no error: its ``value`` is None and it says why.
+
+    Examples
+    --------
+    >>> import thermokernels as tk
+    >>> tk.diagnose([[0.5, -0.2], [0.1, 0.3]])
+    Diagnosis(2 + 2 spins, 8 pairs {x, -x}: relevant gap 0.314 per step, T_O 2.12 sweeps, Q needs a data law, 1 of 1 basins crossable)
+    """
+    weights = arguments.as_couplings(W)
+    n_visible, n_hidden = weights.shape
+    visible_field, hidden_field = arguments.as_field(b, n_visible, "b"), arguments.as_field(c, n_hidden, "c")
+    window = arguments.as_positive(window, "window", "sweeps")
+    budget = arguments.as_positive(budget, "budget", "sweeps")
+    n_bytes = require_memory(n_visible, n_hidden, bool(visible_field.any() or hidden_field.any()))
+    law = None if p_data is None else arguments.as_law(p_data, 2**n_visible)
+
+    chain = gibbs_chain(weights, visible_field, hidden_field)
+    with np.errstate(all="ignore"):  # what overflows in a frozen model is no finite number, and is reported as such
+        found: dict[str, Any] = _spectrum(chain, window)
+        found |= _correlations(chain, found["gap_bound"]) | _landscape(chain, budget)
+        found |= _trainability(chain, law, window, found.pop("variances"), found.pop("window_variance"))
+    return Diagnosis(
+        n_visible=n_visible,
+        n_hidden=n_hidden,
+        n_states=chain.n_states,
+        quotient=chain.quotient,
+        n_bytes=n_bytes,
+        has_fields=not chain.quotient,
+        has_data=law is not None,
+        window=window,
+        budget=budget,
+        **found,
+    )
+
+
+def require_memory(n_visible: int, n_hidden: int, has_fields: bool) -> int:
+    """The peak of the memory in bytes; where it does not fit, ModelTooLargeError with smaller questions to ask."""
+    n_bytes, available = footprint.diagnosis(n_visible, n_hidden, has_fields), arguments.available_memory()
+    rows, columns = n_visible, n_hidden
+    while footprint.diagnosis(rows, columns, has_fields) > available and rows + columns > 2:
+        rows, columns = (rows - 1, columns) if rows >= columns else (rows, columns - 1)
+    instead = f"ask about a part of it, such as W[:{rows}, :{columns}]"
+    if footprint.landscape(n_visible, n_hidden, has_fields) <= available:
+        instead += ", or for its gap and basins alone with spectral_gap and merge_tree of its gibbs_chain"
+    if footprint.variance_time(n_visible, n_hidden, has_fields) <= available:
+        instead += ", or for T_O and Q alone with thermo variance or q_struct"
+    instead += ", or draw samples, at any size, with sample"
+    arguments.require_memory(n_bytes, f"the diagnosis of {n_visible} visible and {n_hidden} hidden spins", instead)
+    return n_bytes
+
+
+def _number(unit: str, compute: Callable[[], tuple[float, float | None, str]]) -> Number:
+    """What ``compute`` returns (value, bound, words), or why there is nothing."""
+    try:
+        value, error, certainty = compute()
+    except (NumericalError, ModelTooLargeError, np.linalg.LinAlgError) as problem:
+        return Number(None, unit, None, _reason(problem))
+    if not np.isfinite(value):
+        return Number(None, unit, None, f"not resolved: it came out as {value!r}")
+    if error is not None and not np.isfinite(error):
+        return Number(value, unit, None, "no bound: it overflows float64")
+    return Number(value, unit, error, certainty)
+
+
+def _reason(problem: Exception) -> str:
+    kind = "not defined: " if isinstance(problem, ConstantError) else "not resolved: "
+    return kind + str(problem).removesuffix("; scale the couplings down")
+
+
+def _none(unit: str, reason: str) -> Number:
+    return Number(None, unit, None, reason)
+
+
+def _spectrum(chain: GibbsChain, window: float) -> dict[str, Any]:
+    """The gaps, and the variance of a window mean for the exact Q."""
+
+    def gap_of(of: GibbsChain) -> tuple[float, float, str]:
+        gap = solve_spectral_gap(of)
+        return gap.value, gap.bound, "state reduction, proven" if gap.method == "reduction" else "residual and proven next eigenvalue"
+
+    gap_of_pairs = _number("per step", lambda: gap_of(chain))
+    found = {
+        "gap": _number("per step", lambda: gap_of(_full(chain))) if chain.quotient else gap_of_pairs,
+        "gap_of_pairs": gap_of_pairs,
+        "gap_bound": _number("per step", lambda: (gap_bounds.gap_lower_bound(chain), None, "proven lower bound")),
+    }
+    try:
+        measure = spectral_measure(chain)
+    except (NumericalError, ModelTooLargeError, np.linalg.LinAlgError) as problem:
+        reason = _reason(problem)
+        nothing = {"relevant_gap": _none("per step", reason), "gamma_eff": _none("per sweep", reason), "window_variance": _none("", reason)}
+        return found | nothing
+    slowest, node = gap_of_pairs.value, "eigenvalue" if chain.n_states <= DENSE_STATES else "Gauss node"
+    if slowest is not None and gap_of_pairs.error is not None and abs(measure.relevant_gap - slowest) <= NEAR * slowest:
+        error = abs(measure.relevant_gap - slowest) + gap_of_pairs.error
+        found["relevant_gap"] = Number(measure.relevant_gap, "per step", error, "it is the gap, proven")
+    else:
+        found["relevant_gap"] = Number(measure.relevant_gap, "per step", None, f"{node}, converged to a relative 1e-8, not proven")
+    uncertainty = f"relative uncertainty {max(measure.gamma_eff_error, NEAR):.1g} (cut of the cluster), not proven"
+    found["gamma_eff"] = Number(measure.gamma_eff, "per sweep", None, uncertainty)
+    variance = window_variance(measure, window * chain.n_spins)
+    return found | {"window_variance": _number("", lambda: (variance, None, "for this very window, from the spectral measure; not proven"))}
+
+
+def _full(chain: GibbsChain) -> GibbsChain:
+    """The same model with x and -x apart: what a sampler walks on."""
+    return gibbs_chain(chain.weights, quotient=False) if chain.quotient else chain
+
+
+def _correlations(chain: GibbsChain, gap_bound: Number) -> dict[str, Any]:
+    """Autocorrelation times 1 + 2 sum rho in steps, and the variance of the gradient observables for their weighted mean."""
+
+    def one(of: GibbsChain, function: Callable[[GibbsChain], Floats], error: float = 0.0) -> tuple[float, float, str]:
+        bound = gap_bound.value if of is chain else None
+        times, errors, _ = autocorrelation_times(of, function(of)[:, None], bound, function_error=error)
+        return float(times[0]), float(errors[0]), CORRELATED
+
+    def all_observables() -> tuple[Floats, Floats, Floats]:
+        hidden, visible = chain.block_spins
+        # One elimination serves all hidden spins; without one, a hidden spin at a time keeps the arrays small.
+        size = chain.n_hidden if reduced_resolvent.applies_to(chain) else 1
+        parts = []
+        for first in range(0, chain.n_hidden, size):
+            functions = np.einsum("hj,vi->hvji", hidden[:, first : first + size], visible).reshape(chain.n_states, -1)
+            try:
+                parts.append(autocorrelation_times(chain, functions, gap_bound.value))
+            except ConstantError:
+                nothing = np.full(functions.shape[1], np.nan)
+                parts.append((nothing, nothing, np.zeros_like(nothing)))
+        times, errors, variances = (np.concatenate(part).reshape(-1, chain.n_visible).T for part in zip(*parts, strict=True))
+        if not variances.any():
+            raise ConstantError("no v_i h_j varies under pi in float64")
+        return times, errors, variances
+
+    slowest: tuple[int, int] | None = None
+    variances: Floats | None = None
+    try:
+        times, errors, variances = all_observables()
+        if not np.isfinite(times).any():
+            raise UnresolvedError("it exceeds the range of float64")
+        i, j = (int(k) for k in np.unravel_index(int(np.nanargmax(times)), times.shape))
+        slowest = i, j
+        tau_observable = _number("steps", lambda: (float(times[i, j]), float(errors[i, j]), CORRELATED))
+    except NumericalError as problem:
+        tau_observable = _none("steps", _reason(problem))
+    constant = float(np.ptp(chain.energy)) == 0.0
+    return {
+        "tau_energy": _none("steps", "not defined: all states have the same energy")
+        if constant
+        else _number("steps", lambda: one(chain, lambda of: of.energy, energy_error(chain))),
+        "tau_observable": tau_observable,
+        "slowest_observable": slowest,
+        "tau_magnetisation": _number("steps", lambda: one(_full(chain), _magnetisation)),
+        "variances": variances,
+    }
+
+
+def _magnetisation(chain: GibbsChain) -> Floats:
+    hidden, visible = chain.block_spins
+    total: Floats = (hidden.sum(axis=1)[:, None] + visible.sum(axis=1)[None, :]).ravel()
+    return total
+
+
+def _trainability(
+    chain: GibbsChain, law: Floats | None, window: float, variances: Floats | None, window_variance: Number
+) -> dict[str, Any]:
+    """T_O, signal and Q; without data the model's own law stands in, and only T_O and its bound are kept."""
+    units = {"t_obs": "steps", "tau_gradient": "steps", "signal": "", "q": "", "q_operational": "", "window_for_unit_q": "sweeps"}
+    try:
+        data = visible_law(chain.weights, chain.visible_field, chain.hidden_field) if law is None else law
+        q = chain_q_struct(chain, data, window)
+    except (NumericalError, ModelTooLargeError, np.linalg.LinAlgError) as problem:
+        return {name: _none(unit, _reason(problem)) for name, unit in units.items()}
+    share: float | None = None
+    certainty = "state reduction, proven" if q.method == "reduction" else CERTIFIED
+    try:
+        share = q.t_obs_bound / q.t_obs  # relative to the value, of first order: the bound is tiny
+    except NumericalError as problem:
+        certainty = f"no error bound: {problem}"
+
+    def certified(unit: str, value: float, relative: float | None) -> Number:
+        return _number(unit, lambda: (value, None if relative is None else relative * value, certainty))
+
+    found = {"t_obs": certified("steps", q.t_obs, share)}
+    if variances is None:
+        found["tau_gradient"] = _none("steps", "not resolved: the variances of the observables are not")
+    else:
+        factor = 2 / float(variances.sum())
+        error = None if share is None else factor * share * q.t_obs
+        found["tau_gradient"] = _number("steps", lambda: (factor * q.t_obs - 1, error, certainty))
+    if law is None:
+        return found | {name: _none(units[name], NO_DATA) for name in ("signal", "q", "q_operational", "window_for_unit_q")}
+
+    found["signal"] = Number(q.signal, "", q.signal_bound, "rounding")
+    # The law of the data is rounded to float64: a model that reproduces it is left with this much.
+    rounding = q.g.size * (64 * EPSILON) ** 2
+    found["window_for_unit_q"] = _none("sweeps", "no window: the model has the correlations of the data, up to rounding")
+    if q.signal > rounding:
+        relative = None if share is None else share + q.signal_bound / q.signal
+        found["window_for_unit_q"] = certified("sweeps", window / q.value, relative)
+    found["q"] = _number("", lambda: (q.value, None if share is None else q.bound, certainty))
+    variance = window_variance.value
+    if variance is None:
+        found["q_operational"] = _none("", window_variance.certainty)
+    else:
+        found["q_operational"] = _number("", lambda: (q.signal / variance, None, window_variance.certainty))
+    return found
+
+
+def _landscape(chain: GibbsChain, budget: float) -> dict[str, Any]:
+    try:
+        tree: MergeTree = merge_tree(chain)
+        basis = observable_basis(chain)
+    except (NumericalError, ModelTooLargeError) as problem:
+        nothing = {"n_minima": None, "n_multiway_saddles": None, "crossings": (), "n_crossings_left_out": 0}
+        return nothing | {"landscape_reason": _reason(problem)}
+    events = sorted(tree.events, key=lambda event: -event.dying_mass)
+    return {
+        "n_minima": tree.n_minima,
+        "n_multiway_saddles": tree.n_multiway_saddles,
+        "crossings": tuple(_crossing(chain, event, tree.barrier_error, basis, budget) for event in events[:MAX_CROSSINGS]),
+        "n_crossings_left_out": max(0, len(events) - MAX_CROSSINGS),
+        "landscape_reason": None,
+    }
+
+
+def _crossing(chain: GibbsChain, event: MergeEvent, barrier_error: float, basis: ObservableBasis, budget: float) -> Crossing:
+    dying, surviving = event.dying, event.surviving
+
+    def passage_time(start: np.ndarray, target: np.ndarray) -> tuple[float, float, str]:
+        first = first_passage.solve_mean_first_passage(chain, start, target)
+        return first.value, first.relative_bound * first.value, f"relative error at most {first.relative_bound:.1g}"
+
+    out = _number("steps", lambda: passage_time(dying, surviving))
+    back = _number("steps", lambda: passage_time(surviving, dying))
+    seen = _number("", lambda: (*basis.enclosed_relevance(dying), "rounding"))
+    times = [number.value for number in (out, back)]
+    if any(time is not None and time > budget * chain.n_spins for time in times):
+        crossable: bool | None = False
+    else:
+        crossable = None if None in times else True
+    return Crossing(
+        mass=event.dying_mass,
+        deeper_mass=event.surviving_mass,
+        barrier=event.barrier,
+        barrier_error=barrier_error,
+        saddle_energy=event.saddle_energy,
+        multiplicity=event.multiplicity,
+        out=out,
+        back=back,
+        relevance=seen,
+        crossable=crossable,
+        seen=None if seen.value is None else seen.value >= SEEN,
+    )

@@ -1,0 +1,284 @@
+"""A diagnosis in words: its plain sentences, its rows, one line, and the HTML table of notebooks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from html import escape
+
+from thermokernels.common.digits import certified
+from thermokernels.diagnosis.result import Findings, Number
+
+Row = tuple[str, ...]
+
+CONVENTION = "tau = 1 + 2 sum_(t > 0) rho(t) over steps, the convention of emcee and ArviZ; in sweeps it is divided by N"
+HEADER: Row = ("quantity", "value", "unit", "in sweeps", "how exact")
+CROSSINGS_HEADER: Row = (
+    "basin", "pi(basin)", "pi(deeper)", "barrier", "out (sweeps)", "back (sweeps)", "relevance", "crossable", "seen",
+)  # fmt: skip
+
+# Below this share of the probability a basin does not make it into a sentence (the registered threshold of the question P2).
+MASS = 0.004
+
+# Correlations over more sweeps than this are called slow; a window has to be this many relaxation times long to be called long.
+LONG = 10.0
+
+
+def short(value: float, error: float | None = None) -> str:
+    """Three significant digits, or as many as are certain."""
+    return certified(value, error, 3)
+
+
+def states(diagnosis: Findings) -> str:
+    """What a state is, and how many there are."""
+    return f"{diagnosis.n_states} {'pairs {x, -x}' if diagnosis.quotient else 'states'}"
+
+
+def memory(n_bytes: int) -> str:
+    """Bytes as MiB or GiB."""
+    return f"{max(1, round(n_bytes / 2**20))} MiB" if n_bytes < 2**30 else f"{n_bytes / 2**30:.1f} GiB"
+
+
+def model(n_visible: int, n_hidden: int, has_fields: bool, n_bytes: int) -> str:
+    """The first line: what is about to be computed, and what it takes."""
+    n_spins = n_visible + n_hidden
+    what = f"2**{n_spins} states" if has_fields else f"2**{n_spins - 1} pairs {{x, -x}}"
+    return f"{n_visible} visible + {n_hidden} hidden spins: {what}, about {memory(n_bytes)} of memory; a sweep is {n_spins} steps"
+
+
+def one_line(diagnosis: Findings) -> str:
+    """The repr."""
+    crossable = sum(crossing.crossable is True for crossing in diagnosis.crossings)
+    q = f"Q {_value(diagnosis.q)} at {diagnosis.window:g} sweeps" if diagnosis.has_data else "Q needs a data law"
+    return (
+        f"Diagnosis({diagnosis.n_visible} + {diagnosis.n_hidden} spins, {states(diagnosis)}: "
+        f"relevant gap {_value(diagnosis.relevant_gap)} per step, T_O {_sweeps(diagnosis.t_obs, diagnosis.n_spins)} sweeps, {q}, "
+        f"{crossable} of {len(diagnosis.crossings)} basins crossable)"
+    )
+
+
+def rows(diagnosis: Findings) -> list[Row]:
+    """One row a quantity: name, value, unit, the same in sweeps (a relaxation time for a gap), how exact."""
+    d = diagnosis
+    slowest = (
+        "of the slowest observable" if d.slowest_observable is None else "of v{} h{}, the slowest observable".format(*d.slowest_observable)
+    )
+    chain = " (on the full chain: it is odd)" if d.quotient else ""
+    named: list[tuple[str, Number]] = [("gap of the sampler" + (", x and -x apart" if d.quotient else ""), d.gap)]
+    if d.quotient:
+        named.append(("gap on pairs {x, -x}", d.gap_of_pairs))
+    named += [
+        ("  it is at least", d.gap_bound),
+        ("relevant gap, seen by the gradient", d.relevant_gap),
+        ("gamma_eff, of its cluster", d.gamma_eff),
+        ("tau of the energy", d.tau_energy),
+        (f"tau {slowest}", d.tau_observable),
+        ("tau of all v_i h_j, weighted", d.tau_gradient),
+        (f"tau of the magnetisation{chain}", d.tau_magnetisation),
+        ("T_O", d.t_obs),
+        ("signal |g|^2", d.signal),
+        (f"Q at {d.window:g} sweeps", d.q),
+        ("  exact for this window", d.q_operational),
+        ("window for Q = 1", d.window_for_unit_q),
+    ]
+    return [(name, _value(number), number.unit, _sweeps(number, d.n_spins), certainty(number)) for name, number in named]
+
+
+def crossing_rows(diagnosis: Findings) -> list[Row]:
+    """One row a basin, by falling mass."""
+    return [
+        (
+            str(number),
+            short(crossing.mass),
+            short(crossing.deeper_mass),
+            short(crossing.barrier, crossing.barrier_error),
+            _sweeps(crossing.out, diagnosis.n_spins),
+            _sweeps(crossing.back, diagnosis.n_spins),
+            _value(crossing.relevance),
+            _yes(crossing.crossable),
+            _yes(crossing.seen),
+        )
+        for number, crossing in enumerate(diagnosis.crossings, start=1)
+    ]
+
+
+def crossing_notes(diagnosis: Findings) -> list[str]:
+    """What the table of basins needs to be read."""
+    d = diagnosis
+    if d.landscape_reason is not None:
+        return [f"landscape {d.landscape_reason}"]
+    notes = [f"local minima: {d.n_minima}, saddles that join three basins or more: {d.n_multiway_saddles}"]
+    if d.n_crossings_left_out:
+        notes.append(f"{d.n_crossings_left_out} more basins, each with less probability than these, are left out")
+    unresolved = {number.certainty for crossing in d.crossings for number in (crossing.out, crossing.back) if number.value is None}
+    notes += sorted(unresolved)
+    errors = [number.error / number.value for c in d.crossings for number in (c.out, c.back) if number.value and number.error is not None]
+    if d.crossings:
+        notes.append(
+            f"crossable: both passages within {d.budget:g} sweeps; seen: relevance at least 0.03; masses, barriers and relevance are exact "
+            f"to rounding (barriers to {d.crossings[0].barrier_error:.1g})"
+            + (f", passages to a relative {max(errors):.1g} (proven)" if errors else "")
+        )
+    return notes
+
+
+def sentences(diagnosis: Findings) -> tuple[str, ...]:
+    """What matters, the answer first."""
+    return (*_answer(diagnosis), *_modes(diagnosis), *_basins(diagnosis), *_limits(diagnosis))
+
+
+def _answer(d: Findings) -> Iterator[str]:
+    q, needed, tau = d.q.value, d.window_for_unit_q.value, d.tau_gradient.value
+    if not d.has_data:
+        yield "Whether it can be trained needs a data law, since Q does; what the sampler does with it follows."
+        return
+    if q is None:
+        yield f"Whether it can be trained is {d.q.certainty}."
+        return
+    if needed is None:
+        yield "There is nothing left to learn: the model has the correlations v_i h_j of the data, up to rounding."
+        return
+    if q >= 1:
+        yield (
+            f"Yes, it can be trained: a window of {d.window:g} sweeps is long enough for the gradient, {short(q)} times as long as "
+            f"Q = 1 needs ({short(needed)} sweeps)."
+        )
+    else:
+        yield (
+            f"No, not with this window: the noise is louder than the gradient (Q = {short(q)}). {d.window:g} sweeps are too short by a "
+            f"factor of {short(1 / q)}: {short(needed)} sweeps are needed."
+        )
+        if tau is not None:
+            independent = q * (tau + 1) / d.n_spins
+            if independent >= 1:
+                yield (
+                    f"What stops it is the sampler: its samples stay correlated for {short(tau / d.n_spins)} sweeps, and an independent "
+                    f"one at every sweep would give Q = {short(independent)}."
+                )
+            else:
+                yield f"What stops it is the signal: even an independent sample at every sweep would give Q = {short(independent)} only."
+    gap, exact = d.relevant_gap.value, d.q_operational.value
+    if gap is not None and exact is not None and d.window * d.n_spins * gap < LONG:
+        yield (
+            f"The window is not long against the slowest mode that the gradient sees ({_relaxation(gap, d)} sweeps), which Q assumes; the "
+            f"exact value for this window is {short(exact)}."
+        )
+
+
+def _modes(d: Findings) -> Iterator[str]:
+    gap, pairs, relevant = d.gap.value, d.gap_of_pairs.value, d.relevant_gap.value
+    if gap is not None and relevant is not None and gap < 0.5 * relevant:
+        odd = " (it tells x from -x)" if d.quotient and (pairs is None or gap < 0.999 * pairs) else ""
+        yield (
+            f"The slowest mode{odd} is invisible to the gradient: it relaxes in {_relaxation(gap, d)} sweeps, the slowest one that the "
+            f"gradient sees in {_relaxation(relevant, d)}."
+        )
+    magnetisation, observable, energy = d.tau_magnetisation.value, d.tau_observable.value, d.tau_energy.value
+    if magnetisation is None or observable is None:
+        return
+    if magnetisation > 3 * observable:
+        yield (
+            f"Do not judge by the magnetisation: it stays correlated for {short(magnetisation / d.n_spins)} sweeps, and no observable of "
+            f"the gradient for more than {short(observable / d.n_spins)}."
+        )
+    if energy is not None and observable > 3 * max(magnetisation, energy):
+        yield (
+            f"Do not judge by energy and magnetisation: the slowest observable of the gradient stays correlated for "
+            f"{short(observable / d.n_spins)} sweeps, these for no more than {short(max(magnetisation, energy) / d.n_spins)}."
+        )
+
+
+def _basins(d: Findings) -> Iterator[str]:
+    if d.n_minima is None:
+        return
+    if d.n_minima == 1:
+        yield "The energy has one basin only" + (", up to x and -x" if d.quotient else "") + ": there is no barrier to cross."
+        return
+    large = [crossing for crossing in d.crossings if min(crossing.mass, crossing.deeper_mass) >= MASS]
+    if not large:
+        times = [crossing.out.value for crossing in d.crossings if crossing.out.value is not None]
+        leave = f"; a run that starts in one takes up to {short(max(times) / d.n_spins)} sweeps to leave it" if times else ""
+        yield f"No second basin holds {MASS:g} of the probability{leave}."
+        return
+    crossable = [crossing for crossing in large if crossing.crossable is True]
+    yield (
+        f"{len(crossable)} of {len(large)} basins with at least {MASS:g} of the probability can be crossed both ways within {d.budget:g} "
+        f"sweeps; the gradient sees {sum(crossing.seen is True for crossing in crossable)} of these."
+    )
+    for crossing in large:  # the most probable of those that cannot
+        if crossing.crossable is True:
+            continue
+        hold = f"Two basins hold {short(crossing.mass + crossing.deeper_mass)} of the probability"
+        if crossing.crossable is None:
+            yield f"{hold}; how long they take to cross is not resolved."
+        else:
+            seen = {True: ", and the gradient sees it", False: ", but the gradient hardly sees it", None: ""}[crossing.seen]
+            out, back = _sweeps(crossing.out, d.n_spins), _sweeps(crossing.back, d.n_spins)
+            yield f"{hold}; to cross takes {out} sweeps one way and {back} back, more than the budget of {d.budget:g}{seen}."
+        return
+
+
+def _limits(d: Findings) -> Iterator[str]:
+    names = {
+        "the gap": d.gap, "the relevant gap": d.relevant_gap, "the autocorrelation time of the energy": d.tau_energy,
+        "that of the observables": d.tau_observable, "that of the magnetisation": d.tau_magnetisation, "T_O": d.t_obs,
+    }  # fmt: skip
+    missing = [name for name, number in names.items() if number.certainty.startswith("not resolved")]
+    constant = [name for name, number in names.items() if number.certainty.startswith("not defined: ") and "under pi" in number.certainty]
+    if constant:
+        yield f"Constant under pi, to float64, so that nothing is correlated: {', '.join(constant)}."
+    if missing:
+        yield f"Not resolved in float64: {', '.join(missing)}. The chain is close to frozen; smaller couplings (a higher temperature) help."
+    if d.has_fields:
+        yield "T_O, signal and Q are those of W; the gradients of the fields b and c are not in them."
+
+
+def html(diagnosis: Findings) -> str:
+    """The same screen as tables for notebooks."""
+    d = diagnosis
+    parts = [f"<p>{escape(model(d.n_visible, d.n_hidden, d.has_fields, d.n_bytes))}</p>"]
+    parts.append("<ul>" + "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences(d)) + "</ul>")
+    parts.append(_html_table(HEADER, rows(d)) + f"<p>{escape(CONVENTION)}</p>")
+    if d.crossings:
+        parts.append(_html_table(CROSSINGS_HEADER, crossing_rows(d)))
+    return "".join([*parts, *(f"<p>{escape(note)}</p>" for note in crossing_notes(d))])
+
+
+def _html_table(header: Row, lines: Iterable[Row]) -> str:
+    def line(cells: Row, tag: str) -> str:
+        return "<tr>" + "".join(f"<{tag}>{escape(cell.strip())}</{tag}>" for cell in cells) + "</tr>"
+
+    return f"<table><thead>{line(header, 'th')}</thead><tbody>{''.join(line(cells, 'td') for cells in lines)}</tbody></table>"
+
+
+def certainty(number: Number) -> str:
+    """How exact a number is."""
+    return number.certainty if number.error is None else f"error at most {number.error:.1g} ({number.certainty})"
+
+
+def _relaxation(gap: float, d: Findings) -> str:
+    return short(1 / (gap * d.n_spins))
+
+
+def _value(number: Number) -> str:
+    return "-" if number.value is None else short(number.value, number.error)
+
+
+def _sweeps(number: Number, n_spins: int) -> str:
+    """A time, or the relaxation time of a gap, in sweeps."""
+    if number.value is None:
+        return "-" if number.unit else ""
+    times = {"steps": 1 / n_spins, "sweeps": 1.0}
+    if number.unit in times:
+        scale = times[number.unit]
+        return short(number.value * scale, None if number.error is None else number.error * scale)
+    gaps = {"per step": n_spins, "per sweep": 1}
+    if number.unit not in gaps:
+        return ""
+    time = 1 / (number.value * gaps[number.unit])
+    if number.error is None:
+        return short(time)
+    return short(time, number.error * time / (number.value - number.error)) if number.error < number.value else "-"
+
+
+def _yes(answer: bool | None) -> str:
+    return "-" if answer is None else "yes" if answer else "no"

@@ -1,0 +1,1 @@
+"""What can be said where enumeration ends: estimates from coupled chains, with intervals."""

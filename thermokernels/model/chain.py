@@ -1,0 +1,351 @@
+"""The Gibbs chain of a restricted Boltzmann machine: states, law, kernel, and the Z2 quotient where it is legitimate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from thermokernels.common import arguments, footprint, threads
+from thermokernels.common.arrays import Floats
+from thermokernels.common.errors import NotReversibleError
+from thermokernels.model.kernels import single_site, two_block
+
+KERNELS = ("single-site", "two-block", "alternating")
+MAX_DENSE_STATES = 2**13
+
+# Half the distance from one to the next double: the relative error of one rounding.
+UNIT = 2.0**-53
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class GibbsChain:
+    """A chain on the spin states of an RBM, made by :func:`gibbs_chain`; every array is float64, C-contiguous and not to be written to.
+
+    Attributes
+    ----------
+    weights : (n_v, n_h); visible_field : (n_v,); hidden_field : (n_h,)
+    kernel : "single-site", "two-block" or "alternating"
+    quotient : whether states stand for pairs {x, -x}
+    fallback : why the full chain is used although the quotient was possible in principle, or None
+    energy, law, root_law : (n_states,)
+        E(x); pi(x), summing to one over the represented states; sqrt(pi(x)).
+    log_partition : log Z of the full model
+    visible_fields, visible_rates : (n_v, n_hidden_states); hidden_fields, hidden_rates : (n_h, 2**n_v)
+        Local fields F_i and the symmetrised single-site entries S(x, x^i) = 1 / (2 N cosh F_i), per step.
+    visible_flips, hidden_flips : (2, ...)
+        P(x, x^i) of the single-site kernel for a spin at +1 (index 0) and at -1 (index 1), per step.
+    """
+
+    weights: Floats
+    visible_field: Floats
+    hidden_field: Floats
+    kernel: str
+    quotient: bool
+    fallback: str | None
+    energy: Floats
+    law: Floats
+    root_law: Floats
+    log_partition: float
+    visible_fields: Floats = field(repr=False)
+    hidden_fields: Floats = field(repr=False)
+    visible_rates: Floats = field(repr=False)
+    hidden_rates: Floats = field(repr=False)
+    visible_flips: Floats = field(repr=False)
+    hidden_flips: Floats = field(repr=False)
+
+    @property
+    def n_visible(self) -> int:
+        return int(self.weights.shape[0])
+
+    @property
+    def n_hidden(self) -> int:
+        return int(self.weights.shape[1])
+
+    @property
+    def n_spins(self) -> int:
+        """N: a sweep is N steps."""
+        return self.n_visible + self.n_hidden
+
+    @property
+    def n_states(self) -> int:
+        return self.energy.size
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(hidden, visible) configurations: a function on the states reshapes to this."""
+        return self.visible_fields.shape[1], self.hidden_fields.shape[1]
+
+    @property
+    def reversible(self) -> bool:
+        """Whether the kernel is self-adjoint in L2(pi) (assumption A2)."""
+        return self.kernel != "alternating"
+
+    @cached_property
+    def block_spins(self) -> tuple[Floats, Floats]:
+        """Spins of the hidden and of the visible configurations as floats, (H, n_h) and (V, n_v)."""
+        return block_spins(self.n_hidden, self.shape[0]), block_spins(self.n_visible, self.shape[1])
+
+    @cached_property
+    def flip_masks(self) -> NDArray[np.int64]:
+        """(N,): flipping spin i leads from state x to ``x ^ flip_masks[i]``, on the quotient too."""
+        masks = np.int64(1) << np.arange(self.n_spins, dtype=np.int64)
+        if self.quotient:
+            masks[-1] = self.n_states - 1
+        return masks
+
+    @cached_property
+    def escape(self) -> Floats:
+        """(n_states,): 1 - P(x, x) per step of the single-site kernel, a sum of positive terms."""
+        escape = np.empty(self.shape)
+        single_site._escape(self.visible_flips, self.hidden_flips, escape)
+        return escape.ravel()
+
+    @cached_property
+    def generator(self) -> single_site.Generator:
+        """The tables of the single-site A = I - S, as its compiled kernels take them."""
+        return single_site.Generator(self.escape.reshape(self.shape), self.visible_rates, self.hidden_rates, self.quotient)
+
+    @cached_property
+    def _conditional_laws(self) -> tuple[Floats, Floats]:
+        return two_block.conditional_laws(self.visible_flips, self.hidden_flips, self.shape[0])
+
+    @cached_property
+    def _root_conditional_laws(self) -> tuple[Floats, Floats]:
+        visible, hidden = self._conditional_laws
+        return np.sqrt(visible), np.sqrt(hidden)
+
+    def spins(self) -> NDArray[np.int8]:
+        """Spins of every state, (n_states, N) int8 with entries +1 and -1; visible spins first."""
+        arguments.require_memory(
+            17 * self.n_states * self.n_spins, f"the spins of {self.n_states} states", "use apply(F) on functions instead"
+        )
+        bits = (np.arange(self.n_states)[:, None] >> np.arange(self.n_spins)) & 1
+        return (1 - 2 * bits).astype(np.int8)
+
+    def apply(self, functions: ArrayLike) -> Floats:
+        """P F: the conditional expectation of F after one step.
+
+        Parameters
+        ----------
+        functions : (n_states,) or (n_states, k)
+
+        Raises
+        ------
+        ValueError
+            Wrong shape or dtype, or an entry that is not finite.
+        """
+        values = arguments.as_state_functions(functions, self.n_states)
+        if self.kernel == "single-site":
+            return values - self._apply_generator(values)
+        rows = self._to_rows(values)
+        visible_law, hidden_law = self._conditional_laws
+        hidden = two_block.resample_hidden(rows, hidden_law, self.quotient)
+        if self.kernel == "alternating":
+            return self._from_rows(two_block.resample_visible(hidden, visible_law), values.shape)
+        return self._from_rows(0.5 * (two_block.resample_visible(rows, visible_law) + hidden), values.shape)
+
+    def apply_generator(self, functions: ArrayLike) -> Floats:
+        """(I - P) F for F of shape (n_states,) or (n_states, k); the single-site kernel takes differences, so small ones stay exact."""
+        values = arguments.as_state_functions(functions, self.n_states)
+        return self._apply_generator(values) if self.kernel == "single-site" else values - self.apply(values)
+
+    def _apply_generator(self, values: Floats) -> Floats:
+        rows = self._to_rows(values)
+        products = np.empty_like(rows)
+        single_site._apply_generator(rows, self.visible_flips, self.hidden_flips, self.quotient, products)
+        return self._from_rows(products, values.shape)
+
+    def apply_symmetrised_generator(self, vectors: Floats) -> Floats:
+        """A x = (I - S) x for vectors of shape (k, n_states), one vector a row.
+
+        Raises
+        ------
+        ValueError
+            Another shape. Entries are not looked at: this is the solvers' inner product.
+        NotReversibleError
+            The kernel is not reversible, so that S does not exist.
+        """
+        vectors = np.ascontiguousarray(vectors, dtype=np.float64)
+        if vectors.ndim != 2 or vectors.shape[1] != self.n_states:  # compiled code does not check bounds
+            raise ValueError(f"vectors must have shape (k, {self.n_states}); got shape {vectors.shape}")
+        if self.kernel == "single-site":
+            products, generator = np.empty_like(vectors), self.generator
+
+            def apply_to_rows(rows: slice) -> None:
+                single_site._apply_symmetrised_generator(generator, vectors[rows], products[rows])
+
+            threads.for_rows(apply_to_rows, len(vectors), vectors.size * self.n_spins)
+            return products
+        self.require_reversible()
+        rows = vectors.reshape(-1, *self.shape)
+        return (rows - two_block.apply_symmetrised(rows, *self._root_conditional_laws, self.quotient)).reshape(vectors.shape)
+
+    def transition_matrix(self) -> Floats:
+        """P as a dense (n_states, n_states) matrix, rows summing to one.
+
+        Raises
+        ------
+        ValueError
+            More than 2**13 states; use :meth:`apply`, which never forms the matrix.
+        """
+        if self.n_states > MAX_DENSE_STATES:
+            raise ValueError(
+                f"transition_matrix() is dense and limited to {MAX_DENSE_STATES} states; "
+                f"this chain has {self.n_states}: use apply(F) instead"
+            )
+        arguments.require_memory(40 * self.n_states**2, f"a dense matrix on {self.n_states} states", "use apply(F) instead")
+        return self.apply(np.eye(self.n_states))
+
+    def require_reversible(self) -> None:
+        """Raise NotReversibleError for a kernel without detailed balance."""
+        if not self.reversible:
+            raise NotReversibleError(
+                f"the {self.kernel} kernel violates detailed balance (assumption A2), so the resolvent, the spectral measure and Q are "
+                "not defined through its symmetrised form; use kernel='single-site' or kernel='two-block'"
+            )
+
+    def _to_rows(self, values: Floats) -> Floats:
+        return np.ascontiguousarray(values.reshape(self.n_states, -1).T).reshape(-1, *self.shape)
+
+    def _from_rows(self, rows: Floats, shape: tuple[int, ...]) -> Floats:
+        return np.ascontiguousarray(rows.reshape(-1, self.n_states).T).reshape(shape)
+
+    def __repr__(self) -> str:
+        states = "pairs {x, -x}" if self.quotient else "states"
+        return f"GibbsChain({self.n_visible} visible + {self.n_hidden} hidden spins, {self.n_states} {states}, {self.kernel})"
+
+
+def block_spins(n_spins: int, n_configurations: int) -> Floats:
+    """Spins of one block's configurations as floats, (n_configurations, n_spins), lowest bit first."""
+    bits: NDArray[np.int64] = (np.arange(n_configurations)[:, None] >> np.arange(n_spins)) & 1
+    spins: Floats = 1.0 - 2.0 * bits.astype(np.float64)
+    return spins
+
+
+def as_chain(chain: object) -> GibbsChain:
+    """The argument ``chain`` of a public function; ValueError where it is something else, such as the couplings."""
+    return arguments.as_instance(chain, GibbsChain, "chain", "gibbs_chain(W)")
+
+
+def gibbs_chain(
+    W: ArrayLike,
+    b: ArrayLike | None = None,
+    c: ArrayLike | None = None,
+    quotient: bool | None = None,
+    kernel: str = "single-site",
+) -> GibbsChain:
+    """The Gibbs chain of the RBM with E(v, h) = -v'W h - b'v - c'h.
+
+    One step of "single-site" resamples one spin, chosen uniformly, from its conditional law; of "two-block" all visible or all hidden
+    spins with probability 1/2 each; of "alternating" all visible given hidden, then all hidden given visible (not reversible).
+
+    Parameters
+    ----------
+    W : (n_v, n_h) couplings; b : (n_v,) and c : (n_h,) fields, None for zero
+    quotient : None, True or False
+        None uses the chain on pairs {x, -x} wherever law, kernel and observables are invariant under x -> -x, and records why not
+        in ``fallback``; True demands it; False takes the full chain.
+    kernel : "single-site", "two-block" or "alternating"
+
+    Raises
+    ------
+    ValueError
+        Bad arguments, or quotient=True for a model with fields.
+    ModelTooLargeError
+        The chain's arrays do not fit into memory; the message says what they would take.
+
+    Examples
+    --------
+    >>> import thermokernels as tk
+    >>> tk.gibbs_chain([[0.5, -0.2], [0.1, 0.3]])
+    GibbsChain(2 visible + 2 hidden spins, 8 pairs {x, -x}, single-site)
+    >>> tk.gibbs_chain([[0.5, -0.2], [0.1, 0.3]], b=[0.1, 0.0]).fallback
+    'Sym-pi fails: the fields change sign with the spins, so pi(x) != pi(-x)'
+    """
+    weights = arguments.as_couplings(W).copy()  # a chain keeps its model when the caller goes on with W in place
+    n_visible, n_hidden = weights.shape
+    visible_field = arguments.as_field(b, n_visible, "b")
+    hidden_field = arguments.as_field(c, n_hidden, "c")
+    arguments.as_choice(kernel, KERNELS, "kernel")
+    if quotient is not None and not isinstance(quotient, (bool, np.bool_)):
+        raise ValueError(f"quotient must be None, True or False; got {arguments.in_brief(quotient)}")
+    obstacle = _obstacle_to_quotient(visible_field, hidden_field)
+    if quotient and obstacle:
+        raise ValueError(f"quotient=True is not legitimate: {obstacle}; use quotient=None for the full chain")
+    use_quotient = obstacle is None and (quotient is None or bool(quotient))
+
+    n_spins = n_visible + n_hidden
+    n_hidden_states = 2 ** (n_hidden - use_quotient)
+    arguments.require_memory(
+        footprint.chain(n_visible, n_hidden, not use_quotient),
+        f"a chain of {n_spins} spins (2**{n_spins - use_quotient} states)",
+        "use fewer spins: each one less halves it",
+    )
+
+    visible, hidden = single_site.tables(weights, visible_field, hidden_field, n_hidden_states)
+    energy = np.empty((n_hidden_states, 2**n_visible))
+    single_site._energies(visible.fields, hidden_field, energy)
+    energy = energy.ravel()
+    if not np.isfinite(energy).all():
+        raise ValueError(f"W, b and c must give finite energies; the largest coupling is {np.abs(weights).max():g}")
+    lowest = float(energy.min())
+    boltzmann = np.exp(lowest - energy)
+    total = float(boltzmann.sum())
+    law = boltzmann / total
+    return GibbsChain(
+        weights=weights,
+        visible_field=visible_field,
+        hidden_field=hidden_field,
+        kernel=kernel,
+        quotient=use_quotient,
+        fallback=obstacle if quotient is None else None,
+        energy=energy,
+        law=law,
+        root_law=np.exp(0.5 * (lowest - energy)) / np.sqrt(total),
+        log_partition=float(np.log(total)) - lowest + (float(np.log(2)) if use_quotient else 0.0),
+        visible_fields=visible.fields,
+        hidden_fields=hidden.fields,
+        visible_rates=visible.rates,
+        hidden_rates=hidden.rates,
+        visible_flips=visible.flips,
+        hidden_flips=hidden.flips,
+    )
+
+
+def _obstacle_to_quotient(visible_field: Floats, hidden_field: Floats) -> str | None:
+    """Why x -> -x is no symmetry, or None.
+
+    The three checks have exact answers here. Sym-pi: E(x) - E(-x) = -2 (b'v + c'h), zero for all x only without fields. Sym-P: the
+    local fields are then exactly odd (they are summed in the same order for h and -h), so flip probabilities are equivariant.
+    Sym-f: v_i h_j is a product of two odd factors. The validation battery repeats all three on every state, with code of its own.
+    """
+    if visible_field.any() or hidden_field.any():
+        return "Sym-pi fails: the fields change sign with the spins, so pi(x) != pi(-x)"
+    return None
+
+
+def energy_error(chain: GibbsChain) -> float:
+    """A bound on the rounding error of every energy: 2 (N + 1) roundings of numbers below the sum of all couplings and fields."""
+    largest = np.abs(chain.weights).sum() + np.abs(chain.visible_field).sum() + np.abs(chain.hidden_field).sum()
+    return float(2 * (chain.n_spins + 1) * largest) * UNIT
+
+
+def law_error(chain: GibbsChain) -> float:
+    """Relative error of every pi_x above underflow: twice that of an energy, and exp and quotient."""
+    return 2 * energy_error(chain) + 8 * UNIT
+
+
+def input_error(chain: GibbsChain) -> float:
+    """Relative error of the rates sigmoid(-2 x_i F_i) / N: twice the rounding of the sum F_i, and that of exp, quotient and product."""
+    visible = np.abs(chain.weights).sum(axis=1) + np.abs(chain.visible_field)
+    hidden = np.abs(chain.weights).sum(axis=0) + np.abs(chain.hidden_field)
+    field_error = max((chain.n_hidden + 1) * visible.max(), (chain.n_visible + 1) * hidden.max()) * UNIT
+    return float(2 * field_error + 8 * UNIT)
+
+
+def entry_error(chain: GibbsChain) -> float:
+    """Relative error of every entry of P and S, the diagonal of I - P included; block kernels multiply up to N conditional laws."""
+    return (1 if chain.kernel == "single-site" else chain.n_spins) * input_error(chain) + 2 * chain.n_spins * UNIT

@@ -1,0 +1,158 @@
+"""Models and samples of other libraries in the conventions of this one: E(v, h) = -v'W h - b'v - c'h, spins +1 and -1, temperature 1.
+
+Energies agree up to a constant, laws exactly. A state's number is another matter: there bit i set means spin i = -1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from contextlib import suppress
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from thermokernels.common import arguments
+from thermokernels.common.arrays import Floats
+
+LARGEST = 1e300  # of a field or coupling: two of them still add up
+
+
+def from_zero_one(weights: ArrayLike, visible_bias: ArrayLike, hidden_bias: ArrayLike) -> tuple[Floats, Floats, Floats]:
+    """Couplings of spins from those of 0/1 units: unit 0 becomes spin -1, unit 1 becomes spin +1.
+
+    With v = (1 + s) / 2 and h = (1 + t) / 2, up to a constant,
+
+        -v' w h - a'v - d'h  =  -s'W t - b's - c't,     W = w / 4,   b = a / 2 + w 1 / 4,   c = d / 2 + w' 1 / 4.
+
+    Parameters
+    ----------
+    weights : (n_v, n_h)
+        scikit-learn's ``BernoulliRBM`` keeps the transpose, (n_h, n_v): hand in ``rbm.components_.T``, ``rbm.intercept_visible_`` and
+        ``rbm.intercept_hidden_``. A square matrix does not show which way round it is.
+    visible_bias : (n_v,); hidden_bias : (n_h,)
+
+    Returns
+    -------
+    W (n_v, n_h), b (n_v,), c (n_h,)
+
+    Raises
+    ------
+    ValueError
+        Wrong shapes, or entries that are not finite.
+
+    Examples
+    --------
+    >>> W, b, c = from_zero_one([[4.0, 8.0]], [0.0], [2.0, 0.0])
+    >>> W.tolist(), b.tolist(), c.tolist()
+    ([[1.0, 2.0]], [3.0], [2.0, 2.0])
+    """
+    matrix = arguments.as_couplings(weights, "weights")
+    visible = arguments.as_vector(visible_bias, matrix.shape[0], "visible_bias")
+    hidden = arguments.as_vector(hidden_bias, matrix.shape[1], "hidden_bias")
+    if np.abs(matrix).max() > LARGEST:  # their sums may overflow
+        raise ValueError(f"weights must not exceed {LARGEST:g}; they reach {np.abs(matrix).max():g}")
+    return matrix / 4, visible / 2 + matrix.sum(axis=1) / 4, hidden / 2 + matrix.sum(axis=0) / 4
+
+
+def from_ising(
+    h: Mapping[Hashable, float], J: Mapping[tuple[Hashable, Hashable], float], visible: Sequence[Hashable], hidden: Sequence[Hashable]
+) -> tuple[Floats, Floats, Floats]:
+    """Couplings of a bipartite Ising model in dimod's sign, E(s) = sum_i h_i s_i + sum_ij J_ij s_i s_j: W = -J, b and c = -h.
+
+    Spins keep their values. Fields and couplings that are absent are zero; J_ij and J_ji add up.
+
+    Parameters
+    ----------
+    h : label -> field; J : (label, label) -> coupling
+        As of ``dimod.BinaryQuadraticModel.to_ising()``, divided by the temperature.
+    visible, hidden : labels of the two sides, in the order of the spins
+
+    Returns
+    -------
+    W (n_v, n_h), b (n_v,), c (n_h,)
+
+    Raises
+    ------
+    ValueError
+        A label on neither side or on both, a coupling within one side, or an entry that is not finite.
+
+    Examples
+    --------
+    >>> W, b, c = from_ising({"a": 0.5}, {("x", "a"): -1.0}, visible=["a"], hidden=["x"])
+    >>> W.tolist(), b.tolist(), c.tolist()
+    ([[1.0]], [-0.5], [0.0])
+    """
+    for name, mapping in (("h", h), ("J", J)):
+        if not isinstance(mapping, Mapping):
+            raise ValueError(f"{name} must be a mapping of labels to numbers; got {arguments.in_brief(mapping)}")
+    visible, hidden = _as_labels(visible, "visible"), _as_labels(hidden, "hidden")
+    for pair in J:
+        if not isinstance(pair, tuple) or len(pair) != 2:
+            raise ValueError(f"J must have pairs of labels as keys; got {arguments.in_brief(pair)}")
+    sides = {label: (0, k) for k, label in enumerate(visible)} | {label: (1, k) for k, label in enumerate(hidden)}
+    if len(sides) != len(visible) + len(hidden):
+        raise ValueError("visible and hidden must hold every label once; some label is there twice")
+    couplings, fields = np.zeros((len(visible), len(hidden))), (np.zeros(len(visible)), np.zeros(len(hidden)))
+    for label in [*h, *(label for pair in J for label in pair)]:
+        if label not in sides:
+            raise ValueError(f"h and J must name spins of visible or hidden only; got {arguments.in_brief(label)}")
+    for label, field in h.items():
+        side, k = sides[label]
+        fields[side][k] -= _as_number(field, "h", label)
+    for (one, other), coupling in J.items():
+        ends = dict((sides[one], sides[other]))
+        if len(ends) != 2:
+            raise ValueError(
+                f"J must couple visible with hidden spins only; {arguments.in_brief(one)} and {arguments.in_brief(other)} are on one side"
+            )
+        couplings[ends[0], ends[1]] -= _as_number(coupling, "J", (one, other))
+    return (
+        arguments.as_couplings(couplings, "J"),
+        arguments.as_vector(fields[0], len(visible), "h"),
+        arguments.as_vector(fields[1], len(hidden), "h"),
+    )
+
+
+def _as_labels(labels: object, name: str) -> list[Hashable]:
+    try:
+        if not isinstance(labels, str | bytes):
+            found: list[Hashable] = [*labels]  # type: ignore[misc]
+            hash(tuple(found))
+            return found
+    except TypeError:  # it is not iterable, or a label is not hashable
+        pass
+    raise ValueError(f"{name} must be a list of labels; got {arguments.in_brief(labels)}")
+
+
+def _as_number(value: object, name: str, key: object) -> float:
+    if isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool):
+        with suppress(OverflowError):  # of an integer beyond float64
+            number = float(value)
+            if abs(number) <= LARGEST:
+                return number
+    raise ValueError(
+        f"{name} must hold finite numbers of at most {LARGEST:g}; at {arguments.in_brief(key)} it has {arguments.in_brief(value)}"
+    )
+
+
+def law_of_samples(samples: ArrayLike) -> Floats:
+    """The empirical law (2**n_v,) of samples (n, n_v) of visible spins +1 and -1.
+
+    Entry k is the share of samples whose spin i is -1 exactly where bit i of k is set.
+
+    Raises
+    ------
+    ValueError
+        No samples, or entries that are not +1 or -1; ModelTooLargeError where 2**n_v numbers do not fit into memory.
+
+    Examples
+    --------
+    >>> law_of_samples([[1, 1], [-1, 1], [-1, 1], [-1, -1]]).tolist()
+    [0.25, 0.5, 0.0, 0.25]
+    """
+    spins = arguments.as_samples(samples)
+    n_samples, n_visible = spins.shape
+    arguments.require_memory(4 * 8 * 2**n_visible, f"the law of {n_visible} visible spins", "use fewer visible spins")
+    states = (spins < 0) @ (1 << np.arange(n_visible, dtype=np.int64))
+    law: Floats = np.bincount(states, minlength=2**n_visible) / n_samples
+    return law

@@ -1,0 +1,214 @@
+"""Fitted models of other libraries in the conventions of this one: E(v, h) = -v'W h - b'v - c'h, spins +1 and -1, temperature 1.
+
+The libraries are not imported: an object is asked for the attributes that carry its parameters. Energies agree up to a constant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from thermokernels.common import arguments
+from thermokernels.common.arrays import Floats
+from thermokernels.model.conversions import from_ising, from_zero_one
+
+Label = Hashable
+
+
+class LabelledModel(NamedTuple):
+    """A model whose spins have names elsewhere; ``model[:3]`` is (W, b, c).
+
+    Attributes
+    ----------
+    W, b, c : (n_v, n_h), (n_v,), (n_h,)
+    visible, hidden : the labels of the spins, in the order of the rows and columns of W
+    """
+
+    W: Floats
+    b: Floats
+    c: Floats
+    visible: tuple[Label, ...]
+    hidden: tuple[Label, ...]
+
+
+def from_scikit_learn(rbm: Any) -> tuple[Floats, Floats, Floats]:
+    """(W, b, c) of a fitted ``sklearn.neural_network.BernoulliRBM``: units 0 and 1 become spins -1 and +1.
+
+    It has E = -h'w v - a'v - d'h with w = ``components_`` (n_h, n_v), a = ``intercept_visible_``, d = ``intercept_hidden_``; see
+    :func:`from_zero_one`.
+
+    Raises
+    ------
+    ValueError
+        Not fitted or no such machine, or parameters that do not fit together.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace  # in place of a fitted machine
+    >>> rbm = SimpleNamespace(components_=[[4.0, 8.0]], intercept_visible_=[0.0, 0.0], intercept_hidden_=[0.0])
+    >>> W, b, c = from_scikit_learn(rbm)
+    >>> W.tolist(), b.tolist(), c.tolist()
+    ([[1.0], [2.0]], [1.0, 2.0], [3.0])
+    """
+    names = ("components_", "intercept_visible_", "intercept_hidden_")
+    components, visible, hidden = _attributes(rbm, names, "rbm", "a fitted BernoulliRBM of scikit-learn")
+    return from_zero_one(arguments.as_couplings(components, "components_").T, visible, hidden)
+
+
+def from_rbms(params: Any) -> tuple[Floats, Floats, Floats]:
+    """(W, b, c) of a Bernoulli-Bernoulli machine of the package ``rbms`` (``BBRBM``): units 0 and 1 become spins -1 and +1.
+
+    It has E = -v'w h - a'v - d'h with w = ``weight_matrix`` (n_v, n_h), a = ``vbias``, d = ``hbias``, tensors on any device.
+
+    Raises
+    ------
+    ValueError
+        No such machine (one with Potts units, say), or parameters that do not fit together.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from types import SimpleNamespace  # in place of a trained machine
+    >>> params = SimpleNamespace(weight_matrix=np.array([[4.0, 8.0]]), vbias=np.zeros(1), hbias=np.array([2.0, 0.0]))
+    >>> W, b, c = from_rbms(params)
+    >>> W.tolist(), b.tolist(), c.tolist()
+    ([[1.0, 2.0]], [3.0], [2.0, 2.0])
+    """
+    names = ("weight_matrix", "vbias", "hbias")
+    weights, visible, hidden = (_array(value) for value in _attributes(params, names, "params", "a BBRBM of the package rbms"))
+    return from_zero_one(weights, visible, hidden)
+
+
+def from_dimod(bqm: Any, visible: Iterable[Label] | None = None, hidden: Iterable[Label] | None = None, beta: float = 1.0) -> LabelledModel:
+    """The law exp(-beta E) of a bipartite ``dimod.BinaryQuadraticModel``, of SPIN or BINARY vartype.
+
+    dimod has E(s) = sum_i h_i s_i + sum_ij J_ij s_i s_j, so W = -beta J, b and c = -beta h. Of BINARY variables 1 becomes spin +1, 0
+    becomes spin -1, by dimod's own ``to_ising``.
+
+    Parameters
+    ----------
+    bqm : dimod.BinaryQuadraticModel
+    visible, hidden : labels of the two sides, in the order of the spins
+        One side alone leaves the rest to the other, in the model's order. With neither the couplings decide: in each connected part the
+        variable that comes first is visible, its neighbours are hidden, theirs visible, and so on; one without couplings is visible.
+    beta : inverse temperature of the sampler
+
+    Raises
+    ------
+    ValueError
+        No such model, couplings within one side, variables that cannot be split into two sides, or a side that is empty.
+
+    Examples
+    --------
+    >>> import thermokernels as tk
+    >>> from types import SimpleNamespace  # in place of dimod.BinaryQuadraticModel({"x": 0.0, "a": 0.5}, {"xa": -1.0}, "SPIN")
+    >>> ising = {"x": 0.0, "a": 0.5}, {("x", "a"): -1.0}, 0.0
+    >>> model = tk.from_dimod(SimpleNamespace(variables=["x", "a"], to_ising=lambda: ising), beta=2.0)
+    >>> model.W.tolist(), model.c.tolist(), model.visible, model.hidden
+    ([[2.0]], [-1.0], ('x',), ('a',))
+    """
+    variables, to_ising = _attributes(bqm, ("variables", "to_ising"), "bqm", "a BinaryQuadraticModel of dimod")
+    fields, couplings, _ = to_ising()
+    return _labelled(list(variables), fields, couplings, visible, hidden, -arguments.as_positive(beta, "beta", "inverse temperature"))
+
+
+def from_thrml(ebm: Any, visible: Iterable[Label] | None = None, hidden: Iterable[Label] | None = None) -> LabelledModel:
+    """The law of a bipartite ``thrml.models.IsingEBM``; its temperature ``beta`` goes into W, b and c.
+
+    thrml has E(s) = -beta (sum_i b_i s_i + sum_ij J_ij s_i s_j) over ``nodes`` with ``biases`` and ``edges`` with ``weights``; a state is
+    stored as a bool, True for spin +1: of its samples ``2 * x.astype(int) - 1`` makes spins.
+
+    Parameters
+    ----------
+    ebm : thrml.models.IsingEBM
+    visible, hidden : nodes of the two sides, in the order of the spins; found as in :func:`from_dimod` where not given
+
+    Raises
+    ------
+    ValueError
+        As :func:`from_dimod`.
+
+    Examples
+    --------
+    >>> import thermokernels as tk
+    >>> from types import SimpleNamespace  # in place of an IsingEBM
+    >>> ebm = SimpleNamespace(nodes=["x", "a"], biases=[0.0, 0.5], edges=[("x", "a")], weights=[1.0], beta=2.0)
+    >>> model = tk.from_thrml(ebm)
+    >>> model.W.tolist(), model.c.tolist()
+    ([[2.0]], [1.0])
+    """
+    names = ("nodes", "biases", "edges", "weights", "beta")
+    nodes, biases, edges, weights, beta = _attributes(ebm, names, "ebm", "an IsingEBM of thrml")
+    fields = dict(zip(nodes, arguments.as_vector(_array(biases), len(nodes), "biases").tolist(), strict=True))
+    couplings: dict[tuple[Label, Label], float] = {}
+    for (one, other), weight in zip(edges, arguments.as_vector(_array(weights), len(edges), "weights").tolist(), strict=True):
+        couplings[one, other] = couplings.get((one, other), 0.0) + weight  # an edge that is listed twice counts twice
+    loose = dict.fromkeys(node for edge in edges for node in edge if node not in fields)  # nodes without a bias of their own
+    return _labelled([*nodes, *loose], fields, couplings, visible, hidden, float(np.asarray(_array(beta))))
+
+
+def _attributes(model: Any, names: tuple[str, ...], argument: str, wanted: str) -> list[Any]:
+    missing = [name for name in names if not hasattr(model, name)]
+    if missing:
+        raise ValueError(f"{argument} must be {wanted}, with {', '.join(names)}; {type(model).__name__} has no {missing[0]}")
+    return [getattr(model, name) for name in names]
+
+
+def _array(value: Any) -> Any:
+    """A tensor of PyTorch as an array, wherever it lives; anything else NumPy can read as it is."""
+    return value.detach().cpu().numpy() if hasattr(value, "detach") else np.asarray(value)
+
+
+def _labelled(
+    labels: list[Label],
+    fields: Mapping[Label, float],
+    couplings: Mapping[tuple[Label, Label], float],
+    visible: Iterable[Label] | None,
+    hidden: Iterable[Label] | None,
+    scale: float,
+) -> LabelledModel:
+    """The model E = -scale (sum fields s + sum couplings s s) on two sides, given or found."""
+    present = {pair: float(coupling) for pair, coupling in couplings.items() if coupling != 0}
+    if visible is None and hidden is None:
+        sides = _two_colours(labels, present)
+    else:
+        given = [None if side is None else tuple(side) for side in (visible, hidden)]
+        taken = {label for side in given if side is not None for label in side}
+        rest = tuple(label for label in labels if label not in taken)
+        sides = (rest if given[0] is None else given[0], rest if given[1] is None else given[1])
+        if None not in given and rest:
+            raise ValueError(f"visible and hidden must hold every variable; {rest[0]!r} is in neither")
+    for name, side in zip(("visible", "hidden"), sides, strict=True):
+        if not side:
+            raise ValueError(f"{name} must hold at least one variable; it is empty, and a machine has spins on both sides")
+    scaled = {label: -scale * float(field) for label, field in fields.items()}
+    W, b, c = from_ising(scaled, {pair: -scale * coupling for pair, coupling in present.items()}, *sides)
+    return LabelledModel(W, b, c, *sides)
+
+
+def _two_colours(labels: list[Label], couplings: Iterable[tuple[Label, Label]]) -> tuple[tuple[Label, ...], tuple[Label, ...]]:
+    """Two sides without a coupling inside: breadth first, the first label of each connected part being visible."""
+    neighbours: dict[Label, list[Label]] = {label: [] for label in labels}
+    for one, other in couplings:
+        neighbours[one].append(other)
+        neighbours[other].append(one)
+    colour: dict[Label, int] = {}
+    for first in labels:
+        if first in colour:
+            continue
+        colour[first] = 0
+        queue = [first]
+        for label in queue:  # grows while it is read
+            for neighbour in neighbours[label]:
+                if neighbour not in colour:
+                    colour[neighbour] = 1 - colour[label]
+                    queue.append(neighbour)
+                elif colour[neighbour] == colour[label]:
+                    raise ValueError(
+                        f"the couplings must join two sides; {label!r} and {neighbour!r} are coupled and lie on a cycle of odd length, so "
+                        "no choice of visible and hidden variables makes this a restricted Boltzmann machine"
+                    )
+    visible, hidden = (tuple(label for label in labels if colour[label] == side) for side in (0, 1))
+    return visible, hidden

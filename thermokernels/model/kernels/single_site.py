@@ -1,0 +1,309 @@
+"""Kernels of the single-site random-scan sampler: tables of local fields, energies, rates, and the products P F and A X.
+
+Arrays over states are seen as ``[h, v]`` (hidden configuration, visible configuration). A visible flip moves inside a row and its
+rate depends on ``h`` only; a hidden flip exchanges rows and its rate depends on ``v`` only; on the Z2 quotient the flip of the last
+hidden spin leads to the complement ``[H - 1 - h, V - 1 - v]``. No kernel looks up a state number.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from thermokernels.common.arrays import Floats
+from thermokernels.compiled.decorator import jit
+from thermokernels.compiled.register_tiles import (
+    AHEAD,
+    BLOCK_ROWS,
+    COLUMN_FLIPS,
+    COLUMNS,
+    EXPECTING,
+    FAR_COLUMN_FLIP,
+    FAR_ROW_FLIP,
+    PADDED_COLUMNS,
+    PANEL_COLUMNS,
+    ROW_FLIPS,
+    ROWS,
+    checkered_rows,
+    expect_tile,
+    load_tile,
+    reverse_tile,
+    spread_rows,
+    store_tile,
+    swap_columns1,
+    swap_columns2,
+    swap_columns4,
+    swap_columns8,
+    swap_rows1,
+    swap_rows2,
+)
+from thermokernels.compiled.simd_float64 import (
+    LANES,
+    add,
+    fill,
+    load,
+    multiply,
+    multiply_add,
+    reverse,
+    store,
+    subtract,
+    swap1,
+    swap2,
+    swap4,
+)
+
+
+class Generator(NamedTuple):
+    """The tables of A = I - S: escape (H, V), rates (n_v, H) and (n_h, V) per step, and whether states are pairs {x, -x}."""
+
+    escape: np.ndarray
+    visible_rates: np.ndarray
+    hidden_rates: np.ndarray
+    quotient: bool
+
+
+@jit
+def _local_fields(weights, field, fields):
+    """fields[i, s] = field_i + sum_j weights[i, j] spin_j(s), for the configurations s < fields.shape[1] of the other block."""
+    n_spins, n_others = weights.shape
+    for configuration in range(fields.shape[1]):
+        for i in range(n_spins):
+            total = 0.0
+            for j in range(n_others):
+                spin = 1 - 2 * ((configuration >> j) & 1)
+                total += weights[i, j] * spin
+            # The field comes last, so that without fields the table is exactly odd under a flip of all spins.
+            fields[i, configuration] = field[i] + total
+
+
+@jit
+def _energy_row(visible_fields, h, of_hidden, row):
+    """row[v] = of_hidden - sum_i v_i F_i(h) by doubling: a new -1 spin adds 2 F_i."""
+    lowest = of_hidden
+    for i in range(visible_fields.shape[0]):
+        lowest -= visible_fields[i, h]
+    row[0] = lowest
+    for i in range(visible_fields.shape[0]):
+        half = 1 << i
+        step = 2.0 * visible_fields[i, h]
+        for v in range(half):
+            row[half + v] = row[v] + step
+
+
+@jit
+def _energies(visible_fields, hidden_field, energy):
+    """energy[h, v] = -sum_i v_i F_i(h) - sum_j c_j h_j."""
+    for h in range(energy.shape[0]):
+        of_hidden = 0.0
+        for j in range(hidden_field.size):
+            of_hidden -= hidden_field[j] * (1 - 2 * ((h >> j) & 1))
+        _energy_row(visible_fields, h, of_hidden, energy[h])
+
+
+@jit
+def _flip_tables(fields, n_spins, rates, flips):
+    """rates = S(x, x^i) = 1 / (2 N cosh F); flips[bit] = P(x, x^i) = sigmoid(-2 x_i F) / N for spin +1 (bit 0) and -1 (bit 1)."""
+    for i in range(fields.shape[0]):
+        for s in range(fields.shape[1]):
+            field = fields[i, s]
+            decay = math.exp(-abs(field))
+            scale = 1.0 / (n_spins * (1.0 + decay * decay))
+            rates[i, s] = decay * scale
+            aligned = 0 if field >= 0 else 1
+            flips[aligned, i, s] = decay * decay * scale
+            flips[1 - aligned, i, s] = scale
+
+
+@jit
+def _escape(visible_flips, hidden_flips, escape):
+    """escape[h, v] = 1 - P(x, x) = sum_i P(x, x^i), as a sum of positive terms: nothing cancels however small it is."""
+    n_visible, n_hidden = visible_flips.shape[1], hidden_flips.shape[1]
+    for h in range(escape.shape[0]):
+        row = escape[h]
+        row[0] = 0.0
+        for i in range(n_visible):
+            half = 1 << i
+            up, down = visible_flips[0, i, h], visible_flips[1, i, h]
+            for v in range(half):
+                row[half + v] = row[v] + down
+                row[v] = row[v] + up
+        for j in range(n_hidden):
+            flips = hidden_flips[(h >> j) & 1, j]
+            for v in range(row.size):
+                row[v] += flips[v]
+
+
+@jit
+def _apply_symmetrised_generator(generator, vectors, products):
+    """products[a] = A vectors[a] with A = I - S, for vectors of shape (k, n_states)."""
+    for a in range(vectors.shape[0]):
+        _apply_to_vector(generator, vectors[a], products[a])
+
+
+@jit
+def _apply_to_vector(generator, x, product):
+    """product = A x for one vector of length n_states."""
+    n_rows, n_columns = generator.escape.shape
+    if n_rows >= ROWS and n_columns >= COLUMNS:
+        tables = (generator.escape.ravel(), generator.visible_rates.ravel(), generator.hidden_rates.ravel())
+        if n_columns < PADDED_COLUMNS:
+            _apply_in_tiles(tables, generator, x, n_columns, product)
+        else:
+            _apply_in_tiles(tables, generator, _padded(x, n_rows, n_columns), n_columns + LANES, product)
+        return
+    for h in range(n_rows):
+        if n_columns < LANES:
+            _generator_row_narrow(generator, x, h, product)
+        else:
+            _generator_row(generator, x, h, product)
+
+
+@jit
+def _padded(x, n_rows, n_columns):
+    """x with a cache line behind every row: rows that meet in a flip would fall on the same lines of the cache."""
+    stride = n_columns + LANES
+    memory = np.empty(n_rows * stride + LANES)
+    padded = memory[-(memory.ctypes.data // 8) % LANES :]
+    for h in range(n_rows):
+        for v in range(0, n_columns, LANES):
+            store(padded, h * stride + v, load(x, h * n_columns + v))
+    return padded
+
+
+@jit
+def _apply_in_tiles(tables, generator, x, stride, product):
+    """A x in tiles, whose own flips are exchanges of registers; rows of x are ``stride`` entries apart."""
+    escape, visible_rates, hidden_rates = tables
+    n_rows, n_columns = generator.escape.shape
+    n_visible, quotient = generator.visible_rates.shape[0], generator.quotient
+    n_row_flips = generator.hidden_rates.shape[0] - (1 if quotient else 0)
+    block_rows, panel_columns = min(BLOCK_ROWS, n_rows), min(PANEL_COLUMNS, n_columns)
+    expecting = n_rows * n_columns >= EXPECTING
+    for number in range(n_rows // block_rows * (n_columns // panel_columns)):
+        first_row = number // (n_columns // panel_columns) * block_rows
+        first_column = number % (n_columns // panel_columns) * panel_columns
+        for h in range(first_row, first_row + block_rows, ROWS):
+            for v in range(first_column, first_column + panel_columns, COLUMNS):
+                if expecting:
+                    g, w = (h, v + AHEAD) if v + AHEAD < first_column + panel_columns else (h + ROWS, v + AHEAD - panel_columns)
+                    expect_tile(product, g * n_columns + w, n_columns)
+                    expect_tile(escape, g * n_columns + w, n_columns)
+                    for i in range(FAR_COLUMN_FLIP, n_visible):
+                        expect_tile(x, g * stride + (w ^ (1 << i)), stride)
+                    for j in range(FAR_ROW_FLIP, n_row_flips):
+                        expect_tile(x, (g ^ (1 << j)) * stride + w, stride)
+                    if quotient:
+                        expect_tile(x, (n_rows - ROWS - g) * stride + n_columns - COLUMNS - w, stride)
+                here = load_tile(x, h * stride + v, stride)
+                incoming = multiply(spread_rows(visible_rates, h), swap_columns1(here))
+                incoming = multiply_add(spread_rows(visible_rates, n_rows + h), swap_columns2(here), incoming)
+                incoming = multiply_add(spread_rows(visible_rates, 2 * n_rows + h), swap_columns4(here), incoming)
+                if COLUMN_FLIPS > 3:
+                    incoming = multiply_add(spread_rows(visible_rates, 3 * n_rows + h), swap_columns8(here), incoming)
+                incoming = multiply_add(checkered_rows(hidden_rates, v, v), swap_rows1(here), incoming)
+                incoming = multiply_add(checkered_rows(hidden_rates, n_columns + v, n_columns + v), swap_rows2(here), incoming)
+                for i in range(COLUMN_FLIPS, n_visible):
+                    there = load_tile(x, h * stride + (v ^ (1 << i)), stride)
+                    incoming = multiply_add(spread_rows(visible_rates, i * n_rows + h), there, incoming)
+                for j in range(ROW_FLIPS, n_row_flips):
+                    there, rates = load_tile(x, (h ^ (1 << j)) * stride + v, stride), j * n_columns + v
+                    incoming = multiply_add(checkered_rows(hidden_rates, rates, rates), there, incoming)
+                if quotient:
+                    across = reverse_tile(load_tile(x, (n_rows - ROWS - h) * stride + n_columns - COLUMNS - v, stride))
+                    rates = n_row_flips * n_columns + v
+                    incoming = multiply_add(checkered_rows(hidden_rates, rates, rates), across, incoming)
+                k = h * n_columns + v
+                store_tile(product, k, n_columns, subtract(multiply(load_tile(escape, k, n_columns), here), incoming))
+
+
+@jit
+def _generator_row_narrow(generator, x, h, product):
+    """Row h of A x, entry by entry: the plain form of _generator_row, for rows of fewer than eight states."""
+    escape, visible_rates, hidden_rates = generator.escape, generator.visible_rates, generator.hidden_rates
+    n_rows, n_columns = escape.shape
+    n_hidden = hidden_rates.shape[0]
+    start = h * n_columns
+    for v in range(n_columns):
+        incoming = 0.0
+        for i in range(visible_rates.shape[0]):
+            incoming += visible_rates[i, h] * x[start + (v ^ (1 << i))]
+        for j in range(n_hidden):
+            if generator.quotient and j == n_hidden - 1:
+                incoming += hidden_rates[j, v] * x[n_rows * n_columns - 1 - start - v]
+            else:
+                incoming += hidden_rates[j, v] * x[(h ^ (1 << j)) * n_columns + v]
+        product[start + v] = escape[h, v] * x[start + v] - incoming
+
+
+@jit
+def _generator_row(generator, x, h, product):
+    """Row h of A x, eight states at a time: the three lowest visible flips are exchanges inside a register."""
+    visible_rates, hidden_rates = generator.visible_rates, generator.hidden_rates.ravel()
+    n_rows, n_columns = generator.escape.shape
+    n_visible, n_hidden = visible_rates.shape[0], generator.hidden_rates.shape[0]
+    n_row_flips = n_hidden - 1 if generator.quotient else n_hidden
+    escape = generator.escape[h]
+    rate0, rate1, rate2 = fill(visible_rates[0, h]), fill(visible_rates[1, h]), fill(visible_rates[2, h])
+    start = h * n_columns
+    for v in range(0, n_columns, LANES):
+        here = load(x, start + v)
+        sum0 = multiply(rate0, swap1(here))
+        sum1 = multiply(rate1, swap2(here))
+        sum0 = multiply_add(rate2, swap4(here), sum0)
+        for i in range(3, n_visible):
+            sum1 = multiply_add(fill(visible_rates[i, h]), load(x, start + (v ^ (1 << i))), sum1)
+        for j in range(n_row_flips):
+            sum0 = multiply_add(load(hidden_rates, j * n_columns + v), load(x, (h ^ (1 << j)) * n_columns + v), sum0)
+        if generator.quotient:
+            across = reverse(load(x, (n_rows - h) * n_columns - LANES - v))
+            sum1 = multiply_add(load(hidden_rates, n_row_flips * n_columns + v), across, sum1)
+        store(product, start + v, multiply_add(load(escape, v), here, multiply(fill(-1.0), add(sum0, sum1))))
+
+
+@jit
+def _apply_generator(functions, visible_flips, hidden_flips, quotient, products):
+    """products[a](x) = sum_i P(x, x^i) (f(x) - f(x^i)): (I - P) f in differences, which keeps small ones exact."""
+    n_rows, n_columns = functions.shape[1:]
+    n_visible, n_hidden = visible_flips.shape[1], hidden_flips.shape[1]
+    for a in range(functions.shape[0]):
+        for h in range(n_rows):
+            row = functions[a, h]
+            for v in range(n_columns):
+                total = 0.0
+                for i in range(n_visible):
+                    total += visible_flips[(v >> i) & 1, i, h] * (row[v] - row[v ^ (1 << i)])
+                for j in range(n_hidden):
+                    bit = (h >> j) & 1
+                    if quotient and j == n_hidden - 1:
+                        other = functions[a, n_rows - 1 - h, n_columns - 1 - v]
+                    else:
+                        other = functions[a, h ^ (1 << j), v]
+                    total += hidden_flips[bit, j, v] * (row[v] - other)
+                products[a, h, v] = total
+
+
+class BlockTables(NamedTuple):
+    """Tables of one block's spins over the other block's configurations: local fields, S(x, x^i), P(x, x^i) at +1 and -1."""
+
+    fields: np.ndarray
+    rates: np.ndarray
+    flips: np.ndarray
+
+
+def tables(weights: Floats, visible_field: Floats, hidden_field: Floats, n_hidden_states: int) -> tuple[BlockTables, BlockTables]:
+    """The tables of the visible spins, (n_v, n_hidden_states), and of the hidden ones, (n_h, 2**n_v); flips are (2, ...).
+
+    Rates are per step: S(x, x^i) = 1 / (2 N cosh F_i), the heat bath symmetrised by sqrt(pi), and P(x, x^i) = sigmoid(-2 x_i F_i) / N.
+    """
+    n_visible, n_hidden = weights.shape
+
+    def block(block_weights: Floats, field: Floats, n_configurations: int) -> BlockTables:
+        fields = np.empty((field.size, n_configurations))
+        _local_fields(block_weights, field, fields)
+        rates, flips = np.empty_like(fields), np.empty((2, *fields.shape))
+        _flip_tables(fields, n_visible + n_hidden, rates, flips)
+        return BlockTables(fields, rates, flips)
+
+    return block(weights, visible_field, n_hidden_states), block(np.ascontiguousarray(weights.T), hidden_field, 2**n_visible)

@@ -1,0 +1,222 @@
+"""Hitting times and mean first passage times.
+
+Every hitting time carries a proven relative bound. Against the rates as they are stored, the M-matrix argument of
+:mod:`thermokernels.solvers.off_target`. The stored rates are right to a relative h, which moves a hitting time by a relative (2 m - 1) h
+in first order when m states are off the target, since it is a ratio of sums of products of m - 1 and of m rates (Markov chain tree theorem;
+O'Cinneide, Numer. Math. 65 (1993) 109); or, by the M-matrix argument once more, by h max_x sum_y P_xy |t_x - t_y|: the lesser of the two.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from thermokernels.common import arguments, tolerances
+from thermokernels.common.arrays import Floats
+from thermokernels.common.errors import NotConvergedError, NumericalError
+from thermokernels.model.chain import GibbsChain, as_chain, entry_error, law_error
+from thermokernels.solvers import reduced_resolvent
+from thermokernels.solvers.off_target import RestrictedSystem
+
+METHODS = ("auto", "symmetrised", "reduction")
+
+EPSILON = float(np.finfo(np.float64).eps)
+
+
+@dataclass(frozen=True, eq=False)
+class HittingTimes:
+    """Hitting times with their certificate.
+
+    Attributes
+    ----------
+    times : (n_states,), expected steps until the target is met, 0 on it
+    residual : float
+        max |(I - P) t - 1| off the target, or the bound proved in :mod:`thermokernels.solvers.gth_elimination`.
+    bound : float
+        No entry of ``times`` is wrong by more than this share of itself: the residual, and what the rounding of the rates can add.
+    iterations : int
+        Conjugate-gradient iterations in all; 0 for a factorisation.
+    method : "symmetrised" or "reduction"
+    """
+
+    times: Floats
+    residual: float
+    bound: float
+    iterations: int
+    method: str = "symmetrised"
+
+
+def hitting_times(chain: GibbsChain, target: ArrayLike, method: str = "auto") -> Floats:
+    """Expected steps until the chain first meets a set of states.
+
+    t = 0 on the target, (I - P) t = 1 off it.
+
+    Parameters
+    ----------
+    chain : GibbsChain
+        With a reversible kernel.
+    target : (n_states,) bool, or state numbers
+        Neither empty nor everything.
+    method : "auto", "symmetrised" or "reduction"
+        "symmetrised" refines solutions of the symmetrised system; "reduction" is GTH elimination, right however hard the target is to
+        reach, for up to 2**12 states of the single-site kernel; "auto" falls back on it where the certificate of the first does not hold.
+
+    Returns
+    -------
+    (n_states,) ndarray of float64, in steps (divide by ``chain.n_spins`` for sweeps); each entry right to a relative 1e-8.
+
+    Raises
+    ------
+    ValueError
+        ``target`` is no proper set of states.
+    NotReversibleError
+        The kernel has no symmetrised form.
+    NotConvergedError, UnresolvedError
+        The certificate does not hold: times beyond what float64 resolves, or beyond its range.
+    ModelTooLargeError
+        More states than state reduction is made for.
+
+    Notes
+    -----
+    Methods and certificates: :mod:`thermokernels.solvers.off_target` and :mod:`thermokernels.solvers.gth_elimination`.
+    Kemeny and Snell, Finite Markov Chains (1960), theorem 3.2.4 and 4.4.
+
+    Examples
+    --------
+    A free pair of spins, modulo x -> -x, changes between its two states in every second step.
+
+    >>> import thermokernels as tk
+    >>> hitting_times(tk.gibbs_chain([[0.0]]), [0])
+    array([0., 2.])
+    """
+    return solve_hitting_times(chain, target, method).times
+
+
+def solve_hitting_times(chain: GibbsChain, target: ArrayLike, method: str = "auto") -> HittingTimes:
+    """:func:`hitting_times` together with the residual that certifies them.
+
+    Parameters, raises and source as there.
+
+    Examples
+    --------
+    >>> import thermokernels as tk
+    >>> solve_hitting_times(tk.gibbs_chain([[0.3, -0.7]]), [0]).residual < 1e-12
+    True
+    """
+    chain = as_chain(chain)
+    arguments.as_choice(method, METHODS, "method")
+    mask = arguments.as_state_set(target, chain.n_states, "target")
+    if method != "reduction":
+        try:
+            return _symmetrised(chain, mask)
+        except NumericalError:
+            if method != "auto" or not reduced_resolvent.applies_to(chain):
+                raise
+    times, bound = reduced_resolvent.hitting_times(chain, mask)
+    if not bound <= tolerances.HITTING:
+        raise NotConvergedError(
+            f"hitting times of {chain.n_states} states are certified to a relative {bound:.2g} only by state reduction, not "
+            f"{tolerances.HITTING:.0e}: use a smaller model, or scale the couplings down"
+        )
+    return HittingTimes(times, bound, bound, 0, "reduction")
+
+
+def _symmetrised(chain: GibbsChain, target: NDArray[np.bool_]) -> HittingTimes:
+    system = RestrictedSystem(chain, target)
+    times, residual = system.solve(np.ones(chain.n_states), 0.1 * tolerances.HITTING)
+    # What the certificate itself rounds: the pair of doubles to one, and the terms of the residual in twice the working precision.
+    residual += 0.5 * EPSILON + 8 * chain.n_spins * EPSILON**2 * float(times.max())
+    bound = residual + _rate_rounding(chain, times, system.free)
+    if not bound <= tolerances.HITTING:
+        raise NotConvergedError(
+            f"hitting times of up to {times.max():.3g} steps are certified to a relative {bound:.2g} only, not "
+            f"{tolerances.HITTING:.0e}: the target is too hard to reach for float64; scale the couplings down"
+        )
+    if not times[system.free].min() >= 1.0 - tolerances.HITTING:
+        raise NotConvergedError(f"a hitting time of {times[system.free].min():.17g} steps off the target is less than one step")
+    return HittingTimes(times, residual, bound, system.iterations)
+
+
+def _rate_rounding(chain: GibbsChain, times: Floats, free: NDArray[np.bool_]) -> float:
+    """What rounding of the rates can add to the relative error of a hitting time: the lesser of the two bounds above."""
+    error = entry_error(chain)
+    by_trees = (2 * int(free.sum()) - 1) * error
+    if by_trees <= 0.1 * tolerances.HITTING or chain.kernel != "single-site":
+        return by_trees
+    visible, hidden = chain.visible_flips, chain.hidden_flips
+    h, v = np.divmod(np.arange(chain.n_states), chain.shape[1])
+    moved = np.zeros(chain.n_states)
+    for i, mask in enumerate(chain.flip_masks):
+        j = i - chain.n_visible
+        rates = visible[v >> i & 1, i, h] if j < 0 else hidden[h >> j & 1, j, v]
+        moved += rates * np.abs(times - times[np.arange(chain.n_states) ^ mask])
+    return min(by_trees, error * float(moved[free].max()))
+
+
+def mean_first_passage(chain: GibbsChain, start: ArrayLike, target: ArrayLike, method: str = "auto") -> float:
+    """Mean first passage time from one set of states to another, in steps.
+
+    MFPT(A -> B) = sum_{x in A} pi_x t_x / pi(A), t the hitting times of B: the start is drawn from pi restricted to A.
+
+    Parameters
+    ----------
+    chain : GibbsChain
+        With a reversible kernel.
+    start, target : (n_states,) bool, or state numbers
+        Where they overlap, t = 0.
+    method : as in :func:`hitting_times`
+
+    Raises
+    ------
+    ValueError, NotReversibleError, NotConvergedError, UnresolvedError
+        As :func:`hitting_times`.
+
+    Examples
+    --------
+    >>> import thermokernels as tk
+    >>> mean_first_passage(tk.gibbs_chain([[0.0]]), [1], [0])
+    2.0
+    """
+    return solve_mean_first_passage(chain, start, target, method).value
+
+
+@dataclass(frozen=True)
+class FirstPassage:
+    """A mean first passage time in steps, the proven bound of its relative error, and the hitting times behind it."""
+
+    value: float
+    relative_bound: float
+    hitting: HittingTimes = field(repr=False)
+
+
+def solve_mean_first_passage(chain: GibbsChain, start: ArrayLike, target: ArrayLike, method: str = "auto") -> FirstPassage:
+    """:func:`mean_first_passage` with the proven bound of its error.
+
+    Each weight pi_x is right to a relative :func:`thermokernels.model.chain.law_error`, once in the numerator and once in the denominator
+    of a mean of positive terms; n terms add n roundings to either.
+
+    Parameters, raises and source as there.
+
+    Examples
+    --------
+    >>> import thermokernels as tk
+    >>> solve_mean_first_passage(tk.gibbs_chain([[0.0]]), [1], [0]).relative_bound < 1e-13
+    True
+    """
+    hitting = solve_hitting_times(chain, target, method)
+    inside = arguments.as_state_set(start, chain.n_states, "start")
+    value, n_states = mean_over(chain, inside, hitting.times), int(inside.sum())
+    bound = hitting.bound + 2 * law_error(chain) + (n_states + 2) * EPSILON
+    if value > 0.0:  # weights that underflow
+        bound += n_states * float(np.finfo(np.float64).tiny) * (float(hitting.times.max()) / value)
+    return FirstPassage(value, bound, hitting)
+
+
+def mean_over(chain: GibbsChain, start: ArrayLike, times: Floats) -> float:
+    """Mean of ``times`` (n_states,) under pi restricted to ``start``; relative weights, so that no probability underflows."""
+    inside = arguments.as_state_set(start, chain.n_states, "start")
+    energy = chain.energy[inside]
+    weights = np.exp(energy.min() - energy)
+    return float(weights @ times[inside]) / float(weights.sum())

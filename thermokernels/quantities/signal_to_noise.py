@@ -1,0 +1,183 @@
+"""The signal |g|^2 of the gradient and its ratio to the noise, Q.
+
+g_ij = E_data[f_ij] - E_pi[f_ij],   Q = (K / 2) |g|^2 / T_O,   T_O in steps as in :mod:`thermokernels.quantities.variance_time`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from thermokernels.common import arguments, tolerances
+from thermokernels.common.arrays import Floats
+from thermokernels.common.errors import UnresolvedError
+from thermokernels.model.chain import UNIT, GibbsChain
+from thermokernels.quantities.variance_time import VarianceTime, model_chain, variance_time
+from thermokernels.solvers.checkpoint import PathLike
+from thermokernels.solvers.many_observables import Accumulator, Progress
+
+
+@dataclass(frozen=True, eq=False)
+class QStruct:
+    """Q_struct_perp and what it rests on.
+
+    Attributes
+    ----------
+    value : Q = (K / 2) signal / t_obs, dimensionless
+    signal : |g|^2; signal_bound : a bound on its rounding error
+    bound : a bound on |Q - value|, from those of signal and T_O
+    t_obs : T_O in steps; t_obs_bound : a bound on its error, in steps
+    g : (n_v, n_h), E_data[f_ij] - E_pi[f_ij]
+    residual : largest relative residual of the solves, of a reduction its proven precision; iterations : largest number of CG iterations
+    method : of the solve: "cholesky", "cg" or "reduction"
+    window_steps : K in steps
+    """
+
+    value: float
+    signal: float
+    signal_bound: float
+    t_obs: float
+    g: Floats = field(repr=False)
+    residual: float
+    iterations: int
+    method: str
+    window_steps: float
+    variance_time: VarianceTime = field(repr=False)
+
+    @property
+    def t_obs_bound(self) -> float:
+        return self.variance_time.bound
+
+    @property
+    def bound(self) -> float:
+        """|Q - value| <= (K / 2) (d|g|^2 + |g|^2 dT / T) / (T - dT), with the bounds d|g|^2 and dT; four roundings of the quotient."""
+        lost = self.t_obs_bound
+        if not lost < self.t_obs:
+            return math.inf
+        largest = 0.5 * self.window_steps * (self.signal_bound + self.signal * lost / self.t_obs) / (self.t_obs - lost)
+        return largest * (1 + 8 * UNIT) + 4 * UNIT * self.value
+
+
+def data_gradient(chain: GibbsChain, p_data: Floats) -> Floats:
+    """g = E_data[f] - E_pi[f], (n_v, n_h), as sum_v (pi(v) - p_data(v)) v_i tanh F_j(v).
+
+    A trained model reproduces its data and the difference of the laws cancels to a millionth, so the visible marginal is computed in
+    long double (extended precision on x86; where it is plain double, |g|^2 of a trained model keeps about ten digits).
+    """
+    visible = chain.block_spins[1].astype(np.longdouble)
+    fields = visible @ chain.weights.astype(np.longdouble) + chain.hidden_field.astype(np.longdouble)
+    log_law = visible @ chain.visible_field.astype(np.longdouble) + np.logaddexp(fields, -fields).sum(axis=1)
+    law = np.exp(log_law - log_law.max())
+    excess = law / law.sum() - p_data.astype(np.longdouble)
+    return np.ascontiguousarray(visible.T @ (excess[:, None] * np.tanh(fields)), dtype=np.float64)
+
+
+def data_gradient_error(chain: GibbsChain) -> float:
+    """A bound on the rounding error of every entry of g before it is rounded to float64, for the law of the data as it is handed in.
+
+    With u the rounding of long double, L the largest |log-weight| of a visible state and elementary functions right to 8 u (glibc manual,
+    "Errors in Math Functions"): a field is wrong by dF <= (n_v + 1) u max_j (sum_i |W_ij| + |c_j|), a log-weight by
+    dL <= n_h (dF + 8 u) + (N + 12) u L, pi(v) relatively by 2 dL + (4 L + 2^n_v + 16) u, and since sum |pi - p| <= 2
+
+        |dg_ij| <= (relative error of pi) + 2 (dF + (2^n_v + 12) u).
+    """
+    unit = float(np.finfo(np.longdouble).eps) / 2
+    columns = np.abs(chain.weights).sum(axis=0) + np.abs(chain.hidden_field)
+    fields = (chain.n_visible + 1) * unit * float(columns.max())
+    largest = float(np.abs(chain.visible_field).sum() + columns.sum()) + chain.n_hidden * math.log(2)
+    logarithms = chain.n_hidden * (fields + 8 * unit) + (chain.n_spins + 12) * unit * largest
+    n_states = 2**chain.n_visible
+    return float(2 * logarithms + (4 * largest + n_states + 16) * unit + 2 * (fields + (n_states + 12) * unit))
+
+
+def chain_signal(chain: GibbsChain, p_data: ArrayLike, window: float) -> tuple[Floats, float, float]:
+    """g (n_v, n_h), |g|^2, and the window in steps: all of Q but T_O."""
+    law = arguments.as_law(p_data, 2**chain.n_visible)
+    window_steps = arguments.as_positive(window, "window", "sweeps") * chain.n_spins
+    g = data_gradient(chain, law)
+    return g, float(np.einsum("ij,ij->", g, g)), window_steps
+
+
+def signal_error(chain: GibbsChain, g: Floats) -> float:
+    """A bound on the rounding error of |g|^2, from :func:`data_gradient_error` and the rounding of g to float64."""
+    errors = data_gradient_error(chain) + UNIT * np.abs(g)
+    return float(((2 * np.abs(g) + errors) * errors).sum() * (1 + g.size * UNIT) + g.size * UNIT * np.einsum("ij,ij->", g, g))
+
+
+def q_struct(
+    W: ArrayLike,
+    p_data: ArrayLike,
+    window: float = 100.0,
+    method: str = "auto",
+    rtol: float = tolerances.SOLVE,
+    b: ArrayLike | None = None,
+    c: ArrayLike | None = None,
+    progress: Progress | None = None,
+    checkpoint: PathLike | None = None,
+    executor: Executor | None = None,
+) -> QStruct:
+    """Q_struct_perp = (K / 2) |g|^2 / T_O: the squared signal-to-noise ratio of the gradient from a window of Gibbs samples.
+
+    Parameters
+    ----------
+    W : (n_v, n_h) couplings
+    p_data : (2**n_v,)
+        Data law on the visible states; state number v has bit i = spin i, spin = 1 - 2 bit.
+    window : float, in sweeps
+        K = window * N steps.
+    method : "auto", "cholesky", "cg" or "reduction"; rtol : largest accepted relative residual (see :func:`observable_variance_time`)
+    b, c : (n_v,), (n_h,) fields, None for zero
+    progress, checkpoint, executor : as in :func:`observable_variance_time`
+
+    Raises
+    ------
+    ValueError
+        Bad arguments. NotConvergedError, UnresolvedError: the chain is too close to frozen for float64.
+
+    Examples
+    --------
+    >>> import thermokernels as tk
+    >>> q = tk.q_struct([[0.0]], [0.5, 0.5])
+    >>> q.signal, round(q.t_obs, 12)  # nothing to learn; one product with gap 1 per step
+    (0.0, 1.0)
+    """
+    chain = model_chain(W, b, c)
+    return chain_q_struct(chain, p_data, window, method, rtol, (), progress, checkpoint, executor)
+
+
+def chain_q_struct(
+    chain: GibbsChain,
+    p_data: ArrayLike,
+    window: float = 100.0,
+    method: str = "auto",
+    rtol: float = tolerances.SOLVE,
+    accumulators: Sequence[Accumulator] = (),
+    progress: Progress | None = None,
+    checkpoint: PathLike | None = None,
+    executor: Executor | None = None,
+) -> QStruct:
+    """:func:`q_struct` for a chain that exists already, with its kernel."""
+    g, signal, window_steps = chain_signal(chain, p_data, window)
+    time = variance_time(chain, method, rtol, accumulators, progress, checkpoint, executor)
+    value = 0.5 * window_steps * signal / time.value
+    if not np.isfinite(value):
+        raise UnresolvedError(
+            f"Q overflows float64 with T_O = {time.value:.3g} steps and a window of {window:.3g} sweeps; use a shorter window"
+        )
+    return QStruct(
+        value=value,
+        signal=signal,
+        signal_bound=signal_error(chain, g),
+        t_obs=time.value,
+        g=g,
+        residual=time.residual,
+        iterations=time.iterations,
+        method=time.method,
+        window_steps=window_steps,
+        variance_time=time,
+    )

@@ -1,0 +1,183 @@
+"""The spectral gap with a proven bound of its error.
+
+Above: Rayleigh. A unit vector x orthogonal to psi = sqrt(pi) has gap <= rho = x' A x, A = I - S. Below, with r = A x - rho x, in turn:
+
+    Temple: gap >= rho - |r|^2 / (nu - rho) if the next eigenvalue is at least nu > rho (Proc. R. Soc. A 119 (1928) 276; Kato, J. Phys.
+        Soc. Jpn. 4 (1949) 334). nu comes from all eigenvalues (small chains) or is the least eigenvalue off two states (interlacing),
+        bounded by Collatz and Wielandt (:func:`thermokernels.solvers.gap_bounds.killed_rate_bound`).
+    Inertia, where a second mode is about as slow: gap > mu if A - mu has one negative eigenvalue only, that of psi. So it is if its Schur
+        complement on one parity class (Haynsworth, Linear Algebra Appl. 1 (1968) 73), plus any positive matrix of rank one, has a
+        Cholesky factor in float64 that survives a shift by its own rounding error (Rump, BIT 46 (2006) 433, theorem 2.3).
+    Interlacing alone (:func:`thermokernels.solvers.gap_bounds.gap_lower_bound`) for larger chains.
+
+Rounding of A moves no eigenvalue by more than 2 h, h = ``chain.entry_error``, for |diag A| and |A - diag A| are at most 1 in norm. Where
+that leaves less than six digits: :mod:`thermokernels.solvers.reduced_gap`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg
+from numpy.typing import NDArray
+from scipy.sparse import csr_array, diags_array
+
+from thermokernels.common import tolerances
+from thermokernels.common.arrays import Floats
+from thermokernels.common.errors import NumericalError, UnresolvedError
+from thermokernels.model.chain import UNIT, GibbsChain, entry_error, law_error
+from thermokernels.quantities import spectral_measure
+from thermokernels.solvers import gap_bounds, red_black, reduced_gap
+
+# Relative: a bound above it is worth a factorisation, up to this many states, and then state reduction.
+SHARP = 1e-6
+MAX_INERTIA_STATES = 2**12
+
+
+@dataclass(frozen=True)
+class SpectralGap:
+    """The gap per step.
+
+    Attributes
+    ----------
+    value : per step
+    bound : proven, on |gap - value|
+    method : "eigenvalues", "lanczos" or "reduction"
+    """
+
+    value: float
+    bound: float
+    method: str
+
+
+def solve_spectral_gap(chain: GibbsChain, sharp: bool = True) -> SpectralGap:
+    """:func:`thermokernels.spectral_gap` with the proven bound of its error.
+
+    Parameters
+    ----------
+    chain : GibbsChain
+    sharp : whether a bound above 1e-6 of the gap is worth a dense factorisation, and then state reduction. Without, a gap whose second
+        mode is about as slow keeps the bound of interlacing, a share of the gap itself; the value is the same.
+
+    Raises and source as there and above.
+
+    Examples
+    --------
+    >>> import thermokernels as tk
+    >>> gap = solve_spectral_gap(tk.gibbs_chain([[0.0, 0.0]], quotient=False))
+    >>> round(gap.value, 12), gap.bound < 1e-13, gap.method
+    (0.333333333333, True, 'eigenvalues')
+    """
+    chain.require_reversible()
+    try:
+        found = _from_eigenvalues(chain) if chain.n_states <= spectral_measure.DENSE_STATES else _from_lanczos(chain, sharp)
+    except NumericalError:
+        if not reduced_gap.applies_to(chain):
+            raise
+        found = None
+    resolved = found is not None and found.value >= tolerances.REDUCED_GAP
+    if (found is None or not resolved or (sharp and found.bound > SHARP * found.value)) and reduced_gap.applies_to(chain):
+        value, relative = reduced_gap.reduced_gap(chain)
+        return SpectralGap(value, relative * value, "reduction")
+    if found is None or not found.bound < found.value:
+        raise UnresolvedError("no digit of the spectral gap is certain in float64; scale the couplings down")
+    return found
+
+
+def _from_eigenvalues(chain: GibbsChain) -> SpectralGap:
+    matrix = chain.apply_symmetrised_generator(np.eye(chain.n_states))
+    matrix += 2.0 * np.outer(chain.root_law, chain.root_law)  # moves the null vector above the spectrum, which ends at 1
+    eigenvalues, vectors = scipy.linalg.eigh(matrix, check_finite=False)
+    # psi is right to law_error / 2 and the sum over the states
+    error = 2 * entry_error(chain) + 4 * (law_error(chain) + (sum(chain.shape) + 8) * UNIT)
+    error += reduced_gap.eigenvalue_error(matrix, eigenvalues, vectors)
+    value, residual, rounding = _rayleigh(chain, vectors[:, 0])
+    next_ = float(eigenvalues[1]) - error if chain.n_states > 2 else np.inf
+    lowest = max(float(eigenvalues[0]) - error, _temple(value, residual, rounding, next_))
+    return SpectralGap(value, max(value - lowest, 0.0) + rounding, "eigenvalues")
+
+
+def _from_lanczos(chain: GibbsChain, sharp: bool) -> SpectralGap:
+    vector = _ritz_vector(chain)
+    value, residual, rounding = _rayleigh(chain, vector)
+    ground = int(chain.law.argmax())
+    other = int((-np.sign(vector[ground]) * vector).argmax())  # where the slowest mode has most of its other side
+    try:
+        lowest = _temple(value, residual, rounding, gap_bounds.killed_rate_bound(chain, np.array([ground, other])))
+    except UnresolvedError:
+        lowest = 0.0
+    if sharp and value - lowest > SHARP * value and chain.n_states <= MAX_INERTIA_STATES and chain.kernel == "single-site":
+        lowest = max(lowest, _inertia(chain, (1 - SHARP / 2) * value) - rounding)
+    if not lowest > 0.0:
+        lowest = gap_bounds.gap_lower_bound(chain)
+    return SpectralGap(value, max(value - lowest, 0.0) + rounding, "lanczos")
+
+
+def _rayleigh(chain: GibbsChain, vector: Floats) -> tuple[float, float, float]:
+    """rho and |A x - rho x| of an eigenvector, normalised and projected here, and what rounding can add to either."""
+    vector = vector - (vector @ chain.root_law) * chain.root_law
+    vector /= np.linalg.norm(vector)
+    image = chain.apply_symmetrised_generator(vector[None, :])[0]
+    value = float(vector @ image)
+    # of A and its product with x; of sums over the states; of the norm of x and its component along psi
+    rounding = (
+        2 * entry_error(chain) + 2 * (chain.n_spins + sum(chain.shape) + 8) * UNIT + law_error(chain) * law_error(chain)
+    )  # no power: it would raise where a product is inf
+    return value, float(np.linalg.norm(image - value * vector)) + rounding, rounding
+
+
+def _temple(value: float, residual: float, rounding: float, next_: float) -> float:
+    """Temple's lower bound, or 0 where the next eigenvalue is not known to be larger."""
+    distance = next_ - value - rounding
+    return value - rounding - residual * residual / distance if distance > 0.0 else 0.0
+
+
+def _ritz_vector(chain: GibbsChain) -> Floats:
+    """The vector of the slowest mode: a Lanczos run, and the same run again to add it up."""
+    run = spectral_measure.gap_run(chain)
+    weights = scipy.linalg.eigh_tridiagonal(run.diagonals[0], run.offdiagonals[0, :-1], select="i", select_range=(0, 0))[1]
+    vector: Floats = run.combinations(weights)[0]
+    return vector
+
+
+def _inertia(chain: GibbsChain, shift: float) -> float:
+    """``shift`` if the gap is proven to be larger, else 0; the gap of the matrix as it is stored."""
+    states: NDArray[np.int64] = np.arange(chain.n_states)
+    kept, left = states, states[:0]
+    if red_black.applies_to(chain):
+        odd = sum(states >> i & 1 for i in range(chain.n_spins)) % 2 == 1
+        kept, left = sorted((states[odd], states[~odd]), key=lambda parity: float(chain.escape[parity].min()))
+        if not chain.escape[left].min() > shift:
+            kept, left = states, states[:0]
+    couplings = _couplings(chain)
+    deflated, matrix = chain.root_law[kept], np.diag(chain.escape[kept] - shift)
+    size = float(chain.escape[kept].sum())
+    if left.size:
+        across, inverse = couplings[kept][:, left], 1.0 / (chain.escape[left] - shift)
+        deflated = deflated + across @ (inverse * chain.root_law[left])
+        product = (across @ diags_array(inverse) @ across.T).toarray()
+        matrix -= product
+        size += float(np.trace(product))
+    else:
+        matrix -= couplings.toarray()
+    # the Schur complement takes psi to -shift times this vector: four times what makes its negative direction positive
+    factor = 4.0 * shift / float(deflated @ chain.root_law[kept])
+    matrix += factor * np.outer(deflated, deflated)
+    # entries are sums of at most N^2 + 4 terms; theorem 2.3 asks for gamma_(n + 1) / (1 - gamma_(n + 1)) trace
+    n, size = kept.size, size + factor * float(deflated @ deflated)
+    matrix[np.diag_indices(n)] -= 1.01 * (n + 1 + 4 * (chain.n_spins**2 + 4)) * UNIT * size
+    try:
+        scipy.linalg.cholesky(matrix, lower=True, overwrite_a=True, check_finite=False)
+    except scipy.linalg.LinAlgError:
+        return 0.0
+    return shift
+
+
+def _couplings(chain: GibbsChain) -> csr_array:
+    """S off its diagonal, (n_states, n_states) sparse."""
+    states = np.arange(chain.n_states)
+    h, v = np.divmod(states, chain.shape[1])
+    rates = np.concatenate([*(row[h] for row in chain.visible_rates), *(row[v] for row in chain.hidden_rates)])
+    others = np.concatenate([states ^ mask for mask in chain.flip_masks])
+    return csr_array((rates, (np.tile(states, chain.n_spins), others)), shape=2 * (chain.n_states,))

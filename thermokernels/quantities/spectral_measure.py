@@ -1,0 +1,342 @@
+"""The spectral measure of the observables and its slow end, and the spectral gap.
+
+    mu_O = sum_j w_j delta(sigma_j),   w_j = sum_a <f~_a, phi_j>^2.
+
+Small chains are decomposed. Of larger ones the slow modes are taken out one by one (:mod:`thermokernels.quantities.slow_modes`), and what
+is left of
+b_a = sqrt(pi) f~_a is known by the Gauss rule of a Lanczos run on A = I - S (:mod:`thermokernels.solvers.lanczos`). Nodes are kept as gaps
+lambda = 1 - sigma, which A delivers without cancellation.
+
+The error of the rules is known. 1 / (1 - sigma^N) as a function of lambda has N simple poles, all with residues of size 1 / N and none
+nearer than lambda = 0 to a point of (0, 1]; so its derivatives of even order, positive like those of 1 / lambda, are no larger, and as
+the Peano kernel of a Gauss rule is positive, the rule loses no more of it than of 1 / lambda: sum_a b_a' A^+ b_a, which is T_O, less
+sum w / lambda.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import scipy.linalg
+import scipy.linalg.lapack as lapack
+
+from thermokernels.common import arguments, tolerances
+from thermokernels.common.arrays import Floats
+from thermokernels.common.errors import ConstantError, NotConvergedError, UnresolvedError
+from thermokernels.model.chain import GibbsChain, as_chain
+from thermokernels.quantities.slow_modes import SlowModes, cluster_cut, slow_modes, slowest_relevant
+from thermokernels.quantities.variance_time import EPSILON, VarianceTime, variance_time
+from thermokernels.solvers import reduced_gap
+from thermokernels.solvers.lanczos import COPY, GaussRules, LanczosRuns, tridiagonal_eigenvalues
+
+# Up to DENSE_STATES all eigenvalues cost less than a Lanczos run; up to DENSE_FALLBACK they are had where the cluster holds most of them.
+DENSE_STATES = 128
+DENSE_FALLBACK = 2**10
+STEPS = (24, 96, 384)
+GAP_STEPS = 2_000
+
+# Accepted relative uncertainty of gamma_eff and of the relevant gap before more Lanczos steps are run.
+RESOLUTION = 1e-8
+CLUSTER_SPREAD = 3.0
+
+
+@dataclass(frozen=True, eq=False)
+class SpectralMeasure:
+    """mu_O as a discrete measure, and what follows from its slow end.
+
+    Attributes
+    ----------
+    nodes : (k,) eigenvalues sigma of P (or Gauss nodes), descending; gaps : (k,) 1 - sigma per step, without cancellation
+    weights : (k,) nonnegative, summing to sum_a Var_pi(f_a)
+    relevant_gap : per step, the least gap among nodes that carry more than 1e-12 of the weight
+    gamma_eff, gamma_eff_step : weighted harmonic mean of the gaps over the cluster C*(O), per sweep and per step
+    gamma_eff_error : relative error of both, at most 1e-8 unless the cut of the cluster falls into the bulk of a spectrum too large to
+        resolve; 0 where all nodes are eigenvalues. From the residuals of the modes in the cluster and their distance from the others;
+        from what T_O says is missing where the cluster is everything; else the bound of Chebyshev, Markov and Stieltjes.
+    cluster_size : number of distinct eigenvalues in C*(O), the relevant ones with sweep gap at most 3 times the smallest; None where the
+        cluster reaches into a bulk whose eigenvalues were not told apart (above 1024 states only)
+    n_spins : steps per sweep
+    """
+
+    nodes: Floats = field(repr=False)
+    weights: Floats = field(repr=False)
+    gaps: Floats = field(repr=False)
+    relevant_gap: float
+    gamma_eff: float
+    gamma_eff_step: float
+    gamma_eff_error: float
+    cluster_size: int | None
+    n_spins: int
+
+
+def _sweep_gap(gaps: Floats, n_spins: int) -> Floats:
+    """1 - sigma^N for sigma = 1 - gap."""
+    with np.errstate(divide="ignore"):
+        result: Floats = -np.expm1(n_spins * np.log1p(-np.minimum(gaps, 1.0)))
+        return result
+
+
+def _merge_equal(gaps: Floats, weights: Floats) -> tuple[Floats, Floats]:
+    """Nodes that agree to 1e-8 as one, at their weighted mean; ascending gaps."""
+    order = np.argsort(gaps, kind="stable")
+    gaps, weights = gaps[order], weights[order]
+    first = np.r_[True, np.diff(gaps) > 1e-8 * gaps[1:]]
+    starts = np.flatnonzero(first)
+    merged = np.add.reduceat(weights, starts)
+    moments = np.add.reduceat(weights * gaps, starts)
+    return np.divide(moments, merged, out=gaps[starts], where=merged > 0), merged
+
+
+def _measure(gaps: Floats, weights: Floats, n_spins: int) -> SpectralMeasure:
+    """The measure with these nodes and weights, and what follows from its slow end, as if all nodes were eigenvalues."""
+    total = float(weights.sum())
+    if not total > 0:
+        raise ConstantError("no observable v_i h_j varies under pi in float64, so there is no spectral measure; scale the couplings down")
+    # The weight of a mode is a sum over the observables: first merge what they see of it, then ask whether it is relevant.
+    gaps, weights = _merge_equal(gaps, weights)
+    relevant = weights > tolerances.WEIGHT * total
+    relevant_gap = float(gaps[relevant].min())
+    if relevant_gap < tolerances.GAP:
+        raise UnresolvedError(
+            f"the relevant spectral gap reads {relevant_gap:.2g} per step, below the {tolerances.GAP:g} that float64 resolves; "
+            "scale the couplings down"
+        )
+    sweep_gaps = _sweep_gap(gaps, n_spins)
+    cluster = relevant & (sweep_gaps <= CLUSTER_SPREAD * _sweep_gap(np.array(relevant_gap), n_spins))
+    mass = float(weights[cluster].sum())
+    return SpectralMeasure(
+        nodes=1.0 - gaps,
+        weights=weights,
+        gaps=gaps,
+        relevant_gap=relevant_gap,
+        gamma_eff=mass / float((weights[cluster] / sweep_gaps[cluster]).sum()),
+        gamma_eff_step=mass / float((weights[cluster] / gaps[cluster]).sum()),
+        gamma_eff_error=0.0,
+        cluster_size=int(cluster.sum()),
+        n_spins=n_spins,
+    )
+
+
+def _cut_uncertainty(rules: GaussRules, cut: float) -> float:
+    """A bound on the weight that the Gauss rules may put on the wrong side of ``cut``.
+
+    Chebyshev, Markov and Stieltjes: the mass of (-inf, x] lies between the sums of the Gauss weights strictly below and up to the nodes
+    next to x (Szego, Orthogonal Polynomials, section 3.41), so at most the two adjacent weights are in doubt, and a Ritz value whose
+    residual is far smaller than its distance from the cut is not.
+    """
+    if not np.isfinite(cut):
+        return 0.0
+    doubtful = 0.0
+    for gaps, weights, residuals in zip(rules.gaps, rules.weights, rules.residuals, strict=True):
+        above = int(np.searchsorted(gaps, cut))
+        for k in (above - 1, above):
+            if 0 <= k < gaps.size:
+                copies = np.abs(gaps - gaps[k]) <= COPY * gaps[k]
+                if residuals[copies].min() > RESOLUTION * abs(gaps[k] - cut):
+                    doubtful += float(weights[k])
+    return doubtful
+
+
+def _matrix(chain: GibbsChain) -> Floats:
+    """A + 2 psi psi', which moves the null vector above the spectrum, which ends at 1."""
+    matrix = 2.0 * np.outer(chain.root_law, chain.root_law)
+    if chain.kernel != "single-site":
+        return matrix + chain.apply_symmetrised_generator(np.eye(chain.n_states))
+    states, (n_rows, n_columns) = np.arange(chain.n_states), chain.shape
+    rates = np.concatenate([np.repeat(chain.visible_rates, n_columns, axis=1), np.tile(chain.hidden_rates, (1, n_rows))])
+    matrix[states, states] += chain.escape
+    for mask, rate in zip(chain.flip_masks, rates, strict=True):
+        matrix[states, states ^ mask] -= rate
+    return matrix
+
+
+def _decomposed(chain: GibbsChain, starts: Floats) -> SpectralMeasure:
+    """The measure from all eigenvalues: the matrix made tridiagonal, T = H'A H, and only H'b_a turned along with its diagonalisation."""
+    matrix = _matrix(chain)
+    n = chain.n_states
+    # LAPACK reads columns: of the symmetric matrix, the same numbers. H leaves the first coordinate where it is.
+    reflectors, diagonal, offdiagonal, factors, _ = lapack.dsytrd(
+        matrix.T, lower=1, lwork=int(lapack.dsytrd_lwork(n, lower=1)[0]), overwrite_a=1
+    )
+    turned = np.array(starts, order="F")
+    turned[:, 1:], _, _ = lapack.dormqr("R", "N", reflectors[1:, :-1], factors, turned[:, 1:], lwork=64 * len(starts))
+    gaps, seen = tridiagonal_eigenvalues(diagonal[None], np.append(offdiagonal, 0.0)[None], turned.T[None])
+    return _measure(gaps[0, :-1], (seen[0, :-1] ** 2).sum(axis=1), chain.n_spins)
+
+
+def spectral_measure(chain: GibbsChain) -> SpectralMeasure:
+    """Spectral measure of the gradient observables, its relevant gap, cluster C*(O) and gamma_eff.
+
+    Raises
+    ------
+    UnresolvedError
+        The relevant gap is below what float64 resolves (1e-12 per step), or nothing varies.
+    NotConvergedError
+        The slowest relevant mode did not converge.
+    NotReversibleError
+        The kernel has no detailed balance.
+
+    Examples
+    --------
+    >>> import thermokernels as tk
+    >>> measure = tk.spectral_measure(tk.gibbs_chain([[0.0, 0.0], [0.0, 0.0]]))
+    >>> round(measure.relevant_gap, 12), measure.cluster_size  # products of two of N = 4 free spins: 2 / N
+    (0.5, 1)
+    """
+    return measure_of(variance_time(chain))
+
+
+def measure_of(time: VarianceTime) -> SpectralMeasure:
+    """:func:`spectral_measure` from right-hand sides and solutions that T_O has needed already."""
+    chain, starts = time.chain, time.right_hand_sides
+    arguments.require_memory(3 * starts.nbytes, f"the spectral measure of {len(starts)} observables", "use a smaller model")
+    if chain.n_states <= DENSE_STATES:
+        return _decomposed(chain, starts)
+    modes = slow_modes(chain, starts, CLUSTER_SPREAD)
+    slowest = slowest_relevant(modes.gaps, modes.weights, float(np.einsum("an,an->", starts, starts)))
+    cut = cluster_cut(slowest, CLUSTER_SPREAD, chain.n_spins)
+    if chain.n_states <= DENSE_FALLBACK and (cut == np.inf or not modes.complete):
+        return _decomposed(chain, starts)
+    if slowest == np.inf:
+        raise NotConvergedError("the slowest mode that the observables see has not converged in Lanczos runs; scale the couplings down")
+    runs = LanczosRuns(chain, modes.remainder(starts))
+    for n_steps in STEPS:
+        runs.extend(n_steps - runs.n_steps)
+        rules = runs.gauss_rules()
+        gaps, weights = np.append(modes.gaps, rules.gaps), np.append(modes.weights, rules.weights)
+        measure = _measure(gaps, weights, chain.n_spins)
+        missing = _missing(time, modes, rules)
+        error = _uncertainty(measure, modes, rules, cut, missing)
+        if missing <= RESOLUTION * float((weights / gaps).sum()) and (modes.complete or error <= RESOLUTION):
+            break
+    told_apart = modes.complete and cut < np.inf
+    return replace(measure, gamma_eff_error=error, cluster_size=measure.cluster_size if told_apart else None)
+
+
+def _missing(time: VarianceTime, modes: SlowModes, rules: GaussRules) -> float:
+    """What the rules lack of sum_a b_a' A^+ b_a, in steps: b_a without the modes, and the sum in its variational form as for T_O."""
+    rest = modes.remainder(time.solution.vectors)
+    value = np.einsum("an,an->", time.right_hand_sides, rest) + np.einsum("an,an->", time.solution.residuals, rest)
+    return abs(float(value) - float((rules.weights / rules.gaps).sum()))
+
+
+def _uncertainty(measure: SpectralMeasure, modes: SlowModes, rules: GaussRules, cut: float, missing: float) -> float:
+    """A bound on the relative error of gamma_eff."""
+    in_cluster = measure.gaps <= cut
+    mass = float(measure.weights[in_cluster].sum())
+    per_step = float((measure.weights[in_cluster] / measure.gaps[in_cluster]).sum())
+    if cut == np.inf:
+        per_sweep = mass / measure.gamma_eff
+        return missing / per_sweep + EPSILON
+    if not modes.complete:
+        return _cut_uncertainty(rules, cut) * (1 / mass + 1 / (per_step * min(cut, 1.0))) + missing / per_step
+    # Eigenvectors turn by at most |residuals| / distance (Davis and Kahan 1970), and so do the roots of the weights on either side.
+    inside = modes.gaps <= cut
+    total = float(measure.weights.sum())
+    outside = float(measure.gaps[~in_cluster & (measure.weights > tolerances.WEIGHT * total)].min(initial=1.0))
+    residual = float(np.linalg.norm(modes.residuals[inside]))
+    angle = residual / (outside - float(modes.gaps[inside].max()))
+    doubtful = 2 * angle * np.sqrt(mass * total) + angle**2 * total + float(rules.weights[rules.gaps <= cut].sum())
+    return float((1 + CLUSTER_SPREAD) * doubtful / mass + angle * residual / measure.relevant_gap + EPSILON)
+
+
+def spectral_gap(chain: GibbsChain) -> float:
+    """The gap gamma = 1 - sigma_2 of the chain, per step.
+
+    Dense for small chains; above, the least Ritz value of a Lanczos run from a fixed start vector, converged to a relative residual of
+    1e-8, so that its error is of second order in that. Where the gap leaves either less than six digits, state reduction
+    (:mod:`thermokernels.solvers.reduced_gap`), for up to 2**11 states of the single-site kernel.
+    :func:`thermokernels.quantities.spectral_gap.solve_spectral_gap` gives the proven bound of the error too.
+
+    Raises
+    ------
+    UnresolvedError
+        The gap is below 1e-12 per step and the chain too large for state reduction, or below the range of float64.
+    NotConvergedError
+        The Lanczos run did not converge.
+    NotReversibleError
+        The kernel has no detailed balance.
+
+    Examples
+    --------
+    >>> import thermokernels as tk
+    >>> round(tk.spectral_gap(tk.gibbs_chain([[0.0, 0.0]], quotient=False)), 12)  # free spins: 1 / N
+    0.333333333333
+    """
+    chain = as_chain(chain)
+    chain.require_reversible()
+    if chain.n_states <= DENSE_STATES:
+        gap = float(scipy.linalg.eigvalsh(_matrix(chain), check_finite=False)[0])
+    else:
+        gap = float(gap_run(chain).gauss_rules().gaps[0, 0])
+    if gap >= tolerances.REDUCED_GAP:
+        return gap
+    if reduced_gap.applies_to(chain):
+        return reduced_gap.reduced_gap(chain)[0]
+    if gap < tolerances.GAP:
+        raise UnresolvedError(
+            f"the spectral gap reads {gap:.2g} per step, below the {tolerances.GAP:g} that float64 resolves; scale the couplings down"
+        )
+    return gap
+
+
+def gap_start(chain: GibbsChain) -> Floats:
+    """Where the Lanczos run for the gap starts, (1, n_states): any vector with a share of the slowest mode will do, a fixed one repeats."""
+    start: Floats = np.random.Generator(np.random.PCG64(0)).standard_normal((1, chain.n_states))
+    start -= (start @ chain.root_law)[:, None] * chain.root_law
+    return start
+
+
+def gap_run(chain: GibbsChain) -> LanczosRuns:
+    """A Lanczos run whose least Ritz value has converged, or is below what float64 resolves."""
+    runs = LanczosRuns(chain, gap_start(chain))
+    while runs.n_steps < min(GAP_STEPS, chain.n_states):
+        runs.extend(16)
+        rule = runs.gauss_rules()
+        gap, residual = float(rule.gaps[0, 0]), float(rule.residuals[0, 0])
+        if residual <= RESOLUTION * gap or gap < tolerances.GAP:
+            return runs
+    raise NotConvergedError(f"the spectral gap {gap:.3g} still has a residual of {residual:.2g} after {runs.n_steps} Lanczos steps")
+
+
+def window_variance(measure: SpectralMeasure, K: float) -> float:
+    """Variance of the mean of the observables over a stationary window of K steps, summed over the observables.
+
+    sum_j w_j (1/K) [ (1 + s) / (1 - s) - 2 s (1 - s^K) / (K (1 - s)^2) ] with s = sigma_j. Where K (1 - s) is small the brackets
+    cancel, and the equal sum (2/K) sum_j (-lambda)^j binom(K + 1, j + 2) - 1 in lambda = 1 - s is taken instead.
+
+    Parameters
+    ----------
+    measure : SpectralMeasure
+    K : window in steps, at least 1
+
+    Raises
+    ------
+    ValueError
+        K is not a finite number of at least 1.
+
+    Examples
+    --------
+    >>> import thermokernels as tk
+    >>> measure = tk.spectral_measure(tk.gibbs_chain([[0.0]]))  # one fresh sample a step
+    >>> round(tk.window_variance(measure, 10), 12)
+    0.1
+    """
+    measure = arguments.as_instance(measure, SpectralMeasure, "measure", "spectral_measure(chain)")
+    K = arguments.as_positive(K, "K", "steps")
+    if K < 1:
+        raise ValueError(f"K must be a window of at least one step; got {K!r}")
+    gaps = np.minimum(measure.gaps, 1.0)
+    slow = K * gaps < 0.1
+    factors = np.empty_like(gaps)
+    with np.errstate(divide="ignore", over="ignore"):  # a gap of one; a window beyond float64, whose term vanishes
+        fast = gaps[~slow]
+        factors[~slow] = (2 - fast) / fast + 2 * (1 - fast) * np.expm1(K * np.log1p(-fast)) / (K * fast**2)
+    term = np.full(int(slow.sum()), (K + 1) / 2)
+    series = term.copy()
+    for j in range(1, 12):
+        term = -term * gaps[slow] * (K - j) / (j + 2)
+        series += term
+    factors[slow] = 2 * series - 1
+    return float(measure.weights @ factors) / K

@@ -1,0 +1,289 @@
+"""The gradient observables f_ij = dE/dW_ij = -v_i h_j: signal, integrated variance time T_O, and the signal-to-noise ratio Q.
+
+    g_ij = E_data[f_ij] - E_pi[f_ij],   T_O = sum_ij <f~_ij, (I - P)^+ f~_ij>_pi (steps),   Q = (K / 2) |g|^2 / T_O.
+
+T_O is evaluated in the variational form sum_a (2 b_a' z_a - z_a' A z_a), whose error is of second order in the residual.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from thermokernels.common import arguments, footprint, tolerances
+from thermokernels.common.arrays import Floats
+from thermokernels.common.errors import ConstantError, NumericalError, UnresolvedError
+from thermokernels.model.chain import GibbsChain, as_chain, entry_error, gibbs_chain, law_error
+from thermokernels.solvers import gap_bounds, reduced_resolvent, spanning_tree_bound
+from thermokernels.solvers.checkpoint import Checkpoint, PathLike
+from thermokernels.solvers.many_observables import Accumulator, Observables, Progress, RowSums
+from thermokernels.solvers.observable_tasks import accumulate, as_executor
+from thermokernels.solvers.resolvent import METHODS, Solution, Solver
+
+EPSILON = float(np.finfo(np.float64).eps)
+
+# Laws below this are close to underflow: their square roots still are numbers, but products with them lose digits unnoticed.
+SMALLEST_LAW = 1e-280
+
+# A minimum spanning tree of all flips takes 50 bytes a flip.
+SPANNING_STATES = 2**18
+
+
+@dataclass(frozen=True, eq=False)
+class VarianceTime:
+    """T_O and what is known of the solves behind it.
+
+    Attributes
+    ----------
+    chain : GibbsChain
+    value : T_O in steps
+    residual : largest relative residual of the solves, of a reduction its proven precision; iterations : largest number of CG iterations
+    method : of the solves: "cholesky", "cg" or "reduction"; rtol : largest accepted relative residual
+    row_sums : what the error bounds need of every observable, or None for a reduction
+    reduced : ReducedTime where the method is "reduction", or None
+    """
+
+    chain: GibbsChain
+    value: float
+    residual: float
+    iterations: int
+    method: str
+    rtol: float
+    row_sums: RowSums | None = field(default=None, repr=False)
+    reduced: reduced_resolvent.ReducedTime | None = field(default=None, repr=False)
+    _kept: tuple[Floats, Solution] | None = field(default=None, repr=False)
+
+    @property
+    def right_hand_sides(self) -> Floats:
+        """(n_v n_h, n_states), the rows b_a = sqrt(pi) f~_a, observables in C order."""
+        return self._systems[0]
+
+    @property
+    def solution(self) -> Solution:
+        """Of A z_a = b_a for all observables."""
+        return self._systems[1]
+
+    @cached_property
+    def _systems(self) -> tuple[Floats, Solution]:
+        """Kept where all observables were in memory together anyway; else solved for once more, where memory is enough for them."""
+        if self._kept is not None:
+            return self._kept
+        chain, observables = self.chain, gradient_observables(self.chain)
+        n_bytes = 8 * (footprint.ARRAYS_OF_A_ROW * observables.n_rows + 8) * chain.n_states
+        arguments.require_memory(
+            n_bytes, f"the solutions for {observables.n_rows} observables on {chain.n_states} states", "use fewer spins"
+        )
+        right_hand_sides = observables.right_hand_sides(slice(None))
+        return right_hand_sides, Solver(chain, self.method, self.rtol).solve(right_hand_sides)
+
+    @cached_property
+    def bound(self) -> float:
+        """A bound on |T_O - value| in steps: :meth:`error_terms` with :func:`thermokernels.solvers.gap_bounds.gap_lower_bound`.
+
+        State reduction brings a bound of its own.
+        """
+        if self.reduced is not None:
+            return self.reduced.relative_bound * self.value
+        return sum(self.error_terms(1 / gap_bounds.gap_lower_bound(self.chain)))
+
+    def error_terms(self, relaxation: float) -> tuple[float, float]:
+        """:func:`error_terms` of all observables together, in steps."""
+        assert self.row_sums is not None  # state reduction has a bound of its own
+        from_residuals, from_rounding = error_terms(self.chain, self.row_sums, relaxation)
+        return float(from_residuals.sum()), float(from_rounding.sum())
+
+
+def error_terms(chain: GibbsChain, row_sums: RowSums, relaxation: float) -> tuple[Floats, Floats]:
+    """What the residual, and what rounding, can be to blame for in the value of each observable, (k,) and (k,) in steps.
+
+    Residual: b'A^+ b - value = r'A^+ r lies between 0 and |r|^2 / gamma, with ``relaxation`` >= 1 / gamma in steps; a product A z carries
+    at most (N + 2) rounding errors per entry, which are added to |r|.
+
+    Rounding is of first order. b is centred twice, which leaves errors of eps |b| and of the square of the rounding of a mean: all of
+    an observable that hardly varies. The entries of A are right to a relative h, which moves T by
+    z' (dA) z <= h (sum_x A_xx z_x^2 + |z|' S |z|) <= 2 h sum_x A_xx z_x^2: all of T where the gap is below h.
+    """
+    _, _, residuals, squares, sources, weighted = row_sums.arrays["sums"].T
+    sizes = np.sqrt(squares)
+    errors = np.sqrt(residuals) + (chain.n_spins + 2) * EPSILON * sizes
+    rounding = (sum(chain.shape) + 8) * EPSILON
+    from_sources = ((rounding + 2 * law_error(chain)) * np.sqrt(sources) + rounding**2) * sizes
+    return relaxation * errors**2, from_sources + 2 * entry_error(chain) * weighted
+
+
+def correlations(chain: GibbsChain, weights: Floats) -> Floats:
+    """sum_x weights(x) v_i h_j, shape (n_v, n_h), for weights of shape (n_states,)."""
+    hidden, visible = chain.block_spins
+    return np.ascontiguousarray((hidden.T @ (weights.reshape(chain.shape) @ visible)).T)
+
+
+def gradient_observables(chain: GibbsChain) -> Observables:
+    """All f_ij one by one, in C order."""
+    n_observables = chain.weights.size
+    coefficients = np.eye(n_observables).reshape(n_observables, *chain.weights.shape)
+    return Observables.combined(chain, correlations(chain, chain.law), coefficients)
+
+
+def variance_time(
+    chain: GibbsChain,
+    method: str = "auto",
+    rtol: float = tolerances.SOLVE,
+    accumulators: Sequence[Accumulator] = (),
+    progress: Progress | None = None,
+    checkpoint: PathLike | None = None,
+    executor: Executor | None = None,
+) -> VarianceTime:
+    """T_O of a chain with what is known of its error; see :func:`observable_variance_time`.
+
+    ``accumulators`` take in what others of their class have seen of every block of observables, here or in a worker; what they hold is
+    of no use where the result is a reduction.
+    """
+    chain, executor = as_chain(chain), as_executor(executor)
+    arguments.as_choice(method, METHODS, "method")
+    if method == "reduction":
+        return _reduced_variance_time(chain, rtol)
+
+    def solved() -> VarianceTime:
+        return _solved_variance_time(chain, method, rtol, accumulators, progress, checkpoint, executor)
+
+    if method != "auto" or chain.kernel != "single-site":
+        return solved()
+    failure = "its law underflows" if chain.law.min() < SMALLEST_LAW else ""
+    if not failure:
+        try:
+            time = solved()
+        except NumericalError as error:
+            failure = str(error)
+        else:
+            if any(_has_its_digits(time, relaxation) for relaxation in relaxation_bounds(chain)):
+                return time
+            failure = f"the spectral gap leaves T_O = {time.value:.3g} steps less than {-math.log10(tolerances.DIGITS):.0f} digits"
+    if not reduced_resolvent.applies_to(chain):
+        raise UnresolvedError(
+            f"T_O is not resolved in float64 ({failure}), and state reduction is limited to {reduced_resolvent.MAX_STATES} states of the "
+            f"single-site kernel; this chain has {chain.n_states}: use a smaller model, or scale the couplings down"
+        )
+    return _reduced_variance_time(chain, rtol)
+
+
+def relaxation_bounds(chain: GibbsChain) -> Iterator[float]:
+    """Bounds of 1 / gap in steps, single-site kernel: one that costs next to nothing, then one that is worth its price.
+
+    That is the spanning tree of lowest passes, which sorts all N n / 2 flips, or on large chains two restricted solves.
+    """
+    yield spanning_tree_bound.quick_bound(chain)
+    yield spanning_tree_bound.sharp_bound(chain) if chain.n_states <= SPANNING_STATES else 1 / gap_bounds.gap_lower_bound(chain)
+
+
+def _has_its_digits(time: VarianceTime, relaxation: float) -> bool:
+    """Whether T_O is right to a relative 1e-10 and, where there is a better method, z to 1e-8, given a bound of 1 / gap in steps.
+
+    The gradient is of first order in the error e of z, whose square is the residual's part of the bound: e' A e = r' A^+ r.
+    """
+    from_residuals, from_rounding = time.error_terms(relaxation)
+    if reduced_resolvent.applies_to(time.chain) and not from_residuals <= tolerances.GRADIENT**2 * time.value:
+        return False
+    return from_residuals + from_rounding <= tolerances.DIGITS * time.value
+
+
+def _reduced_variance_time(chain: GibbsChain, rtol: float) -> VarianceTime:
+    """T_O by state reduction, with b and z as the other methods solve for them."""
+    reduced = reduced_resolvent.variance_time(chain)
+    value = float(reduced.total.to_floats())
+    if value == np.inf:
+        raise UnresolvedError(f"T_O = 10**{float(reduced.total.log()) / math.log(10):.6g} steps exceeds float64; scale the couplings down")
+    _require_variance(value)
+    right_hand_sides, vectors = reduced_resolvent.symmetrised(chain, reduced)
+    if not np.isfinite(vectors).all():
+        raise UnresolvedError("the resolvent of the observables exceeds the range of float64; scale the couplings down")
+    residuals = right_hand_sides - chain.apply_symmetrised_generator(vectors)
+    precision = reduced.elimination.precision
+    kept = right_hand_sides, Solution(vectors, residuals, precision, 0, "reduction")
+    return VarianceTime(chain, value, precision, 0, "reduction", rtol, reduced=reduced, _kept=kept)
+
+
+def _require_variance(value: float) -> None:
+    if not (np.isfinite(value) and value >= np.finfo(np.float64).tiny):
+        kind = ConstantError if abs(value) < np.finfo(np.float64).tiny else UnresolvedError
+        raise kind(f"T_O came out as {value!r}: no observable v_i h_j varies under pi in float64; scale the couplings down")
+
+
+def _solved_variance_time(
+    chain: GibbsChain,
+    method: str,
+    rtol: float,
+    accumulators: Sequence[Accumulator],
+    progress: Progress | None,
+    checkpoint: PathLike | None,
+    executor: Executor | None,
+) -> VarianceTime:
+    """T_O from the symmetrised system, by Cholesky or conjugate gradients."""
+    solver = Solver(chain, method, rtol)
+    footprint.require_solves(chain.n_visible, chain.n_hidden, not chain.quotient, chain.kernel, bool(accumulators))
+    sums = sorted(name for accumulator in accumulators for name in accumulator.arrays)
+    saved = None if checkpoint is None else Checkpoint(checkpoint, solver.inputs | {"sums": " ".join(sums)})
+    row_sums, kept = accumulate(solver, gradient_observables(chain), accumulators, progress, saved, executor)
+    value = float(row_sums.values.sum())
+    _require_variance(value)
+    return VarianceTime(chain, value, row_sums.residual, row_sums.iterations, solver.method, rtol, row_sums, _kept=kept)
+
+
+def observable_variance_time(
+    chain: GibbsChain,
+    method: str = "auto",
+    rtol: float = tolerances.SOLVE,
+    progress: Progress | None = None,
+    checkpoint: PathLike | None = None,
+    executor: Executor | None = None,
+) -> float:
+    """T_O = sum_ij <f~_ij, (I - P)^+ f~_ij>_pi in steps, over all gradient observables f_ij = -v_i h_j.
+
+    Parameters
+    ----------
+    method : "auto", "cholesky", "cg" or "reduction"
+        "reduction" is GTH elimination (:mod:`thermokernels.solvers.reduced_resolvent`), right however frozen the chain is. "auto" takes
+        Cholesky or conjugate gradients and, where those leave T_O fewer than ten digits, the reduction.
+    rtol : largest accepted relative residual of Cholesky and conjugate gradients
+    progress : called as progress(done, total) after each chunk of observables that has been solved for, or block of an executor
+    checkpoint : path of a file
+        Finished blocks are kept in it. A call that was interrupted goes on from it when it is repeated, to the same result in every bit.
+        A file of another computation is a ValueError. It stays where it is.
+    executor : concurrent.futures.Executor
+        Conjugate gradients are then tasks of it, for a few observables each: threads, processes, or the workers of a Dask cluster
+        (``client.get_executor()``). A task uses one thread. The result is the same in every bit. Small systems and state reduction
+        (method "cholesky" and "reduction") stay in this process.
+
+    Raises
+    ------
+    NotReversibleError
+        The kernel has no detailed balance.
+    NotConvergedError, UnresolvedError
+        The chain is too close to frozen for float64, and too large for state reduction or beyond it.
+    ModelTooLargeError
+        One observable at a time does not fit into memory, or method="reduction" and more states than it is made for.
+    ExecutorError
+        The executor lost a task. What was finished before is in the checkpoint.
+
+    Examples
+    --------
+    >>> import thermokernels as tk
+    >>> round(tk.observable_variance_time(tk.gibbs_chain([[0.0, 0.0]])), 12)  # two products, each with gap 2/3 per step
+    3.0
+    """
+    return variance_time(chain, method, rtol, (), progress, checkpoint, executor).value
+
+
+def model_chain(W: ArrayLike, b: ArrayLike | None, c: ArrayLike | None, quotient: bool | None = None, gradient: bool = False) -> GibbsChain:
+    """The chain of a model whose T_O is wanted: refused before anything is allocated where that would not fit into memory."""
+    weights = arguments.as_couplings(W)
+    n_visible, n_hidden = weights.shape
+    fields = arguments.as_field(b, n_visible, "b"), arguments.as_field(c, n_hidden, "c")
+    full = quotient is False or any(field.any() for field in fields)
+    footprint.require_variance_time(n_visible, n_hidden, full, gradient=gradient)
+    return gibbs_chain(weights, *fields, quotient=quotient)

@@ -1,0 +1,1 @@
+"""Samples of models of any size: the samplers and their compiled scans."""

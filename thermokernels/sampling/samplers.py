@@ -1,0 +1,295 @@
+"""Samples of restricted Boltzmann machines of any size: many independent chains, compiled, the same for every number of threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from thermokernels.common import arguments
+from thermokernels.common.arrays import Floats
+from thermokernels.common.threads import get_threads
+from thermokernels.compiled.simd_float32 import LANES, aligned_rows
+from thermokernels.model.chain import KERNELS
+from thermokernels.sampling import scans
+
+# Local fields are float32 in the block scans: beyond this their sums could overflow.
+MAX_FIELD = 1e30
+# Products of a coupling and a spin in one call of a kernel: some 20 ms, after which progress is told and an interrupt is heard.
+PRODUCTS_PER_CALL = 2**29
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Spins of many independent chains, made by :func:`sample`.
+
+    Attributes
+    ----------
+    visible, hidden : (n_records, n_chains, n_v) and (n_records, n_chains, n_h) int8 spins +1 and -1
+        If ``packed``, (n_records, n_chains, ceil(n / 8)) uint8 instead: spin i is bit i % 8 of byte i // 8, and spin = 1 - 2 * bit.
+    sweeps : (n_records,) int64
+        Sweeps from the start to each record, burn-in included.
+    seed : numpy.random.SeedSequence
+        Handed back as ``seed``, with the same arguments, it gives the same samples.
+    kernel : "single-site", "two-block" or "alternating"
+    n_visible, n_hidden : numbers of spins
+    packed : whether the spins are packed
+    """
+
+    visible: NDArray[Any]
+    hidden: NDArray[Any]
+    sweeps: NDArray[np.int64]
+    seed: np.random.SeedSequence
+    kernel: str
+    n_visible: int
+    n_hidden: int
+    packed: bool
+
+    def unpacked(self) -> Samples:
+        """The same samples as int8 spins.
+
+        Raises
+        ------
+        ModelTooLargeError
+            They do not fit into memory; the message says what they would take.
+        """
+        if not self.packed:
+            return self
+        n_states = self.visible.shape[0] * self.visible.shape[1]
+        arguments.require_memory(
+            n_states * (self.n_visible + self.n_hidden), f"{n_states} unpacked samples", "unpack fewer records at a time"
+        )
+        visible, hidden = _unpack(self.visible, self.n_visible), _unpack(self.hidden, self.n_hidden)
+        return replace(self, visible=visible, hidden=hidden, packed=False)
+
+    def __repr__(self) -> str:
+        n_records, n_chains = self.visible.shape[:2]
+        spins = f"{self.n_visible} visible + {self.n_hidden} hidden spins"
+        return f"Samples({n_records} records of {n_chains} chains, {spins}{', packed' if self.packed else ''}, {self.kernel})"
+
+
+def sample(
+    W: ArrayLike,
+    b: ArrayLike | None = None,
+    c: ArrayLike | None = None,
+    *,
+    n_chains: int,
+    n_sweeps: int,
+    kernel: str = "two-block",
+    burn_in: int = 0,
+    thin: int = 1,
+    seed: int | np.random.SeedSequence | None = None,
+    start: ArrayLike | None = None,
+    packed: bool = False,
+    threads: int | None = None,
+    progress: Callable[[int, int], object] | None = None,
+) -> Samples:
+    """Samples of the RBM with E(v, h) = -v'W h - b'v - c'h from independent Gibbs chains; the model may have any size.
+
+    One sweep resamples each spin once on average: N steps of "single-site" (one spin, chosen uniformly), two steps of "two-block"
+    (all visible or all hidden spins, with probability 1/2 each), one step of "alternating" (all visible given hidden, then all hidden
+    given visible). The kernels are those of :func:`gibbs_chain`.
+
+    Chain k draws from a xoshiro128++ generator of its own, whose state (and start) are words of ``seed.generate_state``: its path is the
+    same whatever the number of threads and of chains beside it. Chains are computed in groups of 64 (16 without AVX-512), fewer
+    take as long. Block kernels add up the local fields in float32, which rounds them by at most (n + 1) 6e-8 sum_j |W_ij|;
+    the single-site kernel uses float64. Flip probabilities are resolved to 2**-32: rarer flips never happen.
+
+    Parameters
+    ----------
+    W : (n_v, n_h) couplings; b : (n_v,) and c : (n_h,) fields, None for zero
+    n_chains : number of independent chains
+    n_sweeps : sweeps after the burn-in; n_sweeps // thin records are kept, and none is run after the last record
+    kernel : "two-block", "alternating" or "single-site"
+    burn_in : sweeps before the first interval, not recorded
+    thin : sweeps between records
+    seed : int >= 0, SeedSequence, or None for fresh entropy, which ``Samples.seed`` keeps
+    start : (N,) or (n_chains, N) spins +1 and -1, visible spins first; None for independent fair coins
+    packed : keep eight spins a byte
+    threads : threads to use; None for as many as :func:`get_threads` says
+    progress : called as ``progress(done, total)``, in sweeps, from the calling thread, every 20 ms or so of work on 64 chains
+
+    Raises
+    ------
+    ValueError
+        Bad arguments.
+    ModelTooLargeError
+        The samples do not fit into memory; the message says what they would take.
+
+    Examples
+    --------
+    >>> import thermokernels as tk
+    >>> samples = tk.sample([[0.5, -0.2], [0.1, 0.3]], n_chains=1000, n_sweeps=100, burn_in=10, seed=0)
+    >>> samples
+    Samples(100 records of 1000 chains, 2 visible + 2 hidden spins, two-block)
+    >>> samples.visible.shape, samples.visible[-1, 0].tolist()
+    ((100, 1000, 2), [-1, 1])
+    """
+    weights = arguments.as_couplings(W)
+    n_visible, n_hidden = weights.shape
+    visible_field = arguments.as_field(b, n_visible, "b")
+    hidden_field = arguments.as_field(c, n_hidden, "c")
+    kernel = arguments.as_choice(kernel, KERNELS, "kernel")
+    n_chains = arguments.as_count(n_chains, "n_chains")
+    n_sweeps = arguments.as_count(n_sweeps, "n_sweeps")
+    burn_in = arguments.as_count(burn_in, "burn_in", least=0)
+    thin = arguments.as_count(thin, "thin")
+    packed = arguments.as_flag(packed, "packed")
+    if progress is not None and not callable(progress):
+        raise ValueError(f"progress must be None or a function of two integers; got {arguments.in_brief(progress)}")
+    n_threads = get_threads() if threads is None else arguments.as_count(threads, "threads")
+    if n_sweeps < thin:
+        raise ValueError(f"n_sweeps must be at least thin, or nothing is recorded; got n_sweeps={n_sweeps} and thin={thin}")
+    if burn_in + n_sweeps >= 2**63:
+        raise ValueError(f"burn_in and n_sweeps must add up to less than 2**63 sweeps; got {burn_in} and {n_sweeps}")
+    _require_moderate(weights, visible_field, hidden_field)
+    sequence = _as_seed(seed)
+
+    n_spins, n_records, n_chunks = n_visible + n_hidden, n_sweeps // thin, -(-n_chains // LANES)
+    # the packed records twice (the chains of whole chunks, and without them), the unpacked ones, and the chunks
+    n_bytes = n_records * n_chunks * LANES * (n_spins // 4 + 16 + (0 if packed else n_spins)) + n_chunks * LANES * (8 * n_spins + 64)
+    arguments.require_memory(
+        n_bytes, f"{n_records} records of {n_chains} chains of {n_spins} spins", "use packed=True, a larger thin or fewer chains"
+    )
+
+    # Chunks before records: what was asked for is checked before the large arrays are made.
+    chunks = _chunks(n_visible, n_hidden, n_chains, sequence, start)
+    visible = np.empty((n_records, n_chunks * LANES, -(-n_visible // 32)), np.uint32)
+    hidden = np.empty((n_records, n_chunks * LANES, -(-n_hidden // 32)), np.uint32)
+    if kernel == "single-site":
+        scan = partial(scans._single_site_scans, _flip_model(weights, visible_field, hidden_field))
+    else:
+        scan = partial(_block_scan, _block_model(weights, visible_field, hidden_field), kernel == "two-block")
+    with ThreadPoolExecutor(n_threads) as pool:
+        each_chunk = map if n_threads == 1 else pool.map
+        done, total = 0, burn_in + n_records * thin
+        sweeps_per_call = max(1, PRODUCTS_PER_CALL // (128 * n_visible * n_hidden))
+        while done < total:
+            if done < burn_in:
+                # Burn-in is a record that is written over. Whole coin words of the two-block kernel, so that calls leave no trace.
+                sweeps, first, last = min(-(-sweeps_per_call // 16) * 16, burn_in - done), 0, 1
+            else:
+                sweeps, first = thin, (done - burn_in) // thin
+                last = min(n_records, first + max(1, sweeps_per_call // thin))
+            run = partial(_run, scan, sweeps, visible[first:last], hidden[first:last])
+            list(each_chunk(run, chunks, range(0, n_chunks * LANES, LANES)))
+            done += sweeps * (last - first)
+            if progress is not None:
+                progress(done, total)
+    return Samples(
+        visible=_finish(visible, n_chains, n_visible, packed),
+        hidden=_finish(hidden, n_chains, n_hidden, packed),
+        sweeps=burn_in + thin * np.arange(1, n_records + 1),
+        seed=sequence,
+        kernel=kernel,
+        n_visible=n_visible,
+        n_hidden=n_hidden,
+        packed=packed,
+    )
+
+
+def _run(
+    scan: Callable[..., None], sweeps: int, visible: NDArray[np.uint32], hidden: NDArray[np.uint32], chunk: scans.Chunk, first: int
+) -> None:
+    scan(chunk, sweeps, first, visible, hidden)
+
+
+def _block_scan(model: scans.Model, random_scan: bool, chunk: scans.Chunk, *rest: Any) -> None:
+    scans._block_scans(model, chunk, random_scan, *rest)
+
+
+def _require_moderate(weights: Floats, visible_field: Floats, hidden_field: Floats) -> None:
+    """Raise ValueError where a local field could leave the range of float32."""
+    with np.errstate(over="ignore"):
+        magnitudes = np.abs(weights)
+        largest = max((magnitudes.sum(axis=1) + np.abs(visible_field)).max(), (magnitudes.sum(axis=0) + np.abs(hidden_field)).max())
+    if largest > MAX_FIELD:
+        raise ValueError(f"W, b and c must give local fields of at most {MAX_FIELD:g} in absolute value; they reach {largest:g}")
+
+
+def _as_seed(seed: int | np.random.SeedSequence | None) -> np.random.SeedSequence:
+    if isinstance(seed, np.random.SeedSequence):
+        return seed
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0):
+        raise ValueError(f"seed must be None, a nonnegative integer or a numpy SeedSequence; got {arguments.in_brief(seed)}")
+    return np.random.SeedSequence(None if seed is None else int(seed))
+
+
+def _chunks(n_visible: int, n_hidden: int, n_chains: int, sequence: np.random.SeedSequence, start: ArrayLike | None) -> list[scans.Chunk]:
+    """Generators and first spins of all chains; the last chunk is filled up with chains that nobody asked for."""
+    n_spins, n_chunks = n_visible + n_hidden, -(-n_chains // LANES)
+    words = 4 + -(-n_spins // 32)
+    drawn = sequence.generate_state(n_chunks * LANES * words, np.uint32).astype(np.uint32).reshape(-1, words)
+    drawn[~drawn[:, :4].any(axis=1), 0] = 1  # the one state that xoshiro never leaves
+    spins = np.ones((n_chunks * LANES, n_spins), np.float32)
+    if start is None:
+        spins[:] = _unpack(_to_bytes(drawn[:, 4:], n_spins), n_spins)
+    else:
+        spins[:n_chains] = _as_spins(start, n_chains, n_spins)
+    chunks = []
+    for first in range(0, n_chunks * LANES, LANES):
+        rows = aligned_rows(np.float32, n_spins)
+        rows[:] = spins[first : first + LANES].T
+        generators = aligned_rows(np.uint32, 4)
+        generators[:] = drawn[first : first + LANES, :4].T
+        moving = aligned_rows(np.uint32, 1)
+        chunks.append(scans.Chunk(rows[:n_visible], rows[n_visible:], generators, moving))
+    return chunks
+
+
+def _as_spins(start: ArrayLike, n_chains: int, n_spins: int) -> NDArray[Any]:
+    try:
+        spins = np.asarray(start)
+    except ValueError:
+        raise ValueError("start must be an array of spins; got rows of different lengths") from None
+    if spins.shape not in ((n_spins,), (n_chains, n_spins)):
+        raise ValueError(f"start must have shape ({n_spins},) or ({n_chains}, {n_spins}); got shape {spins.shape}")
+    if spins.dtype.kind not in "fi" or not (np.abs(spins) == 1).all():
+        raise ValueError("start must hold spins +1 and -1, visible spins first; " + _other_value(spins))
+    return spins
+
+
+def _other_value(spins: NDArray[Any]) -> str:
+    if spins.dtype.kind not in "fi":
+        return f"got dtype {spins.dtype}"
+    where = tuple(int(k) for k in np.argwhere(np.abs(spins) != 1)[0])
+    return f"entry {where} is {spins[where]}"
+
+
+def _padded(matrix: Floats, multiple: int, axis: int) -> Floats:
+    """The matrix, or vector, with zeros appended until the axis has a multiple of this length."""
+    widths = [(0, -matrix.shape[k] % multiple if k == axis else 0) for k in range(matrix.ndim)]
+    return np.ascontiguousarray(np.pad(matrix, widths))
+
+
+def _block_model(weights: Floats, visible_field: Floats, hidden_field: Floats) -> scans.Model:
+    arrays = (weights, weights.T, visible_field, hidden_field)
+    return scans.Model(*(_padded(array, scans.ROWS, 0).astype(np.float32) for array in arrays))
+
+
+def _flip_model(weights: Floats, visible_field: Floats, hidden_field: Floats) -> scans.FlipModel:
+    flips = np.concatenate([_padded(weights, 8, 1).ravel(), _padded(weights.T, 8, 1).ravel()])
+    return scans.FlipModel(flips, _padded(visible_field, 8, 0), _padded(hidden_field, 8, 0))
+
+
+def _to_bytes(words: NDArray[np.uint32], n_spins: int) -> NDArray[np.uint8]:
+    """Bit i of the 32-bit words of a row as bit i % 8 of byte i // 8."""
+    octets = np.ascontiguousarray(words).astype("<u4", copy=False).view(np.uint8)
+    return np.ascontiguousarray(octets[..., : -(-n_spins // 8)])
+
+
+def _unpack(octets: NDArray[np.uint8], n_spins: int) -> NDArray[np.int8]:
+    spins = np.unpackbits(octets, axis=-1, count=n_spins, bitorder="little").view(np.int8)
+    spins *= -2
+    spins += 1
+    return spins
+
+
+def _finish(words: NDArray[np.uint32], n_chains: int, n_spins: int, packed: bool) -> NDArray[Any]:
+    octets = _to_bytes(words[:, :n_chains], n_spins)
+    return octets if packed else _unpack(octets, n_spins)

@@ -1,0 +1,1 @@
+"""Solves with I - P, one algorithm a file."""

@@ -1,0 +1,267 @@
+"""Subtraction-free elimination of the states of a chain (Grassmann, Taksar and Heyman, Operations Research 33 (1985) 1107).
+
+State by state the chain is watched only on the states that are left (graph transformation: Wales, Mol. Phys. 100 (2002) 3285):
+
+    s_k = sum_{j left} R_kj,      R_ij <- R_ij + R_ik R_kj / s_k,      f_i <- f_i + R_ik f_k / s_k       (i, j left, i != j)
+
+with off-diagonal rates R only. 1 - P_kk is never formed, no two numbers are subtracted, and so nothing is lost however slowly a state is
+left: this is Gaussian elimination of (I - P) y = f off a target, y = 0 on it, with y_k = (f_k + sum_j R_kj y_j) / s_k in return. The
+target is one absorbing column. States leave in order of falling energy.
+
+Accuracy (the entrywise perturbation argument of O'Cinneide, Numer. Math. 65 (1993) 109). Let u = 2**-53. An entry of the solution for
+f >= 0 is a ratio of sums over forests, of at most 2 m - 1 rates in all when m states are left (Markov chain tree theorem),
+so rates that are right to a relative h give a solution right to (2 m - 1) h in first order. One elimination is exact for rates that are
+wrong by at most 5 u (two for the compensated sum s_k, one each for quotient, product and sum), and f likewise: that makes 10 m u. One row
+of the return adds (m + 4) u. With M states in all and initial rates right to ``input_error``,
+
+    |y^ - y| <= ((5.5 M^2 + 10 M) u + 2 M input_error) G|f|,     G = ((I - P)_off)^(-1) >= 0,                      (precision)
+
+entry by entry, for f of any sign, since y^ is linear in f with weights of one sign.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thermokernels.common import arguments
+from thermokernels.common.errors import ModelTooLargeError, UnresolvedError
+from thermokernels.compiled import wide_exponent
+from thermokernels.compiled.decorator import jit
+from thermokernels.compiled.wide_exponent import Wide, add, divide, multiply
+from thermokernels.model.chain import UNIT, GibbsChain, input_error
+
+MAX_STATES = 2**12
+# Rates beyond the range of float64 are carried with exponents of their own, at a tenth of the speed.
+MAX_WIDE_STATES = 2**11
+PANEL = 32
+LOWEST = -(2**62)
+
+# Float64 is used while pivots and 1 / times stay above 1e-150 and energies within 300 (exp(-300) = 1e-130). What underflows is then at
+# most 1e-308 for each of at most M^2 / 2 stages and rates; by first-order perturbation it moves y by at most
+# M^2 1e-308 max(t) max|y| <= 1e-308 M^2 10^150 max|y|, a relative 1e-150 where |f| >= 1e-130: nothing. Quotients stay below 1e150.
+SMALLEST_PIVOT, LARGEST_TIME, LARGEST_SPAN = 1e-150, 1e150, 300.0
+
+
+def applies_to(chain: GibbsChain) -> bool:
+    """Whether the chain is of the kernel and size that state reduction is made for."""
+    return chain.kernel == "single-site" and chain.n_states <= MAX_STATES
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Elimination:
+    """The factors for one target, good for any number of right-hand sides.
+
+    Attributes
+    ----------
+    chain : GibbsChain
+    states : (M,) state numbers off the target, in the order of elimination; position M stands for the target
+    rates : (M, M + 1) Wide; above the diagonal R_kj at the elimination of k (the last column into the target), below it R_ik / s_k
+    pivots : (M,) Wide, s_k per step
+    precision : float, the relative error bound of solutions for f >= 0 (derived above)
+    """
+
+    chain: GibbsChain
+    states: NDArray[np.int64]
+    rates: Wide = field(repr=False)
+    pivots: Wide = field(repr=False)
+    precision: float
+
+    @cached_property
+    def times(self) -> Wide:
+        """(M,) hitting times of the target in steps, by position."""
+        return self.solve(wide_exponent.from_floats(np.ones((self.states.size, 1)))).take((slice(None), 0))
+
+    def reduce(self, sources: Wide) -> Wide:
+        """f after the elimination, for sources (M, k) by position."""
+        reduced = Wide(sources.mantissa.copy(), sources.exponent.copy())
+        _reduce_sources(*self.rates, *reduced)
+        return reduced
+
+    def solve(self, sources: Wide) -> Wide:
+        """y = G f in steps, for sources (M, k) by position."""
+        values = self.reduce(sources)
+        _return(*self.rates, *self.pivots, *values)
+        return values
+
+
+def flip_rates(chain: GibbsChain) -> Wide:
+    """P(x, x^i) as (n_states, N), whatever its size."""
+    spins, shape = chain.spins().reshape(*chain.shape, chain.n_spins), chain.shape
+    fields = np.empty((*shape, chain.n_spins))
+    fields[:, :, : chain.n_visible] = chain.visible_fields.T[:, None, :]
+    fields[:, :, chain.n_visible :] = chain.hidden_fields.T[None, :, :]
+    against = (-2.0 * spins * fields).reshape(chain.n_states, chain.n_spins)
+    scale = 1.0 / (chain.n_spins * (1.0 + np.exp(-np.abs(against))))
+    return wide_exponent.product(wide_exponent.exponential(np.minimum(against, 0.0)), wide_exponent.from_floats(scale))
+
+
+def neighbours(chain: GibbsChain) -> NDArray[np.int64]:
+    """The state that the flip of each spin leads to, (n_states, N)."""
+    return np.arange(chain.n_states)[:, None] ^ chain.flip_masks
+
+
+def eliminate(chain: GibbsChain, target: NDArray[np.bool_]) -> Elimination:
+    """Eliminate every state off ``target`` (n_states,) bool.
+
+    Raises
+    ------
+    ModelTooLargeError
+        Too little memory, more than 2**12 states, or more than 2**11 where rates leave the range of float64.
+    ValueError
+        Another kernel than "single-site".
+    UnresolvedError
+        Energies so large that rounding them leaves no digit of a rate.
+    """
+    if chain.kernel != "single-site":
+        raise ValueError(f"state reduction is made for the single-site kernel; got kernel={chain.kernel!r}: use method='auto'")
+    if chain.n_states > MAX_STATES:
+        raise ModelTooLargeError(
+            f"state reduction is dense and limited to {MAX_STATES} states; this chain has {chain.n_states}: use a smaller model, or scale "
+            "the couplings down until method='cg' resolves it"
+        )
+    # rates as pairs, while they are made and in plain float64
+    arguments.require_memory(40 * chain.n_states**2, f"state reduction of {chain.n_states} states", "use a smaller model")
+    error = input_error(chain)
+    order = np.argsort(-chain.energy, kind="stable")
+    states = order[~target[order]]
+    n_free = states.size
+    precision = (5.5 * n_free**2 + 10 * n_free) * UNIT + 2 * n_free * error
+    span = float(np.ptp(chain.energy))
+    if precision > 1e-2 or not span < 1e8:
+        raise UnresolvedError(f"energies span {span:.3g}: rounding them leaves no certain digit of the rates; scale the couplings down")
+    position = np.full(chain.n_states, n_free)
+    position[states] = np.arange(n_free)
+    rates = Wide(np.zeros((n_free, n_free + 1)), np.zeros((n_free, n_free + 1), dtype=np.int64))
+    _fill(*flip_rates(chain).take(states), position[neighbours(chain)[states]], *rates)
+    if span <= LARGEST_SPAN:
+        plain, plain_pivots = rates.to_floats(), np.empty(n_free)
+        _eliminate(plain, plain_pivots)
+        if plain_pivots.min() >= SMALLEST_PIVOT:
+            result = Elimination(chain, states, wide_exponent.from_floats(plain), wide_exponent.from_floats(plain_pivots), precision)
+            if result.times.to_floats().max() <= LARGEST_TIME:
+                return result
+    if chain.n_states > MAX_WIDE_STATES:
+        raise ModelTooLargeError(
+            f"rates of this chain leave the range of float64, and beyond it state reduction is limited to {MAX_WIDE_STATES} states; this "
+            f"chain has {chain.n_states}: use a smaller model, or scale the couplings down"
+        )
+    pivots = Wide(np.empty(n_free), np.zeros(n_free, dtype=np.int64))
+    _eliminate_wide(*rates, *pivots)
+    return Elimination(chain, states, rates, pivots, precision)
+
+
+@jit
+def _fill(mantissa, exponent, columns, rates, powers):
+    """rates[p, columns[p, i]] += the flip rates of position p: flips that lead to one state (the target, a free pair of spins) add up."""
+    for p in range(columns.shape[0]):
+        for i in range(columns.shape[1]):
+            q = columns[p, i]
+            rates[p, q], powers[p, q] = add(rates[p, q], powers[p, q], mantissa[p, i], exponent[p, i])
+
+
+@jit
+def _row_sum(row, start):
+    """The sum of row[start:] >= 0 to two roundings (Kahan; Higham, Accuracy and Stability, 2002, section 4.3)."""
+    sum_, lost = 0.0, 0.0
+    for j in range(start, row.size):
+        term = row[j] - lost
+        updated = sum_ + term
+        lost = (updated - sum_) - term
+        sum_ = updated
+    return sum_
+
+
+@jit
+def _eliminate(rates, pivots):
+    """Eliminate rows 0, 1, ... of rates (M, M + 1), in place; diagonal entries collect what is never read.
+
+    In panels: a panel's rows and columns are kept up to date, the rest takes a panel's updates together while its rows are in the cache.
+    Every entry takes its terms in the order of elimination, so panels change no bit.
+    """
+    n_free, n_columns = rates.shape
+    for start in range(0, n_free, PANEL):
+        stop = min(start + PANEL, n_free)
+        for k in range(start, stop):
+            source = rates[k]
+            pivots[k] = _row_sum(source, k + 1)
+            for i in range(k + 1, n_free):
+                row = rates[i]
+                row[k] /= pivots[k]
+                share = row[k]
+                if share != 0.0:
+                    for j in range(k + 1, n_columns if i < stop else stop):
+                        row[j] += share * source[j]
+        for i in range(stop, n_free):
+            row = rates[i]
+            k = start
+            while k + 4 <= stop:
+                a, b, c, d = row[k], row[k + 1], row[k + 2], row[k + 3]
+                p, q, r, s = rates[k], rates[k + 1], rates[k + 2], rates[k + 3]
+                for j in range(stop, n_columns):
+                    row[j] = (((row[j] + a * p[j]) + b * q[j]) + c * r[j]) + d * s[j]
+                k += 4
+            for m in range(k, stop):
+                share, source = row[m], rates[m]
+                for j in range(stop, n_columns):
+                    row[j] += share * source[j]
+
+
+@jit
+def _eliminate_wide(rates, powers, pivots, pivot_powers):
+    """The same in wide numbers, row by row."""
+    n_free, n_columns = rates.shape
+    for k in range(n_free):
+        top = LOWEST
+        for j in range(k + 1, n_columns):
+            if rates[k, j] != 0.0:
+                top = max(top, powers[k, j])
+        scaled = np.zeros(n_columns - k - 1)
+        for j in range(k + 1, n_columns):
+            if powers[k, j] == top:
+                scaled[j - k - 1] = rates[k, j]
+            elif powers[k, j] == top - 1:
+                scaled[j - k - 1] = rates[k, j] * wide_exponent.DOWN
+        pivots[k], pivot_powers[k] = wide_exponent.normal(_row_sum(scaled, 0), top)
+        for i in range(k + 1, n_free):
+            if rates[i, k] == 0.0:
+                continue
+            share, power = divide(rates[i, k], powers[i, k], pivots[k], pivot_powers[k])
+            rates[i, k], powers[i, k] = share, power
+            for j in range(k + 1, n_columns):
+                if rates[k, j] != 0.0 and j != i:
+                    term, exponent = multiply(share, power, rates[k, j], powers[k, j])
+                    rates[i, j], powers[i, j] = add(rates[i, j], powers[i, j], term, exponent)
+
+
+@jit
+def _reduce_sources(rates, powers, sources, exponents):
+    """f_i += sum_{k < i} (R_ik / s_k) f_k, in place, for sources (M, K)."""
+    for i in range(sources.shape[0]):
+        for k in range(i):
+            if rates[i, k] != 0.0:
+                _add_multiple(rates[i, k], powers[i, k], sources[k], exponents[k], sources[i], exponents[i])
+
+
+@jit
+def _return(rates, powers, pivots, pivot_powers, values, exponents):
+    """y_k = (f_k + sum_{k < j < M} R_kj y_j) / s_k from the last to the first, in place; y is zero on the target."""
+    n_free = values.shape[0]
+    for k in range(n_free - 1, -1, -1):
+        for j in range(k + 1, n_free):
+            if rates[k, j] != 0.0:
+                _add_multiple(rates[k, j], powers[k, j], values[j], exponents[j], values[k], exponents[k])
+        for a in range(values.shape[1]):
+            values[k, a], exponents[k, a] = divide(values[k, a], exponents[k, a], pivots[k], pivot_powers[k])
+
+
+@jit
+def _add_multiple(factor, power, source, source_exponents, target, target_exponents):
+    """target += factor * source, rows of wide numbers."""
+    for a in range(target.size):
+        if source[a] != 0.0:
+            term, exponent = multiply(factor, power, source[a], source_exponents[a])
+            target[a], target_exponents[a] = add(target[a], target_exponents[a], term, exponent)

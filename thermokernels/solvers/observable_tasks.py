@@ -1,0 +1,182 @@
+"""Sums over observables block by block, here or as tasks of any ``concurrent.futures.Executor``, to the same bits.
+
+Rounding makes a sum depend on its order. Here the order is that of the model: the observables of a block are added up one after the other
+and the sums of the blocks likewise, whoever made them and whichever was finished first. A task is a block. It carries couplings and
+coefficients, and no array over the states: the worker makes the chain, and keeps it for the next task.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from thermokernels.common import arguments, footprint, threads
+from thermokernels.common.arrays import Floats
+from thermokernels.common.errors import ExecutorError, NumericalError
+from thermokernels.compiled.decorator import kernel_hash
+from thermokernels.model.chain import gibbs_chain
+from thermokernels.solvers.checkpoint import Array, Checkpoint
+from thermokernels.solvers.many_observables import Accumulator, Observables, Progress, RowSums, Sums, solve_in_chunks
+from thermokernels.solvers.resolvent import Solution, Solver
+
+Kinds = tuple[type[Accumulator], ...]
+
+
+def as_executor(value: object) -> Executor | None:
+    """An executor, or None for this process; else ValueError."""
+    if value is not None and not isinstance(value, Executor):
+        raise ValueError(f"executor must be a concurrent.futures.Executor or None; got {arguments.in_brief(value)}")
+    return value
+
+
+def accumulate(
+    solver: Solver,
+    observables: Observables,
+    accumulators: Sequence[Accumulator] = (),
+    progress: Progress | None = None,
+    checkpoint: Checkpoint | None = None,
+    executor: Executor | None = None,
+    state: Mapping[str, Array] | None = None,
+) -> tuple[RowSums, tuple[Floats, Solution] | None]:
+    """Solve for all observables and add them up; also right-hand sides and solutions themselves where all were in memory at once.
+
+    ``progress(done, total)`` is called after every chunk, or block of an executor. A checkpoint is read first and written whenever a
+    block is complete, along with the arrays ``state`` of the caller. Systems that are factorised are solved here: they are small, and
+    their solutions depend on their neighbours.
+    """
+    executor = as_executor(executor)
+    n_rows = observables.n_rows
+    row_sums = RowSums(solver.chain, n_rows)
+    everything = (row_sums, *accumulators)
+    done = np.zeros(1, dtype=np.int64)
+    kept_state = {**(state or {}), "done": done}
+    for accumulator in everything:
+        kept_state |= accumulator.arrays
+    for name, array in (checkpoint.load() if checkpoint else {}).items():
+        if name in kept_state:
+            kept_state[name][...] = array
+    if done[0] and progress:
+        progress(int(done[0]), n_rows)
+
+    def take(rows: slice, sums: Sums) -> None:
+        for accumulator, arrays in zip(everything, sums, strict=True):
+            accumulator.merge(rows, arrays)
+        done[0] = rows.stop
+
+    def tell(solved: int) -> None:
+        if checkpoint and done[0] == solved:  # what is solved for of a block that is not complete is in none of the sums
+            checkpoint.save(kept_state)
+        if progress:
+            progress(solved, n_rows)
+
+    kinds = tuple(type(accumulator) for accumulator in everything)
+    if executor is None or solver.method == "cholesky":
+        return row_sums, solve_in_chunks(solver, observables, int(done[0]), kinds, take, tell)
+    size = sum(array.nbytes for accumulator in everything for array in accumulator.arrays.values())
+    _solve_elsewhere(executor, solver, observables, int(done[0]), kinds, size, take, tell)
+    return row_sums, None
+
+
+def _solve_elsewhere(
+    executor: Executor,
+    solver: Solver,
+    observables: Observables,
+    first: int,
+    kinds: Kinds,
+    size: int,
+    take: Callable[[slice, Sums], None],
+    tell: Callable[[int], None],
+) -> None:
+    """:func:`~thermokernels.solvers.many_observables.solve_in_chunks`, a task for every block, whose sums take at most ``size`` bytes."""
+    n_rows, block = observables.n_rows, footprint.block_rows(solver.chain.n_states)
+    model = _Model.of(solver)
+    # results wait here for their turn, so that there must be room for those of all tasks that are under way
+    window = max(2, arguments.available_memory() // (2 * size))
+    coming = iter([slice(head, min(head + block, n_rows)) for head in range(first, n_rows, block)])
+    waiting: deque[tuple[slice, Future[Sums]]] = deque()
+
+    def submit_next() -> None:
+        if (rows := next(coming, None)) is not None:
+            with _lost(rows):
+                what = model, observables.coefficients[rows], observables.means[rows], kinds
+                waiting.append((rows, executor.submit(_solve_block, kernel_hash(), *what)))
+
+    try:
+        for _ in range(min(window, n_rows)):
+            submit_next()
+        while waiting:
+            rows, future = waiting[0]
+            with _lost(rows):
+                sums = future.result()
+            waiting.popleft()
+            submit_next()
+            take(rows, sums)
+            del sums, future
+            tell(rows.stop)
+    finally:
+        for _, future in waiting:  # none is left unless something went wrong
+            future.cancel()
+        _prepared.cache_clear()  # threads of this process have made it
+
+
+@contextmanager
+def _lost(rows: slice) -> Iterator[None]:
+    """Whatever is no answer to the question is the executor's failure."""
+    try:
+        yield
+    except (NumericalError, ValueError):
+        raise
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
+        raise ExecutorError(
+            f"the executor lost observables {rows.start + 1} to {rows.stop} ({reason}); a call with a checkpoint goes on before them"
+        ) from error
+
+
+@dataclass(frozen=True)
+class _Model:
+    """What a chain and its solver are made of: a few bytes, to be sent and to be compared."""
+
+    shape: tuple[int, int]
+    parameters: tuple[bytes, bytes, bytes]
+    kernel: str
+    quotient: bool
+    method: str
+    rtol: float
+
+    @classmethod
+    def of(cls, solver: Solver) -> _Model:
+        chain = solver.chain
+        parameters = chain.weights.tobytes(), chain.visible_field.tobytes(), chain.hidden_field.tobytes()
+        return cls((chain.n_visible, chain.n_hidden), parameters, chain.kernel, chain.quotient, solver.method, solver.rtol)
+
+    def solver(self, gradient: bool) -> Solver:
+        footprint.require_variance_time(*self.shape, not self.quotient, self.kernel, gradient)
+        W, b, c = (np.frombuffer(parameter).copy() for parameter in self.parameters)
+        return Solver(gibbs_chain(W.reshape(self.shape), b, c, self.quotient, self.kernel), self.method, self.rtol)
+
+
+# The last model of this process: tasks in its threads share it, the first one makes it.
+_prepared = lru_cache(maxsize=1)(_Model.solver)
+_lock = threading.Lock()
+
+
+def _solve_block(sources: str, model: _Model, coefficients: Floats, means: Floats, kinds: Kinds) -> Sums:
+    """What a worker does: solve for one block of observables, on one thread, and return its sums."""
+    if sources != kernel_hash():
+        raise ValueError("a worker runs another version of thermokernels than this process; install the same one everywhere")
+    found: list[Sums] = []
+    with threads.serial():
+        with _lock:
+            solver = _prepared(model, len(kinds) > 1).relaxed(model.rtol)  # with its tables, made once for all threads
+        observables = Observables(solver.chain, coefficients, means)
+        solve_in_chunks(solver, observables, 0, kinds, lambda rows, sums: found.append(sums), lambda done: None)
+    (sums,) = found
+    return sums

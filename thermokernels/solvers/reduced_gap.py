@@ -1,0 +1,109 @@
+"""The spectral gap by state reduction: relative accuracy, however slow the slowest mode is.
+
+The elimination of every state but the ground state x0 (:mod:`thermokernels.solvers.gth_elimination`) is the Cholesky factorisation L L' of
+A off x0, and X = L^-1 has no negative entry: with h_jk the probability that j meets the states not yet eliminated before k first at k,
+
+    X_kj = sqrt(pi_j / (pi_k s_k)) h_jk,     A^+ = Pi X' X Pi,     Pi = I - sqrt(pi) sqrt(pi)',     1 / gap = |X Pi|_2^2,
+
+since A^+ b differs from the solution that vanishes at x0 by a multiple of sqrt(pi). A small gap is a large norm, which float64 gets right
+relatively: eigenvalues of K = (X Pi) (X Pi)' move by no more than |dK| (Weyl; Golub and Van Loan, Matrix Computations, 4th ed.,
+theorem 8.1.5), and |dX|_2 <= delta |X|_F where every entry of X is right to a relative delta. What is lost is |X|_F^2 gap, at most about
+(number of slow modes) / pi(x0).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.linalg
+
+from thermokernels.common import arguments
+from thermokernels.common.arrays import Floats
+from thermokernels.common.errors import ModelTooLargeError, UnresolvedError
+from thermokernels.compiled import wide_exponent
+from thermokernels.compiled.wide_exponent import Wide
+from thermokernels.model.chain import UNIT, GibbsChain, law_error
+from thermokernels.solvers.gth_elimination import eliminate
+from thermokernels.solvers.reduced_resolvent import ground_state, law
+
+# All eigenvalues of a dense matrix are taken.
+MAX_GAP_STATES = 2**11
+
+
+def applies_to(chain: GibbsChain) -> bool:
+    """Whether the chain is of the kernel and size that its gap can be had for by state reduction."""
+    return chain.kernel == "single-site" and chain.n_states <= MAX_GAP_STATES
+
+
+def eigenvalue_error(matrix: Floats, eigenvalues: Floats, vectors: Floats) -> float:
+    """A bound on |exact - computed| for each eigenvalue of a symmetric matrix (n, n), both in ascending order.
+
+    With U the orthogonal matrix next to Q and L = diag(eigenvalues), |Q - U| <= |Q'Q - I| and
+
+        |M - U L U'| <= |M Q - Q L| + (|M| + |L|) |Q'Q - I|,
+
+    which moves no eigenvalue by more (Weyl). The residuals are computed to n + 2 roundings of the sums of their absolute terms.
+    """
+    n = len(eigenvalues)
+    rounding = (n + 2) * UNIT
+    residual = np.linalg.norm(matrix @ vectors - vectors * eigenvalues)
+    residual += rounding * (np.linalg.norm(np.abs(matrix) @ np.abs(vectors)) + np.linalg.norm(eigenvalues))
+    sizes = np.abs(vectors)
+    defect = np.linalg.norm(vectors.T @ vectors - np.eye(n)) + rounding * np.linalg.norm(sizes.T @ sizes)
+    return float((residual + (np.linalg.norm(matrix) + np.abs(eigenvalues).max()) * defect) * (1 + n * UNIT))
+
+
+def reduced_gap(chain: GibbsChain) -> tuple[float, float]:
+    """The gap per step and a proven bound of its relative error.
+
+    Raises
+    ------
+    ModelTooLargeError
+        More than 2**11 states.
+    UnresolvedError
+        The gap is below the range of float64, or no digit of it is certain.
+    """
+    if chain.n_states > MAX_GAP_STATES:
+        raise ModelTooLargeError(
+            f"the gap by state reduction takes all eigenvalues of a dense matrix and is limited to {MAX_GAP_STATES} states; this chain has "
+            f"{chain.n_states}: use a smaller model, or scale the couplings down"
+        )
+    arguments.require_memory(80 * chain.n_states**2, f"the gap of {chain.n_states} states", "use a smaller model")
+    inverse, error, scale = _inverse_factor(chain)
+    root_law = wide_exponent.root(law(chain)).to_floats()
+    projected = inverse - np.outer(inverse @ root_law, root_law)
+    n, size = chain.n_states, float(np.linalg.norm(inverse))
+    # sqrt(pi) is right to law_error / 2 + u; the projection rounds n + 2 times
+    lost = (error + 2 * law_error(chain) + 2 * (n + 6) * UNIT) * size
+    matrix = projected @ projected.T
+    eigenvalues, vectors = scipy.linalg.eigh(matrix, check_finite=False)
+    largest, length = float(eigenvalues[-1]), float(np.linalg.norm(projected))
+    uncertainty = 2 * length * lost + lost**2 + n * UNIT * length**2 + eigenvalue_error(matrix, eigenvalues, vectors)
+    if not uncertainty < largest:
+        raise UnresolvedError("no digit of the spectral gap is certain: the energies leave none of the rates; scale the couplings down")
+    gap = wide_exponent.quotient(wide_exponent.from_floats(np.array(1.0 / largest)), wide_exponent.product(scale, scale))
+    value = float(gap.to_floats())
+    if value < np.finfo(np.float64).tiny:
+        raise UnresolvedError(
+            f"the spectral gap of 10**{float(gap.log()) / np.log(10):.6g} per step is below the range of float64; scale the couplings down"
+        )
+    return value, uncertainty / (largest - uncertainty) + 8 * UNIT
+
+
+def _inverse_factor(chain: GibbsChain) -> tuple[Floats, float, Wide]:
+    """X / scale as float64 (M, n_states), the relative error of each entry of X, and scale, the largest entry 1 / sqrt(s_k).
+
+    Entries that underflow are below 1e-300 of the norm. X is solved for by substitution with one sign throughout, which costs at most
+    M^2 + 8 M roundings (Higham, Accuracy and Stability, 2nd ed., corollary 8.10) beside the error of the elimination, its pivots and pi.
+    """
+    elimination = eliminate(chain, ground_state(chain))
+    states, m = elimination.states, elimination.states.size
+    roots = wide_exponent.root(law(chain)).take(states)
+    column, row = roots.take((slice(None), None)), roots.take((None, slice(None)))
+    shares = wide_exponent.quotient(wide_exponent.product(column, elimination.rates.take((slice(None), slice(m)))), row).to_floats()
+    factor = np.eye(m) - np.tril(shares, -1)
+    unit = scipy.linalg.solve_triangular(factor, np.eye(m), lower=True, unit_diagonal=True, overwrite_b=True, check_finite=False)
+    lengths = wide_exponent.quotient(wide_exponent.from_floats(np.ones(m)), wide_exponent.root(elimination.pivots))
+    scale = lengths.take(int(lengths.log().argmax()))
+    inverse = np.zeros((m, chain.n_states))
+    inverse[:, states] = wide_exponent.quotient(lengths, scale).to_floats()[:, None] * unit
+    return inverse, 1.5 * elimination.precision + law_error(chain) + (m * m + 8 * m + 8) * UNIT, scale

@@ -1,0 +1,199 @@
+"""State reduction: T_O, resolvent and hitting times of chains that are almost frozen, without a subtraction that could lose digits.
+
+Method "reduction" (GTH, graph transformation): (I - P) y = f~ by :mod:`thermokernels.solvers.gth_elimination` with y = 0 at the ground
+state, which is y = (I - P)^+ f~ up to a constant, for centred f~. What else could cancel does not:
+
+    f~(x) = 2 f(x) Pr_pi[f != f(x)]   for f = +-1 (a sum of probabilities),      T_O = sum_a sum_x pi_x f~_a(x) y_a(x),
+    pi_x = exp(E_min - E(x)) / Z      with an exponent of its own.
+
+With |y^ - y| <= precision G|f~| entry by entry, and M_a = sum_x pi_x |f~_a| (G|f~_a|)_x from the same elimination,
+
+    |T^ - T_O| <= (precision + 6 (error of pi)) sum_a M_a,                                                                  (bound)
+
+pi entering once by itself and twice by each f~.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thermokernels.common import tolerances
+from thermokernels.common.arrays import Floats
+from thermokernels.common.errors import UnresolvedError
+from thermokernels.compiled import wide_exponent
+from thermokernels.compiled.wide_exponent import Wide
+from thermokernels.model.chain import UNIT, GibbsChain, gibbs_chain, law_error
+from thermokernels.solvers.gth_elimination import MAX_STATES, Elimination, applies_to, eliminate
+
+__all__ = ["MAX_STATES", "ReducedTime", "applies_to", "hitting_times", "law", "resolvent", "variance_time"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ReducedTime:
+    """T_O by state reduction, with what its adjoint needs.
+
+    Attributes
+    ----------
+    chain : GibbsChain
+        The chain that was reduced: on pairs {x, -x} wherever that is legitimate. On the full chain the charges of x and -x cancel exactly,
+        which no arithmetic would reproduce.
+    elimination : of every state but the ground state
+    law : (n_states,) Wide, pi
+    observables : (n_states, n_v n_h) Wide, the centred f~_a
+    responses : (n_states, n_v n_h) Wide, y_a in steps, zero at the ground state
+    total : () Wide, T_O in steps
+    relative_bound : on |error of T_O| / T_O
+    spread : () Wide, sum_a (sum_x pi_x |f~_a| m_a + sum_x pi_x |f~_a| sum_x pi_x m_a) >= sum_a sum_x pi_x |f~_a y~_a|, m_a = G|f~_a|
+    """
+
+    chain: GibbsChain
+    elimination: Elimination = field(repr=False)
+    law: Wide = field(repr=False)
+    observables: Wide = field(repr=False)
+    responses: Wide = field(repr=False)
+    total: Wide
+    relative_bound: float
+    spread: Wide
+
+
+def law(chain: GibbsChain) -> Wide:
+    """pi (n_states,), each entry right to a relative :func:`law_error` however small it is."""
+    weights = wide_exponent.exponential(chain.energy.min() - chain.energy)
+    return wide_exponent.quotient(weights, wide_exponent.total(weights))
+
+
+def variance_time(chain: GibbsChain) -> ReducedTime:
+    """T_O = sum_ij <f~_ij, (I - P)^+ f~_ij>_pi by state reduction.
+
+    Raises
+    ------
+    ModelTooLargeError
+        More states than state reduction is made for.
+    UnresolvedError
+        The energies leave no certain digit of a rate, or the charges f~ cancel to fewer digits than a result needs.
+    """
+    if not (chain.quotient or chain.visible_field.any() or chain.hidden_field.any()):
+        chain = gibbs_chain(chain.weights, quotient=True)
+    elimination = eliminate(chain, ground_state(chain))
+    probability = law(chain)
+    values, column = products(chain), probability.take((slice(None), None))
+    below, above = (
+        wide_exponent.column_totals(wide_exponent.product(column, wide_exponent.from_floats((side * values > 0).astype(np.float64))))
+        for side in (-1, 1)
+    )
+    # f~(x) = f(x) - (Pr[f = 1] - Pr[f = -1]) is 2 Pr[f = -1] where f = 1, and -2 Pr[f = 1] where f = -1
+    observables = wide_exponent.product(
+        wide_exponent.from_floats(2.0 * values),
+        Wide(np.where(values > 0, below.mantissa, above.mantissa), np.where(values > 0, below.exponent, above.exponent)),
+    )
+    free, k = elimination.states, values.shape[1]
+    sources = observables.take(free)
+    solutions = elimination.solve(wide_exponent.join(sources, wide_exponent.magnitude(sources)))
+    weighted = wide_exponent.product(column.take(free), sources)
+    total = wide_exponent.total(wide_exponent.product(weighted, solutions.take((slice(None), slice(k)))))
+    majorants = solutions.take((slice(None), slice(k, None)))
+    majorant = wide_exponent.total(wide_exponent.product(wide_exponent.magnitude(weighted), majorants))
+    bound = elimination.precision + 6 * law_error(chain)
+    relative = bound * float(wide_exponent.quotient(majorant, total).to_floats()) if total.mantissa > 0 else math.inf
+    if not relative <= tolerances.REDUCTION:
+        raise UnresolvedError(
+            f"T_O is certified to a relative {relative:.2g} only by state reduction: the observables hardly see the slow modes and "
+            "rounding decides how little; scale the couplings down"
+        )
+    sizes = wide_exponent.column_totals(wide_exponent.product(column, wide_exponent.magnitude(observables)))
+    means = wide_exponent.product(sizes, wide_exponent.column_totals(wide_exponent.product(column.take(free), majorants)))
+    spread = wide_exponent.total(
+        wide_exponent.join(means.take((None, slice(None))), Wide(majorant.mantissa[None, None], majorant.exponent[None, None]))
+    )
+    return ReducedTime(chain, elimination, probability, observables, _by_state(elimination, solutions, k), total, relative, spread)
+
+
+def symmetrised(chain: GibbsChain, time: ReducedTime) -> tuple[Floats, Floats]:
+    """sqrt(pi) f~_a and sqrt(pi) y_a, y centred, as float64 on the states of ``chain``, (n_v n_h, n_states) each."""
+    weights = wide_exponent.root(time.law).take((slice(None), None))
+    functions = time.observables, centre(time.law, time.responses)
+    rows = [np.ascontiguousarray(wide_exponent.product(weights, part).to_floats().T) for part in functions]
+    if time.chain.n_states < chain.n_states:
+        states = np.arange(chain.n_states)  # of a pair {x, -x} the smaller number represents both
+        rows = [math.sqrt(0.5) * row[:, np.minimum(states, chain.n_states - 1 - states)] for row in rows]
+    return rows[0], rows[1]
+
+
+def ground_state(chain: GibbsChain) -> NDArray[np.bool_]:
+    """The mask of one state of least energy."""
+    mask: NDArray[np.bool_] = np.arange(chain.n_states) == chain.energy.argmin()
+    return mask
+
+
+def products(chain: GibbsChain) -> Floats:
+    """f_ij = -v_i h_j at every state, (n_states, n_v n_h), in C order of (i, j)."""
+    spins = chain.spins().astype(np.float64)
+    visible, hidden = spins[:, : chain.n_visible], spins[:, chain.n_visible :]
+    return -(visible[:, :, None] * hidden[:, None, :]).reshape(chain.n_states, -1)
+
+
+def _by_state(elimination: Elimination, solutions: Wide, k: int) -> Wide:
+    """The first k columns as functions on the states, zero on the target."""
+    shape = (elimination.chain.n_states, k)
+    result = Wide(np.zeros(shape), np.zeros(shape, dtype=np.int64))
+    result.mantissa[elimination.states], result.exponent[elimination.states] = solutions.mantissa[:, :k], solutions.exponent[:, :k]
+    return result
+
+
+def centre(probability: Wide, functions: Wide) -> Wide:
+    """F - E_pi[F] for functions (n_states, k)."""
+    return wide_exponent.difference(
+        functions, wide_exponent.column_totals(wide_exponent.product(probability.take((slice(None), None)), functions))
+    )
+
+
+def resolvent(chain: GibbsChain, columns: Floats) -> tuple[Floats, float]:
+    """(I - P)^+ F for F (n_states, k), and the largest relative bound of its error in L2(pi) over the columns.
+
+    F is centred against its value at the ground state first: differences of float64 are right to one rounding, and the most probable of
+    n states has at least the share 1 / n of any mean.
+    """
+    elimination, probability = eliminate(chain, ground_state(chain)), law(chain)
+    functions = centre(probability, wide_exponent.from_floats(columns - columns[chain.energy.argmin()]))
+    k = columns.shape[1]
+    sources = functions.take(elimination.states)
+    solutions = elimination.solve(wide_exponent.join(sources, wide_exponent.magnitude(sources)))
+    responses = centre(probability, _by_state(elimination, solutions, k))
+    majorants = _by_state(elimination, solutions.take((slice(None), slice(k, None))), k)
+    # the mean of y is off by at most the mean of its errors, which their norm bounds: twice in all; F itself is centred to 4 n roundings
+    error = 2 * (elimination.precision + 4 * law_error(chain) + 4 * chain.n_states * UNIT)
+    norms = [[float(_norm(probability, part, a).to_floats()) for a in range(k)] for part in (responses, majorants)]
+    largest = max((error * m / r if r > 0 else (0.0 if m == 0 else math.inf) for r, m in zip(*norms, strict=True)), default=0.0)
+    values = responses.to_floats()
+    if not np.isfinite(values).all():
+        raise UnresolvedError("the resolvent exceeds the range of float64; scale the couplings down")
+    return values, largest
+
+
+def _norm(probability: Wide, functions: Wide, column: int) -> Wide:
+    """sqrt(E_pi[f^2]) of one column."""
+    chosen = functions.take((slice(None), column))
+    return wide_exponent.root(wide_exponent.total(wide_exponent.product(probability, chosen, chosen)))
+
+
+def hitting_times(chain: GibbsChain, target: NDArray[np.bool_]) -> tuple[Floats, float]:
+    """Hitting times of ``target`` in steps (n_states,), and the bound on their relative error, entry by entry.
+
+    Raises
+    ------
+    ModelTooLargeError
+        More states than state reduction is made for.
+    UnresolvedError
+        A time is beyond 1e308 steps, or the energies leave no certain digit of a rate.
+    """
+    elimination = eliminate(chain, target)
+    times = np.zeros(chain.n_states)
+    times[elimination.states] = elimination.times.to_floats()
+    if not np.isfinite(times).all():
+        largest = float(elimination.times.log().max()) / math.log(10)
+        raise UnresolvedError(f"a hitting time of 10**{largest:.6g} steps exceeds the range of float64; scale the couplings down")
+    return times, elimination.precision

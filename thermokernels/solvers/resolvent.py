@@ -1,0 +1,265 @@
+"""The deflated resolvent (I - P)^+ of a reversible chain, behind one function: dense Cholesky, conjugate gradients, state reduction.
+
+Symmetrised: A z = b with A = I - S, b and z orthogonal to sqrt(pi). On that subspace A^+ is the inverse of A + sqrt(pi) sqrt(pi)', the
+symmetrised fundamental matrix (Kemeny and Snell 1960, section 4.3) and the group inverse of Meyer (1975).
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+from numpy.typing import ArrayLike
+
+from thermokernels.common import arguments, threads, tolerances
+from thermokernels.common.arrays import Floats
+from thermokernels.common.errors import NotConvergedError, NumericalError, UnresolvedError
+from thermokernels.model.chain import MAX_DENSE_STATES, GibbsChain, as_chain, entry_error
+from thermokernels.solvers import conjugate_gradients, gap_bounds, red_black, reduced_resolvent
+
+SOLVERS = ("auto", "cholesky", "cg")
+METHODS = (*SOLVERS, "reduction")
+
+EPSILON = float(np.finfo(np.float64).eps)
+
+# What may be left of a relative residual, divided by gaps, in a response: with the default rtol a proven relative error of 1e-6 in L2(pi).
+RESPONSE = 1e4
+
+# Below this a factorisation costs less than the first iterations.
+CHOLESKY_STATES = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """Solutions of A z = b, one a row, with what is known about them.
+
+    Attributes
+    ----------
+    vectors : (k, n_states), orthogonal to sqrt(pi)
+    residuals : (k, n_states), the true residuals b - A z
+    relative_residual : float, the largest |b - A z| / |b| over the rows with b != 0; of a reduction, whose residual is all rounding, the
+        proven relative error of its solutions for sources of one sign
+    iterations : int, the largest number of CG iterations of a row; 0 for a factorisation
+    method : "cholesky", "cg" or "reduction"
+    """
+
+    vectors: Floats
+    residuals: Floats
+    relative_residual: float
+    iterations: int
+    method: str
+
+    def part(self, rows: slice) -> Solution:
+        """Some of the rows, with what is known about all of them."""
+        return replace(self, vectors=self.vectors[rows], residuals=self.residuals[rows])
+
+
+def solve(chain: GibbsChain, right_hand_sides: Floats, method: str = "auto", rtol: float = tolerances.SOLVE) -> Solution:
+    """Solve A z = b for the rows b of ``right_hand_sides`` (k, n_states), each orthogonal to sqrt(pi); raises as :class:`Solver`."""
+    return Solver(chain, method, rtol).solve(right_hand_sides)
+
+
+class Solver:
+    """A z = b on one chain, prepared once for any number of right-hand sides.
+
+    Cholesky apart, a row's solution does not depend on the rows beside it, in any bit.
+
+    Attributes
+    ----------
+    chain : GibbsChain
+    method : "cholesky" or "cg"
+    rtol : largest accepted relative residual
+
+    Raises
+    ------
+    NotConvergedError
+        A row missed the relative residual ``rtol``: the spectral gap is too small for it in float64.
+    NotReversibleError
+        The kernel has no symmetrised form.
+    ValueError
+        Unknown method, or method="cholesky" above 2**13 states.
+    """
+
+    def __init__(self, chain: GibbsChain, method: str = "auto", rtol: float = tolerances.SOLVE) -> None:
+        arguments.as_choice(method, SOLVERS, "method")
+        self.rtol = arguments.as_positive(rtol, "rtol", "relative residual")
+        chain.require_reversible()
+        self.chain = chain
+        self.method = resolved(chain.n_states, method)
+        if self.method == "cholesky" and chain.n_states > MAX_DENSE_STATES:
+            raise ValueError(
+                f"method='cholesky' is dense and limited to {MAX_DENSE_STATES} states; this chain has {chain.n_states}: use method='cg'"
+            )
+
+    def relaxed(self, rtol: float) -> Solver:
+        """The same solver, with the same tables, for another tolerance."""
+        other = copy.copy(self)
+        if self.method == "cg" and red_black.applies_to(self.chain):
+            other._classes = self._classes
+        other.rtol = rtol
+        return other
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """All that solutions depend on beside their right-hand sides, by name."""
+        chain = self.chain
+        return {
+            "W": chain.weights,
+            "b": chain.visible_field,
+            "c": chain.hidden_field,
+            "kernel": chain.kernel,
+            "quotient": chain.quotient,
+            "method": self.method,
+            "rtol": self.rtol,
+        }
+
+    @cached_property
+    def _classes(self) -> red_black.Classes:
+        return red_black.parity_classes(self.chain)
+
+    @cached_property
+    def _factor(self) -> tuple[Floats, bool]:
+        chain = self.chain
+        matrix = chain.apply_symmetrised_generator(np.eye(chain.n_states))
+        matrix += np.outer(chain.root_law, chain.root_law)
+        try:
+            factor: tuple[Floats, bool] = scipy.linalg.cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
+        except scipy.linalg.LinAlgError:
+            raise UnresolvedError(
+                "A + sqrt(pi) sqrt(pi)' is not positive definite in float64: the spectral gap is below rounding; scale the couplings down"
+            ) from None
+        return factor
+
+    def solve(self, right_hand_sides: Floats) -> Solution:
+        """Solutions of A z = b for the rows b, with their true residuals."""
+        if self.method == "cholesky":
+            vectors = scipy.linalg.cho_solve(self._factor, right_hand_sides.T, check_finite=False).T
+            vectors, iterations = np.ascontiguousarray(_orthogonal(vectors, self.chain.root_law)), np.zeros(1, dtype=np.int64)
+        elif red_black.applies_to(self.chain):
+            vectors, iterations = red_black.solve(self._classes, right_hand_sides, self.rtol)
+        else:
+            vectors, iterations = conjugate_gradients.solve(self.chain, right_hand_sides, red_black.AIM * self.rtol)
+        residuals = self.chain.apply_symmetrised_generator(vectors)
+        sizes, errors = np.empty(len(vectors)), np.empty(len(vectors))
+
+        def measure(rows: slice) -> None:
+            np.subtract(right_hand_sides[rows], residuals[rows], out=residuals[rows])
+            sizes[rows], errors[rows] = _norms(right_hand_sides[rows]), _norms(residuals[rows])
+
+        threads.for_rows(measure, len(vectors), vectors.size)
+        relative = float(np.max(np.divide(errors, sizes, out=np.zeros_like(sizes), where=sizes > 0), initial=0.0))
+        if not relative <= self.rtol:  # also when it is NaN
+            raise NotConvergedError(
+                f"the resolvent was solved to a relative residual of {relative:.2g}, not {self.rtol:.2g} "
+                f"({self.method}, {int(iterations.max())} iterations): the chain is too close to frozen for float64; "
+                "scale the couplings down, or accept a larger rtol"
+            )
+        return Solution(vectors, residuals, relative, int(iterations.max(initial=0)), self.method)
+
+
+def resolved(n_states: int, method: str) -> str:
+    """The solver that "auto" stands for on so many states."""
+    return method if method != "auto" else "cholesky" if n_states <= CHOLESKY_STATES else "cg"
+
+
+def _norms(rows: Floats) -> Floats:
+    norms: Floats = np.sqrt(np.einsum("an,an->a", rows, rows))
+    return norms
+
+
+def _orthogonal(vectors: Floats, root_law: Floats) -> Floats:
+    # einsum sums each row by itself, in one order; a BLAS product would let the number of rows and of threads decide
+    along = np.einsum("an,n->a", vectors, root_law)
+    rest: Floats = vectors - along[:, None] * root_law
+    return rest
+
+
+def resolvent(chain: GibbsChain, F: ArrayLike, method: str = "auto", rtol: float = tolerances.SOLVE) -> Floats:
+    """(I - P)^+ F: the sum over t >= 0 of P^t applied to the centred F.
+
+    Solves (I - P) y = F - E_pi[F] with E_pi[y] = 0, in steps.
+
+    Parameters
+    ----------
+    F : (n_states,) or (n_states, k)
+        Functions on the chain's states; centred here.
+    method : "auto", "cholesky", "cg" or "reduction"
+        "reduction" is GTH elimination (:mod:`thermokernels.solvers.reduced_resolvent`), for chains that are almost frozen; "auto" falls
+        back on it.
+    rtol : float
+        Largest accepted relative residual in L2(pi), of Cholesky and conjugate gradients.
+
+    Returns
+    -------
+    y : the shape of F, in steps; its relative error in L2(pi) is proven to be at most 10^4 rtol, so values at states of tiny probability
+        are less certain.
+
+    Raises
+    ------
+    ValueError, NotReversibleError, NotConvergedError
+        Bad arguments; no detailed balance; the residual or the proven error is too large (F that hardly sees the slow modes of an almost
+        frozen chain: rounding then decides how little).
+    UnresolvedError
+        The law underflows at some state, or state reduction does not prove the error either.
+
+    Examples
+    --------
+    >>> import thermokernels as tk
+    >>> chain = tk.gibbs_chain([[0.0]])
+    >>> tk.resolvent(chain, [1.0, -1.0])
+    array([ 1., -1.])
+    """
+    chain = as_chain(chain)
+    arguments.as_choice(method, METHODS, "method")
+    rtol = arguments.as_positive(rtol, "rtol", "relative residual")
+    values = arguments.as_state_functions(F, chain.n_states)
+    if method == "reduction":
+        return _reduced(chain, values, rtol)
+    try:
+        return solved(chain, values, method, rtol)
+    except NumericalError:
+        if method != "auto" or not reduced_resolvent.applies_to(chain):
+            raise
+    return _reduced(chain, values, rtol)
+
+
+def _reduced(chain: GibbsChain, values: Floats, rtol: float) -> Floats:
+    responses, error = reduced_resolvent.resolvent(chain, values.reshape(chain.n_states, -1))
+    if not error <= RESPONSE * rtol:
+        raise UnresolvedError(
+            f"the resolvent is certified to a relative {error:.2g} in L2(pi) only, not {RESPONSE * rtol:g}: F hardly sees the slow "
+            "modes and rounding decides how little; scale the couplings down"
+        )
+    return responses.reshape(values.shape)
+
+
+def solved(chain: GibbsChain, values: Floats, method: str, rtol: float) -> Floats:
+    """:func:`resolvent` without state reduction: refused where float64 leaves too little of it."""
+    if chain.root_law.min() == 0.0:
+        raise UnresolvedError("the law underflows in float64 at some state, so the resolvent has no value there; scale the couplings down")
+    columns = values.reshape(chain.n_states, -1)
+    centred = columns - chain.law @ columns
+    # The mean carries up to N roundings of the largest value: a function that is constant to that accuracy has no response, and of any
+    # other one the rest of the mean is taken out, since no solution could reproduce it.
+    centred[:, np.abs(centred).max(axis=0) <= 4 * chain.n_spins * EPSILON * np.abs(columns).max(axis=0)] = 0.0
+    sources = _orthogonal((chain.root_law[:, None] * centred).T, chain.root_law)
+    solution = solve(chain, np.ascontiguousarray(sources), method, rtol)
+    # |error of z| <= (|r| + |rounding of b and A|) / gap: a small residual says nothing where F hardly sees the slow modes.
+    sizes = _norms(solution.vectors)
+    weighted = np.abs(chain.root_law[:, None] * columns)
+    largest = np.maximum(weighted.max(axis=0), np.finfo(np.float64).tiny)  # taken out, so that no square overflows
+    rounding = (chain.n_spins + 8) * EPSILON * largest * np.linalg.norm(weighted / largest, axis=0)
+    rounding += 2 * entry_error(chain) * sizes
+    errors = (_norms(solution.residuals) + rounding) / gap_bounds.gap_lower_bound(chain)
+    doubtful = (errors > RESPONSE * rtol * sizes) & (sizes > 0)
+    if doubtful.any():
+        worst = float((errors[doubtful] / sizes[doubtful]).max())
+        raise NotConvergedError(
+            f"the resolvent is proven to a relative {worst:.2g} in L2(pi) only, not {RESPONSE * rtol:g}: F hardly sees the slow modes and "
+            "rounding decides how little; use method='reduction', scale the couplings down, or accept a larger rtol"
+        )
+    return np.ascontiguousarray((solution.vectors / chain.root_law).T).reshape(values.shape)

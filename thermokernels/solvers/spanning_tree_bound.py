@@ -1,0 +1,88 @@
+"""A bound of the relaxation time that costs next to nothing, from one spanning tree of the states.
+
+The potential of a centred source is driven along a tree: Thomson's principle (Doyle and Snell, Random Walks and Electric Networks, 1984,
+section 1.3.5) says that no flow with divergence sqrt(pi) r dissipates less than r' A^+ r, so the flow along a spanning tree T gives
+
+    r' A^+ r <= sum_{e in T} (sum_{x above e} sqrt(pi_x) r_x)^2 / c_e <= |r|^2 sum_{e in T} pi(above e) / c_e,      c_xy = pi_x P(x, y),
+
+by Cauchy and Schwarz: the sum over the tree bounds 1 / gap from above. Any tree will do.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import breadth_first_order, minimum_spanning_tree
+
+from thermokernels.common.arrays import Floats
+from thermokernels.compiled.decorator import jit
+from thermokernels.model.chain import GibbsChain
+
+
+def quick_bound(chain: GibbsChain) -> float:
+    """A bound of 1 / gap in steps from the tree that flips spins back to the ground state, the easiest flip first; single-site kernel."""
+    return float(_flip_tree(chain.law, chain.visible_flips, chain.hidden_flips, chain.quotient, int(chain.energy.argmin())))
+
+
+def sharp_bound(chain: GibbsChain) -> float:
+    """The same from the tree of lowest passes (:func:`lowest_passes`): at most a factor of its size from the best tree."""
+    order, parents, costs = lowest_passes(chain)
+    masses = chain.law.copy()
+    _sum_subtrees(order, parents, masses)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float(np.sum(masses[order[1:]] * np.exp(costs[order[1:]])) * chain.n_spins / chain.law[order[0]])
+
+
+def lowest_passes(chain: GibbsChain) -> tuple[NDArray[np.int64], NDArray[np.int64], Floats]:
+    """The spanning tree of lowest passes (minimum of -log c): its states from the ground state down, their parents, and the costs.
+
+    ``costs[x]`` is log(pi(ground) / (N c(x, parent of x))); parents and costs are by state number, and the ground state has none.
+    """
+    states, ground, lowest = np.arange(chain.n_states), int(chain.energy.argmin()), chain.energy.min()
+    rows, columns, costs = [], [], []
+    for i, mask in enumerate(chain.flip_masks):
+        row = states[states < states ^ mask]
+        column = row ^ mask
+        h, v = np.divmod(row, chain.shape[1])
+        strength = chain.visible_fields[i, h] if i < chain.n_visible else chain.hidden_fields[i - chain.n_visible, v]
+        # -log c_xy = (E(x) + E(y)) / 2 + log(2 cosh F) + log(N Z)
+        rows.append(row)
+        columns.append(column)
+        costs.append(0.5 * (chain.energy[row] - lowest) + 0.5 * (chain.energy[column] - lowest) + np.logaddexp(strength, -strength))
+    # all at least log 2: none is taken for a missing edge
+    edges = coo_array((np.concatenate(costs), (np.concatenate(rows), np.concatenate(columns))), shape=2 * (chain.n_states,))
+    tree = minimum_spanning_tree(edges.tocsr())
+    order, parents = breadth_first_order(tree, ground, directed=False)
+    links = tree.tocoo()
+    upper = np.where(parents[links.row] == links.col, links.row, links.col)
+    of_states = np.zeros(chain.n_states)
+    of_states[upper] = links.data
+    return order.astype(np.int64), parents.astype(np.int64), of_states
+
+
+@jit
+def _sum_subtrees(order, parents, masses):
+    """masses[x] <- that of the subtree of x."""
+    for k in range(order.size - 1, 0, -1):
+        masses[parents[order[k]]] += masses[order[k]]
+
+
+@jit
+def _flip_tree(law, visible_flips, hidden_flips, quotient, ground):
+    """sum over the states x != ground of pi(subtree of x) / c(x, parent of x); parents have a smaller x ^ ground."""
+    n_visible, n_hidden = visible_flips.shape[1], hidden_flips.shape[1] - (1 if quotient else 0)
+    masses, n_columns, bound = law.copy(), hidden_flips.shape[2], 0.0
+    for difference in range(law.size - 1, 0, -1):
+        state = difference ^ ground
+        h, v = state // n_columns, state % n_columns
+        easiest, towards = -1.0, 0
+        for i in range(n_visible + n_hidden):
+            if (difference >> i) & 1:
+                j = i - n_visible
+                rate = visible_flips[(v >> i) & 1, i, h] if j < 0 else hidden_flips[(h >> j) & 1, j, v]
+                if rate > easiest:
+                    easiest, towards = rate, 1 << i
+        bound += masses[state] / (law[state] * easiest)
+        masses[state ^ towards] += masses[state]
+    return bound

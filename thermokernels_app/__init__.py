@@ -1,0 +1,1 @@
+"""The program around the numerics: commands, reports, tools, selftest, the experiment and its judges."""

@@ -1,0 +1,54 @@
+"""The command that sets estimators beside the exact autocorrelation time: compare."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from thermokernels_app.commands.console import AsJson, errors
+
+EXIT_CODES = "Exit codes: 0 compared, whatever came out · 1 unexpected error · 2 bad usage or input · 11 HALT, no exact time in float64"
+
+
+def compare(
+    trace: Annotated[
+        Path,
+        typer.Argument(
+            metavar="TRACE", help="Spins +1 and -1, chains x records x spins (.npy), or a series, chains x records (.npy, .csv)."
+        ),
+    ],
+    model: Annotated[Path, typer.Option("--model", "-m", help="Couplings W in .npy or .csv, or .npz with W and optional b, c.")],
+    observable: Annotated[
+        list[str] | None,
+        typer.Option("--observable", "-o", help="energy, magnetisation, visible-magnetisation, slowest, or spins as in v0h2; repeatable."),
+    ] = None,
+    kernel: Annotated[str, typer.Option("--kernel", help="single-site or two-block, both random-scan.")] = "single-site",
+    every: Annotated[int, typer.Option("--every", min=1, help="Sweeps between records.")] = 1,
+    every_steps: Annotated[int | None, typer.Option("--every-steps", min=1, help="Steps between records, in place of --every.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """What emcee and ArviZ make of a trace, beside the exact autocorrelation time of the model it was drawn from.
+
+    A trace holds visible spins first, then hidden ones (these may be missing), burn-in taken off.
+    """
+    with errors(as_json):
+        from thermokernels_app.report import comparison_tables
+        from thermokernels_app.tools import comparison, model_files
+
+        W, b, c = model_files.read_model(model)
+        found = comparison.compare(
+            model_files.read_trace(trace), W, b, c, observables=observable, kernel=kernel, every=every, every_steps=every_steps
+        )
+        if found.n_chains > 10 * found.n_records:
+            print(
+                f"note: {found.n_chains} chains of {found.n_records} records each; if these are exchanged, hand in trace.swapaxes(0, 1)",
+                file=sys.stderr,
+            )
+        if as_json:
+            print(json.dumps({"trace": str(trace), "model": str(model), **found.as_dict()}, allow_nan=False))
+        else:
+            comparison_tables.print_comparison(found)

@@ -1,0 +1,128 @@
+"""What the commands share: exit codes, errors as one sentence, progress on stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from thermokernels_app.experiment.running.progress import Progress
+
+EXIT_CODES = (
+    "Exit codes: 0 every verdict PASS · 1 unexpected error · 2 bad usage, input or file · "
+    "3 not what was frozen, or a file that was altered · "
+    "10 a FAIL · 11 HALT · 12 stopped by the cap · 130 interrupted (what is done is kept)"
+)
+
+Grid = Annotated[str, typer.Option("--grid", "-g", help="`default`, `smoke` (small and quick), or a TOML file with keys of the design.")]
+Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Replaces the seed of the design (registered: 0).")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout instead of tables.")]
+Workers = Annotated[int | None, typer.Option("--workers", "-w", min=1, help="Worker processes; by default one for every core.")]
+
+# Errors: one sentence on stderr, never a traceback (but THERMO_DEBUG=1 shows it).
+
+
+@contextmanager
+def errors(as_json: bool) -> Iterator[None]:
+    try:
+        yield
+    except (typer.Exit, typer.Abort):
+        raise
+    except KeyboardInterrupt:
+        code, message = 130, "interrupted"
+    except BrokenPipeError:  # `thermo show | head` has what it wants
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(141) from None
+    except OSError as error:
+        code, message = 2, f"{error.filename or 'a file'} cannot be read or written: {error.strerror or error}"
+    except ValueError as error:
+        from thermokernels_app.experiment.records.store import MismatchError
+
+        code, message = 3 if isinstance(error, MismatchError) else 2, str(error)
+    except Exception as error:
+        from thermokernels.common.errors import ExecutorError, NumericalError
+
+        if isinstance(error, NumericalError):  # a number that could not be computed to its tolerance
+            code, message = 11, f"HALT: {error}"
+        elif isinstance(error, ExecutorError):
+            code, message = 1, str(error)
+        else:
+            code, message = 1, f"unexpected error, {type(error).__name__}: {error} (THERMO_DEBUG=1 shows the traceback)"
+    else:
+        return
+    if os.environ.get("THERMO_DEBUG"):
+        traceback.print_exc()
+    raise typer.Exit(report(code, message, as_json))
+
+
+def report(code: int, message: str, as_json: bool) -> int:
+    """One sentence on stderr, and as JSON on stdout where that was asked for."""
+    message = " ".join(message.split())
+    print(f"thermo: {message}", file=sys.stderr)
+    if as_json:
+        print(json.dumps({"error": {"exit_code": code, "message": message}}))
+    return code
+
+
+# Progress, on stderr.
+
+
+@contextmanager
+def progress_bar() -> Iterator[Callable[[Progress], None]]:
+    if not sys.stderr.isatty():
+        yield _plain_progress()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("starting", total=None)
+
+        def show(progress: Progress) -> None:
+            bar.update(task, description=progress.description, completed=progress.share, total=1.0)
+
+        yield show
+
+
+def _plain_progress() -> Callable[[Progress], None]:
+    """A line at every quarter of the work."""
+    shown = 0
+
+    def show(progress: Progress) -> None:
+        nonlocal shown
+        if shown < int(4 * progress.share) < 4:
+            shown = int(4 * progress.share)
+            left = progress.seconds * (1 - progress.share) / progress.share
+            print(f"{progress.description}, about {left:.0f} s left", file=sys.stderr)
+
+    return show
+
+
+def seconds(text: str, option: str = "--cap") -> float:
+    """``3h``, ``90m``, ``45s``, ``1h30m`` or a number of seconds."""
+    match = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", text.strip())
+    seconds = sum(float(part) * unit for part, unit in zip(match.groups(), (3600, 60, 1), strict=True) if part) if match else 0.0
+    if seconds <= 0:
+        raise ValueError(f"{option} must be a positive time such as 3h, 90m, 45s or 1h30m; got {text!r}")
+    return seconds
+
+
+def seed_list(text: str) -> list[int]:
+    """``0:8`` (the end is not included) or ``0,3,7``."""
+    if match := re.fullmatch(r"(\d+):(\d+)", text.strip()):
+        seeds = list(range(int(match[1]), int(match[2])))
+    else:
+        seeds = [int(part) for part in text.split(",")] if re.fullmatch(r"\d+(,\d+)*", text.strip()) else []
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ValueError(f"--seeds must be a range such as 0:8 or a list of different seeds such as 0,3,7; got {text!r}")
+    return seeds

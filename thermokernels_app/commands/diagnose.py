@@ -1,0 +1,51 @@
+"""The commands for a model of your own: diagnose."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from thermokernels_app.commands.console import AsJson, errors
+
+EXIT_CODES = "Exit codes: 0 diagnosed · 1 unexpected error · 2 bad usage or input, or a model that is too large · 130 interrupted"
+
+
+def diagnose(
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="Couplings W (visible x hidden) in .npy or .csv, or .npz with W and optional b, c.")
+    ],
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Samples of the visible spins, one a row, +1 and -1, in .npy or .csv: Q needs them.")
+    ] = None,
+    window: Annotated[float, typer.Option("--window", help="Length in sweeps of the run of samples behind one gradient.")] = 100.0,
+    budget: Annotated[float, typer.Option("--budget", help="Sweeps within which a basin has to be crossed both ways.")] = 250.0,
+    as_json: AsJson = False,
+) -> None:
+    """Can a model of your own be trained with single-site Gibbs sampling, and if not, what stops it?
+
+    Convention: spins +1 and -1, E = -v'W h - b'v - c'h, temperature absorbed.
+    """
+    with errors(as_json):
+        import thermokernels as tk
+        from thermokernels.common import arguments
+        from thermokernels.diagnosis import diagnose, words
+        from thermokernels_app.report import diagnosis_tables
+        from thermokernels_app.tools import model_files
+
+        W, b, c = model_files.read_model(model)
+        for name, value in (("--window", window), ("--budget", budget)):
+            arguments.as_positive(value, name, "sweeps")
+        n_visible, n_hidden = W.shape
+        has_fields = any(field is not None and bool(field.any()) for field in (b, c))
+        n_bytes = diagnose.require_memory(n_visible, n_hidden, has_fields)
+        law = None if data is None else model_files.read_data_law(data, n_visible)
+        if not as_json:
+            print(words.model(n_visible, n_hidden, has_fields, n_bytes), flush=True)
+        result = tk.diagnose(W, b, c, p_data=law, window=window, budget=budget)
+        if as_json:
+            print(json.dumps({"model": str(model), "data": None if data is None else str(data), **result.as_dict()}, allow_nan=False))
+        else:
+            diagnosis_tables.print_diagnosis(result)

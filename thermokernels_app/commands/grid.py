@@ -1,0 +1,180 @@
+"""The commands of the preregistered grid: run, show, verify-gradients."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypedDict
+
+import typer
+
+from thermokernels_app.commands.console import AsJson, Grid, Seed, Workers, errors, progress_bar, report, seconds, seed_list
+from thermokernels_app.commands.executors import ExecutorKind, Kind, Scheduler, executor_of
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    from thermokernels_app.experiment.design import Design
+    from thermokernels_app.experiment.freeze import Freeze
+    from thermokernels_app.experiment.running.progress import Progress
+
+
+class Options(TypedDict):
+    """What a run and an ensemble have in common."""
+
+    workers: int | None
+    executor: Executor | None
+    resume: bool
+    task_limit: float | None
+    progress: Callable[[Progress], None]
+
+
+def run(
+    grid: Grid = "default",
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Folder of results.json and arrays.npz; without it, a new numbered folder below `runs`."),
+    ] = None,
+    workers: Workers = None,
+    seed: Seed = None,
+    freeze: Annotated[
+        Path | None, typer.Option("--freeze", help="Refuse to start (exit 3) unless design, sources and versions are the frozen ones.")
+    ] = None,
+    cap: Annotated[str | None, typer.Option("--cap", help="Cap on the wall clock, such as 3h, 90m or 1h30m (registered: 3h).")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Reuse the finished cells of an earlier, unfinished run of this design.")
+    ] = False,
+    seeds: Annotated[
+        str | None, typer.Option("--seeds", help="An ensemble instead of one run: the seeds FIRST:END (END not included) or a list 0,3,7.")
+    ] = None,
+    task_limit: Annotated[
+        str | None, typer.Option("--task-limit", help="A task that takes longer counts as hanging, such as 10m (default: 10m up to m = 6).")
+    ] = None,
+    executor: ExecutorKind = Kind.processes,
+    scheduler: Scheduler = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run a design from training to the verdicts on P1 to P4.
+
+    Results are kept in --out, or in runs/GRID-HASH-NUMBER, HASH being the first digits of the design's hash and NUMBER the next free
+    one; --resume goes on with the last unfinished one. A folder that holds a run is never overwritten. With --seeds, every seed has a
+    folder of its own in it, and the answer is a table of verdicts.
+    """
+    with errors(as_json):
+        from thermokernels_app.experiment import freeze as freezes
+        from thermokernels_app.experiment.design import load_design
+        from thermokernels_app.experiment.running import runner
+        from thermokernels_app.report import tables
+
+        design = load_design(grid, seed=seed, cap=None if cap is None else seconds(cap))
+        frozen = None if freeze is None else freezes.read(freeze)
+        if frozen is not None:
+            frozen.require(design)
+        many = None if seeds is None else seed_list(seeds)
+        if many is not None and (seed is not None or freeze is not None):
+            raise ValueError("--seeds goes neither with --seed nor with --freeze, which fixes one seed")
+        limit = None if task_limit is None else seconds(task_limit, "--task-limit")
+        with executor_of(executor, scheduler, workers) as pool, progress_bar() as show_progress:
+            folder = out if out is not None else _default_folder(Path(grid).stem + ("" if many is None else "-ensemble"), design, resume)
+            options: Options = {"workers": workers, "executor": pool, "resume": resume, "task_limit": limit, "progress": show_progress}
+            if many is None:
+                runs = {design.seed: runner.run(design, folder, freeze=frozen, **options)}
+            else:
+                runs = runner.ensemble(design, many, folder, **options)
+        code = max(result.exit_code for result in runs.values())
+        if many is not None:
+            summary = tables.ensemble_summary(runs)
+            if as_json:
+                print(json.dumps({"folder": str(folder), "exit_code": code, **summary}, allow_nan=False))
+            else:
+                tables.print_ensemble(summary)
+                print(f"results: {folder}")
+        else:
+            (result,) = runs.values()
+            if as_json:
+                print(json.dumps({"folder": str(folder), "exit_code": code, **result.document}, allow_nan=False))
+            else:
+                print_freeze(frozen)
+                tables.print_document(result.document, result.document["verdicts"])
+                print(f"results: {folder}")
+    raise typer.Exit(code)
+
+
+def show(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a run, or its results.json.")],
+    as_json: AsJson = False,
+) -> None:
+    """Judge the records of a run again, from its results.json alone, and show the verdict tables.
+
+    Exit code 3 where the file, or arrays.npz beside it, is not what the run wrote: a hash, the chain of its freeze, or the verdicts.
+    """
+    with errors(as_json):
+        from thermokernels_app.experiment import audit
+        from thermokernels_app.experiment.records import store
+        from thermokernels_app.report import tables
+
+        document = store.read_results(folder)
+        found = audit.audit(document, folder)
+        for note in found.notes:
+            print(f"note: {note}", file=sys.stderr)
+        if as_json:
+            shown = {"folder": str(folder), "exit_code": found.exit_code, "altered": found.altered}
+            print(json.dumps(shown | document | {"verdicts": found.verdicts}, allow_nan=False))
+        else:
+            print_freeze(found.freeze)
+            tables.print_document(document, found.verdicts)
+        if found.altered:
+            report(found.exit_code, found.altered, False)
+    raise typer.Exit(found.exit_code)
+
+
+def verify_gradients(
+    every: Annotated[bool, typer.Option("--all", help="All checkpoints of the grid, not only the anchor of P1.")] = False,
+    grid: Grid = "default",
+    workers: Workers = None,
+    as_json: AsJson = False,
+) -> None:
+    """Hold the hand-written gradients against central differences, the complex step and, where installed, JAX.
+
+    Along every frozen direction in phi: the best step h of the differences, the relative error of each leg and its gate.
+    """
+    with errors(as_json):
+        from thermokernels_app.experiment import gradient_checks
+        from thermokernels_app.experiment.design import load_design
+        from thermokernels_app.report import tables
+
+        with progress_bar() as show_progress:
+            checked = gradient_checks.verify(load_design(grid), every=every, workers=workers, progress=show_progress)
+        if as_json:
+            print(json.dumps(checked, allow_nan=False))
+        else:
+            tables.print_gradients(checked)
+    raise typer.Exit(0 if checked["verdict"] == "PASS" else 10)
+
+
+def print_freeze(frozen: Freeze | None) -> None:
+    """What was fixed before a run, and what was amended since."""
+    for line in frozen.sentences() if frozen else ():
+        print(line)
+
+
+def _default_folder(name: str, design: Design, resume: bool) -> Path:
+    """runs/NAME-HASH-NUMBER: with ``resume`` the last unfinished run, else the last run; otherwise a new folder with the next number."""
+    from thermokernels_app.experiment.records.journal import JOURNAL
+
+    name = f"{name}-{design.digest()[:12]}"
+    numbers = sorted(int(path.name.rpartition("-")[2]) for path in Path("runs").glob(f"{name}-*") if path.name.rpartition("-")[2].isdigit())
+    unfinished = [number for number in numbers if any(Path("runs", f"{name}-{number}").glob(f"**/{JOURNAL}"))]
+    if resume and numbers:
+        return Path("runs", f"{name}-{(unfinished or numbers)[-1]}")
+    number = max(numbers, default=0) + 1
+    while True:
+        folder = Path("runs", f"{name}-{number}")
+        try:
+            folder.mkdir(parents=True)  # now it is ours: of several runs that start at once, each takes a number of its own
+        except FileExistsError:
+            number += 1
+        else:
+            return folder

@@ -1,0 +1,104 @@
+"""The commands that draw: plot and report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from thermokernels_app.commands.console import errors
+
+if TYPE_CHECKING:
+    from thermokernels_app.report.pictures import Picture
+
+EXIT_CODES = "Exit codes: 0 drawn · 1 unexpected error · 2 bad usage or input, or the extra `report` is missing · 130 interrupted"
+
+Cells = Annotated[
+    list[str] | None,
+    typer.Option("--cell", help="A cell of the run whose model is drawn, such as m6/s2/half/code1; can be repeated."),
+]
+Colour = Annotated[
+    str,
+    typer.Option("--colour", help="What colours the basins: `mass`, or an observable: `magnetisation`, `v0`, `h1`, `v0h2` (from 0)."),
+]
+
+
+def plot(
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="The folder of a run, or a model file (.npy, .csv, .npz).")],
+    names: Annotated[list[str] | None, typer.Argument(metavar="[PICTURE]...", help="Which pictures; all where none is named.")] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the files.")] = Path("pictures"),
+    kind: Annotated[str, typer.Option("--format", "-f", help="`svg` or `png`.")] = "svg",
+    cells: Cells = None,
+    colour: Colour = "mass",
+) -> None:
+    """Draw a run or a model: one file a picture.
+
+    Of a run: qualifying-events, q, training, ranks, gradient-errors, and disconnectivity and spectrum of two telling cells or of each
+    --cell. Of a model: disconnectivity and spectrum.
+    """
+    with errors(False):
+        _require_extra()
+        from thermokernels_app.experiment.records.store import replace_file
+        from thermokernels_app.report import style
+
+        chosen = _pictures(source, cells, colour)
+        if kind not in style.FORMATS:
+            raise ValueError(f"--format must be svg or png; got {kind!r}")
+        if names:
+            known = {picture.name: picture for picture in chosen}
+            families = {name: [p for p in chosen if p.name == name or p.name.startswith(f"{name}-m")] for name in names}
+            if unknown := [name for name in names if not families[name]]:
+                raise ValueError(f"{source} has no picture {unknown[0]!r}; it has {', '.join(known)}")
+            chosen = [picture for name in names for picture in families[name]]
+        out.mkdir(parents=True, exist_ok=True)
+        for picture in chosen:
+            file = out / f"{picture.name}.{kind}"
+            replace_file(file, style.as_file(picture.draw(), kind))
+            print(file)
+
+
+def report(
+    run: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a run.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The file to write; by default report.html in the run's folder.")] = None,
+    cells: Cells = None,
+    colour: Colour = "mass",
+) -> None:
+    """Write a run as one HTML page: verdicts, pictures and where they come from, with nothing to load from elsewhere."""
+    with errors(False):
+        _require_extra()
+        from thermokernels_app.experiment import audit
+        from thermokernels_app.experiment.records import store
+        from thermokernels_app.report import page, pictures
+
+        document, arrays = store.read_results(run), store.read_arrays(run)
+        found = audit.audit(document, run)
+        if found.altered:
+            raise store.MismatchError(found.altered)
+        chosen = pictures.of_run(document, arrays, None if cells is None else [pictures.parse_cell(cell) for cell in cells], colour)
+        file = out if out is not None else (run if run.is_dir() else run.parent) / "report.html"
+        store.replace_file(file, page.render(document, found.verdicts, chosen, found.freeze.sentences() if found.freeze else ()).encode())
+    print(file)
+
+
+def _require_extra() -> None:
+    """Say what to install where matplotlib or Jinja2 is missing."""
+    for module in ("matplotlib", "jinja2"):
+        if find_spec(module) is None:
+            raise ValueError(f"pictures need {module}, which is not installed: pip install 'thermokernels[report]'")
+
+
+def _pictures(source: Path, cells: list[str] | None, colour: str) -> Sequence[Picture]:
+    import thermokernels as tk
+    from thermokernels_app.experiment.records import store
+    from thermokernels_app.report import pictures
+    from thermokernels_app.tools import model_files
+
+    if source.is_dir() or source.suffix == ".json":
+        keys = None if cells is None else [pictures.parse_cell(cell) for cell in cells]
+        return pictures.of_run(store.read_results(source), store.read_arrays(source), keys, colour)
+    if cells is not None:
+        raise ValueError(f"--cell names a cell of a run; {source} is a model file")
+    return pictures.of_model(tk.gibbs_chain(*model_files.read_model(source)), colour, of=source.name)

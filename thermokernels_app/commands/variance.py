@@ -1,0 +1,217 @@
+"""The command for one long number of a model of your own: variance, T_O exact or by probes, at the largest sizes that fit."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from thermokernels_app.commands.console import AsJson, errors
+from thermokernels_app.commands.executors import ExecutorKind, Kind, Scheduler, executor_of
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    from thermokernels.common.arrays import Floats
+
+# From here on intervals of two standard errors held their level in the tests.
+MANY_PROBES = 16
+
+EXIT_CODES = (
+    "Exit codes: 0 computed · 1 unexpected error · 2 bad usage or input, or a model that is too large · "
+    "11 not resolved in float64 · 130 interrupted (with --checkpoint what is done is kept)"
+)
+
+
+def variance(
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="Couplings W (visible x hidden) in .npy or .csv, or .npz with W and optional b, c.")
+    ],
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Samples of the visible spins, one a row, +1 and -1, in .npy or .csv: Q needs them.")
+    ] = None,
+    window: Annotated[float, typer.Option("--window", help="Length in sweeps of the run of samples behind one gradient.")] = 100.0,
+    probes: Annotated[
+        int | None, typer.Option("--probes", min=2, help="Estimate T_O from so many random sign vectors instead of all observables.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of the probes (with --probes).")] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option("--checkpoint", help="File that keeps finished blocks; the same command goes on from it.")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option("--threads", min=1, help="Threads of this process; by default one for every core. A worker uses one.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", "-w", min=1, help="Solve in so many processes of this machine, not in threads of this one.")
+    ] = None,
+    executor: ExecutorKind = Kind.processes,
+    scheduler: Scheduler = None,
+    as_json: AsJson = False,
+) -> None:
+    """T_O, the integrated variance time of all gradient observables, and Q where samples are given.
+
+    Exact with a proven bound on its error, or with --probes an unbiased estimate with its standard error. With --workers, or with
+    --executor dask, a few observables at a time are tasks of other processes; no digit depends on it.
+    """
+    with errors(as_json):
+        from thermokernels import set_threads
+        from thermokernels.common import arguments, footprint
+        from thermokernels.diagnosis.words import memory
+        from thermokernels_app.tools import model_files
+
+        if (probes is None) != (seed is None):
+            raise ValueError("--probes and --seed belong together: an estimate is repeatable by its seed")
+        if threads is not None:
+            set_threads(threads)
+        pool = _pool(executor, scheduler, workers)
+        W, b, c = model_files.read_model(model)
+        n_visible, n_hidden = W.shape
+        full = any(field is not None and bool(field.any()) for field in (b, c))
+        arguments.as_positive(window, "--window", "sweeps")
+        n_bytes = footprint.require_variance_time(n_visible, n_hidden, full)
+        if workers is not None:
+            arguments.require_memory(workers * n_bytes, f"a solve in each of {workers} workers", "use fewer")
+        law = None if data is None else model_files.read_data_law(data, n_visible)
+        states = f"2**{n_visible + n_hidden - (not full)} {'states' if full else 'pairs {x, -x}'}"
+        print(
+            f"{n_visible} visible + {n_hidden} hidden spins, {states}, {n_visible * n_hidden} observables: "
+            f"from {memory(n_bytes)} of memory",
+            file=sys.stderr,
+        )
+        try:
+            with pool as elsewhere, _chunks_done() as progress:
+                options: dict[str, Any] = {"window": window, "progress": progress, "checkpoint": checkpoint, "executor": elsewhere}
+                found = _exact(W, b, c, law, options) if probes is None else _probed(W, b, c, law, options, probes, seed or 0)
+        except KeyboardInterrupt:
+            if checkpoint is not None and checkpoint.exists():
+                print(f"finished solves are kept in {checkpoint}: the same command goes on from them", file=sys.stderr)
+            raise
+        n_spins = n_visible + n_hidden
+        found = {"model": str(model), "data": None if data is None else str(data), "n_spins": n_spins, **found}
+        if as_json:
+            print(json.dumps(found, allow_nan=False))
+        else:
+            _print(found, n_spins)
+
+
+def _pool(kind: Kind, scheduler: str | None, workers: int | None) -> AbstractContextManager[Executor | None]:
+    """The executor of the solves; None for threads of this process."""
+    chosen = executor_of(kind, scheduler, workers)
+    if workers is None:
+        return chosen
+    from thermokernels_app.experiment.running.pool import WorkerPool
+
+    return WorkerPool(workers)
+
+
+def _exact(W: Floats, b: Floats | None, c: Floats | None, law: Floats | None, options: dict[str, Any]) -> dict[str, Any]:
+    from thermokernels.common.errors import NumericalError
+    from thermokernels.quantities.signal_to_noise import chain_q_struct
+    from thermokernels.quantities.variance_time import model_chain, variance_time
+
+    window = options.pop("window")
+    chain = model_chain(W, b, c)
+    q = None if law is None else chain_q_struct(chain, law, window, **options)
+    time = variance_time(chain, **options) if q is None else q.variance_time
+    found: dict[str, Any] = {"t_obs_steps": time.value}
+    try:
+        found["t_obs_bound_steps"] = time.bound
+    except NumericalError as problem:
+        found |= {"t_obs_bound_steps": None, "t_obs_bound_reason": str(problem)}
+    found |= {"residual": time.residual, "iterations": time.iterations, "method": time.method}
+    if q is not None:
+        resolved = found["t_obs_bound_steps"] is not None and math.isfinite(q.bound)
+        found |= {"signal": q.signal, "signal_bound": q.signal_bound, "window_sweeps": window}
+        found |= {"q": q.value, "q_bound": q.bound if resolved else None}
+    return found
+
+
+def _probed(
+    W: Floats, b: Floats | None, c: Floats | None, law: Floats | None, options: dict[str, Any], probes: int, seed: int
+) -> dict[str, Any]:
+    from thermokernels.quantities.signal_to_noise import chain_signal, signal_error
+    from thermokernels.quantities.trace_probes import probe_variance_time, probed_q
+    from thermokernels.quantities.variance_time import model_chain
+
+    window = options.pop("window")
+    chain = model_chain(W, b, c)
+    g = None if law is None else chain_signal(chain, law, window)
+    time = probe_variance_time(chain, probes, seed=seed, **options)
+    found: dict[str, Any] = {
+        "t_obs_steps": time.value,
+        "t_obs_standard_error_steps": time.standard_error,
+        "probes": probes,
+        "seed": seed,
+        "directions": len(time.directions),
+        "exact_share": time.exact / time.value,
+        "residual": time.residual,
+        "iterations": time.iterations,
+        "method": time.method,
+    }
+    if g is not None:
+        q = probed_q(time, *g)
+        found |= {"signal": q.signal, "signal_bound": signal_error(chain, q.g), "window_sweeps": window}
+        found |= {"q": q.value, "q_standard_error": q.standard_error}
+    return found
+
+
+def _print(found: dict[str, Any], n_spins: int) -> None:
+    """Certain digits only; of an estimate those down to a tenth of its standard error."""
+    from thermokernels.common.digits import certified
+
+    value, estimated = found["t_obs_steps"], "probes" in found
+    error = 0.01 * found["t_obs_standard_error_steps"] if estimated else found["t_obs_bound_steps"]
+    in_sweeps = certified(value / n_spins, None if error is None else error / n_spins, 10)
+    print(f"T_O        {certified(value, error, 10)} steps = {in_sweeps} sweeps")
+    if estimated:
+        error = found["t_obs_standard_error_steps"]
+        print(f"           standard error {error:.2g} steps ({error / value:.1%}), {found['probes']} probes, seed {found['seed']}")
+        print(f"           {found['exact_share']:.1%} of it exact, along {found['directions']} directions")
+        if found["probes"] < MANY_PROBES:
+            print(f"           uncertain itself with {found['probes']} probes: {MANY_PROBES} and more give a fair error")
+    elif error is None:
+        print(f"           no error bound: {found['t_obs_bound_reason']}")
+    else:
+        proof = "state reduction, proven" if found["method"] == "reduction" else "residual and proven gap"
+        print(f"           error at most {error:.2g} steps ({proof})")
+    if "q" in found:
+        error = 0.01 * found["q_standard_error"] if estimated else found["q_bound"]
+        words = (
+            f"standard error {found['q_standard_error']:.2g}" if estimated else f"error at most {error:.2g}" if error is not None else ""
+        )
+        signal = certified(found["signal"], found["signal_bound"])
+        print(
+            f"Q          {certified(found['q'], error)} at {found['window_sweeps']:g} sweeps; {words or 'no error bound'}; |g|^2 = {signal}"
+        )
+    effort = f", at most {found['iterations']} iterations" if found["iterations"] else ""
+    what = "precision" if found["method"] == "reduction" else "residual"
+    print(f"{what:<11}{found['residual']:.2g} ({found['method']}{effort})")
+
+
+@contextmanager
+def _chunks_done() -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal; elsewhere a line at every quarter of the observables."""
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        columns = (TextColumn("solves"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task("", total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+        return
+    shown = 0
+
+    def show(done: int, total: int) -> None:
+        nonlocal shown
+        if shown < 4 * done // total < 4:
+            shown = 4 * done // total
+            print(f"{done} of {total} solves done", file=sys.stderr)
+
+    yield show

@@ -1,0 +1,1 @@
+"""What a run leaves behind: store, journal, lock, strict JSON, environment."""

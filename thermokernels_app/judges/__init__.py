@@ -1,0 +1,1 @@
+"""What holds a run to account: references, gradient checks, the battery, and the verdicts."""

@@ -1,0 +1,99 @@
+"""The reference for many checkpoints: it solves nothing, but verifies a solution that it is handed and differentiates past it.
+
+T_O is stationary in the responses y_a = (I - P)^+ f~_a: with any y held still,
+
+    T(y; W) = sum_a ( 2 <f_a - E_pi[f_a], y_a>_pi - E_pi(y_a, y_a) ),   E_pi(y, y) = (1/2) sum_x pi_x sum_i P(x, x^i) (y(x) - y(x^i))^2,
+
+agrees with T_O up to the square of the residual f~ - (I - P) y, and dT/dW with dT_O/dW up to the residual itself. The residual is computed
+here, on the full chain, with energies, law and rates of this folder; a wrong solution shows in it. W enters through pi and P alone, which
+are analytic, so that the complex step costs one law and one table of rates a direction instead of a factorisation of 2^N states.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thermokernels_app.judges.reference import (
+    STEP,
+    Array,
+    Derivatives,
+    ReferenceQ,
+    correlations,
+    exact_g,
+    law_and_rates,
+    signal_gradient,
+    spins,
+)
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What verifying a solution gave.
+
+    Attributes
+    ----------
+    q : value, T_O (steps) and signal at W
+    derivatives : along the tangents
+    residual : the largest relative residual |f~_a - (I - P) y_a| / |f~_a| in L2(pi), on the full chain
+    """
+
+    q: ReferenceQ
+    derivatives: Derivatives
+    residual: float
+
+
+def verify(w: Floats, p_data: Floats, tangents: Floats, responses: Floats, window: float = 100.0) -> Verified:
+    """Verify the responses y_a and differentiate Q along ``tangents`` with them held still.
+
+    Parameters
+    ----------
+    w : (n_v, n_h) couplings, no fields; p_data : (2**n_v,)
+    tangents : (k, n_v, n_h)
+    responses : (2**N, n_v n_h), or (2**(N-1), n_v n_h) where a state stands for {x, -x} and its last spin is +1; in steps
+    window : in sweeps
+    """
+    n_visible, n_hidden = w.shape
+    n_spins = n_visible + n_hidden
+    x = spins(n_spins)
+    if len(responses) < len(x):
+        responses = np.concatenate([responses, responses[::-1]])  # the complement of state s is state 2^N - 1 - s
+    law, rates = law_and_rates(w)
+    products = -(x[:, :n_visible, None] * x[:, None, n_visible:]).reshape(len(x), -1)
+    n_observables = products.shape[1]
+
+    # One pass over the flips: (I - P) y for the residual, and sum_a (y_a(x) - y_a(x^i))^2 for the Dirichlet form. Two states that a flip
+    # exchanges are taken together.
+    centred = products - law @ products
+    residual = centred.copy()
+    squares = np.empty((n_spins, len(x)))
+    for spin in range(n_spins):
+        pairs = (-1, 2, 1 << spin)
+        y, left, rate = responses.reshape(*pairs, n_observables), residual.reshape(*pairs, n_observables), rates[spin].reshape(*pairs, 1)
+        difference = y[:, 0] - y[:, 1]
+        squares[spin].reshape(pairs)[:] = np.einsum("pxa,pxa->px", difference, difference)[:, None]
+        left[:, 0] -= rate[:, 0] * difference
+        left[:, 1] += rate[:, 1] * difference
+    norms, errors = law @ centred**2, law @ residual**2
+    overlap = np.einsum("xa,xa->x", products, responses)
+
+    def evaluate(law: Array, rates: Array, g: Array) -> ReferenceQ:
+        means = -correlations(law, n_visible, n_hidden).ravel()
+        centre = law.real @ responses + 1j * (law.imag @ responses) if np.iscomplexobj(law) else law @ responses
+        dirichlet = 0.5 * (law @ (rates * squares).sum(axis=0))
+        t_obs, signal = 2.0 * (law @ overlap - means @ centre) - dirichlet, g @ g
+        return ReferenceQ(0.5 * window * n_spins * signal / t_obs, t_obs, signal)
+
+    g = exact_g(w, p_data)
+    steps = []
+    for tangent in tangents:
+        moved = w + 1j * STEP * tangent
+        law_moved, rates_moved = law_and_rates(moved)
+        steps.append(evaluate(law_moved, rates_moved, g + 1j * signal_gradient(moved, p_data, law_moved).imag))
+    slopes = [np.array([getattr(step, name).imag / STEP for step in steps]) for name in ("value", "t_obs", "signal")]
+    relative = np.sqrt(np.divide(errors, norms, out=np.zeros_like(norms), where=norms > 0))
+    return Verified(evaluate(law, rates, g), Derivatives(*slopes), float(relative.max()))

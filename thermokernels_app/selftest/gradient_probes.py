@@ -1,0 +1,195 @@
+"""What every adjoint is held against: central differences of the kernel's value, and the complex step of a dense reference.
+
+A probe is a function of one flat vector at a small, unsymmetric point, with its hand-written gradient and an analytic reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import adjoints
+import thermokernels as tk
+from adjoints import hypernetwork as hypernet_adjoint
+from adjoints import laws as rbm_adjoint
+from thermokernels.common.arrays import Floats
+from thermokernels.common.errors import NumericalError
+from thermokernels.model.hypernetwork import Hypernetwork, Shape
+from thermokernels_app.judges import reference
+from thermokernels_app.judges.gradient_check import relative_errors
+from thermokernels_app.selftest.case import Check, Spoken
+
+Array = NDArray[Any]
+
+DIFFERENCES, COMPLEX, TRANSPOSE = "gradient: central differences", "gradient: complex step", "gradient: <J v, w> = <v, J' w>"
+REFUSED = "gradient: refused by the adjoint itself"
+LEGS = (DIFFERENCES, COMPLEX, TRANSPOSE)
+STEPS = (1e-3, 1e-4, 1e-5)
+NETWORK = Shape(3, 2, 2, 2, 3)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A number as a function of a flat vector: the adjoint under test, the kernel's value, and the reference on complex vectors."""
+
+    point: Floats
+    gradient: Callable[[Floats], Floats]
+    value: Callable[[Floats], float]
+    analytic: Callable[[Array], Any]
+
+
+def legs(probe: Probe, gates: Mapping[str, float]) -> Check:
+    """Both legs along every coordinate, by the registered gates ``complex`` and ``difference``."""
+
+    @cache
+    def judges() -> tuple[float, Floats, list[Floats]]:
+        """Value, slopes by complex steps, and by central differences at every h: nothing in them is the adjoint's."""
+        point, unit = probe.point, np.eye(probe.point.size)
+        slopes = np.array([probe.analytic(point + 1j * reference.STEP * axis).imag / reference.STEP for axis in unit])
+        by_step = [np.array([(probe.value(point + h * axis) - probe.value(point - h * axis)) / (2.0 * h) for axis in unit]) for h in STEPS]
+        return probe.value(point), slopes, by_step
+
+    def check() -> Spoken:
+        value, slopes, by_step = judges()
+        try:
+            adjoint = probe.gradient(probe.point)
+        except NumericalError as refusal:
+            return {REFUSED: str(refusal)}
+        complex_error = float(relative_errors(adjoint, slopes, value).max())
+        difference_error = float(np.min([relative_errors(adjoint, column, value) for column in by_step], axis=0).max())
+        spoken: Spoken = {}
+        for gate, key, error in ((DIFFERENCES, "difference", difference_error), (COMPLEX, "complex", complex_error)):
+            if not error <= gates[key]:
+                spoken[gate] = f"relative error {error:.1e}, gate {gates[key]:g}"
+        return spoken
+
+    return check
+
+
+def transposed(gates: Mapping[str, float]) -> Check:
+    """<J v, w> = <v, J' w> of the hypernetwork's Jacobian and its vector-Jacobian product."""
+    network, code, draws = _network(), _code(), _draws(9)
+    v, w = draws.normal(size=network.n_parameters), draws.normal(size=(3, 2))
+
+    def check() -> Spoken:
+        forward = float(hypernet_adjoint.couplings_jacobian(network, code) @ v @ w.ravel())
+        pulled = hypernet_adjoint.couplings_vjp(network, code, w)
+        error = abs(forward - float(pulled @ v)) / float(np.linalg.norm(pulled) * np.linalg.norm(v))
+        return {} if error <= gates["complex"] else {TRANSPOSE: f"they differ by {error:.1e}, gate {gates['complex']:g}"}
+
+    return check
+
+
+def _draws(seed: int) -> np.random.Generator:
+    return np.random.Generator(np.random.PCG64([2026, seed]))
+
+
+def data_law(n_visible: int) -> Floats:
+    """A law on the visible states that no small model reproduces."""
+    return _draws(n_visible).dirichlet(np.ones(2**n_visible))
+
+
+def _split(x: Array, shape: tuple[int, int]) -> tuple[Array, Array, Array]:
+    W, b, c = np.split(x, np.cumsum([shape[0] * shape[1], shape[0]]))
+    return W.reshape(shape), b, c
+
+
+def _joined(cotangents: Any) -> Floats:
+    return np.concatenate([np.asarray(part).ravel() for part in cotangents])
+
+
+def q_on_pairs() -> Probe:
+    """Q as a function of W on pairs {x, -x}."""
+    shape, law = (3, 2), data_law(3)
+    return Probe(
+        0.8 * _draws(0).normal(size=6),
+        lambda x: adjoints.q_struct(x.reshape(shape), law)[1].ravel(),  # type: ignore[union-attr]
+        lambda x: tk.q_struct(x.reshape(shape), law).value,
+        lambda x: reference.q_struct(x.reshape(shape), law).value,
+    )
+
+
+def q_with_fields() -> Probe:
+    """Q as a function of W, b and c on all states."""
+    shape, law = (2, 3), data_law(2)
+
+    def gradient(x: Floats) -> Floats:
+        W, b, c = _split(x, shape)
+        return _joined(adjoints.q_struct(W, law, b=b, c=c, fields=True)[1])
+
+    def value(x: Floats) -> float:
+        W, b, c = _split(x, shape)
+        return tk.q_struct(W, law, b=b, c=c).value
+
+    def analytic(x: Array) -> Any:
+        W, b, c = _split(x, shape)
+        return reference.q_struct(W, law, b=b, c=c).value
+
+    return Probe(0.7 * _draws(1).normal(size=11), gradient, value, analytic)
+
+
+def time_by_reduction() -> Probe:
+    """T_O by state reduction as a function of W, b and c."""
+    shape = (2, 2)
+
+    def gradient(x: Floats) -> Floats:
+        return _joined(adjoints.observable_variance_time(*_split(x, shape), method="reduction", fields=True)[1])
+
+    def value(x: Floats) -> float:
+        return tk.observable_variance_time(tk.gibbs_chain(*_split(x, shape)), method="reduction")
+
+    def analytic(x: Array) -> Any:
+        W, b, c = _split(x, shape)
+        return reference.q_struct(W, data_law(2), b=b, c=c).t_obs
+
+    return Probe(_draws(2).normal(size=8), gradient, value, analytic)
+
+
+def divergence() -> Probe:
+    """KL(p_data || visible law) as a function of W, b and c."""
+    shape, law = (3, 2), data_law(3)
+
+    def gradient(x: Floats) -> Floats:
+        return _joined(rbm_adjoint.kl_divergence(law, *_split(x, shape), fields=True)[1])
+
+    def analytic(x: Array) -> Any:
+        W, b, c = _split(x, shape)
+        visible = reference.spins(3)
+        fields = visible @ W + c
+        log_weight = visible @ b + np.log(np.exp(fields) + np.exp(-fields)).sum(axis=1)
+        return law @ (np.log(law) - log_weight) + np.log(np.exp(log_weight).sum())
+
+    return Probe(_draws(3).normal(size=11), gradient, lambda x: tk.kl_divergence(law, *_split(x, shape)), analytic)
+
+
+def _network() -> Hypernetwork:
+    return Hypernetwork.from_parameters(_draws(4).normal(size=NETWORK.n_parameters), NETWORK)
+
+
+def _code() -> Floats:
+    return _draws(5).normal(size=NETWORK.n_codes)
+
+
+def _of_network(pull_back: Callable[[Hypernetwork, Floats, Floats], Floats]) -> Probe:
+    network, code, weights = _network(), _code(), _draws(6).normal(size=NETWORK[:2])
+    return Probe(
+        network.parameters(),
+        lambda phi: pull_back(Hypernetwork.from_parameters(phi, NETWORK), code, weights),
+        lambda phi: float((weights * tk.couplings(Hypernetwork.from_parameters(phi, NETWORK), code)).sum()),
+        lambda phi: (weights * reference.couplings(phi, code, *NETWORK[:4])).sum(),
+    )
+
+
+def couplings_vjp() -> Probe:
+    """<w, W(phi)> with the vector-Jacobian product of the hypernetwork."""
+    return _of_network(lambda network, code, ct: hypernet_adjoint.couplings_vjp(network, code, ct))
+
+
+def couplings_jacobian() -> Probe:
+    """<w, W(phi)> with the full Jacobian of the hypernetwork."""
+    return _of_network(lambda network, code, ct: hypernet_adjoint.couplings_jacobian(network, code).T @ ct.ravel())
