@@ -32,8 +32,6 @@ numpydoc_show_class_members = False
 # A link to a file of the repository outside of the pages: on the site, its path in the repository.
 PLACES = "thermokernels|adjoints|examples|benchmarks|validation|tests|[A-Z]"
 OUTSIDE = re.compile(rf"\[(?:`([^`\]]+)`|([^\]]+))\]\((?:\.\./)+((?:{PLACES})[\w./-]*)\)")
-    r"\[(?:`([^`\]]+)`|([^\]]+))\]\((?:\.\./)+((?:thermokernels|adjoints|examples|benchmarks|validation|tests|[A-Z])[\w./-]*)\)"
-)
 
 
 def _paths_for_links(_app, _name, source):
