@@ -47,8 +47,9 @@ def asymptotic_variance(
 
     Examples
     --------
-    >>> import adjoints
-    >>> value, gradient = adjoints.asymptotic_variance([[0.5]])  # renewed at every step: V = Var = 1 - tanh(w)^2
+    The product of two spins is renewed at every step: V = Var = 1 - tanh(w)^2.
+
+    >>> value, gradient = asymptotic_variance([[0.5]])
     >>> round(value, 6), gradient.round(6).item()
     (0.786448, -0.726862)
     """

@@ -65,7 +65,6 @@ class QStruct:
         largest = 0.5 * self.window_steps * (self.signal_bound + self.signal * lost / self.t_obs) / (self.t_obs - lost)
         return largest * (1 + 8 * UNIT) + 4 * UNIT * self.value
 
-
     @property
     def asymptotic_variance(self) -> float:
         return asymptotic_variance.of_variance_time(self.variance_time)
