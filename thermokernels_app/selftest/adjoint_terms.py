@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import cache, partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ Sabotage = Callable[[float], AbstractContextManager[Any]]  # of the factor that 
 
 _time_module: Any = adjoints.variance_time
 _signal_module: Any = adjoints.signal_to_noise
+_asymptotic_module: Any = import_module("adjoints.asymptotic_variance")  # the package has a function of that name
 _reduced: Any = adjoints.reduced_resolvent
 _laws: Any = adjoints.laws
 _network_module: Any = adjoints.hypernetwork
@@ -91,6 +93,13 @@ def _rates(table: str, factor: float) -> Iterator[None]:
         return whole(replace(chain, **{table: factor * getattr(chain, table)}), **tables)
 
     with patched(_time_module, "_cotangents", broken):
+        yield
+
+
+@contextmanager
+def _variance(factor: float) -> Iterator[None]:
+    whole = _asymptotic_module.variance_cotangents
+    with patched(_asymptotic_module, "variance_cotangents", lambda chain: _scaled(whole(chain), factor)):
         yield
 
 
@@ -257,6 +266,8 @@ TERMS: dict[tuple[str, str], list[tuple[str, Sabotage, tuple[str, ...]]]] = {
         ("dE_pi[f] in dg", partial(_law_inside, _signal_module, "signal_cotangents"), ("q_on_pairs", "q_with_fields"))
     ],
     ("signal_to_noise", "data"): [("dE_data[f] in dg", _data, ("q_on_pairs", "q_with_fields"))],
+    ("asymptotic_variance", "variance"): [("E_pi[f] dE_pi[f] in dV", _variance, ("asymptotic_variance",))],
+    ("asymptotic_variance", "resolvent"): [("dT_O in dV", _time, ("asymptotic_variance",))],
     ("reduced_resolvent", "law"): [("dlog pi at y held still", partial(_weights_of_reduction, "law"), ("time_by_reduction",))],
     ("reduced_resolvent", "edges"): [("the Dirichlet form", partial(_weights_of_reduction, "edges"), ("time_by_reduction",))],
     ("reduced_resolvent", "conductance"): [
