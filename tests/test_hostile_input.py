@@ -61,9 +61,9 @@ CALLS = {
     adjoints.couplings_vjp: {"network": NETWORK, "u": [1.0, 0.0], "ct_W": W},
     adjoints.couplings_jacobian: {"network": NETWORK, "u": [1.0, 0.0]},
 }  # fmt: skip
-# Those that take other libraries' models, random probes or the number of threads are tested with what they serve.
+# Those that take other libraries' models, files, random probes or the number of threads are tested with what they serve.
 ELSEWHERE = {
-    *("from_dimod", "from_thrml", "from_scikit_learn", "from_rbms"),
+    *("from_dimod", "from_thrml", "from_scikit_learn", "from_rbms", "load_model"),
     *("probe_variance_time", "probe_q_struct", "get_threads", "set_threads"),
 }
 NAMES = {f"{function.__module__.split('.')[0]}.{function.__name__}": function for function in CALLS}
