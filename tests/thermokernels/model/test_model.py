@@ -184,6 +184,7 @@ TAKERS = {
     "diagnose": lambda *model: tk.diagnose(*model),
     "adjoints.q_struct": lambda W, b=None, c=None: adjoints.q_struct(W, DATA, b=b, c=c, fields=True),
     "adjoints.observable_variance_time": lambda *model: adjoints.observable_variance_time(*model, fields=True),
+    "adjoints.asymptotic_variance": lambda *model: adjoints.asymptotic_variance(*model, fields=True),
     "adjoints.kl_divergence": lambda *model: adjoints.kl_divergence(DATA, *model, fields=True),
     "adjoints.probe_variance_time": lambda W, b=None, c=None: adjoints.probe_variance_time(W, seed=0, b=b, c=c, fields=True),
     "adjoints.probe_q_struct": lambda W, b=None, c=None: adjoints.probe_q_struct(W, DATA, seed=0, b=b, c=c, fields=True),
