@@ -28,6 +28,7 @@ CALLS = {
         "W": W, "p_data": LAW, "window": 100.0, "method": "auto", "rtol": 1e-10, "b": [0.1, 0.2], "c": [0.3, 0.4], "executor": None,
     },
     tk.observable_variance_time: {"chain": CHAIN, "method": "auto", "rtol": 1e-10, "executor": None},
+    tk.asymptotic_variance: {"chain": CHAIN, "method": "auto", "rtol": 1e-10, "executor": None},
     tk.resolvent: {"chain": CHAIN, "F": np.arange(8.0), "method": "auto", "rtol": 1e-10},
     tk.spectral_measure: {"chain": CHAIN},
     tk.spectral_gap: {"chain": CHAIN},
@@ -55,6 +56,9 @@ CALLS = {
         "executor": None,
     },
     adjoints.observable_variance_time: {
+        "W": W, "b": [0.1, 0.2], "c": [0.3, 0.4], "method": "auto", "rtol": 1e-10, "fields": False, "executor": None,
+    },
+    adjoints.asymptotic_variance: {
         "W": W, "b": [0.1, 0.2], "c": [0.3, 0.4], "method": "auto", "rtol": 1e-10, "fields": False, "executor": None,
     },
     adjoints.kl_divergence: {"p_data": LAW, "W": W, "b": [0.1, 0.2], "c": [0.3, 0.4], "fields": False},
