@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import thermokernels as tk
 from thermokernels_app.experiment import design
 from thermokernels_app.experiment.records import journal
-from thermokernels_app.tools import model_files
 
 ROOT = Path(__file__).parents[2]
 
@@ -121,7 +121,7 @@ def test_a_damaged_model_file_is_called_damaged(tmp_path):
     ):
         (tmp_path / "model.npz").write_bytes(damaged)
         with pytest.raises(ValueError, match=words):
-            model_files.read_model(tmp_path / "model.npz")
+            tk.load_model(tmp_path / "model.npz")
 
 
 # No pickle is ever loaded.
