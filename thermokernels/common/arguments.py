@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Hashable
 from decimal import Decimal
 from typing import Any, TypeVar
 
@@ -171,6 +172,18 @@ def as_instance(value: Any, kind: type[Kind], name: str, maker: str) -> Kind:
     if not isinstance(value, kind):
         raise ValueError(f"{name} must be a {kind.__name__}, made by {maker}; got {in_brief(value)}")
     return value
+
+
+def as_labels(labels: object, name: str) -> tuple[Hashable, ...]:
+    """Names of spins: a list of hashable objects, which a single word is not; else ValueError."""
+    try:
+        if not isinstance(labels, str | bytes):
+            found: tuple[Hashable, ...] = (*labels,)  # type: ignore[misc]
+            hash(found)
+            return found
+    except TypeError:  # it is not iterable, or a label is not hashable
+        pass
+    raise ValueError(f"{name} must be a list of labels; got {in_brief(labels)}")
 
 
 def as_choice(value: Any, choices: tuple[str, ...], name: str) -> str:

@@ -13,11 +13,12 @@ from numpy.typing import ArrayLike
 
 from thermokernels.common import arguments
 from thermokernels.common.arrays import Floats
+from thermokernels.model.model import Model
 
 LARGEST = 1e300  # of a field or coupling: two of them still add up
 
 
-def from_zero_one(weights: ArrayLike, visible_bias: ArrayLike, hidden_bias: ArrayLike) -> tuple[Floats, Floats, Floats]:
+def from_zero_one(weights: ArrayLike, visible_bias: ArrayLike, hidden_bias: ArrayLike) -> Model:
     """Couplings of spins from those of 0/1 units: unit 0 becomes spin -1, unit 1 becomes spin +1.
 
     With v = (1 + s) / 2 and h = (1 + t) / 2, up to a constant,
@@ -33,7 +34,7 @@ def from_zero_one(weights: ArrayLike, visible_bias: ArrayLike, hidden_bias: Arra
 
     Returns
     -------
-    W (n_v, n_h), b (n_v,), c (n_h,)
+    Model, which unpacks as W (n_v, n_h), b (n_v,), c (n_h,)
 
     Raises
     ------
@@ -51,12 +52,12 @@ def from_zero_one(weights: ArrayLike, visible_bias: ArrayLike, hidden_bias: Arra
     hidden = arguments.as_vector(hidden_bias, matrix.shape[1], "hidden_bias")
     if np.abs(matrix).max() > LARGEST:  # their sums may overflow
         raise ValueError(f"weights must not exceed {LARGEST:g}; they reach {np.abs(matrix).max():g}")
-    return matrix / 4, visible / 2 + matrix.sum(axis=1) / 4, hidden / 2 + matrix.sum(axis=0) / 4
+    return Model(matrix / 4, visible / 2 + matrix.sum(axis=1) / 4, hidden / 2 + matrix.sum(axis=0) / 4)
 
 
 def from_ising(
     h: Mapping[Hashable, float], J: Mapping[tuple[Hashable, Hashable], float], visible: Sequence[Hashable], hidden: Sequence[Hashable]
-) -> tuple[Floats, Floats, Floats]:
+) -> Model:
     """Couplings of a bipartite Ising model in dimod's sign, E(s) = sum_i h_i s_i + sum_ij J_ij s_i s_j: W = -J, b and c = -h.
 
     Spins keep their values. Fields and couplings that are absent are zero; J_ij and J_ji add up.
@@ -69,7 +70,7 @@ def from_ising(
 
     Returns
     -------
-    W (n_v, n_h), b (n_v,), c (n_h,)
+    Model with these names, which unpacks as W (n_v, n_h), b (n_v,), c (n_h,)
 
     Raises
     ------
@@ -85,7 +86,7 @@ def from_ising(
     for name, mapping in (("h", h), ("J", J)):
         if not isinstance(mapping, Mapping):
             raise ValueError(f"{name} must be a mapping of labels to numbers; got {arguments.in_brief(mapping)}")
-    visible, hidden = _as_labels(visible, "visible"), _as_labels(hidden, "hidden")
+    visible, hidden = arguments.as_labels(visible, "visible"), arguments.as_labels(hidden, "hidden")
     for pair in J:
         if not isinstance(pair, tuple) or len(pair) != 2:
             raise ValueError(f"J must have pairs of labels as keys; got {arguments.in_brief(pair)}")
@@ -106,22 +107,13 @@ def from_ising(
                 f"J must couple visible with hidden spins only; {arguments.in_brief(one)} and {arguments.in_brief(other)} are on one side"
             )
         couplings[ends[0], ends[1]] -= _as_number(coupling, "J", (one, other))
-    return (
+    return Model(
         arguments.as_couplings(couplings, "J"),
         arguments.as_vector(fields[0], len(visible), "h"),
         arguments.as_vector(fields[1], len(hidden), "h"),
+        visible=visible,
+        hidden=hidden,
     )
-
-
-def _as_labels(labels: object, name: str) -> list[Hashable]:
-    try:
-        if not isinstance(labels, str | bytes):
-            found: list[Hashable] = [*labels]  # type: ignore[misc]
-            hash(tuple(found))
-            return found
-    except TypeError:  # it is not iterable, or a label is not hashable
-        pass
-    raise ValueError(f"{name} must be a list of labels; got {arguments.in_brief(labels)}")
 
 
 def _as_number(value: object, name: str, key: object) -> float:
