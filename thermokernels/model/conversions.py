@@ -153,13 +153,11 @@ def law_of_samples(samples: ArrayLike, weights: ArrayLike | None = None) -> Floa
     """
     spins = arguments.as_samples(samples)
     n_samples, n_visible = spins.shape
-    shares = None if weights is None else _as_shares(weights, n_samples)
+    shares = np.ones(n_samples) if weights is None else _as_shares(weights, n_samples)
     arguments.require_memory(4 * 8 * 2**n_visible, f"the law of {n_visible} visible spins", "use fewer visible spins")
     states = (spins < 0) @ (1 << np.arange(n_visible, dtype=np.int64))
-    if shares is not None:
-        weighted: Floats = np.bincount(states, shares, minlength=2**n_visible)
-        return weighted / weighted.sum()
-    law: Floats = np.bincount(states, minlength=2**n_visible) / n_samples
+    law: Floats = np.bincount(states, shares, minlength=2**n_visible)
+    law /= shares.sum()
     return law
 
 
@@ -170,4 +168,5 @@ def _as_shares(weights: ArrayLike, n_samples: int) -> Floats:
         raise ValueError(f"weights must be nonnegative; entry {int(array.argmin())} is {array.min():g}")
     if array.max() == 0:
         raise ValueError("weights must not all be zero")
-    return array / array.max()
+    shares: Floats = array / array.max()
+    return shares
