@@ -156,7 +156,7 @@ def law_of_samples(samples: ArrayLike, weights: ArrayLike | None = None) -> Floa
     shares = np.ones(n_samples) if weights is None else _as_shares(weights, n_samples)
     arguments.require_memory(4 * 8 * 2**n_visible, f"the law of {n_visible} visible spins", "use fewer visible spins")
     states = (spins < 0) @ (1 << np.arange(n_visible, dtype=np.int64))
-    law: Floats = np.bincount(states, shares, minlength=2**n_visible)
+    law: Floats = np.asarray(np.bincount(states, shares, minlength=2**n_visible), dtype=np.float64)
     law /= shares.sum()
     return law
 
