@@ -30,9 +30,11 @@ from thermokernels.model.hypernetwork import Hypernetwork, couplings
 from thermokernels.model.importers import LabelledModel, from_dimod, from_rbms, from_scikit_learn, from_thrml
 from thermokernels.model.laws import kl_divergence, visible_law
 from thermokernels.quantities.asymptotic_variance import asymptotic_variance
+from thermokernels.quantities.autocorrelation_function import autocorrelation_function
 from thermokernels.quantities.conductance import conductance
 from thermokernels.quantities.first_passage import hitting_times, mean_first_passage
 from thermokernels.quantities.landscape import MergeEvent, MergeTree, merge_tree
+from thermokernels.quantities.operational_q import OperationalCurve, OperationalQ, operational_curve, operational_q
 from thermokernels.quantities.relevance import observable_span, relevance
 from thermokernels.quantities.signal_to_noise import QStruct, q_struct
 from thermokernels.quantities.spectral_measure import SpectralMeasure, spectral_gap, spectral_measure, window_variance
@@ -59,6 +61,8 @@ __all__ = [
     "NotConvergedError",
     "NotReversibleError",
     "NumericalError",
+    "OperationalCurve",
+    "OperationalQ",
     "ProbedQ",
     "ProbedTime",
     "QStruct",
@@ -66,6 +70,7 @@ __all__ = [
     "SpectralMeasure",
     "UnresolvedError",
     "asymptotic_variance",
+    "autocorrelation_function",
     "conductance",
     "couplings",
     "diagnose",
@@ -85,6 +90,8 @@ __all__ = [
     "merge_tree",
     "observable_span",
     "observable_variance_time",
+    "operational_curve",
+    "operational_q",
     "probe_q_struct",
     "probe_variance_time",
     "q_struct",
