@@ -73,9 +73,8 @@ def window_means(kernel: str, start: str, model: Model, p_data: Floats, window: 
 
 def main() -> int:
     print(f"{N_WINDOWS} windows a row; z is the distance in standard errors, at most {FEW_ERRORS:g}\n")
-    print(
-        f"{'model':<14}{'kernel':<13}{'start':<9}{'K':>4}{'B':>3} {'exact error':>12} {'simulated':>10} {'z':>5} {'bias^2':>9} {'simulated':>10} {'z':>5}"
-    )
+    print(f"{'model':<14}{'kernel':<13}{'start':<9}{'K':>4}{'B':>3}", end="")
+    print(f" {'exact error':>12} {'simulated':>10} {'z':>5} {'bias^2':>9} {'simulated':>10} {'z':>5}")
     failed = 0
     for number, (shape, fields, scale) in enumerate((((3, 2), True, 1.0), ((2, 3), False, 2.0), ((4, 3), True, 0.7))):
         chosen = np.random.Generator(np.random.PCG64([1, number]))
