@@ -296,7 +296,14 @@ def test_an_ensemble_is_a_table_of_verdicts(finished, invoke, grid):
     again = invoke("run", "--grid", grid, "--seeds", "0:2", "--resume")  # nothing left to do
     assert again.exit_code == result.exit_code
     assert "P3: 2 PASS of 2 seeds" in again.stdout
+    assert "over 2 complete runs" in again.stdout
     assert again.stdout.splitlines()[-1] == f"results: {document['folder']}"
+    shown = invoke("show", document["folder"])
+    assert (shown.exit_code, shown.stdout.splitlines()) == (result.exit_code, again.stdout.splitlines()[:-1])
+    assert json.loads(invoke("show", document["folder"], "--json").stdout)["summary"] == document["summary"]
+    file = Path(document["folder"], "seed1", "results.json")
+    file.write_text(file.read_text().replace('"cells_basis": ', '"cells_basis": 1', 1))
+    assert invoke("show", document["folder"]).exit_code == 3
 
 
 def test_a_changed_freeze_is_refused(invoke, grid):

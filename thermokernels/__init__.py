@@ -29,6 +29,7 @@ from thermokernels.model.conversions import from_ising, from_zero_one, law_of_sa
 from thermokernels.model.hypernetwork import Hypernetwork, couplings
 from thermokernels.model.importers import LabelledModel, from_dimod, from_rbms, from_scikit_learn, from_thrml
 from thermokernels.model.laws import kl_divergence, visible_law
+from thermokernels.quantities.asymptotic_variance import asymptotic_variance
 from thermokernels.quantities.conductance import conductance
 from thermokernels.quantities.first_passage import hitting_times, mean_first_passage
 from thermokernels.quantities.landscape import MergeEvent, MergeTree, merge_tree
@@ -64,6 +65,7 @@ __all__ = [
     "Samples",
     "SpectralMeasure",
     "UnresolvedError",
+    "asymptotic_variance",
     "conductance",
     "couplings",
     "diagnose",

@@ -20,7 +20,7 @@ from thermokernels.diagnosis import words
 from thermokernels.diagnosis.result import Crossing, Findings, Number
 from thermokernels.model.chain import GibbsChain, energy_error, gibbs_chain
 from thermokernels.model.laws import visible_law
-from thermokernels.quantities import first_passage
+from thermokernels.quantities import asymptotic_variance, first_passage
 from thermokernels.quantities.autocorrelation import autocorrelation_times
 from thermokernels.quantities.landscape import MergeEvent, MergeTree, merge_tree
 from thermokernels.quantities.relevance import ObservableBasis, observable_basis
@@ -266,12 +266,13 @@ def _trainability(
     chain: GibbsChain, law: Floats | None, window: float, variances: Floats | None, window_variance: Number
 ) -> dict[str, Any]:
     """T_O, signal and Q; without data the model's own law stands in, and only T_O and its bound are kept."""
-    units = {"t_obs": "steps", "tau_gradient": "steps", "signal": "", "q": "", "q_operational": "", "window_for_unit_q": "sweeps"}
+    units = {"t_obs": "steps", "asymptotic_variance": "steps", "tau_gradient": "steps"}
+    of_data = {"signal": "", "q": "", "q_limit": "", "q_operational": "", "window_for_unit_q": "sweeps"}
     try:
         data = visible_law(chain.weights, chain.visible_field, chain.hidden_field) if law is None else law
         q = chain_q_struct(chain, data, window)
     except (NumericalError, ModelTooLargeError, np.linalg.LinAlgError) as problem:
-        return {name: _none(unit, _reason(problem)) for name, unit in units.items()}
+        return {name: _none(unit, _reason(problem)) for name, unit in (units | of_data).items()}
     share: float | None = None
     certainty = "state reduction, proven" if q.method == "reduction" else CERTIFIED
     try:
@@ -283,6 +284,8 @@ def _trainability(
         return _number(unit, lambda: (value, None if relative is None else relative * value, certainty))
 
     found = {"t_obs": certified("steps", q.t_obs, share)}
+    of_variance = None if share is None else asymptotic_variance.bound_of(q.variance_time)
+    found["asymptotic_variance"] = _number("steps", lambda: (q.asymptotic_variance, of_variance, certainty))
     if variances is None:
         found["tau_gradient"] = _none("steps", "not resolved: the variances of the observables are not")
     else:
@@ -290,7 +293,7 @@ def _trainability(
         error = None if share is None else factor * share * q.t_obs
         found["tau_gradient"] = _number("steps", lambda: (factor * q.t_obs - 1, error, certainty))
     if law is None:
-        return found | {name: _none(units[name], NO_DATA) for name in ("signal", "q", "q_operational", "window_for_unit_q")}
+        return found | {name: _none(unit, NO_DATA) for name, unit in of_data.items()}
 
     found["signal"] = Number(q.signal, "", q.signal_bound, "rounding")
     # The law of the data is rounded to float64: a model that reproduces it is left with this much.
@@ -300,6 +303,7 @@ def _trainability(
         relative = None if share is None else share + q.signal_bound / q.signal
         found["window_for_unit_q"] = certified("sweeps", window / q.value, relative)
     found["q"] = _number("", lambda: (q.value, None if share is None else q.bound, certainty))
+    found["q_limit"] = _number("", lambda: (q.q_limit, None if share is None else q.q_limit_bound, certainty))
     variance = window_variance.value
     if variance is None:
         found["q_operational"] = _none("", window_variance.certainty)

@@ -112,6 +112,7 @@ def _pool(kind: Kind, scheduler: str | None, workers: int | None) -> AbstractCon
 
 def _exact(W: Floats, b: Floats | None, c: Floats | None, law: Floats | None, options: dict[str, Any]) -> dict[str, Any]:
     from thermokernels.common.errors import NumericalError
+    from thermokernels.quantities import asymptotic_variance
     from thermokernels.quantities.signal_to_noise import chain_q_struct
     from thermokernels.quantities.variance_time import model_chain, variance_time
 
@@ -124,17 +125,25 @@ def _exact(W: Floats, b: Floats | None, c: Floats | None, law: Floats | None, op
         found["t_obs_bound_steps"] = time.bound
     except NumericalError as problem:
         found |= {"t_obs_bound_steps": None, "t_obs_bound_reason": str(problem)}
+    resolved = found["t_obs_bound_steps"] is not None
+    found["asymptotic_variance_steps"] = asymptotic_variance.of_variance_time(time)
+    found["asymptotic_variance_bound_steps"] = asymptotic_variance.bound_of(time) if resolved else None
     found |= {"residual": time.residual, "iterations": time.iterations, "method": time.method}
     if q is not None:
-        resolved = found["t_obs_bound_steps"] is not None and math.isfinite(q.bound)
         found |= {"signal": q.signal, "signal_bound": q.signal_bound, "window_sweeps": window}
-        found |= {"q": q.value, "q_bound": q.bound if resolved else None}
+        found |= {"q": q.value, "q_bound": _finite(q.bound) if resolved else None}
+        found |= {"q_limit": q.q_limit, "q_limit_bound": _finite(q.q_limit_bound) if resolved else None}
     return found
+
+
+def _finite(bound: float) -> float | None:
+    return bound if math.isfinite(bound) else None
 
 
 def _probed(
     W: Floats, b: Floats | None, c: Floats | None, law: Floats | None, options: dict[str, Any], probes: int, seed: int
 ) -> dict[str, Any]:
+    from thermokernels.quantities.asymptotic_variance import total_variance
     from thermokernels.quantities.signal_to_noise import chain_signal, signal_error
     from thermokernels.quantities.trace_probes import probe_variance_time, probed_q
     from thermokernels.quantities.variance_time import model_chain
@@ -146,6 +155,8 @@ def _probed(
     found: dict[str, Any] = {
         "t_obs_steps": time.value,
         "t_obs_standard_error_steps": time.standard_error,
+        "asymptotic_variance_steps": 2 * time.value - total_variance(chain)[0],
+        "asymptotic_variance_standard_error_steps": 2 * time.standard_error,
         "probes": probes,
         "seed": seed,
         "directions": len(time.directions),
@@ -158,6 +169,9 @@ def _probed(
         q = probed_q(time, *g)
         found |= {"signal": q.signal, "signal_bound": signal_error(chain, q.g), "window_sweeps": window}
         found |= {"q": q.value, "q_standard_error": q.standard_error}
+        if (variance := found["asymptotic_variance_steps"]) > 0.0:  # of few probes it need not be
+            limit = q.window_steps * q.signal / variance
+            found |= {"q_limit": limit, "q_limit_standard_error": limit * 2 * time.standard_error / variance}
     return found
 
 
@@ -180,6 +194,9 @@ def _print(found: dict[str, Any], n_spins: int) -> None:
     else:
         proof = "state reduction, proven" if found["method"] == "reduction" else "residual and proven gap"
         print(f"           error at most {error:.2g} steps ({proof})")
+    value = found["asymptotic_variance_steps"]
+    error = 0.01 * found["asymptotic_variance_standard_error_steps"] if estimated else found["asymptotic_variance_bound_steps"]
+    print(f"V          {certified(value, error, 10)} steps, the asymptotic variance 2 T_O - sum Var")
     if "q" in found:
         error = 0.01 * found["q_standard_error"] if estimated else found["q_bound"]
         words = (
@@ -189,6 +206,9 @@ def _print(found: dict[str, Any], n_spins: int) -> None:
         print(
             f"Q          {certified(found['q'], error)} at {found['window_sweeps']:g} sweeps; {words or 'no error bound'}; |g|^2 = {signal}"
         )
+    if "q_limit" in found:
+        error = 0.01 * found["q_limit_standard_error"] if estimated else found["q_limit_bound"]
+        print(f"Q_limit    {certified(found['q_limit'], error)} in the limit of long windows, K |g|^2 / V")
     effort = f", at most {found['iterations']} iterations" if found["iterations"] else ""
     what = "precision" if found["method"] == "reduction" else "residual"
     print(f"{what:<11}{found['residual']:.2g} ({found['method']}{effort})")
