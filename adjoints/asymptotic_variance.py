@@ -10,6 +10,7 @@ from adjoints.variance_time import Cotangents, VarianceTimeAdjoint, _log_law_cot
 from thermokernels.common import arguments, tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.model.chain import GibbsChain
+from thermokernels.model.model import ModelLike, as_model
 from thermokernels.quantities.asymptotic_variance import of_variance_time
 from thermokernels.quantities.variance_time import correlations, model_chain, variance_time
 from thermokernels.solvers.checkpoint import PathLike
@@ -27,7 +28,7 @@ def variance_cotangents(chain: GibbsChain) -> Cotangents:
 
 # dV = 2 dT_O - d sum_a Var f_a.                                                                                            (resolvent)
 def asymptotic_variance(
-    W: ArrayLike,
+    W: ModelLike,
     b: ArrayLike | None = None,
     c: ArrayLike | None = None,
     method: str = "auto",
@@ -54,7 +55,7 @@ def asymptotic_variance(
     (0.786448, -0.726862)
     """
     fields = arguments.as_flag(fields, "fields")
-    adjoint = VarianceTimeAdjoint(model_chain(W, b, c, quotient=False if fields else None, gradient=True))
+    adjoint = VarianceTimeAdjoint(model_chain(as_model(W, b, c), quotient=False if fields else None, gradient=True))
     time = variance_time(adjoint.chain, method, rtol, (adjoint,), progress, checkpoint, executor)
     of_time, of_variance = adjoint.cotangents(time), variance_cotangents(adjoint.chain)
     cotangents = Cotangents(*(2 * slow + lag_zero for slow, lag_zero in zip(of_time, of_variance, strict=True)))

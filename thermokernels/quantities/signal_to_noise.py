@@ -17,6 +17,7 @@ from thermokernels.common import arguments, tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.common.errors import UnresolvedError
 from thermokernels.model.chain import UNIT, GibbsChain
+from thermokernels.model.model import ModelLike, as_model
 from thermokernels.quantities import asymptotic_variance
 from thermokernels.quantities.variance_time import VarianceTime, model_chain, variance_time
 from thermokernels.solvers.checkpoint import PathLike
@@ -132,7 +133,7 @@ def signal_error(chain: GibbsChain, g: Floats) -> float:
 
 
 def q_struct(
-    W: ArrayLike,
+    W: ModelLike,
     p_data: ArrayLike,
     window: float = 100.0,
     method: str = "auto",
@@ -147,7 +148,7 @@ def q_struct(
 
     Parameters
     ----------
-    W : (n_v, n_h) couplings
+    W : (n_v, n_h) couplings, or a Model
     p_data : (2**n_v,)
         Data law on the visible states; state number v has bit i = spin i, spin = 1 - 2 bit.
     window : float, in sweeps
@@ -168,7 +169,7 @@ def q_struct(
     >>> q.signal, round(q.t_obs, 12)  # nothing to learn; one product with gap 1 per step
     (0.0, 1.0)
     """
-    chain = model_chain(W, b, c)
+    chain = model_chain(as_model(W, b, c))
     return chain_q_struct(chain, p_data, window, method, rtol, (), progress, checkpoint, executor)
 
 

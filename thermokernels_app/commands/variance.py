@@ -18,6 +18,7 @@ from thermokernels_app.commands.executors import ExecutorKind, Kind, Scheduler, 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
+    from thermokernels import Model
     from thermokernels.common.arrays import Floats
 
 # From here on intervals of two standard errors held their level in the tests.
@@ -60,24 +61,23 @@ def variance(
     --executor dask, a few observables at a time are tasks of other processes; no digit depends on it.
     """
     with errors(as_json):
-        from thermokernels import set_threads
+        from thermokernels import load_model, set_threads
         from thermokernels.common import arguments, footprint
         from thermokernels.diagnosis.words import memory
-        from thermokernels_app.tools import model_files
+        from thermokernels_app.tools import data_files
 
         if (probes is None) != (seed is None):
             raise ValueError("--probes and --seed belong together: an estimate is repeatable by its seed")
         if threads is not None:
             set_threads(threads)
         pool = _pool(executor, scheduler, workers)
-        W, b, c = model_files.read_model(model)
-        n_visible, n_hidden = W.shape
-        full = any(field is not None and bool(field.any()) for field in (b, c))
+        machine = load_model(model)
+        n_visible, n_hidden, full = machine.n_visible, machine.n_hidden, machine.has_fields
         arguments.as_positive(window, "--window", "sweeps")
         n_bytes = footprint.require_variance_time(n_visible, n_hidden, full)
         if workers is not None:
             arguments.require_memory(workers * n_bytes, f"a solve in each of {workers} workers", "use fewer")
-        law = None if data is None else model_files.read_data_law(data, n_visible)
+        law = None if data is None else data_files.read_data_law(data, n_visible)
         states = f"2**{n_visible + n_hidden - (not full)} {'states' if full else 'pairs {x, -x}'}"
         print(
             f"{n_visible} visible + {n_hidden} hidden spins, {states}, {n_visible * n_hidden} observables: "
@@ -87,7 +87,7 @@ def variance(
         try:
             with pool as elsewhere, _chunks_done() as progress:
                 options: dict[str, Any] = {"window": window, "progress": progress, "checkpoint": checkpoint, "executor": elsewhere}
-                found = _exact(W, b, c, law, options) if probes is None else _probed(W, b, c, law, options, probes, seed or 0)
+                found = _exact(machine, law, options) if probes is None else _probed(machine, law, options, probes, seed or 0)
         except KeyboardInterrupt:
             if checkpoint is not None and checkpoint.exists():
                 print(f"finished solves are kept in {checkpoint}: the same command goes on from them", file=sys.stderr)
@@ -110,14 +110,14 @@ def _pool(kind: Kind, scheduler: str | None, workers: int | None) -> AbstractCon
     return WorkerPool(workers)
 
 
-def _exact(W: Floats, b: Floats | None, c: Floats | None, law: Floats | None, options: dict[str, Any]) -> dict[str, Any]:
+def _exact(model: Model, law: Floats | None, options: dict[str, Any]) -> dict[str, Any]:
     from thermokernels.common.errors import NumericalError
     from thermokernels.quantities import asymptotic_variance
     from thermokernels.quantities.signal_to_noise import chain_q_struct
     from thermokernels.quantities.variance_time import model_chain, variance_time
 
     window = options.pop("window")
-    chain = model_chain(W, b, c)
+    chain = model_chain(model)
     q = None if law is None else chain_q_struct(chain, law, window, **options)
     time = variance_time(chain, **options) if q is None else q.variance_time
     found: dict[str, Any] = {"t_obs_steps": time.value}
@@ -140,16 +140,14 @@ def _finite(bound: float) -> float | None:
     return bound if math.isfinite(bound) else None
 
 
-def _probed(
-    W: Floats, b: Floats | None, c: Floats | None, law: Floats | None, options: dict[str, Any], probes: int, seed: int
-) -> dict[str, Any]:
+def _probed(model: Model, law: Floats | None, options: dict[str, Any], probes: int, seed: int) -> dict[str, Any]:
     from thermokernels.quantities.asymptotic_variance import total_variance
     from thermokernels.quantities.signal_to_noise import chain_signal, signal_error
     from thermokernels.quantities.trace_probes import probe_variance_time, probed_q
     from thermokernels.quantities.variance_time import model_chain
 
     window = options.pop("window")
-    chain = model_chain(W, b, c)
+    chain = model_chain(model)
     g = None if law is None else chain_signal(chain, law, window)
     time = probe_variance_time(chain, probes, seed=seed, **options)
     found: dict[str, Any] = {

@@ -202,16 +202,14 @@ def test_a_missed_certificate_is_refused(monkeypatch, kernel):
 
 
 def test_a_time_below_one_step_is_refused(monkeypatch):
-    monkeypatch.setattr(
-        "thermokernels.quantities.first_passage.RestrictedSystem.solve", lambda self, sources, tolerance: (0.5 * sources, 0.0)
-    )
+    monkeypatch.setattr("thermokernels.solvers.off_target.RestrictedSystem.solve", lambda self, sources, tolerance: (0.5 * sources, 0.0))
     with pytest.raises(NotConvergedError, match="less than one step"):
         hitting_times(gibbs_chain([[0.5]]), [0], "symmetrised")
 
 
 def test_solutions_that_are_not_finite_are_refused(monkeypatch):
     monkeypatch.setattr(
-        "thermokernels.quantities.first_passage.RestrictedSystem._correction", lambda self, sources: np.full_like(sources, np.nan)
+        "thermokernels.solvers.off_target.RestrictedSystem._correction", lambda self, sources: np.full_like(sources, np.nan)
     )
     with pytest.raises(UnresolvedError, match="no finite positive solution"):
         hitting_times(gibbs_chain([[0.5]]), [0], "symmetrised")
