@@ -38,11 +38,13 @@ def autocorrelation_function(chain: GibbsChain, n_lags: int) -> Floats:
     chain, n_lags = as_chain(chain), arguments.as_count(n_lags, "n_lags", least=0)
     arguments.require_memory(32 * chain.n_states * chain.weights.size, f"{chain.weights.size} observables", "use a smaller model")
     functions = centred_products(chain)
-    later, covariances = functions, np.empty(n_lags + 1)
+    later = functions
+    covariances: Floats = np.empty(n_lags + 1)
     for lag in range(n_lags + 1):
         if lag:
             later = chain.apply(later)
         covariances[lag] = chain.law @ np.einsum("xa,xa->x", functions, later)
     if not covariances[0] > 0.0:
         raise ConstantError("no observable v_i h_j varies under pi in float64, so that nothing is correlated; scale the couplings down")
-    return covariances / covariances[0]
+    covariances /= covariances[0]
+    return covariances

@@ -108,14 +108,15 @@ def _differences(gaps: Floats, window: int) -> Floats:
         ratio = -np.abs(sizes[:, None] - sizes[None, :])
         largest = np.maximum(sizes[:, None], sizes[None, :])
         sums = np.where(ratio == 0.0, float(window), np.expm1(window * ratio) / np.where(ratio == 0.0, 1.0, np.expm1(ratio)))
-        same = np.exp((window - 1) * largest) * sums
+        same: Floats = np.exp((window - 1) * largest) * sums
         if (sigma >= 0).all():
             return same
         signs = np.sign(sigma)
         powers = signs**window * np.exp(window * sizes)
         opposite = (powers[:, None] - powers[None, :]) / (sigma[:, None] - sigma[None, :])
         turned = np.where(np.minimum(signs[:, None], signs[None, :]) < 0, (-1.0) ** (window - 1), 1.0)
-        return np.where(signs[:, None] * signs[None, :] < 0, opposite, turned * same)
+        differences: Floats = np.where(signs[:, None] * signs[None, :] < 0, opposite, turned * same)
+        return differences
 
 
 def second_differences(gaps: Floats, window: int) -> Floats:
