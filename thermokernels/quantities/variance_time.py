@@ -152,8 +152,9 @@ def variance_time(
     def solved() -> VarianceTime:
         return _solved_variance_time(chain, method, rtol, accumulators, progress, checkpoint, executor)
 
-    if method != "auto" or chain.kernel != "single-site":
+    if method != "auto":
         return solved()
+    chain.require_reversible()
     failure = "its law underflows" if chain.law.min() < SMALLEST_LAW else ""
     if not failure:
         try:
@@ -166,17 +167,20 @@ def variance_time(
             failure = f"the spectral gap leaves T_O = {time.value:.3g} steps less than {-math.log10(tolerances.DIGITS):.0f} digits"
     if not reduced_resolvent.applies_to(chain):
         raise UnresolvedError(
-            f"T_O is not resolved in float64 ({failure}), and state reduction is limited to {reduced_resolvent.MAX_STATES} states of the "
-            f"single-site kernel; this chain has {chain.n_states}: use a smaller model, or scale the couplings down"
+            f"T_O is not resolved in float64 ({failure}), and state reduction is limited to {reduced_resolvent.MAX_STATES} states; "
+            f"this chain has {chain.n_states}: use a smaller model, or scale the couplings down"
         )
     return _reduced_variance_time(chain, rtol)
 
 
 def relaxation_bounds(chain: GibbsChain) -> Iterator[float]:
-    """Bounds of 1 / gap in steps, single-site kernel: one that costs next to nothing, then one that is worth its price.
+    """Bounds of 1 / gap in steps: one that costs next to nothing, then one that is worth its price.
 
-    That is the spanning tree of lowest passes, which sorts all N n / 2 flips, or on large chains two restricted solves.
+    That is the spanning tree of lowest passes, which sorts all N n / 2 flips; of block kernels and on large chains two restricted solves.
     """
+    if chain.kernel != "single-site":
+        yield 1 / gap_bounds.gap_lower_bound(chain)
+        return
     yield spanning_tree_bound.quick_bound(chain)
     yield spanning_tree_bound.sharp_bound(chain) if chain.n_states <= SPANNING_STATES else 1 / gap_bounds.gap_lower_bound(chain)
 
