@@ -1,6 +1,7 @@
 """Hand-derived gradients of thermokernels: one file across from each differentiable file there, with the same name."""
 
 from adjoints.asymptotic_variance import asymptotic_variance
+from adjoints.exchangeable import exchangeable_asymptotic_variance, exchangeable_q, exchangeable_variance_time
 from adjoints.hypernetwork import couplings_jacobian, couplings_vjp
 from adjoints.laws import kl_divergence
 from adjoints.signal_to_noise import q_struct
@@ -12,6 +13,9 @@ __all__ = [
     "asymptotic_variance",
     "couplings_jacobian",
     "couplings_vjp",
+    "exchangeable_asymptotic_variance",
+    "exchangeable_q",
+    "exchangeable_variance_time",
     "kl_divergence",
     "observable_variance_time",
     "probe_q_struct",

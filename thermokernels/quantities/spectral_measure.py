@@ -25,6 +25,8 @@ from thermokernels.common import arguments, tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.common.errors import ConstantError, NotConvergedError, UnresolvedError
 from thermokernels.model.chain import GibbsChain, as_chain
+from thermokernels.model.exchangeable import ExchangeableChain
+from thermokernels.quantities import exchangeable_spectrum
 from thermokernels.quantities.slow_modes import SlowModes, cluster_cut, slow_modes, slowest_relevant
 from thermokernels.quantities.variance_time import EPSILON, VarianceTime, variance_time
 from thermokernels.solvers import reduced_gap
@@ -165,7 +167,7 @@ def _decomposed(chain: GibbsChain, starts: Floats) -> SpectralMeasure:
     return _measure(gaps[0, :-1], (seen[0, :-1] ** 2).sum(axis=1), chain.n_spins)
 
 
-def spectral_measure(chain: GibbsChain) -> SpectralMeasure:
+def spectral_measure(chain: GibbsChain | ExchangeableChain) -> SpectralMeasure:
     """Spectral measure of the gradient observables, its relevant gap, cluster C*(O) and gamma_eff.
 
     Raises
@@ -184,6 +186,9 @@ def spectral_measure(chain: GibbsChain) -> SpectralMeasure:
     >>> round(measure.relevant_gap, 12), measure.cluster_size  # products of two of N = 4 free spins: 2 / N
     (0.5, 1)
     """
+    if isinstance(chain, ExchangeableChain):
+        gaps, weights, missing = exchangeable_spectrum.nodes(chain)
+        return replace(_measure(gaps, weights, chain.n_spins), gamma_eff_error=missing)
     return measure_of(variance_time(chain))
 
 
@@ -241,7 +246,7 @@ def _uncertainty(measure: SpectralMeasure, modes: SlowModes, rules: GaussRules, 
     return float((1 + CLUSTER_SPREAD) * doubtful / mass + angle * residual / measure.relevant_gap + EPSILON)
 
 
-def spectral_gap(chain: GibbsChain) -> float:
+def spectral_gap(chain: GibbsChain | ExchangeableChain) -> float:
     """The gap gamma = 1 - sigma_2 of the chain, per step.
 
     Dense for small chains; above, the least Ritz value of a Lanczos run from a fixed start vector, converged to a relative residual of
@@ -264,6 +269,8 @@ def spectral_gap(chain: GibbsChain) -> float:
     >>> round(tk.spectral_gap(tk.gibbs_chain([[0.0, 0.0]], quotient=False)), 12)  # free spins: 1 / N
     0.333333333333
     """
+    if isinstance(chain, ExchangeableChain):
+        return exchangeable_spectrum.gap(chain)
     chain = as_chain(chain)
     chain.require_reversible()
     if chain.n_states <= DENSE_STATES:
