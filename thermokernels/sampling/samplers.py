@@ -147,7 +147,7 @@ def sample(
         raise ValueError(f"n_sweeps must be at least thin, or nothing is recorded; got n_sweeps={n_sweeps} and thin={thin}")
     if burn_in + n_sweeps >= 2**63:
         raise ValueError(f"burn_in and n_sweeps must add up to less than 2**63 sweeps; got {burn_in} and {n_sweeps}")
-    _require_moderate(weights, visible_field, hidden_field)
+    require_moderate(weights, visible_field, hidden_field)
     sequence = _as_seed(seed)
 
     n_spins, n_records, n_chunks = n_visible + n_hidden, n_sweeps // thin, -(-n_chains // LANES)
@@ -164,7 +164,7 @@ def sample(
     if kernel == "single-site":
         scan = partial(scans._single_site_scans, _flip_model(weights, visible_field, hidden_field))
     else:
-        scan = partial(_block_scan, _block_model(weights, visible_field, hidden_field), kernel == "two-block")
+        scan = partial(_block_scan, block_model(weights, visible_field, hidden_field), kernel == "two-block")
     with ThreadPoolExecutor(n_threads) as pool:
         each_chunk = map if n_threads == 1 else pool.map
         done, total = 0, burn_in + n_records * thin
@@ -203,7 +203,7 @@ def _block_scan(model: scans.Model, random_scan: bool, chunk: scans.Chunk, *rest
     scans._block_scans(model, chunk, random_scan, *rest)
 
 
-def _require_moderate(weights: Floats, visible_field: Floats, hidden_field: Floats) -> None:
+def require_moderate(weights: Floats, visible_field: Floats, hidden_field: Floats) -> None:
     """Raise ValueError where a local field could leave the range of float32."""
     with np.errstate(over="ignore"):
         magnitudes = np.abs(weights)
@@ -267,7 +267,7 @@ def _padded(matrix: Floats, multiple: int, axis: int) -> Floats:
     return np.ascontiguousarray(np.pad(matrix, widths))
 
 
-def _block_model(weights: Floats, visible_field: Floats, hidden_field: Floats) -> scans.Model:
+def block_model(weights: Floats, visible_field: Floats, hidden_field: Floats) -> scans.Model:
     arrays = (weights, weights.T, visible_field, hidden_field)
     return scans.Model(*(_padded(array, scans.ROWS, 0).astype(np.float32) for array in arrays))
 
