@@ -24,11 +24,15 @@ from thermokernels.common.errors import (
 )
 from thermokernels.common.threads import get_threads, set_threads
 from thermokernels.diagnosis.diagnose import Diagnosis, diagnose
+from thermokernels.estimates.estimate import estimate_q
+from thermokernels.estimates.result import QEstimate
 from thermokernels.model.chain import GibbsChain, gibbs_chain
 from thermokernels.model.conversions import from_ising, from_zero_one, law_of_samples
 from thermokernels.model.hypernetwork import Hypernetwork, couplings
-from thermokernels.model.importers import LabelledModel, from_dimod, from_rbms, from_scikit_learn, from_thrml
+from thermokernels.model.importers import from_dimod, from_rbms, from_scikit_learn, from_thrml
 from thermokernels.model.laws import kl_divergence, visible_law
+from thermokernels.model.model import Model, load_model
+from thermokernels.quantities.asymptotic_variance import asymptotic_variance
 from thermokernels.quantities.conductance import conductance
 from thermokernels.quantities.first_passage import hitting_times, mean_first_passage
 from thermokernels.quantities.landscape import MergeEvent, MergeTree, merge_tree
@@ -40,6 +44,8 @@ from thermokernels.quantities.variance_time import observable_variance_time
 from thermokernels.sampling.samplers import Samples, sample
 from thermokernels.solvers.gap_bounds import gap_lower_bound
 from thermokernels.solvers.resolvent import resolvent
+
+LabelledModel = Model  # what it was called when only models with named spins were one
 
 try:
     __version__ = version("thermokernels")
@@ -54,19 +60,23 @@ __all__ = [
     "LabelledModel",
     "MergeEvent",
     "MergeTree",
+    "Model",
     "ModelTooLargeError",
     "NotConvergedError",
     "NotReversibleError",
     "NumericalError",
     "ProbedQ",
     "ProbedTime",
+    "QEstimate",
     "QStruct",
     "Samples",
     "SpectralMeasure",
     "UnresolvedError",
+    "asymptotic_variance",
     "conductance",
     "couplings",
     "diagnose",
+    "estimate_q",
     "from_dimod",
     "from_ising",
     "from_rbms",
@@ -79,6 +89,7 @@ __all__ = [
     "hitting_times",
     "kl_divergence",
     "law_of_samples",
+    "load_model",
     "mean_first_passage",
     "merge_tree",
     "observable_span",

@@ -25,6 +25,7 @@ from thermokernels.estimates.replicates import KERNELS, TASK, Batch, Question, c
 from thermokernels.estimates.result import NAN, NOWHERE, QEstimate
 from thermokernels.estimates.running import Pace, run_tasks
 from thermokernels.estimates.signal import Groups, Signal, estimate_signal
+from thermokernels.model.model import Model, as_model
 from thermokernels.sampling.samplers import block_model, require_moderate
 from thermokernels.solvers.observable_tasks import as_executor
 
@@ -64,7 +65,7 @@ def estimate_q(
 
     Parameters
     ----------
-    model : couplings W (n_v, n_h), a tuple (W, b, c), or a model with these attributes
+    model : Model, couplings W (n_v, n_h), or a tuple (W, b, c)
     data : (n, n_v) samples of spins +1 and -1, whose law is the data law; None for T_O and the asymptotic variance alone
     window : K in sweeps: N steps of "single-site", two of "two-block", one of "alternating"
     kernel : "alternating" (all visible spins given the hidden ones, then all hidden ones; one record a sweep), "two-block" or "single-site"
@@ -149,25 +150,18 @@ def _key(seed: Any) -> np.uint64:
     return np.random.SeedSequence(int(seed)).generate_state(1, np.uint64)[0]
 
 
-def parameters_of(model: Any) -> tuple[Floats, Floats, Floats]:
-    """W, b, c of couplings, of a tuple (W, b, c) or of an object with these attributes, as arrays of our own."""
-    if all(hasattr(model, name) for name in ("W", "b", "c")):
-        model = model.W, model.b, model.c
-    if not (isinstance(model, tuple) and len(model) == 3):
-        model = model, None, None
-    weights = arguments.as_couplings(model[0])
-    visible_field, hidden_field = arguments.as_field(model[1], weights.shape[0], "b"), arguments.as_field(model[2], weights.shape[1], "c")
-    require_moderate(weights, visible_field, hidden_field)
-    return weights.copy(), visible_field.copy(), hidden_field.copy()
+def model_of(model: Any) -> Model:
+    """A model from couplings, a tuple (W, b, c) or a Model; its fields must be moderate enough for float32."""
+    model = as_model(*model) if isinstance(model, tuple) and len(model) == 3 and np.ndim(model[0]) == 2 else as_model(model)
+    require_moderate(model)
+    return model
 
 
 @dataclass(frozen=True, eq=False)
 class _Problem:
     """The checked question."""
 
-    weights: Floats
-    visible_field: Floats
-    hidden_field: Floats
+    model: Model
     samples: Floats | None
     window: float
     kernel: str
@@ -177,13 +171,13 @@ class _Problem:
 
     @classmethod
     def of(cls, model: Any, data: ArrayLike | None, window: float, kernel: str, observables: str, units: str, fields: bool) -> _Problem:
-        parameters = parameters_of(model)
-        n_visible, n_hidden = parameters[0].shape
+        model = model_of(model)
+        n_visible, n_hidden = model.W.shape
         samples = None if data is None else arguments.as_samples(data, "data")
         if samples is not None and samples.shape[1] != n_visible:
             raise ValueError(f"data must have a column for each of the {n_visible} visible spins; got shape {samples.shape}")
         problem = cls(
-            *parameters,
+            model,
             samples,
             arguments.as_positive(window, "window", "sweeps"),
             arguments.as_choice(kernel, KERNELS, "kernel"),
@@ -198,13 +192,13 @@ class _Problem:
 
     @property
     def shape(self) -> tuple[int, int]:
-        return self.weights.shape[0], self.weights.shape[1]
+        return self.model.n_visible, self.model.n_hidden
 
     @property
     def quotient(self) -> bool:
         """Whether x and -x are one: energy and observables have to be even."""
         even = self.units == "pm1" and not self.fields
-        return even and not (self.visible_field.any() or self.hidden_field.any())
+        return even and not self.model.has_fields
 
     @property
     def steps_per_sweep(self) -> int:
@@ -212,21 +206,18 @@ class _Problem:
 
     @property
     def block_model(self) -> Any:
-        return block_model(self.weights, self.visible_field, self.hidden_field)
+        return block_model(self.model)
 
     def question(self, schedule: Schedule, key: int, with_correlations: bool | None = None) -> Question:
         """What a task is asked."""
         features = features_of(*self.shape, self.observables, self.units, self.fields)
         with_correlations = self.samples is not None if with_correlations is None else with_correlations
-        return Question(
-            self.weights, self.visible_field, self.hidden_field, self.kernel, features, schedule, key, with_correlations
-        )
+        return Question(self.model, self.kernel, features, schedule, key, with_correlations)
 
     def data_means(self) -> Floats:
         """E_data a(v) E[b | v]' as one vector."""
         assert self.samples is not None
-        table = couplings(self.weights, self.visible_field, self.hidden_field)
-        return from_correlations(data_correlations(table, self.samples), self.units, self.fields)
+        return from_correlations(data_correlations(couplings(self.model), self.samples), self.units, self.fields)
 
     def without_estimate(self, meetings: NDArray[np.int64], pilot: Pilot, reason: str) -> QEstimate:
         """An answer where chains do not meet."""
@@ -236,13 +227,11 @@ class _Problem:
         """A result with what is known; the rest is NaN."""
         schedule = pilot.schedule
         lag = schedule.interval * schedule.n_intervals if schedule else 0
-        nothing: dict[str, Any] = {
-            name: NAN
-            for name in ("value", "t_obs", "signal", "asymptotic_variance", "window_for_unit_q", "tv_bound", "largest_share", "batch_means")
-        }
+        nothing: dict[str, Any] = dict.fromkeys(
+            ("value", "t_obs", "signal", "asymptotic_variance", "window_for_unit_q", "tv_bound", "largest_share", "batch_means"), NAN
+        )
         intervals = {
-            f"{name}interval": NOWHERE
-            for name in ("", "t_obs_", "signal_", "asymptotic_variance_", "window_for_unit_q_", "batch_means_")
+            f"{name}interval": NOWHERE for name in ("", "t_obs_", "signal_", "asymptotic_variance_", "window_for_unit_q_", "batch_means_")
         }
         rest: dict[str, Any] = {
             "n_replicates": 0,
@@ -337,10 +326,10 @@ class _Tally:
         covariance = jackknife_covariance(np.stack([signal.left_out, times_left], axis=1))
         degrees = len(signal.members) - 1
         half_window = 0.5 * self.problem.window * steps
-        low, high = (half_window * end for end in fieller(signal.value, total / n, covariance, degrees))
-        value = half_window * signal.value / (total / n)
+        low, high = (float(half_window * end) for end in fieller(signal.value, total / n, covariance, degrees))
+        value = half_window * signal.value / float(total / n)
         half = math.sqrt(covariance[0, 0]) * quantile(degrees)
-        n_weights = self.problem.weights.size
+        n_weights = self.problem.model.W.size
         return {
             "value": value,
             "interval": (low, high),

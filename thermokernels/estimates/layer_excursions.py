@@ -193,7 +193,9 @@ def _layer_excursions(model, pairs, lanes, schedule, features, two_block, key, f
                 job[lane], steps[lane] = replicate * n_atoms + i, 0
                 n_running += 1
                 _start_lane(_stream(key, first_replicate + replicate, EXCURSION + i), pairs.generators, lane)
-                _begin(model, pairs, lanes, schedule.quotient, features.expected, lane, atoms[2 * replicate, i], atoms[2 * replicate + 1, i])
+                _begin(
+                    model, pairs, lanes, schedule.quotient, features.expected, lane, atoms[2 * replicate, i], atoms[2 * replicate + 1, i]
+                )
                 zero_lags[replicate, i] = 0.5 * _lag_product(features, lanes.products, lanes.start_sums, lane)
                 totals[replicate, i] = zero_lags[replicate, i]
         if n_running > 0:

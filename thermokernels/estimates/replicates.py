@@ -21,6 +21,7 @@ from thermokernels.estimates.correlations import _add_correlations
 from thermokernels.estimates.lag_pairs import Schedule, _lag_pairs, new_pairs
 from thermokernels.estimates.layer_excursions import Features, _layer_excursions, new_lanes
 from thermokernels.estimates.single_site_excursions import Couplings, _single_site_excursions
+from thermokernels.model.model import Model
 from thermokernels.sampling.samplers import block_model
 
 KERNELS = ("alternating", "two-block", "single-site")
@@ -32,9 +33,7 @@ TASK, GROUP = 32, 8
 class Question:
     """What a task needs: a few arrays of the size of W."""
 
-    weights: Floats
-    visible_field: Floats
-    hidden_field: Floats
+    model: Model
     kernel: str
     features: Features
     schedule: Schedule
@@ -58,9 +57,9 @@ class Batch:
     correlations: Floats
 
 
-def couplings(weights: Floats, visible_field: Floats, hidden_field: Floats) -> Couplings:
+def couplings(model: Model) -> Couplings:
     """The couplings by rows and by columns, float64."""
-    return Couplings(weights, np.ascontiguousarray(weights.T), visible_field, hidden_field)
+    return Couplings(np.array(model.W), np.ascontiguousarray(model.W.T), np.array(model.b), np.array(model.c))
 
 
 def run_task(sources: str, question: Question, number: int) -> Batch:
@@ -73,13 +72,12 @@ def run_task(sources: str, question: Question, number: int) -> Batch:
 
 def run_batch(question: Question, first: int, n_replicates: int) -> Batch:
     """Replicates first, ..., first + n_replicates - 1."""
-    n_visible, n_hidden = question.weights.shape
-    parameters = question.weights, question.visible_field, question.hidden_field
+    n_visible, n_hidden = question.model.W.shape
     schedule, key = question.schedule, np.uint64(question.key)
     n_pairs, n_atoms = 2 * n_replicates, schedule.n_atoms
     atoms, weights = np.empty((n_pairs, n_atoms, n_visible + n_hidden), np.int8), np.empty((n_pairs, n_atoms))
     meetings = np.empty(n_pairs, np.int64)
-    model, pairs = block_model(*parameters), new_pairs(n_visible, n_hidden)
+    model, pairs = block_model(question.model), new_pairs(n_visible, n_hidden)
     for head in range(0, n_pairs, LANES):
         rows = slice(head, min(head + LANES, n_pairs))
         _lag_pairs(model, pairs, schedule, key, 2 * first + head, atoms[rows], weights[rows], meetings[rows])
@@ -92,7 +90,7 @@ def run_batch(question: Question, first: int, n_replicates: int) -> Batch:
     lengths = np.empty((n_replicates, n_atoms), np.int64)
     rest = question.features, key, first, atoms, totals, zero_lags, lengths
     if question.kernel == "single-site":
-        _single_site_excursions(couplings(*parameters), question.features, schedule, *rest[1:])
+        _single_site_excursions(couplings(question.model), question.features, schedule, *rest[1:])
         steps_a_sweep = n_visible + n_hidden
     else:
         lanes, two_block = new_lanes(n_visible, n_hidden), question.kernel == "two-block"
@@ -111,11 +109,11 @@ def run_batch(question: Question, first: int, n_replicates: int) -> Batch:
 
 def _correlations(question: Question, atoms: NDArray[np.int8], weights: Floats) -> Floats:
     """Sums over groups of eight replicates of their unbiased means of (v, 1)(E[h | v], 1)'."""
-    n_visible, n_hidden = question.weights.shape
+    n_visible, n_hidden = question.model.W.shape
     n_pairs, n_atoms, n_spins = atoms.shape
     n_groups = -(-n_pairs // (2 * GROUP))
     sums = np.zeros((n_groups, n_visible + 1, n_hidden + 1))
-    table = couplings(question.weights, question.visible_field, question.hidden_field)
+    table = couplings(question.model)
     for group in range(n_groups):
         rows = slice(2 * GROUP * group, 2 * GROUP * (group + 1))
         states, their_weights = atoms[rows].reshape(-1, n_spins), weights[rows].ravel() / (2 * n_atoms)

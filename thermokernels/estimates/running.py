@@ -31,7 +31,13 @@ class Pace:
 
 
 def run_tasks(
-    question: Question, first: int, last: int, executor: Executor | None, pace: Pace, take: Callable[[Batch], None], stop: Callable[[], bool]
+    question: Question,
+    first: int,
+    last: int,
+    executor: Executor | None,
+    pace: Pace,
+    take: Callable[[Batch], None],
+    stop: Callable[[], bool],
 ) -> int:
     """Tasks first, ..., last - 1 in waves, handed to ``take`` in order; the number of the first that was not begun.
 

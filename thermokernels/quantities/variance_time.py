@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from thermokernels.common import arguments, footprint, tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.common.errors import ConstantError, NumericalError, UnresolvedError
 from thermokernels.model.chain import GibbsChain, as_chain, entry_error, gibbs_chain, law_error
+from thermokernels.model.model import Model
 from thermokernels.solvers import gap_bounds, reduced_resolvent, spanning_tree_bound
 from thermokernels.solvers.checkpoint import Checkpoint, PathLike
 from thermokernels.solvers.many_observables import Accumulator, Observables, Progress, RowSums
@@ -279,11 +279,8 @@ def observable_variance_time(
     return variance_time(chain, method, rtol, (), progress, checkpoint, executor).value
 
 
-def model_chain(W: ArrayLike, b: ArrayLike | None, c: ArrayLike | None, quotient: bool | None = None, gradient: bool = False) -> GibbsChain:
+def model_chain(model: Model, quotient: bool | None = None, gradient: bool = False) -> GibbsChain:
     """The chain of a model whose T_O is wanted: refused before anything is allocated where that would not fit into memory."""
-    weights = arguments.as_couplings(W)
-    n_visible, n_hidden = weights.shape
-    fields = arguments.as_field(b, n_visible, "b"), arguments.as_field(c, n_hidden, "c")
-    full = quotient is False or any(field.any() for field in fields)
-    footprint.require_variance_time(n_visible, n_hidden, full, gradient=gradient)
-    return gibbs_chain(weights, *fields, quotient=quotient)
+    full = quotient is False or model.has_fields
+    footprint.require_variance_time(model.n_visible, model.n_hidden, full, gradient=gradient)
+    return gibbs_chain(model, quotient=quotient)
