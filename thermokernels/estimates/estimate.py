@@ -69,9 +69,10 @@ def estimate_q(
     data : (n, n_v) samples of spins +1 and -1, whose law is the data law; None for T_O and the asymptotic variance alone
     window : K in sweeps: N steps of "single-site", two of "two-block", one of "alternating"
     kernel : "alternating" (all visible spins given the hidden ones, then all hidden ones; one record a sweep), "two-block" or "single-site"
-    precision : half width of the interval that is wanted, relative to the value (of Q, or of T_O without data)
+    precision : wanted half width of the interval, relative to the value (of Q, or of T_O without data)
     budget : seconds, from which a pilot makes a number of replicates; all that are started are finished
-    n_replicates : that number itself, filled up to a multiple of 32: with the same seed the same bits for every number of threads and workers
+    n_replicates : that number itself, filled up to a multiple of 32; with the same seed it gives the same bits, whatever the number of
+        threads and workers
     seed : int >= 0
     executor : a ``concurrent.futures.Executor`` for tasks of 32 replicates; None for threads of this process
     observables : "products" v_i h_j, or "expected" v_i E[h_j | v]
@@ -147,14 +148,14 @@ def _warm_up(kernel: str, observables: str) -> None:
 def _key(seed: Any) -> np.uint64:
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
         raise ValueError(f"seed must be a nonnegative integer; got {arguments.in_brief(seed)}")
-    return np.random.SeedSequence(int(seed)).generate_state(1, np.uint64)[0]
+    return np.uint64(np.random.SeedSequence(int(seed)).generate_state(1, np.uint64)[0])
 
 
 def model_of(model: Any) -> Model:
     """A model from couplings, a tuple (W, b, c) or a Model; its fields must be moderate enough for float32."""
-    model = as_model(*model) if isinstance(model, tuple) and len(model) == 3 and np.ndim(model[0]) == 2 else as_model(model)
-    require_moderate(model)
-    return model
+    checked = as_model(*model) if isinstance(model, tuple) and len(model) == 3 and np.ndim(model[0]) == 2 else as_model(model)
+    require_moderate(checked)
+    return checked
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,17 +228,14 @@ class _Problem:
         """A result with what is known; the rest is NaN."""
         schedule = pilot.schedule
         lag = schedule.interval * schedule.n_intervals if schedule else 0
-        nothing: dict[str, Any] = dict.fromkeys(
-            ("value", "t_obs", "signal", "asymptotic_variance", "window_for_unit_q", "tv_bound", "largest_share", "batch_means"), NAN
-        )
-        intervals = {
-            f"{name}interval": NOWHERE for name in ("", "t_obs_", "signal_", "asymptotic_variance_", "window_for_unit_q_", "batch_means_")
+        estimated = ("", "t_obs", "signal", "asymptotic_variance", "window_for_unit_q", "batch_means")
+        nothing: dict[str, Any] = {
+            name or "value": NAN for name in (*estimated, "tv_bound", "largest_share", "batch_means_bias", "t_obs_at_least")
         }
+        nothing |= {f"{name}_interval".lstrip("_"): NOWHERE for name in estimated}
         rest: dict[str, Any] = {
             "n_replicates": 0,
             "g": np.full(self.shape, NAN),
-            "batch_means_bias": NAN,
-            "t_obs_at_least": NAN,
             "t_obs_at_most": math.inf,
             "replicates": np.empty(0),
             "kernel": self.kernel,
@@ -248,7 +246,7 @@ class _Problem:
             "cap": schedule.cap if schedule else pilot.cap,
             "meeting_times": meetings,
         }
-        return QEstimate(**(nothing | intervals | rest | known))
+        return QEstimate(**(nothing | rest | known))
 
 
 class _Tally:
@@ -293,6 +291,8 @@ class _Tally:
 
     def answer(self) -> QEstimate:
         """The result of what has come."""
+        if not self.times:
+            return self.problem.without_estimate(self.pilot.meetings, self.pilot, "it was stopped before the first replicate was begun")
         meetings = np.concatenate(self.meetings)
         if self.n_lost:
             assert self.pilot.schedule is not None

@@ -1,6 +1,6 @@
 """What a trainer averages, as features of the two layers: f(x) = a(v) b(x)' with products <f(x), f(y)> = <a(v_x), a(v_y)> <b(x), b(y)>.
 
-"products": b = h; "expected": b = E[h | v], as scikit-learn and rbms take it. Units "pm1" are the spins themselves, "zero-one" (1 + spin) / 2.
+"products": b = h; "expected": b = E[h | v], as scikit-learn and rbms take it. Units: "pm1", the spins, or "zero-one", (1 + spin) / 2.
 ``fields`` appends a constant 1 to both, so that the gradients of b and c are products too; the corner is 1 x 1 and varies not at all.
 """
 

@@ -1,7 +1,7 @@
 """Random numbers of a task: a stream of its own for each pair of chains, from the seed, the replicate and the place in it.
 
-A stream is a key of 64 bits, a hash of those numbers (the finaliser of splitmix64: Steele, Lea and Flood 2014). Lanes draw from xoshiro128++
-started there, scalar loops from splitmix64 itself. So no number depends on who else is computed beside it, or on which thread.
+A stream is a key of 64 bits, a hash of those numbers (the finaliser of splitmix64: Steele, Lea and Flood 2014). Lanes draw from a
+xoshiro128++ that starts there, scalar loops from splitmix64 itself. So no number depends on what else is computed, or on which thread.
 """
 
 from __future__ import annotations

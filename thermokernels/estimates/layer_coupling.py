@@ -6,7 +6,7 @@ fields alone. Within a group, let r = q(prefix) / p(prefix) for the values that 
     a(c) / min(1, r),    a(c) = min(p(c), r q(c)),    and r becomes r q(c) / p(c),
 
 so that min(p, q) of a whole sequence, 1 - TV of its two laws, is the probability of full agreement: no coupling has more (Voellering,
-arXiv 1608.01511; MEXIT, Ernst, Kendall, Roberts and Rosenthal, arXiv 1702.03917). Otherwise they split, each onto what its law has in excess:
+arXiv 1608.01511; MEXIT, Ernst, Kendall, Roberts and Rosenthal, arXiv 1702.03917). Otherwise they split, onto what each law has in excess:
 
     X takes c with probability ~ max(0, p(c) - r_X q(c)),  r_X = q / p along X's own values;   Y ~ max(0, q(c) - r_Y p(c)),  r_Y = p / q,
 

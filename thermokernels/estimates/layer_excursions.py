@@ -5,10 +5,10 @@
 where a and b are the features of the layers (spins in either unit, E[h | v] in place of h, a constant for the gradients of fields), so
 that a product over all observables is a product of two products. Alternating scan: S_t after every hidden layer.
 
-Two-block kernel, P = (Pi_v + Pi_h) / 2: a step repeats its layer or changes it, and Pi Pi = Pi. A word of t coins has m runs with probability
-C(t - 1, m - 1) / 2**(t - 1), which summed over t >= m is 2 for every m. With C_m the covariance over m half sweeps, v and h by turns and
-the first of them by a coin, sum_(t>=1) C(t) = 2 sum_(m>=1) C_m. So these chains alternate too, and the coins of the kernel are integrated
-out: T_O = (1/2) E [ S_0 + 2 sum_(1 <= m < tau) S_m ], in steps; even snapshots begin with v, odd ones with h.
+Two-block kernel, P = (Pi_v + Pi_h) / 2: a step repeats its layer or changes it, and Pi Pi = Pi. A word of t coins has m runs with the
+probability C(t - 1, m - 1) / 2**(t - 1), which summed over t >= m is 2 for every m. With C_m the covariance over m half sweeps, v and h
+by turns and the first of them by a coin, sum_(t>=1) C(t) = 2 sum_(m>=1) C_m. So these chains alternate too, and the coins of the kernel
+are integrated out: T_O = (1/2) E [ S_0 + 2 sum_(1 <= m < tau) S_m ], in steps; even snapshots begin with v, odd ones with h.
 
 A lane is a pair; one that has met makes room for the next, which brings its own stream of random numbers.
 """
@@ -30,7 +30,7 @@ OWN_OWN, OWN_OTHER, OTHER_OWN, OTHER_OTHER, X_SUM, Y_SUM, OVERLAP = range(7)
 
 
 class Features(NamedTuple):
-    """<a(v), a(v')> = visible[0] v.v' + visible[1] (sum v + sum v') + visible[2]; hidden likewise, with E[h | v] for h where ``expected``."""
+    """<a(v), a(v')> = visible[0] v.v' + visible[1] (sum v + sum v') + visible[2]; hidden likewise, of E[h | v] where ``expected``."""
 
     visible: tuple[float, float, float]
     hidden: tuple[float, float, float]
@@ -41,7 +41,7 @@ PLAIN = Features((1.0, 0.0, 0.0), (1.0, 0.0, 0.0), False)
 
 
 class Lanes(NamedTuple):
-    """What the lanes keep beside their spins: features at the start (x, y) of both layers, means of the hidden layer now, products, sums."""
+    """What lanes keep beside their spins: features of both layers at the start, means of the hidden layer now (x, y), products, sums."""
 
     visible_start: tuple[np.ndarray, np.ndarray]
     hidden_start: tuple[np.ndarray, np.ndarray]

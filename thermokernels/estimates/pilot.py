@@ -35,7 +35,7 @@ WORK_PER_SECOND = 5e7
 
 @dataclass(frozen=True, eq=False)
 class Pilot:
-    """meetings : (128,) sweeps of the alternating scan, -1 for a pair that did not meet within cap sweeps; schedule : None where too few met"""
+    """meetings : (128,) sweeps of the alternating scan, -1 for a pair that did not meet within cap; schedule : None where too few met"""
 
     kappa: float
     meetings: NDArray[np.int64]

@@ -1,7 +1,7 @@
-"""Replicates of the estimate, 32 in a task: unbiased for T_O, for the lag-zero term and for the model's means, and independent of each other.
+"""Replicates of the estimate, 32 in a task: independent, and unbiased for T_O, for the lag-zero term and for the model's means.
 
-A task knows the model, the schedule and its number, and nothing of other tasks: its bits are the same in a thread, in another process and on
-its second run. A replicate is two lag pairs and an excursion from each of their snapshots:
+A task knows the model, the schedule and its number, and nothing of other tasks: its bits are the same in a thread, in another process
+and on its second run. A replicate is two lag pairs and an excursion from each of their snapshots:
 
     T = mean_i w_i w'_i T_i,     w_i T_i: weights of the atoms drawn (signed, see lag_pairs), half the sum of the excursion between them.
 """
@@ -45,8 +45,9 @@ class Question:
 class Batch:
     """Replicates of one task.
 
-    times : (32,) T_O in steps of the kernel; zero_lags : (32,) sum_a Var f_a; meetings : (64,) of the lag pairs, sweeps; excursions : (32,) mean
-    length in sweeps; n_lost : pairs given up, whose replicates are no numbers; correlations : (4, n_v + 1, n_h + 1) sums over eight replicates
+    times : (32,) T_O in steps of the kernel; zero_lags : (32,) sum_a Var f_a; meetings : (64,) of the lag pairs, in sweeps
+    excursions : (32,) mean length in sweeps; n_lost : pairs given up, whose replicates are no numbers
+    correlations : (4, n_v + 1, n_h + 1) sums over eight replicates
     """
 
     times: Floats

@@ -18,8 +18,8 @@ NOWHERE: Interval = (NAN, NAN)
 class QEstimate:
     """Q, T_O and what belongs to them, estimated by coupled chains; made by :func:`estimate_q`.
 
-    Where ``trusted`` is False, ``reason`` says why, and the intervals do not promise their 95 %. What could not be estimated at all is NaN, as
-    is everything that needs data where none were given.
+    Where ``trusted`` is False, ``reason`` says why, and the intervals do not promise their 95 %. What could not be estimated at all is NaN,
+    as is everything that needs data where none were given.
 
     Attributes
     ----------
@@ -38,7 +38,8 @@ class QEstimate:
     kappa, lag, cap : information of a coupled sequence, the lag, and when a pair is given up, in sweeps of the alternating scan
     batch_means : T_O in steps by replicated batch means where chains meet quickly, else NaN; batch_means_interval;
         batch_means_bias : bound on its relative bias
-    t_obs_at_least : lower end of a one-sided interval of 97.5 % for T_O, in steps, where ``t_obs`` could not be had and the kernel allows it, else NaN
+    t_obs_at_least : lower end of a one-sided interval of 97.5 % for T_O, in steps, where ``t_obs`` could not be had and the kernel allows
+        it, else NaN
     t_obs_at_most : an analytic upper bound of T_O in steps from 2 s_1(W) < 1 (single-site kernel), else infinite
     replicates : (n_replicates,) of T_O in steps
     """

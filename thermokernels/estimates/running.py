@@ -41,7 +41,7 @@ def run_tasks(
 ) -> int:
     """Tasks first, ..., last - 1 in waves, handed to ``take`` in order; the number of the first that was not begun.
 
-    Between waves ``stop()`` is asked. It must not know any results: what a run that is cut short keeps may depend on the clock, not on them.
+    Between waves ``stop()`` is asked. It must not know any results: what a run that is cut short keeps may depend on the clock only.
     """
     while first < last and not stop():
         wave = 8 if executor else threads.get_threads()

@@ -1,6 +1,6 @@
 """|g|^2 without bias, from groups of replicates: a U-statistic, and its covariance with T_O from leaving out a group at a time.
 
-With D the data's part of g, F_k independent unbiased estimates of the model's, and M_g = sum_(k in g) (F_k - D) over group g of n_g replicates,
+With D the data's part of g, F_k independent unbiased estimates of the model's, M_g = sum_(k in g) (F_k - D) over group g of n_g replicates,
 
     |g|^2  is estimated by  (|sum_g M_g|^2 - sum_g |M_g|^2) / (n^2 - sum_g n_g^2),
 

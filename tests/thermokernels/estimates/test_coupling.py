@@ -28,7 +28,7 @@ def coupled_layer(fields_x, fields_y, kappa, n_rounds):
     others[0][0], others[1][1] = 1, 1
     spins, sums, words = (aligned_rows(np.float32, n), aligned_rows(np.float32, n)), aligned_rows(np.float32, 8), aligned_rows(np.uint32, 4)
     for lane in range(LANES):
-        _start_lane(_stream(KEY, lane, 0), words, lane)
+        _start_lane(np.uint64(_stream(KEY, lane, 0)), words, lane)
     seen = []
     for _ in range(n_rounds):
         _couple_layer(table, np.zeros(n + rows, np.float32), tuple(others), kappa, words, sums, spins, spins, False)

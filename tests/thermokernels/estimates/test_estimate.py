@@ -75,7 +75,7 @@ def test_same_bits_whoever_computes_them():
     longer = tk.estimate_q((W, b, c), DATA, n_replicates=192, seed=3)
     assert (longer.replicates[:160] == estimates[0].replicates).all()
     other = tk.estimate_q((W, b, c), DATA, n_replicates=160, seed=4)
-    assert not (other.replicates == estimates[0].replicates).any()
+    assert (other.replicates == estimates[0].replicates).mean() < 0.1
 
 
 class Forgetful(Executor):
@@ -102,7 +102,7 @@ class Broken(Executor):
 
 
 def test_a_task_that_is_lost_for_good_is_an_error():
-    with pytest.raises(tk.ExecutorError, match="lost task 0 .*3 times; an estimate without it would be biased"):
+    with pytest.raises(tk.ExecutorError, match=r"lost task 0 .*3 times; an estimate without it would be biased"):
         tk.estimate_q([[0.3]], None, n_replicates=32, executor=Broken())
 
 
