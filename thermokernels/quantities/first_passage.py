@@ -143,7 +143,7 @@ def _rate_rounding(chain: GibbsChain, times: Floats, free: NDArray[np.bool_]) ->
     """What rounding of the rates can add to the relative error of a hitting time: the lesser of the two bounds above."""
     error = entry_error(chain)
     by_trees = (2 * int(free.sum()) - 1) * error
-    if by_trees <= 0.1 * tolerances.HITTING or chain.kernel != "single-site":
+    if by_trees <= 0.1 * tolerances.HITTING or not chain.dynamics.single_flips:
         return by_trees
     visible, hidden = chain.visible_flips, chain.hidden_flips
     h, v = np.divmod(np.arange(chain.n_states), chain.shape[1])

@@ -119,12 +119,14 @@ def error_terms(chain: GibbsChain, row_sums: RowSums, relaxation: float) -> tupl
 
 def correlations(chain: GibbsChain, weights: Floats) -> Floats:
     """sum_x weights(x) v_i h_j, shape (n_v, n_h), for weights of shape (n_states,)."""
+    chain.require_both_layers("the mean of v_i h_j")
     hidden, visible = chain.block_spins
     return np.ascontiguousarray((hidden.T @ (weights.reshape(chain.shape) @ visible)).T)
 
 
 def gradient_observables(chain: GibbsChain) -> Observables:
     """All f_ij one by one, in C order."""
+    chain.require_both_layers("the products v_i h_j")
     n_observables = chain.weights.size
     coefficients = np.eye(n_observables).reshape(n_observables, *chain.weights.shape)
     return Observables.combined(chain, correlations(chain, chain.law), coefficients)
@@ -152,7 +154,7 @@ def variance_time(
     def solved() -> VarianceTime:
         return _solved_variance_time(chain, method, rtol, accumulators, progress, checkpoint, executor)
 
-    if method != "auto" or chain.kernel != "single-site":
+    if method != "auto" or not chain.dynamics.single_flips:
         return solved()
     failure = "its law underflows" if chain.law.min() < SMALLEST_LAW else ""
     if not failure:
@@ -224,8 +226,9 @@ def _solved_variance_time(
     executor: Executor | None,
 ) -> VarianceTime:
     """T_O from the symmetrised system, by Cholesky or conjugate gradients."""
+    chain.require_both_layers("the products v_i h_j")
     solver = Solver(chain, method, rtol)
-    footprint.require_solves(chain.n_visible, chain.n_hidden, not chain.quotient, chain.kernel, bool(accumulators))
+    footprint.require_solves(chain.n_visible, chain.n_hidden, not chain.quotient, chain.dynamics.single_flips, bool(accumulators))
     sums = sorted(name for accumulator in accumulators for name in accumulator.arrays)
     saved = None if checkpoint is None else Checkpoint(checkpoint, solver.inputs | {"sums": " ".join(sums)})
     row_sums, kept = accumulate(solver, gradient_observables(chain), accumulators, progress, saved, executor)

@@ -104,8 +104,7 @@ def killed_rate_bound(chain: GibbsChain, taken_out: NDArray[np.int64]) -> float:
         bound = max(bound, float(ratios.min()))
         times /= times.max()
     # (I - P) t is a sum of n terms at most twice as large, in all, as t: what their rounding, and that of P, can add to the ratio.
-    n_terms = chain.n_spins if chain.kernel == "single-site" else sum(chain.shape)
-    bound -= 2 * (n_terms + 4) * EPSILON + 2 * entry_error(chain)
+    bound -= 2 * (chain.terms_of_a_product + 4) * EPSILON + 2 * entry_error(chain)
     if not bound > 0.0:
         raise UnresolvedError("the spectral gap is too small for a lower bound in float64; scale the couplings down")
     return bound

@@ -48,7 +48,7 @@ SMALLEST_PIVOT, LARGEST_TIME, LARGEST_SPAN = 1e-150, 1e150, 300.0
 
 def applies_to(chain: GibbsChain) -> bool:
     """Whether the chain is of the kernel and size that state reduction is made for."""
-    return chain.kernel == "single-site" and chain.n_states <= MAX_STATES
+    return chain.dynamics.reducible and chain.n_states <= MAX_STATES
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -116,7 +116,7 @@ def eliminate(chain: GibbsChain, target: NDArray[np.bool_]) -> Elimination:
     UnresolvedError
         Energies so large that rounding them leaves no digit of a rate.
     """
-    if chain.kernel != "single-site":
+    if not chain.dynamics.reducible:
         raise ValueError(f"state reduction is made for the single-site kernel; got kernel={chain.kernel!r}: use method='auto'")
     if chain.n_states > MAX_STATES:
         raise ModelTooLargeError(

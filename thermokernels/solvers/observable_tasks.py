@@ -22,6 +22,7 @@ from thermokernels.common.arrays import Floats
 from thermokernels.common.errors import ExecutorError, NumericalError
 from thermokernels.compiled.decorator import kernel_hash
 from thermokernels.model.chain import gibbs_chain
+from thermokernels.model.kernels.registry import KERNELS
 from thermokernels.solvers.checkpoint import Array, Checkpoint
 from thermokernels.solvers.many_observables import Accumulator, Observables, Progress, RowSums, Sums, solve_in_chunks
 from thermokernels.solvers.resolvent import Solution, Solver
@@ -158,7 +159,7 @@ class _Model:
         return cls((chain.n_visible, chain.n_hidden), parameters, chain.kernel, chain.quotient, solver.method, solver.rtol)
 
     def solver(self, gradient: bool) -> Solver:
-        footprint.require_variance_time(*self.shape, not self.quotient, self.kernel, gradient)
+        footprint.require_variance_time(*self.shape, not self.quotient, KERNELS[self.kernel].single_flips, gradient)
         W, b, c = (np.frombuffer(parameter).copy() for parameter in self.parameters)
         return Solver(gibbs_chain(W.reshape(self.shape), b, c, self.quotient, self.kernel), self.method, self.rtol)
 
