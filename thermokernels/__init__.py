@@ -28,8 +28,10 @@ from thermokernels.diagnosis.diagnose import Diagnosis, diagnose
 from thermokernels.model.chain import GibbsChain, gibbs_chain
 from thermokernels.model.conversions import from_ising, from_zero_one, law_of_samples
 from thermokernels.model.hypernetwork import Hypernetwork, couplings
-from thermokernels.model.importers import LabelledModel, from_dimod, from_rbms, from_scikit_learn, from_thrml
+from thermokernels.model.importers import from_dimod, from_rbms, from_scikit_learn, from_thrml
 from thermokernels.model.laws import kl_divergence, visible_law
+from thermokernels.model.model import Model, load_model
+from thermokernels.quantities.asymptotic_variance import asymptotic_variance
 from thermokernels.quantities.conductance import conductance
 from thermokernels.quantities.first_passage import hitting_times, mean_first_passage
 from thermokernels.quantities.landscape import MergeEvent, MergeTree, merge_tree
@@ -41,6 +43,8 @@ from thermokernels.quantities.variance_time import observable_variance_time
 from thermokernels.sampling.samplers import Samples, sample
 from thermokernels.solvers.gap_bounds import gap_lower_bound
 from thermokernels.solvers.resolvent import resolvent
+
+LabelledModel = Model  # what it was called when only models with named spins were one
 
 try:
     __version__ = version("thermokernels")
@@ -55,6 +59,7 @@ __all__ = [
     "LabelledModel",
     "MergeEvent",
     "MergeTree",
+    "Model",
     "ModelTooLargeError",
     "NotConvergedError",
     "NotReversibleError",
@@ -65,6 +70,7 @@ __all__ = [
     "Samples",
     "SpectralMeasure",
     "UnresolvedError",
+    "asymptotic_variance",
     "conductance",
     "couplings",
     "diagnose",
@@ -80,6 +86,7 @@ __all__ = [
     "hitting_times",
     "kl_divergence",
     "law_of_samples",
+    "load_model",
     "mean_first_passage",
     "merge_tree",
     "observable_span",

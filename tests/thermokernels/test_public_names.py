@@ -20,6 +20,7 @@ FUNCTIONS = {
     tk.gibbs_chain: {"W": REQUIRED, "b": None, "c": None, "quotient": None, "kernel": "single-site"},
     tk.q_struct: {"W": REQUIRED, "p_data": REQUIRED, "window": 100.0, "method": "auto", "rtol": 1e-10},
     tk.observable_variance_time: {"chain": REQUIRED},
+    tk.asymptotic_variance: {"chain": REQUIRED},
     tk.resolvent: {"chain": REQUIRED, "F": REQUIRED},
     tk.spectral_measure: {"chain": REQUIRED},
     tk.spectral_gap: {"chain": REQUIRED},
@@ -31,6 +32,7 @@ FUNCTIONS = {
     tk.kl_divergence: {"p_data": REQUIRED, "W": REQUIRED},
     adjoints.q_struct: {"W": REQUIRED, "p_data": REQUIRED, "window": 100.0},
     adjoints.observable_variance_time: {"W": REQUIRED},
+    adjoints.asymptotic_variance: {"W": REQUIRED},
     adjoints.kl_divergence: {"p_data": REQUIRED, "W": REQUIRED},
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,11 +15,12 @@ from thermokernels.common.errors import NotReversibleError, UnresolvedError
 from thermokernels.model.kernels import one_layer, single_site, two_block
 from thermokernels.model.kernels.kernel import Kernel
 from thermokernels.model.kernels.registry import KERNELS
+from thermokernels.model.model import Model, ModelLike, as_model
 
 MAX_DENSE_STATES = 2**13
 
 # Roots of a layer's law below this are too close to underflow to be divided by.
-SMALLEST_ROOT = 1e-290
+SMALLEST_ROOT = 1e-140
 
 # Half the distance from one to the next double: the relative error of one rounding.
 UNIT = 2.0**-53
@@ -30,7 +32,7 @@ class GibbsChain:
 
     Attributes
     ----------
-    weights : (n_v, n_h); visible_field : (n_v,); hidden_field : (n_h,)
+    model : Model; weights, visible_field, hidden_field : its W (n_v, n_h), b (n_v,) and c (n_h,)
     kernel : a name in :data:`thermokernels.model.kernels.registry.KERNELS`; ``dynamics`` is the object of that name
     quotient : whether states stand for pairs {x, -x}, on one layer for pairs {v, -v} or {h, -h}
     fallback : why the full chain is used although the quotient was possible in principle, or None
@@ -44,9 +46,7 @@ class GibbsChain:
         P(x, x^i) of the single-site kernel for a spin at +1 (index 0) and at -1 (index 1), per step.
     """
 
-    weights: Floats
-    visible_field: Floats
-    hidden_field: Floats
+    model: Model
     kernel: str
     quotient: bool
     fallback: str | None
@@ -62,17 +62,29 @@ class GibbsChain:
     hidden_flips: Floats = field(repr=False)
 
     @property
+    def weights(self) -> Floats:
+        return self.model.W
+
+    @property
+    def visible_field(self) -> Floats:
+        return self.model.b
+
+    @property
+    def hidden_field(self) -> Floats:
+        return self.model.c
+
+    @property
     def n_visible(self) -> int:
-        return int(self.weights.shape[0])
+        return self.model.n_visible
 
     @property
     def n_hidden(self) -> int:
-        return int(self.weights.shape[1])
+        return self.model.n_hidden
 
     @property
     def n_spins(self) -> int:
         """N, the spins of both layers."""
-        return self.n_visible + self.n_hidden
+        return self.model.n_spins
 
     @property
     def dynamics(self) -> Kernel:
@@ -104,9 +116,9 @@ class GibbsChain:
         return self.dynamics.reversible
 
     @property
-    def terms_of_a_product(self) -> int:
-        """How many terms the sums of one entry of P f have in all: what their rounding errors add up to."""
-        return self.n_spins if self.dynamics.single_flips else self.visible_fields.shape[1] + self.hidden_fields.shape[1]
+    def n_configurations(self) -> int:
+        """Hidden and visible configurations together: as many terms as the sums over blocks in one entry of P f have at the most."""
+        return int(self.visible_fields.shape[1] + self.hidden_fields.shape[1])
 
     @cached_property
     def block_spins(self) -> tuple[Floats, Floats]:
@@ -171,9 +183,18 @@ class GibbsChain:
         return self._from_rows(self.dynamics.apply(self, self._to_rows(values)), values.shape)
 
     def apply_generator(self, functions: ArrayLike) -> Floats:
-        """(I - P) F for F of shape (n_states,) or (n_states, k); the single-site kernel takes differences, so small ones stay exact."""
+        """(I - P) F for F of shape (n_states,) or (n_states, k); reversible kernels take differences, so that small ones stay exact."""
         values = arguments.as_state_functions(functions, self.n_states)
         return self._from_rows(self.dynamics.apply_generator(self, self._to_rows(values)), values.shape)
+
+    def generator_terms(self, functions: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """(I - P) F as a sum of differences for F of shape (n_states,) or (n_states, k), and the sum of the sizes of its terms.
+
+        Long double where F is, of block kernels, and of reversible kernels only. Entries are not looked at.
+        """
+        self.require_reversible()
+        products, sizes = self.dynamics.differences(self, self._to_rows(functions))
+        return self._from_rows(products, functions.shape), self._from_rows(sizes, functions.shape)
 
     def apply_symmetrised_generator(self, vectors: Floats) -> Floats:
         """A x = (I - S) x for vectors of shape (k, n_states), one vector a row.
@@ -225,10 +246,10 @@ class GibbsChain:
                 "gibbs_chain(W, b, c, kernel='single-site') or another kernel of both layers"
             )
 
-    def _to_rows(self, values: Floats) -> Floats:
+    def _to_rows(self, values: NDArray[Any]) -> NDArray[Any]:
         return np.ascontiguousarray(values.reshape(self.n_states, -1).T).reshape(-1, *self.shape)
 
-    def _from_rows(self, rows: Floats, shape: tuple[int, ...]) -> Floats:
+    def _from_rows(self, rows: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
         return np.ascontiguousarray(rows.reshape(-1, self.n_states).T).reshape(shape)
 
     def __repr__(self) -> str:
@@ -249,7 +270,7 @@ def as_chain(chain: object) -> GibbsChain:
 
 
 def gibbs_chain(
-    W: ArrayLike,
+    W: ModelLike,
     b: ArrayLike | None = None,
     c: ArrayLike | None = None,
     quotient: bool | None = None,
@@ -264,7 +285,7 @@ def gibbs_chain(
 
     Parameters
     ----------
-    W : (n_v, n_h) couplings; b : (n_v,) and c : (n_h,) fields, None for zero
+    W : (n_v, n_h) couplings, or a Model; b : (n_v,) and c : (n_h,) fields, None for zero
     quotient : None, True or False
         None uses the chain on pairs {x, -x} wherever law, kernel and observables are invariant under x -> -x, and records why not
         in ``fallback``; True demands it; False takes the full chain.
@@ -287,35 +308,32 @@ def gibbs_chain(
     >>> tk.gibbs_chain([[0.5, -0.2], [0.1, 0.3]], b=[0.1, 0.0]).fallback
     'Sym-pi fails: the fields change sign with the spins, so pi(x) != pi(-x)'
     """
-    weights = arguments.as_couplings(W).copy()  # a chain keeps its model when the caller goes on with W in place
-    n_visible, n_hidden = weights.shape
-    visible_field = arguments.as_field(b, n_visible, "b")
-    hidden_field = arguments.as_field(c, n_hidden, "c")
+    model = as_model(W, b, c)
     layer = KERNELS[arguments.as_choice(kernel, tuple(KERNELS), "kernel")].layer
     if quotient is not None and not isinstance(quotient, (bool, np.bool_)):
         raise ValueError(f"quotient must be None, True or False; got {arguments.in_brief(quotient)}")
-    obstacle = _obstacle_to_quotient(visible_field, hidden_field)
+    obstacle = _obstacle_to_quotient(model)
     if quotient and obstacle:
         raise ValueError(f"quotient=True is not legitimate: {obstacle}; use quotient=None for the full chain")
     use_quotient = obstacle is None and (quotient is None or bool(quotient))
 
-    n_spins = n_visible + n_hidden
-    n_hidden_states = 2 ** (n_hidden - use_quotient)
+    n_hidden_states = 2 ** (model.n_hidden - use_quotient)
     arguments.require_memory(
-        footprint.chain(n_visible, n_hidden, not use_quotient, layer),
-        f"a chain of {n_spins} spins (2**{n_spins - use_quotient} states)"
+        footprint.chain(model.n_visible, model.n_hidden, not use_quotient, layer),
+        f"a chain of {model.n_spins} spins (2**{model.n_spins - use_quotient} states)"
         if layer is None
-        else f"the alternating scan of {n_spins} spins on the {layer} ones",
+        else f"the alternating scan of {model.n_spins} spins on the {layer} ones",
         "use fewer spins: each one less halves it",
     )
 
+    weights, visible_field, hidden_field = (array.copy() for array in model)  # kernels are compiled once, for arrays that are writeable
     visible, hidden = single_site.tables(weights, visible_field, hidden_field, n_hidden_states)
     if layer is None:
-        energy = np.empty((n_hidden_states, 2**n_visible))
+        energy = np.empty((n_hidden_states, 2**model.n_visible))
         single_site._energies(visible.fields, hidden_field, energy)
         energy = energy.ravel()
     elif layer == "visible":
-        energy = one_layer.marginal_energies(visible_field, hidden.fields[:, : 2 ** (n_visible - use_quotient)])
+        energy = one_layer.marginal_energies(visible_field, hidden.fields[:, : 2 ** (model.n_visible - use_quotient)])
     else:
         energy = one_layer.marginal_energies(hidden_field, visible.fields)
     if not np.isfinite(energy).all():
@@ -328,9 +346,7 @@ def gibbs_chain(
     if layer is not None and not root_law.min() >= SMALLEST_ROOT:
         raise UnresolvedError(f"the law of the {layer} spins underflows in float64 at some of them; scale the couplings down")
     return GibbsChain(
-        weights=weights,
-        visible_field=visible_field,
-        hidden_field=hidden_field,
+        model=model,
         kernel=kernel,
         quotient=use_quotient,
         fallback=obstacle if quotient is None else None,
@@ -347,14 +363,14 @@ def gibbs_chain(
     )
 
 
-def _obstacle_to_quotient(visible_field: Floats, hidden_field: Floats) -> str | None:
+def _obstacle_to_quotient(model: Model) -> str | None:
     """Why x -> -x is no symmetry, or None.
 
     The three checks have exact answers here. Sym-pi: E(x) - E(-x) = -2 (b'v + c'h), zero for all x only without fields. Sym-P: the
     local fields are then exactly odd (they are summed in the same order for h and -h), so flip probabilities are equivariant.
     Sym-f: v_i h_j is a product of two odd factors. The validation battery repeats all three on every state, with code of its own.
     """
-    if visible_field.any() or hidden_field.any():
+    if model.has_fields:
         return "Sym-pi fails: the fields change sign with the spins, so pi(x) != pi(-x)"
     return None
 
@@ -387,5 +403,5 @@ def entry_error(chain: GibbsChain) -> float:
     """
     error = chain.dynamics.factors(chain.n_spins) * input_error(chain) + 2 * chain.n_spins * UNIT
     if chain.dynamics.layer is not None:
-        error += (chain.visible_fields.shape[1] + chain.hidden_fields.shape[1]) * UNIT
+        error += chain.n_configurations * UNIT
     return error

@@ -8,7 +8,11 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal, Protocol
 
+from numpy.typing import NDArray
+
 from thermokernels.common.arrays import Floats
+from thermokernels.compiled.wide_exponent import Wide
+from thermokernels.model.kernels.differences import Reals, Terms
 
 # How samples are drawn, sweep by sweep: single spins at random; blocks at random, two a sweep; visible given hidden, then hidden given
 # visible; the two blocks of a sweep in random order.
@@ -24,6 +28,8 @@ class Tables(Protocol):
     def quotient(self) -> bool: ...
     @property
     def n_spins(self) -> int: ...
+    @property
+    def flip_masks(self) -> NDArray[Any]: ...
     @property
     def root_law(self) -> Floats: ...
     @property
@@ -51,7 +57,7 @@ class Kernel:
     layer : the layer whose configurations are the states, None for both
     single_flips : a step changes one spin at most, at the rates of the chain's tables of flips
     parity_halves : A = I - S couples states of unlike parity only (red-black), so that half of the unknowns can be eliminated
-    reducible : state reduction (GTH elimination) is made for it
+    reducible : state reduction (GTH elimination) is made for it, by single flips or by :meth:`wide_rates`
     has_adjoint : the gradient of T_O with respect to the couplings is derived
     scan : how samples are drawn
     """
@@ -79,9 +85,22 @@ class Kernel:
         raise NotImplementedError
 
     def apply_generator(self, chain: Tables, functions: Floats) -> Floats:
-        """(I - P) f for functions as in :meth:`apply`."""
-        generated: Floats = functions - self.apply(chain, functions)
-        return generated
+        """(I - P) f for functions as in :meth:`apply`; of reversible kernels by differences, so that small ones stay exact."""
+        return self.differences(chain, functions)[0] if self.reversible else functions - self.apply(chain, functions)
+
+    def differences(self, chain: Tables, functions: Reals) -> Terms:
+        """(I - P) f as a sum of differences, and the sum of the sizes of its terms. Reversible kernels only."""
+        raise NotImplementedError
+
+    def wide_rates(self, visible: Wide, hidden: Wide, quotient: bool) -> Wide:
+        """P off its diagonal, (n_states, n_states), from p(v | h) and p(h | v), both (H, V): what state reduction of blocks starts from.
+
+        Raises
+        ------
+        ValueError
+            It is not ``reducible``.
+        """
+        raise ValueError(f"state reduction is not made for the {self.name} kernel; use method='auto'")
 
     def apply_symmetrised(self, chain: Tables, vectors: Floats) -> Floats:
         """S x for vectors as in :meth:`apply`; what becomes of one does not depend on those beside it. Reversible kernels only."""

@@ -14,6 +14,9 @@ import numpy as np
 
 from thermokernels.common.arrays import Floats
 from thermokernels.compiled.decorator import jit
+from thermokernels.compiled.wide_exponent import Wide
+from thermokernels.model.kernels import differences, wide_rates
+from thermokernels.model.kernels.differences import Reals, Terms
 from thermokernels.model.kernels.kernel import Kernel, Layer, Tables
 
 
@@ -22,6 +25,7 @@ class AlternatingVisible(Kernel):
 
     name = "alternating-visible"
     layer: Layer | None = "visible"
+    reducible = True
     scan = "alternating"
 
     def steps_per_sweep(self, n_spins: int) -> int:
@@ -40,6 +44,12 @@ class AlternatingVisible(Kernel):
         result: Floats = np.einsum("hv,krh->krv", coupling, others)
         return result
 
+    def differences(self, chain: Tables, functions: Reals) -> Terms:
+        return _differences(chain.layer_coupling, chain.root_law, functions)
+
+    def wide_rates(self, visible: Wide, hidden: Wide, quotient: bool) -> Wide:
+        return wide_rates.visible_layer(visible, hidden, quotient)
+
 
 class AlternatingHidden(AlternatingVisible):
     """K = p(v | h) p(h' | v) on the hidden configurations."""
@@ -53,21 +63,33 @@ class AlternatingHidden(AlternatingVisible):
         result: Floats = np.einsum("hv,krv->krh", coupling, others)
         return result
 
+    def differences(self, chain: Tables, functions: Reals) -> Terms:
+        return _differences(chain.layer_coupling.T, chain.root_law, functions)
+
+    def wide_rates(self, visible: Wide, hidden: Wide, quotient: bool) -> Wide:
+        return wide_rates.hidden_layer(visible, hidden, quotient)
+
+
+def _differences(coupling: Floats, root_law: Floats, functions: Reals) -> Terms:
+    products, sizes = differences.one_layer(functions[:, 0, :], coupling, root_law, coupling @ root_law)
+    return products[:, None, :], sizes[:, None, :]
+
 
 @jit
-def _couple(visible_flips, hidden_flips, n_spins, mirrored, coupling):
+def _couple(visible_roots, hidden_roots, mirrored, coupling):
     """coupling[h, v] += sqrt(p(h | v) p(v | h)), of -h in place of h where ``mirrored``, for the v < coupling.shape[1].
 
-    N flips[bit, i, s] is the probability that spin i leaves ``bit``; without fields that of -h is that of h with the bits exchanged.
+    roots[bit, i, s] is the root of the probability that spin i leaves ``bit``; without fields that of -h is that of h with the bits
+    exchanged. Products of roots: those of probabilities would underflow twice as early.
     """
-    n_visible, n_hidden = visible_flips.shape[1], hidden_flips.shape[1]
+    n_visible, n_hidden = visible_roots.shape[1], hidden_roots.shape[1]
     n_columns = coupling.shape[1]
     row = np.empty(n_columns)
     for h in range(coupling.shape[0]):
         row[0] = 1.0
         for i in range(n_visible):
             half = 1 << i
-            up, down = n_spins * visible_flips[1 - mirrored, i, h], n_spins * visible_flips[mirrored, i, h]
+            up, down = visible_roots[1 - mirrored, i, h], visible_roots[mirrored, i, h]
             if half < n_columns:
                 for v in range(half):
                     row[half + v] = row[v] * down
@@ -78,17 +100,18 @@ def _couple(visible_flips, hidden_flips, n_spins, mirrored, coupling):
         for j in range(n_hidden):
             leaves = 1 - (((h >> j) & 1) ^ mirrored)
             for v in range(n_columns):
-                row[v] *= n_spins * hidden_flips[leaves, j, v]
+                row[v] *= hidden_roots[leaves, j, v]
         for v in range(n_columns):
-            coupling[h, v] += np.sqrt(row[v])
+            coupling[h, v] += row[v]
 
 
 def layer_coupling(visible_flips: Floats, hidden_flips: Floats, pairs: bool) -> Floats:
     """C of shape (2**n_h, 2**n_v), half of either on pairs, from the single-site flip probabilities (per step of N)."""
     n_visible, n_hidden = visible_flips.shape[1], hidden_flips.shape[1]
     coupling = np.zeros((1 << (n_hidden - pairs), 1 << (n_visible - pairs)))
+    visible_roots, hidden_roots = (np.sqrt((n_visible + n_hidden) * flips) for flips in (visible_flips, hidden_flips))
     for mirrored in range(1 + pairs):
-        _couple(visible_flips, hidden_flips, n_visible + n_hidden, mirrored, coupling)
+        _couple(visible_roots, hidden_roots, mirrored, coupling)
     return coupling
 
 

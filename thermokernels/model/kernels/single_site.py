@@ -54,6 +54,7 @@ from thermokernels.compiled.simd_float64 import (
     swap2,
     swap4,
 )
+from thermokernels.model.kernels.differences import Reals, Terms
 from thermokernels.model.kernels.kernel import Kernel, Tables
 
 
@@ -96,6 +97,17 @@ class SingleSite(Kernel):
 
         threads.for_rows(apply_to_rows, len(states), states.size * chain.n_spins)
         return products.reshape(vectors.shape)
+
+    def differences(self, chain: Tables, functions: Reals) -> Terms:
+        values = functions.reshape(len(functions), -1)
+        states, sizes = np.arange(values.shape[1]), np.zeros_like(values)
+        n_visible, n_columns = chain.visible_flips.shape[1], functions.shape[2]
+        h, v = np.divmod(states, n_columns)
+        for i, mask in enumerate(chain.flip_masks):
+            j = i - n_visible
+            rates = chain.visible_flips[v >> i & 1, i, h] if j < 0 else chain.hidden_flips[h >> j & 1, j, v]
+            sizes += rates * np.abs(values - values[:, states ^ mask])
+        return self.apply_generator(chain, functions), sizes.reshape(functions.shape)
 
     def compiled_product(self, chain: Tables) -> tuple[Floats, Floats] | None:
         return np.empty((0, 0)), np.empty((0, 0))

@@ -7,6 +7,9 @@ c (c - 1) / 2 (Halmos, Trans. AMS 144 (1969) 381), the latter down to -1/8 at c 
 from __future__ import annotations
 
 from thermokernels.common.arrays import Floats
+from thermokernels.compiled.wide_exponent import Wide
+from thermokernels.model.kernels import differences, wide_rates
+from thermokernels.model.kernels.differences import Reals, Terms
 from thermokernels.model.kernels.kernel import Kernel, Tables
 from thermokernels.model.kernels.two_block import (
     resample_hidden,
@@ -21,6 +24,7 @@ class SymmetrisedAlternating(Kernel):
 
     name = "symmetrised-alternating"
     positive = False
+    reducible = True
     scan = "random-order"
 
     def steps_per_sweep(self, n_spins: int) -> int:
@@ -32,6 +36,12 @@ class SymmetrisedAlternating(Kernel):
         hidden_first = resample_hidden(resample_visible(functions, visible_law), hidden_law, chain.quotient)
         result: Floats = 0.5 * (visible_first + hidden_first)
         return result
+
+    def differences(self, chain: Tables, functions: Reals) -> Terms:
+        return differences.symmetrised_alternating(functions, *chain.conditional_laws, chain.quotient)
+
+    def wide_rates(self, visible: Wide, hidden: Wide, quotient: bool) -> Wide:
+        return wide_rates.symmetrised_alternating(visible, hidden, quotient)
 
     def apply_symmetrised(self, chain: Tables, vectors: Floats) -> Floats:
         visible, hidden = chain.root_conditional_laws

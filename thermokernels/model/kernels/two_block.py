@@ -11,6 +11,9 @@ import numpy as np
 
 from thermokernels.common.arrays import Floats
 from thermokernels.compiled.decorator import jit
+from thermokernels.compiled.wide_exponent import Wide
+from thermokernels.model.kernels import differences, wide_rates
+from thermokernels.model.kernels.differences import Reals, Terms
 from thermokernels.model.kernels.kernel import Kernel, Tables
 
 
@@ -18,6 +21,7 @@ class TwoBlock(Kernel):
     """P = (Pi_v + Pi_h) / 2: one block, chosen by a fair coin, is resampled in each step."""
 
     name = "two-block"
+    reducible = True
     scan = "random-blocks"
 
     def steps_per_sweep(self, n_spins: int) -> int:
@@ -31,6 +35,12 @@ class TwoBlock(Kernel):
 
     def apply_symmetrised(self, chain: Tables, vectors: Floats) -> Floats:
         return apply_symmetrised(vectors, *chain.root_conditional_laws, chain.quotient)
+
+    def differences(self, chain: Tables, functions: Reals) -> Terms:
+        return differences.two_block(functions, *chain.conditional_laws, chain.quotient)
+
+    def wide_rates(self, visible: Wide, hidden: Wide, quotient: bool) -> Wide:
+        return wide_rates.two_block(visible, hidden, quotient)
 
     def compiled_product(self, chain: Tables) -> tuple[Floats, Floats] | None:
         return chain.root_conditional_laws

@@ -1,76 +1,85 @@
-"""Models and samples in files of one's own: .npy, .npz and .csv, read without executing anything that they hold."""
+"""Models in files of one's own: .npy, .npz and .csv, read without executing anything that they hold."""
 
 from __future__ import annotations
 
 import csv
 import warnings
+from collections.abc import Hashable, Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from thermokernels import law_of_samples
 from thermokernels.common import arguments
-from thermokernels.common.arrays import Floats
+from thermokernels.common.arrays import Array, Floats
+from thermokernels.common.atomic_file import replacing
 
 FORMATS = ".npy, .npz or .csv"
-KEYS = ("W", "b", "c")
+SUFFIXES = (".npy", ".npz", ".csv")
+NUMBERS, NAMES = ("W", "b", "c"), ("visible", "hidden")
 MAGIC = (b"\x93NUMPY", b"PK\x03\x04", b"PK\x05\x06")  # of .npy, and of .npz with arrays and without
 
 
-def read_model(path: Path) -> tuple[Floats, Floats | None, Floats | None]:
-    """(W, b, c) of a model file, fields None where it has none.
+def read_model(path: str | PathLike[str]) -> tuple[str, dict[str, Any]]:
+    """What an error about the file begins with, and its arrays by the names of :class:`thermokernels.Model`.
 
-    .npy and .csv hold W, one row a visible spin; .npz holds W and optionally b and c.
+    .npy and .csv hold W, one row a visible spin; .npz holds W and optionally b, c, visible and hidden.
 
     Raises
     ------
     ValueError, OSError
         One sentence that names the file, what is there and what is wanted.
     """
+    path = _as_path(path)
     what = f"the model file {path}"
-    arrays = _read(path, what) if path.suffix == ".npz" else {"W": _single(path, what, FORMATS)}
-    if "W" not in arrays or not set(arrays) <= set(KEYS):
-        raise ValueError(f"{what}: it must hold W and may hold b and c; it holds {_names(arrays)}")
-    try:
-        weights = arguments.as_couplings(arrays["W"])
-        sizes = dict(zip("bc", weights.shape, strict=True))
-        b, c = (arguments.as_field(arrays[name], sizes[name], name) if name in arrays else None for name in "bc")
-    except ValueError as error:
-        raise ValueError(f"{what}: {error}") from None
-    return weights, b, c
+    arrays = _read(path, what) if path.suffix == ".npz" else {"W": read_array(path, what, FORMATS)}
+    if "W" not in arrays or not set(arrays) <= {*NUMBERS, *NAMES}:
+        raise ValueError(f"{what}: it must hold W and may hold b, c, visible and hidden; it holds {_names(arrays)}")
+    for name in NAMES:
+        if name in arrays:
+            if arrays[name].ndim != 1 or arrays[name].dtype.kind not in "Ui":
+                raise ValueError(
+                    f"{what}: {name} must be a list of words or of whole numbers; "
+                    f"got shape {arrays[name].shape} and dtype {arrays[name].dtype}"
+                )
+            arrays[name] = arrays[name].tolist()
+    return what, arrays
 
 
-def read_data_law(path: Path, n_visible: int) -> Floats:
-    """The empirical law (2**n_v,) of a file with samples of the visible spins, (n, n_v), +1 and -1; .npy or .csv.
-
-    Raises
-    ------
-    ValueError, OSError
-        As :func:`read_model`.
-    """
-    what = f"the samples file {path}"
-    samples = _single(path, what, ".npy or .csv")
-    if np.ndim(samples) == 2 and samples.shape[0] and samples.shape[1] != n_visible:
-        raise ValueError(f"{what}: samples must have one column a visible spin, {n_visible} of them; got shape {samples.shape}")
-    try:
-        return law_of_samples(samples)
-    except ValueError as error:
-        raise ValueError(f"{what}: {error}") from None
-
-
-def read_trace(path: Path) -> Any:
-    """The array of a trace file: .npy, or .csv with a series, one chain a row.
-
-    Raises
-    ------
-    ValueError, OSError
-        As :func:`read_model`.
-    """
-    return _single(path, f"the trace file {path}", ".npy or .csv")
+def write_model(path: str | PathLike[str], content: Mapping[str, Any]) -> None:
+    """Write what :func:`read_model` reads, W and what else there is; raises as :meth:`thermokernels.Model.save`."""
+    path = _as_path(path)
+    arrays: dict[str, Any] = {name: _as_array(value, name) if name in NAMES else value for name, value in content.items()}
+    if path.suffix not in SUFFIXES:
+        raise ValueError(f"path must end in {FORMATS}; got {arguments.in_brief(str(path))}")
+    if path.suffix != ".npz" and len(arrays) > 1:
+        raise ValueError(f"path must end in .npz for a model with {' and '.join(list(arrays)[1:])}: {path.suffix} holds W alone")
+    with replacing(path) as file:
+        if path.suffix == ".npz":
+            np.savez(file, **arrays)
+        elif path.suffix == ".npy":
+            np.save(file, arrays["W"])
+        else:
+            file.writelines(f"{','.join(map(repr, row))}\n".encode() for row in arrays["W"].tolist())
 
 
-def _single(path: Path, what: str, formats: str) -> Any:
+def _as_path(path: object) -> Path:
+    if not isinstance(path, str | PathLike):
+        raise ValueError(f"path must be the name of a file; got {arguments.in_brief(path)}")
+    return Path(path)
+
+
+def _as_array(names: Sequence[Hashable], argument: str) -> Array:
+    """Names as NumPy keeps them without pickling; they come back as they were."""
+    if all(type(name) is str for name in names) or all(type(name) is int for name in names):
+        array = np.array(names)
+        if array.dtype.kind in "Ui" and array.tolist() == list(names):
+            return array
+    raise ValueError(f"{argument} must be all words or all whole numbers to be kept in a file; got {arguments.in_brief(names)}")
+
+
+def read_array(path: Path, what: str, formats: str) -> Any:
     """The one array of a .npy or .csv file."""
     if path.suffix == ".csv":
         return _read_csv(path, what)
