@@ -25,6 +25,7 @@ from thermokernels.solvers import conjugate_gradients, red_black
 # Below this a factorisation costs less than the first iterations.
 CHOLESKY_STATES = 256
 SWEEPS = 4
+EPSILON = float(np.finfo(np.float64).eps)
 MAX_ROUNDS = 8
 
 # 2^27 + 1: splits a double into two halves whose products are exact (Dekker 1971).
@@ -45,8 +46,8 @@ class RestrictedSystem:
         self.chain = chain
         self.free = ~target
         self.iterations = 0
-        self._single_site = chain.kernel == "single-site"
-        if self._single_site and not chain.escape[self.free].min() > 0.0:
+        self._single_flips = chain.dynamics.single_flips
+        if self._single_flips and not chain.escape[self.free].min() > 0.0:
             raise UnresolvedError("the probability of leaving some state underflows in float64; scale the couplings down")
         self._dense = chain.n_states <= CHOLESKY_STATES
         self._bipartite = not self._dense and red_black.applies_to(chain)
@@ -86,12 +87,23 @@ class RestrictedSystem:
             raise UnresolvedError("(I - P) t = f has no finite positive solution in float64: the target is too hard to reach; scale W down")
         return best, least
 
+    def evaluation_error(self, times: Floats) -> float:
+        """What rounding can add to the relative error that the residual of :meth:`solve` proves, for f of ones.
+
+        The pair of doubles is rounded to one; the residual is that of twice the working precision, of block kernels that of long double.
+        """
+        if self._single_flips:
+            return 0.5 * EPSILON + 8 * self.chain.n_spins * EPSILON**2 * float(times.max())
+        _, sizes = self.chain.generator_terms(times)
+        n_terms = 2 * self.chain.n_configurations + 8
+        return 0.5 * EPSILON + n_terms * float(np.finfo(np.longdouble).eps) * float(sizes[self.free].max())
+
     def _residuals(self, sources: Floats, high: Floats, low: Floats) -> Floats:
         if not (np.isfinite(high).all() and np.isfinite(low).all()):
             return np.full_like(sources, np.inf)
         chain = self.chain
-        if not self._single_site:
-            return sources - chain.apply_generator(high) - chain.apply_generator(low)
+        if not self._single_flips:
+            return np.asarray(sources - chain.generator_terms(high.astype(np.longdouble) + low)[0], dtype=np.float64)
         high, low, residuals = high.reshape(chain.shape), low.reshape(chain.shape), sources.reshape(chain.shape).copy()
         _subtract_generator(high, low, chain.visible_flips, chain.hidden_flips, chain.quotient, residuals)
         return residuals.ravel()
@@ -115,7 +127,7 @@ class RestrictedSystem:
 
     def _conjugate_gradients(self, residual: Floats) -> Floats:
         """CG on A_BB, preconditioned by its diagonal, for the chains that parity does not halve."""
-        scale = np.where(self.free, 1.0 / self.chain.escape if self._single_site else 1.0, 0.0)
+        scale = np.where(self.free, 1.0 / self.chain.escape if self._single_flips else 1.0, 0.0)
         solution, step = np.zeros_like(residual), np.zeros_like(residual)
         target, previous = tolerances.SOLVE * float(np.linalg.norm(residual)), 1.0
         for _ in range(conjugate_gradients.MAX_ITERATIONS):
@@ -134,7 +146,7 @@ class RestrictedSystem:
     def _sweep(self, sources: Floats, times: Floats) -> None:
         """A few times t <- (f + sum_{y != x} P_xy t_y) / (1 - P_xx), in place; block kernels take t <- f + P t."""
         chain, shape = self.chain, self.chain.shape
-        if self._single_site:
+        if self._single_flips:
             views = (sources.reshape(shape), self.free.reshape(shape), chain.escape.reshape(shape))
             _gauss_seidel(*views, chain.visible_flips, chain.hidden_flips, chain.quotient, SWEEPS, times.reshape(shape))
             return
