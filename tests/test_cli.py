@@ -71,9 +71,9 @@ def sentence(result, code):
 
 def test_help_and_version_load_no_numerics():
     code = (
-        "import sys; from thermokernels_app import cli; from typer.testing import CliRunner\n"
+        "import sys; from thermokernels_app.main import app; from typer.testing import CliRunner\n"
         "for words in (['--help'], ['run', '--help'], ['--version']):\n"
-        "    result = CliRunner().invoke(cli.app, words); assert result.exit_code == 0, result.output\n"
+        "    result = CliRunner().invoke(app, words); assert result.exit_code == 0, result.output\n"
         "print(*{'numba', 'numpy', 'scipy', 'jax', 'thermokernels'} & {*sys.modules})"
     )
     result = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from thermokernels.common import tolerances
 from thermokernels.common.errors import NotConvergedError, NotReversibleError, UnresolvedError
 from thermokernels.model.chain import gibbs_chain
-from thermokernels.quantities.first_passage import gap_lower_bound, hitting_times, mean_first_passage, mean_over, solve_hitting_times
+from thermokernels.quantities.first_passage import hitting_times, mean_first_passage, mean_over, solve_hitting_times
 from thermokernels.quantities.landscape import merge_tree
+from thermokernels.solvers.gap_bounds import gap_lower_bound
 from thermokernels.solvers.off_target import CHOLESKY_STATES
 
 KERNELS = ["single-site", "two-block"]
@@ -201,16 +202,14 @@ def test_a_missed_certificate_is_refused(monkeypatch, kernel):
 
 
 def test_a_time_below_one_step_is_refused(monkeypatch):
-    monkeypatch.setattr(
-        "thermokernels.quantities.first_passage.RestrictedSystem.solve", lambda self, sources, tolerance: (0.5 * sources, 0.0)
-    )
+    monkeypatch.setattr("thermokernels.solvers.off_target.RestrictedSystem.solve", lambda self, sources, tolerance: (0.5 * sources, 0.0))
     with pytest.raises(NotConvergedError, match="less than one step"):
         hitting_times(gibbs_chain([[0.5]]), [0], "symmetrised")
 
 
 def test_solutions_that_are_not_finite_are_refused(monkeypatch):
     monkeypatch.setattr(
-        "thermokernels.quantities.first_passage.RestrictedSystem._correction", lambda self, sources: np.full_like(sources, np.nan)
+        "thermokernels.solvers.off_target.RestrictedSystem._correction", lambda self, sources: np.full_like(sources, np.nan)
     )
     with pytest.raises(UnresolvedError, match="no finite positive solution"):
         hitting_times(gibbs_chain([[0.5]]), [0], "symmetrised")

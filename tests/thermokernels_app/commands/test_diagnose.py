@@ -155,8 +155,8 @@ def test_a_frozen_model_is_a_result(invoke):
 
 def test_help_loads_no_numerics():
     code = (
-        "import sys; from thermokernels_app import cli; from typer.testing import CliRunner\n"
-        "result = CliRunner().invoke(cli.app, ['diagnose', '--help']); assert result.exit_code == 0, result.output\n"
+        "import sys; from thermokernels_app.main import app; from typer.testing import CliRunner\n"
+        "result = CliRunner().invoke(app, ['diagnose', '--help']); assert result.exit_code == 0, result.output\n"
         "print(*{'numba', 'numpy', 'scipy', 'thermokernels'} & {*sys.modules})"
     )
     result = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
