@@ -15,6 +15,7 @@ from thermokernels.model.chain import law_error
 from thermokernels.quantities import first_passage, landscape, spectral_gap
 from thermokernels.quantities.signal_to_noise import chain_q_struct
 from thermokernels.solvers import reduced_resolvent
+from thermokernels.solvers.solve import Solve
 
 mp = pytest.importorskip("mpmath", reason="mpmath is not installed: pip install mpmath")
 
@@ -225,7 +226,7 @@ def examine(ledger, case):
     (t_obs, t_gradient), (signal, signal_gradient) = model.variance_time(), model.signal(p_data)
     half_window = mp.mpf(50 * chain.n_spins)
     for method in ("auto", "cholesky", "reduction"):
-        q = ledger.attempt(f"Q, {method}", lambda method=method: chain_q_struct(chain, p_data, method=method))
+        q = ledger.attempt(f"Q, {method}", lambda method=method: chain_q_struct(chain, p_data, solve=Solve(method)))
         bound = None if q is None else ledger.attempt(f"T_O bound, {method}", lambda q=q: q.t_obs_bound)
         if bound is None:
             continue

@@ -21,7 +21,8 @@ from thermokernels.model.model import ModelLike, as_model
 from thermokernels.quantities import asymptotic_variance
 from thermokernels.quantities.variance_time import VarianceTime, model_chain, variance_time
 from thermokernels.solvers.checkpoint import PathLike
-from thermokernels.solvers.many_observables import Accumulator, Progress
+from thermokernels.solvers.many_observables import Accumulator
+from thermokernels.solvers.solve import AUTOMATIC, Progress, Solve
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,23 +171,19 @@ def q_struct(
     (0.0, 1.0)
     """
     chain = model_chain(as_model(W, b, c))
-    return chain_q_struct(chain, p_data, window, method, rtol, (), progress, checkpoint, executor)
+    return chain_q_struct(chain, p_data, window, Solve(method, rtol, progress, checkpoint, executor))
 
 
 def chain_q_struct(
     chain: GibbsChain,
     p_data: ArrayLike,
     window: float = 100.0,
-    method: str = "auto",
-    rtol: float = tolerances.SOLVE,
+    solve: Solve = AUTOMATIC,
     accumulators: Sequence[Accumulator] = (),
-    progress: Progress | None = None,
-    checkpoint: PathLike | None = None,
-    executor: Executor | None = None,
 ) -> QStruct:
     """:func:`q_struct` for a chain that exists already, with its kernel."""
     g, signal, window_steps = chain_signal(chain, p_data, window)
-    time = variance_time(chain, method, rtol, accumulators, progress, checkpoint, executor)
+    time = variance_time(chain, solve, accumulators)
     value = 0.5 * window_steps * signal / time.value
     if not np.isfinite(value):
         raise UnresolvedError(

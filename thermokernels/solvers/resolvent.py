@@ -20,9 +20,7 @@ from thermokernels.common.arrays import Floats
 from thermokernels.common.errors import NotConvergedError, NumericalError, UnresolvedError
 from thermokernels.model.chain import MAX_DENSE_STATES, GibbsChain, as_chain, entry_error
 from thermokernels.solvers import conjugate_gradients, gap_bounds, red_black, reduced_resolvent
-
-SOLVERS = ("auto", "cholesky", "cg")
-METHODS = (*SOLVERS, "reduction")
+from thermokernels.solvers.solve import METHODS, SOLVERS
 
 EPSILON = float(np.finfo(np.float64).eps)
 
