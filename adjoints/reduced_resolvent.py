@@ -41,6 +41,9 @@ from thermokernels.solvers.spanning_tree_bound import lowest_passes
 # |E(y, y) / T_O - 1|, both from the same elimination on different ways: more than rounding means that one of them cancelled.
 AGREEMENT = 1e-7
 
+# `chain.UNIT` again: what a kernel uses is compiled into it, and has to stand in a file that the key of the kernels' cache covers.
+COMPILED_UNIT = 2.0**-53
+
 
 # T_O = sum_a (2 <f~_a, y_a>_pi - E(y_a, y_a)) is stationary in y_a, E(y, y) = sum_{edges} c_xx' (y(x) - y(x'))^2, c_xx' = pi_x P(x, x').
 # Every y held still, and centred, since d<f~_a, y_a> = Cov_pi(f~_a y~_a, dlog pi) for any law:
@@ -199,7 +202,7 @@ def _flows(position, others, parents, offsets, strengths, charges, rounding, flo
                     there = parents[there]
                 length += 1
             strength, power = strengths.mantissa[x, i], strengths.exponent[x, i]
-            lost = 0.0 if length == 1 else length * UNIT
+            lost = 0.0 if length == 1 else length * COMPILED_UNIT
             for a in range(n_columns):
                 flow, exponent = multiply(strength, power, values[a], powers[a])
                 rest[a], rest_powers[a] = add(rest[a], rest_powers[a], -flow, exponent)

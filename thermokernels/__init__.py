@@ -31,9 +31,11 @@ from thermokernels.model.importers import from_dimod, from_rbms, from_scikit_lea
 from thermokernels.model.laws import kl_divergence, visible_law
 from thermokernels.model.model import Model, load_model
 from thermokernels.quantities.asymptotic_variance import asymptotic_variance
+from thermokernels.quantities.autocorrelation_function import autocorrelation_function
 from thermokernels.quantities.conductance import conductance
 from thermokernels.quantities.first_passage import hitting_times, mean_first_passage
 from thermokernels.quantities.landscape import MergeEvent, MergeTree, merge_tree
+from thermokernels.quantities.operational_q import OperationalCurve, OperationalQ, operational_curve, operational_q
 from thermokernels.quantities.relevance import observable_span, relevance
 from thermokernels.quantities.signal_to_noise import QStruct, q_struct
 from thermokernels.quantities.spectral_measure import SpectralMeasure, spectral_gap, spectral_measure, window_variance
@@ -63,6 +65,8 @@ __all__ = [
     "NotConvergedError",
     "NotReversibleError",
     "NumericalError",
+    "OperationalCurve",
+    "OperationalQ",
     "ProbedQ",
     "ProbedTime",
     "QStruct",
@@ -70,6 +74,7 @@ __all__ = [
     "SpectralMeasure",
     "UnresolvedError",
     "asymptotic_variance",
+    "autocorrelation_function",
     "conductance",
     "couplings",
     "diagnose",
@@ -90,6 +95,8 @@ __all__ = [
     "merge_tree",
     "observable_span",
     "observable_variance_time",
+    "operational_curve",
+    "operational_q",
     "probe_q_struct",
     "probe_variance_time",
     "q_struct",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from thermokernels.common import arguments, footprint, threads
 from thermokernels.common.arrays import Floats
 from thermokernels.common.errors import NotReversibleError
-from thermokernels.model.kernels import single_site, two_block
+from thermokernels.model.kernels import differences, single_site, two_block
 from thermokernels.model.model import Model, ModelLike, as_model
 
 KERNELS = ("single-site", "two-block", "alternating")
@@ -159,9 +160,34 @@ class GibbsChain:
         return self._from_rows(0.5 * (two_block.resample_visible(rows, visible_law) + hidden), values.shape)
 
     def apply_generator(self, functions: ArrayLike) -> Floats:
-        """(I - P) F for F of shape (n_states,) or (n_states, k); the single-site kernel takes differences, so small ones stay exact."""
+        """(I - P) F for F of shape (n_states,) or (n_states, k); reversible kernels take differences, so that small ones stay exact."""
         values = arguments.as_state_functions(functions, self.n_states)
-        return self._apply_generator(values) if self.kernel == "single-site" else values - self.apply(values)
+        if self.kernel == "single-site":
+            return self._apply_generator(values)
+        return self.generator_terms(values)[0] if self.reversible else values - self.apply(values)
+
+    def generator_terms(self, functions: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """(I - P) F as a sum of differences for F of shape (n_states,) or (n_states, k), and the sum of the sizes of its terms.
+
+        Long double where F is, and of reversible kernels only. Entries are not looked at.
+        """
+        if self.kernel == "single-site":
+            return self._apply_generator(functions), self._flows(functions)
+        self.require_reversible()
+        rows = np.ascontiguousarray(functions.reshape(self.n_states, -1).T).reshape(-1, *self.shape)
+        terms = differences.two_block(rows, *self._conditional_laws, self.quotient)
+        products, sizes = (np.ascontiguousarray(part.reshape(-1, self.n_states).T).reshape(functions.shape) for part in terms)
+        return products, sizes
+
+    def _flows(self, functions: Floats) -> Floats:
+        """sum_i P(x, x^i) |F(x) - F(x^i)| of the single-site kernel."""
+        states, total = np.arange(self.n_states), np.zeros_like(functions)
+        h, v = np.divmod(states, self.shape[1])
+        for i, mask in enumerate(self.flip_masks):
+            j = i - self.n_visible
+            rates = self.visible_flips[v >> i & 1, i, h] if j < 0 else self.hidden_flips[h >> j & 1, j, v]
+            total += (rates if functions.ndim == 1 else rates[:, None]) * np.abs(functions - functions[states ^ mask])
+        return total
 
     def _apply_generator(self, values: Floats) -> Floats:
         rows = self._to_rows(values)

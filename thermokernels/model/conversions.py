@@ -127,24 +127,46 @@ def _as_number(value: object, name: str, key: object) -> float:
     )
 
 
-def law_of_samples(samples: ArrayLike) -> Floats:
+def law_of_samples(samples: ArrayLike, weights: ArrayLike | None = None) -> Floats:
     """The empirical law (2**n_v,) of samples (n, n_v) of visible spins +1 and -1.
 
     Entry k is the share of samples whose spin i is -1 exactly where bit i of k is set.
 
+    Parameters
+    ----------
+    samples : (n, n_v) spins; what is within 1e-6 of a spin is one
+    weights : (n,), nonnegative, or None for equal ones
+        How often each sample was seen (of aggregated samples, as ``num_occurrences`` of dimod), or its importance weight, of any sum.
+
     Raises
     ------
     ValueError
-        No samples, or entries that are not +1 or -1; ModelTooLargeError where 2**n_v numbers do not fit into memory.
+        No samples, or entries that are not +1 or -1, or weights that do not fit; ModelTooLargeError where 2**n_v numbers do not fit into
+        memory.
 
     Examples
     --------
     >>> law_of_samples([[1, 1], [-1, 1], [-1, 1], [-1, -1]]).tolist()
     [0.25, 0.5, 0.0, 0.25]
+    >>> law_of_samples([[1, 1], [-1, 1], [-1, -1]], weights=[1, 2, 1]).tolist()
+    [0.25, 0.5, 0.0, 0.25]
     """
     spins = arguments.as_samples(samples)
     n_samples, n_visible = spins.shape
+    shares = np.ones(n_samples) if weights is None else _as_shares(weights, n_samples)
     arguments.require_memory(4 * 8 * 2**n_visible, f"the law of {n_visible} visible spins", "use fewer visible spins")
     states = (spins < 0) @ (1 << np.arange(n_visible, dtype=np.int64))
-    law: Floats = np.bincount(states, minlength=2**n_visible) / n_samples
+    law: Floats = np.asarray(np.bincount(states, shares, minlength=2**n_visible), dtype=np.float64)
+    law /= shares.sum()
     return law
+
+
+def _as_shares(weights: ArrayLike, n_samples: int) -> Floats:
+    """Weights as shares of the largest, so that no sum of them overflows."""
+    array = arguments.as_vector(weights, n_samples, "weights")
+    if array.min() < 0:
+        raise ValueError(f"weights must be nonnegative; entry {int(array.argmin())} is {array.min():g}")
+    if array.max() == 0:
+        raise ValueError("weights must not all be zero")
+    shares: Floats = array / array.max()
+    return shares

@@ -140,8 +140,9 @@ def variance_time(chain: GibbsChain, solve: Solve = AUTOMATIC, accumulators: Seq
     chain = as_chain(chain)
     if solve.method == "reduction":
         return _reduced_variance_time(chain, solve.rtol)
-    if solve.method != "auto" or chain.kernel != "single-site":
+    if solve.method != "auto":
         return _solved_variance_time(chain, solve, accumulators)
+    chain.require_reversible()
     failure = "its law underflows" if chain.law.min() < SMALLEST_LAW else ""
     if not failure:
         try:
@@ -154,17 +155,20 @@ def variance_time(chain: GibbsChain, solve: Solve = AUTOMATIC, accumulators: Seq
             failure = f"the spectral gap leaves T_O = {time.value:.3g} steps less than {-math.log10(tolerances.DIGITS):.0f} digits"
     if not reduced_resolvent.applies_to(chain):
         raise UnresolvedError(
-            f"T_O is not resolved in float64 ({failure}), and state reduction is limited to {reduced_resolvent.MAX_STATES} states of the "
-            f"single-site kernel; this chain has {chain.n_states}: use a smaller model, or scale the couplings down"
+            f"T_O is not resolved in float64 ({failure}), and state reduction is limited to {reduced_resolvent.MAX_STATES} states; "
+            f"this chain has {chain.n_states}: use a smaller model, or scale the couplings down"
         )
     return _reduced_variance_time(chain, solve.rtol)
 
 
 def relaxation_bounds(chain: GibbsChain) -> Iterator[float]:
-    """Bounds of 1 / gap in steps, single-site kernel: one that costs next to nothing, then one that is worth its price.
+    """Bounds of 1 / gap in steps: one that costs next to nothing, then one that is worth its price.
 
-    That is the spanning tree of lowest passes, which sorts all N n / 2 flips, or on large chains two restricted solves.
+    That is the spanning tree of lowest passes, which sorts all N n / 2 flips; of block kernels and on large chains two restricted solves.
     """
+    if chain.kernel != "single-site":
+        yield 1 / gap_bounds.gap_lower_bound(chain)
+        return
     yield spanning_tree_bound.quick_bound(chain)
     yield spanning_tree_bound.sharp_bound(chain) if chain.n_states <= SPANNING_STATES else 1 / gap_bounds.gap_lower_bound(chain)
 

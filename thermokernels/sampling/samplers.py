@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from thermokernels.common import arguments
 from thermokernels.common.arrays import Floats
+from thermokernels.common.foreign_arrays import as_array
 from thermokernels.common.threads import get_threads
 from thermokernels.compiled.simd_float32 import LANES, aligned_rows
 from thermokernels.model.chain import KERNELS
@@ -241,23 +242,11 @@ def _chunks(n_visible: int, n_hidden: int, n_chains: int, sequence: np.random.Se
     return chunks
 
 
-def _as_spins(start: ArrayLike, n_chains: int, n_spins: int) -> NDArray[Any]:
-    try:
-        spins = np.asarray(start)
-    except ValueError:
-        raise ValueError("start must be an array of spins; got rows of different lengths") from None
+def _as_spins(start: ArrayLike, n_chains: int, n_spins: int) -> NDArray[np.int8]:
+    spins = as_array(start, "start", "an array of spins")
     if spins.shape not in ((n_spins,), (n_chains, n_spins)):
-        raise ValueError(f"start must have shape ({n_spins},) or ({n_chains}, {n_spins}); got shape {spins.shape}")
-    if spins.dtype.kind not in "fi" or not (np.abs(spins) == 1).all():
-        raise ValueError("start must hold spins +1 and -1, visible spins first; " + _other_value(spins))
-    return spins
-
-
-def _other_value(spins: NDArray[Any]) -> str:
-    if spins.dtype.kind not in "fi":
-        return f"got dtype {spins.dtype}"
-    where = tuple(int(k) for k in np.argwhere(np.abs(spins) != 1)[0])
-    return f"entry {where} is {spins[where]}"
+        raise ValueError(f"start must have shape ({n_spins},) or ({n_chains}, {n_spins}), visible spins first; got shape {spins.shape}")
+    return arguments.as_spins(spins, "start")
 
 
 def _padded(matrix: Floats, multiple: int, axis: int) -> Floats:

@@ -77,7 +77,7 @@ def variance_time(chain: GibbsChain) -> ReducedTime:
         The energies leave no certain digit of a rate, or the charges f~ cancel to fewer digits than a result needs.
     """
     if not (chain.quotient or chain.model.has_fields):
-        chain = gibbs_chain(chain.model, quotient=True)
+        chain = gibbs_chain(chain.model, quotient=True, kernel=chain.kernel)
     elimination = eliminate(chain, ground_state(chain))
     probability = law(chain)
     values, column = products(chain), probability.take((slice(None), None))

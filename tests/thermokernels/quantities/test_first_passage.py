@@ -221,3 +221,27 @@ def test_a_gap_below_rounding_has_a_lower_bound_by_state_reduction_only(monkeypa
     monkeypatch.setattr("thermokernels.solvers.reduced_resolvent.applies_to", lambda chain: False)
     with pytest.raises(UnresolvedError, match="too small for a lower bound"):
         gap_lower_bound(gibbs_chain(W))
+
+
+@pytest.mark.parametrize("coupling", [4.0, 17.0, 30.0])
+@pytest.mark.parametrize("method", ["auto", "reduction"])
+def test_a_pair_in_two_blocks_in_closed_form(coupling, method):
+    # either of two pairs {x, -x} is left at the rate of the other's probability: 1 + exp(2 w) steps to the rarer one
+    chain = gibbs_chain([[coupling]], kernel="two-block")
+    found = solve_hitting_times(chain, [int(chain.law.argmin())], method)
+    exact = 1 + np.exp(2 * coupling)
+    assert abs(found.times.max() - exact) <= (found.bound + 4e-16) * exact
+    assert found.bound <= 1e-8
+
+
+@pytest.mark.parametrize("weights", [np.diag([5.0, 6.0]), np.diag([1.5, 0.5, 0.9])])
+@pytest.mark.parametrize("quotient", [True, False])
+def test_two_block_passages_by_either_method_meet(weights, quotient):
+    chain = gibbs_chain(weights, quotient=quotient, kernel="two-block")
+    reduced = solve_hitting_times(chain, [0, 3], "reduction")
+    usual = solve_hitting_times(chain, [0, 3], "symmetrised")
+    assert (np.abs(reduced.times - usual.times) <= (reduced.bound + usual.bound) * reduced.times).all()
+    matrix = chain.transition_matrix()
+    free = ~np.isin(np.arange(chain.n_states), [0, 3])
+    dense = np.linalg.solve(np.eye(free.sum()) - matrix[np.ix_(free, free)], np.ones(free.sum()))
+    np.testing.assert_allclose(reduced.times[free], dense, rtol=1e-6)
