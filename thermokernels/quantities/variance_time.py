@@ -120,12 +120,14 @@ def error_terms(chain: GibbsChain, row_sums: RowSums, relaxation: float) -> tupl
 
 def correlations(chain: GibbsChain, weights: Floats) -> Floats:
     """sum_x weights(x) v_i h_j, shape (n_v, n_h), for weights of shape (n_states,)."""
+    chain.require_both_layers("the mean of v_i h_j")
     hidden, visible = chain.block_spins
     return np.ascontiguousarray((hidden.T @ (weights.reshape(chain.shape) @ visible)).T)
 
 
 def gradient_observables(chain: GibbsChain) -> Observables:
     """All f_ij one by one, in C order."""
+    chain.require_both_layers("the products v_i h_j")
     n_observables = chain.weights.size
     coefficients = np.eye(n_observables).reshape(n_observables, *chain.weights.shape)
     return Observables.combined(chain, correlations(chain, chain.law), coefficients)
@@ -138,6 +140,7 @@ def variance_time(chain: GibbsChain, solve: Solve = AUTOMATIC, accumulators: Seq
     of no use where the result is a reduction.
     """
     chain = as_chain(chain)
+    chain.require_both_layers("the products v_i h_j")
     if solve.method == "reduction":
         return _reduced_variance_time(chain, solve.rtol)
     if solve.method != "auto":
@@ -166,7 +169,7 @@ def relaxation_bounds(chain: GibbsChain) -> Iterator[float]:
 
     That is the spanning tree of lowest passes, which sorts all N n / 2 flips; of block kernels and on large chains two restricted solves.
     """
-    if chain.kernel != "single-site":
+    if not chain.dynamics.single_flips:
         yield 1 / gap_bounds.gap_lower_bound(chain)
         return
     yield spanning_tree_bound.quick_bound(chain)
@@ -209,7 +212,7 @@ def _require_variance(value: float) -> None:
 def _solved_variance_time(chain: GibbsChain, solve: Solve, accumulators: Sequence[Accumulator]) -> VarianceTime:
     """T_O from the symmetrised system, by Cholesky or conjugate gradients."""
     solver = Solver(chain, solve.method, solve.rtol)
-    footprint.require_solves(chain.n_visible, chain.n_hidden, not chain.quotient, chain.kernel, bool(accumulators))
+    footprint.require_solves(chain.n_visible, chain.n_hidden, not chain.quotient, chain.dynamics.single_flips, bool(accumulators))
     sums = sorted(name for accumulator in accumulators for name in accumulator.arrays)
     saved = None if solve.checkpoint is None else Checkpoint(solve.checkpoint, solver.inputs | {"sums": " ".join(sums)})
     row_sums, kept = accumulate(solver, gradient_observables(chain), solve, accumulators, saved)
