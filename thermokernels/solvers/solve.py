@@ -17,6 +17,13 @@ METHODS = (*SOLVERS, "reduction")
 Progress = Callable[[int, int], object]
 
 
+def as_executor(value: object) -> Executor | None:
+    """An executor, or None for this process; else ValueError."""
+    if value is not None and not isinstance(value, Executor):
+        raise ValueError(f"executor must be a concurrent.futures.Executor or None; got {arguments.in_brief(value)}")
+    return value
+
+
 @dataclass(frozen=True)
 class Solve:
     """One computation's choices, checked once.
@@ -44,8 +51,7 @@ class Solve:
     def __post_init__(self) -> None:
         arguments.as_choice(self.method, METHODS, "method")
         object.__setattr__(self, "rtol", arguments.as_positive(self.rtol, "rtol", "relative residual"))
-        if self.executor is not None and not isinstance(self.executor, Executor):
-            raise ValueError(f"executor must be a concurrent.futures.Executor or None; got {arguments.in_brief(self.executor)}")
+        as_executor(self.executor)
 
 
 AUTOMATIC = Solve()
