@@ -33,7 +33,7 @@ class QStruct:
     bound : a bound on |Q - value|, from those of signal and T_O
     t_obs : T_O in steps; t_obs_bound : a bound on its error, in steps
     g : (n_v, n_h), E_data[f_ij] - E_pi[f_ij]
-    residual : largest relative residual of the solves, of a reduction its proven precision; iterations : largest number of CG iterations
+    residual : largest relative residual of the solves, of a reduction their backward error; iterations : largest number of CG iterations
     method : of the solve: "cholesky", "cg" or "reduction"
     window_steps : K in steps
     """

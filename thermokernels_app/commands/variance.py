@@ -190,8 +190,8 @@ def _print(found: dict[str, Any], n_spins: int) -> None:
             f"Q          {certified(found['q'], error)} at {found['window_sweeps']:g} sweeps; {words or 'no error bound'}; |g|^2 = {signal}"
         )
     effort = f", at most {found['iterations']} iterations" if found["iterations"] else ""
-    what = "precision" if found["method"] == "reduction" else "residual"
-    print(f"{what:<11}{found['residual']:.2g} ({found['method']}{effort})")
+    effort = ", in the norm of the resolvent, proven" if found["method"] == "reduction" else effort
+    print(f"residual   {found['residual']:.2g} ({found['method']}{effort})")
 
 
 @contextmanager
