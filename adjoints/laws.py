@@ -10,19 +10,20 @@ from numpy.typing import ArrayLike
 from thermokernels.common.arguments import as_flag, as_law
 from thermokernels.common.arrays import Floats
 from thermokernels.compiled.decorator import jit
-from thermokernels.model.laws import _divergence, _fill_fields, _log_weights, _model
+from thermokernels.model.laws import _divergence, _fill_fields, _kernel_arguments, _log_weights, _moderate
+from thermokernels.model.model import ModelLike, as_model
 
 
 @overload
 def kl_divergence(
-    p_data: ArrayLike, W: ArrayLike, b: ArrayLike | None = None, c: ArrayLike | None = None, *, fields: Literal[False] = False
+    p_data: ArrayLike, W: ModelLike, b: ArrayLike | None = None, c: ArrayLike | None = None, *, fields: Literal[False] = False
 ) -> tuple[float, Floats]: ...
 @overload
 def kl_divergence(
-    p_data: ArrayLike, W: ArrayLike, b: ArrayLike | None = None, c: ArrayLike | None = None, *, fields: Literal[True]
+    p_data: ArrayLike, W: ModelLike, b: ArrayLike | None = None, c: ArrayLike | None = None, *, fields: Literal[True]
 ) -> tuple[float, tuple[Floats, Floats, Floats]]: ...
 def kl_divergence(
-    p_data: ArrayLike, W: ArrayLike, b: ArrayLike | None = None, c: ArrayLike | None = None, *, fields: bool = False
+    p_data: ArrayLike, W: ModelLike, b: ArrayLike | None = None, c: ArrayLike | None = None, *, fields: bool = False
 ) -> tuple[float, Floats] | tuple[float, tuple[Floats, Floats, Floats]]:
     """Divergence KL(p_data || q) in nats and its gradient with respect to the couplings, and to the fields on request.
 
@@ -32,7 +33,7 @@ def kl_divergence(
     ----------
     p_data : (2**n_v,) array_like of float64
         Law on the visible states.
-    W, b, c : array_like of float64
+    W, b, c : array_like of float64, or W a Model
         Couplings (n_v, n_h) and optional fields (n_v,), (n_h,), as in :func:`thermokernels.visible_law`.
     fields : bool
         Whether the gradients with respect to b and c come along.
@@ -58,17 +59,18 @@ def kl_divergence(
     (0.6117, [[-0.2457], [-0.2457]])
     """
     with_fields = as_flag(fields, "fields")
-    weights, visible_field, hidden_field = _model(W, b, c)
-    data = as_law(p_data, 2 ** weights.shape[0])
-    terms, difference = _divergence(data, _log_weights(weights, visible_field, hidden_field))
+    model = _moderate(as_model(W, b, c))
+    data = as_law(p_data, 2**model.n_visible)
+    terms, difference = _divergence(data, _log_weights(model))
 
     # KL = const - sum_v p(v) log q(v),  log q(v) = l(v) - log sum_u exp l(u),  l(v) = b' v + sum_j log 2 cosh F_j(v):
     #   dKL/dl(v) = q(v) - p(v)                                                 (difference of the laws)
     #   dKL/dF_j(v) = (q(v) - p(v)) tanh F_j(v)                                 (log 2 cosh)
     #   dKL/dW_ij = sum_v v_i dKL/dF_j(v),   dKL/dc_j = sum_v dKL/dF_j(v)       (hidden fields)
     #   dKL/db_i = sum_v v_i (q(v) - p(v))                                      (visible field)
-    ct_columns, ct_visible_field, ct_hidden_field = np.empty(weights.shape[::-1]), np.empty_like(visible_field), np.empty_like(hidden_field)
-    _pull_back(np.ascontiguousarray(weights.T), hidden_field, difference, ct_columns, ct_visible_field, ct_hidden_field)
+    columns, visible_field, hidden_field = _kernel_arguments(model)
+    ct_columns, ct_visible_field, ct_hidden_field = np.empty_like(columns), np.empty_like(visible_field), np.empty_like(hidden_field)
+    _pull_back(columns, hidden_field, difference, ct_columns, ct_visible_field, ct_hidden_field)
     ct_weights = np.ascontiguousarray(ct_columns.T)
     value = float(terms.sum())
     return (value, (ct_weights, ct_visible_field, ct_hidden_field)) if with_fields else (value, ct_weights)

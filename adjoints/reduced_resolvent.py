@@ -44,6 +44,7 @@ def weights(time: ReducedTime) -> tuple[Floats, Floats, float]:
         The edges do not add up to T_O.
     """
     chain, elimination, k = time.chain, time.elimination, time.observables.mantissa.shape[1]
+    assert time.differences is not None  # gradients are those of the single-site kernel
     law = time.law.take((slice(None), None))
     charges = wide_exponent.product(law, time.observables)
     shares = wide_exponent.quotient(time.differences.flows, time.total).to_floats()

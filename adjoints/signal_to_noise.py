@@ -11,6 +11,7 @@ from adjoints.variance_time import Cotangents, VarianceTimeAdjoint, _log_law_cot
 from thermokernels.common import arguments, tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.model.chain import GibbsChain
+from thermokernels.model.model import ModelLike, as_model
 from thermokernels.quantities.signal_to_noise import QStruct, chain_q_struct
 from thermokernels.quantities.variance_time import model_chain
 from thermokernels.solvers.checkpoint import PathLike
@@ -31,7 +32,7 @@ def signal_cotangents(chain: GibbsChain, p_data: Floats, g: Floats) -> Cotangent
 
 
 def q_struct(
-    W: ArrayLike,
+    W: ModelLike,
     p_data: ArrayLike,
     window: float = 100.0,
     method: str = "auto",
@@ -60,7 +61,7 @@ def q_struct(
     array([[0.]])
     """
     fields = arguments.as_flag(fields, "fields")
-    chain = model_chain(W, b, c, quotient=False if fields else None, gradient=True)
+    chain = model_chain(as_model(W, b, c), quotient=False if fields else None, gradient=True)
     q, cotangents = chain_q_struct_gradient(chain, p_data, window, method, rtol, progress, checkpoint, executor)
     if fields:
         return q, cotangents

@@ -14,6 +14,7 @@ from adjoints.variance_time import Cotangents, VarianceTimeAdjoint, require_sing
 from thermokernels.common import arguments, tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.model.chain import GibbsChain
+from thermokernels.model.model import ModelLike, as_model
 from thermokernels.quantities.signal_to_noise import chain_signal
 from thermokernels.quantities.trace_probes import ProbedQ, ProbedTime, Seed, probed, probed_q, row_weights, standard_error
 from thermokernels.quantities.variance_time import model_chain
@@ -52,7 +53,7 @@ class _RowGradients:
 
 
 def probe_variance_time(
-    W: ArrayLike,
+    W: ModelLike,
     n_probes: int = 8,
     *,
     seed: Seed,
@@ -92,7 +93,7 @@ def probe_variance_time(
     >>> gradient.shape, error.shape
     ((2, 2), (2, 2))
     """
-    chain = model_chain(W, b, c, quotient=False if fields else None, gradient=True)
+    chain = model_chain(as_model(W, b, c), quotient=False if fields else None, gradient=True)
     time, gradients, rows = _probed(chain, n_probes, seed, n_directions, method, rtol, progress, checkpoint, executor)
     value = gradients.split(row_weights(len(time.directions), time.samples.size) @ rows)
     error = gradients.split(standard_error(rows[len(time.directions) :]))
@@ -100,7 +101,7 @@ def probe_variance_time(
 
 
 def probe_q_struct(
-    W: ArrayLike,
+    W: ModelLike,
     p_data: ArrayLike,
     window: float = 100.0,
     n_probes: int = 8,
@@ -134,7 +135,7 @@ def probe_q_struct(
     >>> gradient.shape, float(error.max()) < 1e-10
     ((1, 2), True)
     """
-    chain = model_chain(W, b, c, quotient=False if fields else None, gradient=True)
+    chain = model_chain(as_model(W, b, c), quotient=False if fields else None, gradient=True)
     g, signal, window_steps = chain_signal(chain, p_data, window)
     time, gradients, rows = _probed(chain, n_probes, seed, n_directions, method, rtol, progress, checkpoint, executor)
     q = probed_q(time, g, signal, window_steps)

@@ -20,6 +20,7 @@ from thermokernels.compiled.decorator import jit
 from thermokernels.compiled.register_tiles import ROWS
 from thermokernels.compiled.simd_float64 import LANES, add, fill, load, multiply_add, reverse, store, swap1, swap2, swap4, total
 from thermokernels.model.chain import GibbsChain
+from thermokernels.model.model import ModelLike, as_model
 from thermokernels.quantities.variance_time import VarianceTime, correlations, model_chain, variance_time
 from thermokernels.solvers.checkpoint import PathLike
 from thermokernels.solvers.many_observables import Progress
@@ -301,7 +302,7 @@ def _log_law_cotangents(chain: GibbsChain, weights: Floats) -> Cotangents:
 
 
 def observable_variance_time(
-    W: ArrayLike,
+    W: ModelLike,
     b: ArrayLike | None = None,
     c: ArrayLike | None = None,
     method: str = "auto",
@@ -315,7 +316,7 @@ def observable_variance_time(
 
     Parameters
     ----------
-    W : (n_v, n_h) couplings; b : (n_v,), c : (n_h,) fields, None for zero
+    W : (n_v, n_h) couplings, or a Model; b : (n_v,), c : (n_h,) fields, None for zero
     method, rtol : of the solve, as in :func:`thermokernels.q_struct`
     fields : return the gradients with respect to b and c too (with the full chain, since fields break the Z2 symmetry)
     progress, checkpoint, executor : as in :func:`thermokernels.observable_variance_time`; sums of the gradient are kept with the value
@@ -337,7 +338,7 @@ def observable_variance_time(
     (1, 1)
     """
     fields = arguments.as_flag(fields, "fields")
-    adjoint = VarianceTimeAdjoint(model_chain(W, b, c, quotient=False if fields else None, gradient=True))
+    adjoint = VarianceTimeAdjoint(model_chain(as_model(W, b, c), quotient=False if fields else None, gradient=True))
     time = variance_time(adjoint.chain, method, rtol, (adjoint,), progress, checkpoint, executor)
     cotangents = adjoint.cotangents(time)
     if fields:

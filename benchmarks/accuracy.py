@@ -21,7 +21,7 @@ from adjoints import bounds
 from thermokernels.quantities import first_passage, spectral_gap
 from thermokernels.quantities.variance_time import variance_time
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "thermokernels"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "validation"))
 from test_certificates import exactly
 
 Found = tuple[float, float | None]

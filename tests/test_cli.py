@@ -71,9 +71,9 @@ def sentence(result, code):
 
 def test_help_and_version_load_no_numerics():
     code = (
-        "import sys; from thermokernels_app import cli; from typer.testing import CliRunner\n"
+        "import sys; from thermokernels_app.main import app; from typer.testing import CliRunner\n"
         "for words in (['--help'], ['run', '--help'], ['--version']):\n"
-        "    result = CliRunner().invoke(cli.app, words); assert result.exit_code == 0, result.output\n"
+        "    result = CliRunner().invoke(app, words); assert result.exit_code == 0, result.output\n"
         "print(*{'numba', 'numpy', 'scipy', 'jax', 'thermokernels'} & {*sys.modules})"
     )
     result = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
@@ -296,7 +296,14 @@ def test_an_ensemble_is_a_table_of_verdicts(finished, invoke, grid):
     again = invoke("run", "--grid", grid, "--seeds", "0:2", "--resume")  # nothing left to do
     assert again.exit_code == result.exit_code
     assert "P3: 2 PASS of 2 seeds" in again.stdout
+    assert "over 2 complete runs" in again.stdout
     assert again.stdout.splitlines()[-1] == f"results: {document['folder']}"
+    shown = invoke("show", document["folder"])
+    assert (shown.exit_code, shown.stdout.splitlines()) == (result.exit_code, again.stdout.splitlines()[:-1])
+    assert json.loads(invoke("show", document["folder"], "--json").stdout)["summary"] == document["summary"]
+    file = Path(document["folder"], "seed1", "results.json")
+    file.write_text(file.read_text().replace('"cells_basis": ', '"cells_basis": 1', 1))
+    assert invoke("show", document["folder"]).exit_code == 3
 
 
 def test_a_changed_freeze_is_refused(invoke, grid):

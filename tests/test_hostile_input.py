@@ -28,6 +28,7 @@ CALLS = {
         "W": W, "p_data": LAW, "window": 100.0, "method": "auto", "rtol": 1e-10, "b": [0.1, 0.2], "c": [0.3, 0.4], "executor": None,
     },
     tk.observable_variance_time: {"chain": CHAIN, "method": "auto", "rtol": 1e-10, "executor": None},
+    tk.asymptotic_variance: {"chain": CHAIN, "method": "auto", "rtol": 1e-10, "executor": None},
     tk.resolvent: {"chain": CHAIN, "F": np.arange(8.0), "method": "auto", "rtol": 1e-10},
     tk.spectral_measure: {"chain": CHAIN},
     tk.spectral_gap: {"chain": CHAIN},
@@ -43,7 +44,7 @@ CALLS = {
     tk.kl_divergence: {"p_data": LAW, "W": W, "b": [0.1, 0.2], "c": [0.3, 0.4]},
     tk.from_zero_one: {"weights": W, "visible_bias": [0.1, 0.2], "hidden_bias": [0.3, 0.4]},
     tk.from_ising: {"h": {"a": 0.5}, "J": {("a", "x"): 1.0}, "visible": ["a", "b"], "hidden": ["x"]},
-    tk.law_of_samples: {"samples": [[1, -1], [1, 1]]},
+    tk.law_of_samples: {"samples": [[1, -1], [1, 1]], "weights": [1.0, 3.0]},
     tk.diagnose: {"W": W, "b": [0.1, 0.2], "c": [0.3, 0.4], "p_data": LAW, "window": 100.0, "budget": 250.0},
     tk.couplings: {"network": NETWORK, "u": [1.0, 0.0]},
     tk.sample: {
@@ -57,13 +58,16 @@ CALLS = {
     adjoints.observable_variance_time: {
         "W": W, "b": [0.1, 0.2], "c": [0.3, 0.4], "method": "auto", "rtol": 1e-10, "fields": False, "executor": None,
     },
+    adjoints.asymptotic_variance: {
+        "W": W, "b": [0.1, 0.2], "c": [0.3, 0.4], "method": "auto", "rtol": 1e-10, "fields": False, "executor": None,
+    },
     adjoints.kl_divergence: {"p_data": LAW, "W": W, "b": [0.1, 0.2], "c": [0.3, 0.4], "fields": False},
     adjoints.couplings_vjp: {"network": NETWORK, "u": [1.0, 0.0], "ct_W": W},
     adjoints.couplings_jacobian: {"network": NETWORK, "u": [1.0, 0.0]},
 }  # fmt: skip
-# Those that take other libraries' models, random probes or the number of threads are tested with what they serve.
+# Those that take other libraries' models, files, random probes or the number of threads are tested with what they serve.
 ELSEWHERE = {
-    *("from_dimod", "from_thrml", "from_scikit_learn", "from_rbms"),
+    *("from_dimod", "from_thrml", "from_scikit_learn", "from_rbms", "load_model"),
     *("probe_variance_time", "probe_q_struct", "get_threads", "set_threads"),
 }
 NAMES = {f"{function.__module__.split('.')[0]}.{function.__name__}": function for function in CALLS}

@@ -27,11 +27,15 @@ from thermokernels.diagnosis.diagnose import Diagnosis, diagnose
 from thermokernels.model.chain import GibbsChain, gibbs_chain
 from thermokernels.model.conversions import from_ising, from_zero_one, law_of_samples
 from thermokernels.model.hypernetwork import Hypernetwork, couplings
-from thermokernels.model.importers import LabelledModel, from_dimod, from_rbms, from_scikit_learn, from_thrml
+from thermokernels.model.importers import from_dimod, from_rbms, from_scikit_learn, from_thrml
 from thermokernels.model.laws import kl_divergence, visible_law
+from thermokernels.model.model import Model, load_model
+from thermokernels.quantities.asymptotic_variance import asymptotic_variance
+from thermokernels.quantities.autocorrelation_function import autocorrelation_function
 from thermokernels.quantities.conductance import conductance
 from thermokernels.quantities.first_passage import hitting_times, mean_first_passage
 from thermokernels.quantities.landscape import MergeEvent, MergeTree, merge_tree
+from thermokernels.quantities.operational_q import OperationalCurve, OperationalQ, operational_curve, operational_q
 from thermokernels.quantities.relevance import observable_span, relevance
 from thermokernels.quantities.signal_to_noise import QStruct, q_struct
 from thermokernels.quantities.spectral_measure import SpectralMeasure, spectral_gap, spectral_measure, window_variance
@@ -40,6 +44,8 @@ from thermokernels.quantities.variance_time import observable_variance_time
 from thermokernels.sampling.samplers import Samples, sample
 from thermokernels.solvers.gap_bounds import gap_lower_bound
 from thermokernels.solvers.resolvent import resolvent
+
+LabelledModel = Model  # what it was called when only models with named spins were one
 
 try:
     __version__ = version("thermokernels")
@@ -54,16 +60,21 @@ __all__ = [
     "LabelledModel",
     "MergeEvent",
     "MergeTree",
+    "Model",
     "ModelTooLargeError",
     "NotConvergedError",
     "NotReversibleError",
     "NumericalError",
+    "OperationalCurve",
+    "OperationalQ",
     "ProbedQ",
     "ProbedTime",
     "QStruct",
     "Samples",
     "SpectralMeasure",
     "UnresolvedError",
+    "asymptotic_variance",
+    "autocorrelation_function",
     "conductance",
     "couplings",
     "diagnose",
@@ -79,10 +90,13 @@ __all__ = [
     "hitting_times",
     "kl_divergence",
     "law_of_samples",
+    "load_model",
     "mean_first_passage",
     "merge_tree",
     "observable_span",
     "observable_variance_time",
+    "operational_curve",
+    "operational_q",
     "probe_q_struct",
     "probe_variance_time",
     "q_struct",

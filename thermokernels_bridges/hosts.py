@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 import adjoints
 import thermokernels as tk
+from thermokernels.common import arguments
 from thermokernels.common.arrays import Floats
 
 # (p_data or None, W, b or None, c or None) -> value, or with its derivatives by W and, where fields are given, b and c
@@ -22,7 +23,7 @@ SINGLE_SUM = 1e-4
 
 def as_law(p_data: Any) -> NDArray[np.float64]:
     """The data law in double precision; one that was rounded to single precision is divided by its sum again."""
-    law = np.asarray(p_data)
+    law = arguments.as_reals(p_data, "p_data")
     if law.dtype.itemsize < 8 and law.dtype.kind == "f":
         law = law.astype(np.float64)
         total = float(law.sum())
@@ -30,8 +31,9 @@ def as_law(p_data: Any) -> NDArray[np.float64]:
     return law.astype(np.float64)
 
 
-def as_double(values: Any) -> NDArray[np.float64]:
-    return np.asarray(values, dtype=np.float64)
+def as_double(values: Any, name: str) -> NDArray[np.float64]:
+    """Real numbers in double precision, however they are kept; else ValueError, never a part of a complex number."""
+    return arguments.as_reals(values, name).astype(np.float64)
 
 
 def q_struct(window: float) -> tuple[Value, Gradients]:

@@ -1,8 +1,8 @@
 """Q, T_O and the KL divergence as JAX functions with hand-derived reverse derivatives: under ``jit``, ``grad`` and ``vmap``.
 
-The numbers are computed on the host, in double precision whatever the inputs are, and handed back in the precision of W; the batch of a
-``vmap`` is worked through one after the other. There is no forward mode and no second derivative: JAX says so. What the kernels refuse
-(:class:`thermokernels.NumericalError`, bad arguments) reaches JAX as an error of the callback, with the same sentence.
+The numbers are computed on the host, in double precision whatever the inputs are, and handed back in the precision of W (float32 at
+least); the batch of a ``vmap`` is worked through one after the other. There is no forward mode and no second derivative: JAX says so. What
+the kernels refuse (:class:`thermokernels.NumericalError`, bad arguments) reaches JAX as an error of the callback, with the same sentence.
 """
 
 from __future__ import annotations
@@ -67,10 +67,13 @@ def kl_divergence(p_data: Any, W: Any, b: Any = None, c: Any = None) -> jax.Arra
 def _call(function: Any, p_data: Any, W: Any, b: Any, c: Any) -> jax.Array:
     if (b is None) != (c is None):
         raise ValueError("b and c must be given both or neither")
-    couplings = jnp.asarray(W)
-    if not jnp.issubdtype(couplings.dtype, jnp.floating):
-        couplings = couplings.astype(jnp.result_type(float))
-    model = (couplings,) if b is None else (couplings, jnp.asarray(b, couplings.dtype), jnp.asarray(c, couplings.dtype))
+    parts = [jnp.asarray(part) for part in ((W,) if b is None else (W, b, c))]
+    for part, name in zip(parts, ("W", "b", "c"), strict=False):
+        if not (jnp.issubdtype(part.dtype, jnp.floating) or jnp.issubdtype(part.dtype, jnp.integer)):
+            raise ValueError(f"{name} must be an array of real numbers; got dtype {part.dtype}")
+    # at least float32, since times leave the range of float16
+    precision = jnp.result_type(*(part if jnp.issubdtype(part.dtype, jnp.floating) else float for part in parts), jnp.float32)
+    model = tuple(part.astype(precision) for part in parts)
     result: jax.Array = function(None if p_data is None else jnp.asarray(p_data), *model)
     return result
 
@@ -81,11 +84,11 @@ def _with_derivative(name: str, *settings: float) -> Any:
 
     def host_value(p_data: Any, *model: Any) -> Any:
         dtype = np.asarray(model[0]).dtype
-        return np.asarray(value_of(_law(p_data), *map(hosts.as_double, model)), dtype)
+        return np.asarray(value_of(_law(p_data), *_doubles(model)), dtype)
 
     def host_gradients(p_data: Any, *model: Any) -> Any:
         dtype = np.asarray(model[0]).dtype
-        value, gradients = gradients_of(_law(p_data), *map(hosts.as_double, model))
+        value, gradients = gradients_of(_law(p_data), *_doubles(model))
         return np.asarray(value, dtype), tuple(gradient.astype(dtype) for gradient in gradients)
 
     @jax.custom_vjp
@@ -113,6 +116,10 @@ def _with_derivative(name: str, *settings: float) -> Any:
 
 def _law(p_data: Any) -> Any:
     return None if p_data is None else hosts.as_law(p_data)
+
+
+def _doubles(model: Any) -> list[Any]:
+    return [hosts.as_double(part, name) for part, name in zip(model, ("W", "b", "c"), strict=False)]
 
 
 def _scalar(model: Any) -> jax.ShapeDtypeStruct:

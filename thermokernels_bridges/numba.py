@@ -1,9 +1,9 @@
 """Q, T_O and the KL divergence with their gradients, to be called from ``@njit`` code of one's own: without the GIL, without Python.
 
 Models without fields, on pairs {x, -x}, by conjugate gradients. Compiled code cannot explain itself, so nothing is checked but the
-numbers: arrays are float64 and C-contiguous, W is (n_v, n_h), p_data (2**n_v,) sums to one, and a value that float64 does not give to a
-relative 1e-8 comes back as NaN with a gradient of NaN. :mod:`adjoints` checks its arguments, reaches further (state reduction) and proves
-its errors.
+numbers: W is (n_v, n_h), p_data (2**n_v,) sums to one, ``gradient`` is of floats (ValueError where it cannot hold them), and a value that
+float64 does not give to a relative 1e-8 comes back as NaN with a gradient of NaN. :mod:`adjoints` checks its arguments, reaches further
+(state reduction) and proves its errors.
 """
 
 from __future__ import annotations
@@ -29,8 +29,10 @@ MAX_ITERATIONS = 10_000
 @jit
 def kl_divergence(p_data: Floats, W: Floats, gradient: Floats) -> float:
     """KL(p_data || visible marginal) in nats; ``gradient`` (n_v, n_h) is overwritten with its derivative by W."""
+    _require_floats(gradient)
     n_states = 1 << W.shape[0]
-    columns, visible_field, hidden_field = np.ascontiguousarray(W.T), np.zeros(W.shape[0]), np.zeros(W.shape[1])
+    columns, visible_field, hidden_field = np.empty((W.shape[1], W.shape[0])), np.zeros(W.shape[0]), np.zeros(W.shape[1])
+    columns[:] = W.T  # in float64, whatever W is
     log_weight, factor = np.empty(n_states), np.ones(n_states)
     _sum_out_hidden(columns, visible_field, hidden_field, np.empty(n_states), factor, log_weight)
     largest, total = log_weight.max(), 0.0
@@ -49,18 +51,20 @@ def kl_divergence(p_data: Floats, W: Floats, gradient: Floats) -> float:
 @jit
 def observable_variance_time(W: Floats, gradient: Floats) -> float:
     """T_O in steps; ``gradient`` (n_v, n_h) is overwritten with its derivative by W."""
-    visible_fields, hidden_fields, energy = _tables(W)
-    time: float = _variance_time(W, visible_fields, hidden_fields, _boltzmann(energy), gradient)
+    _require_floats(gradient)
+    weights, visible_fields, hidden_fields, energy = _tables(W)
+    time: float = _variance_time(weights, visible_fields, hidden_fields, _boltzmann(energy), gradient)
     return time
 
 
 @jit
 def q_struct(W: Floats, p_data: Floats, window: float, gradient: Floats) -> float:
     """Q = (K / 2) |g|^2 / T_O for a window in sweeps; ``gradient`` (n_v, n_h) is overwritten with its derivative by W."""
-    visible_fields, hidden_fields, energy = _tables(W)
+    _require_floats(gradient)
+    weights, visible_fields, hidden_fields, energy = _tables(W)
     law = _boltzmann(energy)
-    time = _variance_time(W, visible_fields, hidden_fields, law, gradient)
-    g, by_signal = np.zeros_like(W), np.zeros_like(W)
+    time = _variance_time(weights, visible_fields, hidden_fields, law, gradient)
+    g, by_signal = np.zeros_like(weights), np.zeros_like(weights)
     _signal(p_data, hidden_fields, law, g, by_signal)
     signal = (g * g).sum()
     value: float = 0.5 * window * (W.shape[0] + W.shape[1]) * signal / time
@@ -71,15 +75,25 @@ def q_struct(W: Floats, p_data: Floats, window: float, gradient: Floats) -> floa
 
 
 @jit
+def _require_floats(gradient):
+    """What is written into ``gradient`` must not be cut to integers."""
+    gradient[0, 0] = 0.5
+    if gradient[0, 0] != 0.5:
+        raise ValueError("gradient must be an array of floats; got one of integers")
+
+
+@jit
 def _tables(W):
-    """Local fields of both blocks and the energies [h, v] of the pairs."""
+    """W in float64, whatever it is; local fields of both blocks and the energies [h, v] of the pairs."""
     n_visible, n_hidden = W.shape
+    weights = np.empty(W.shape)
+    weights[:] = W
     visible_fields, hidden_fields = np.empty((n_visible, 1 << (n_hidden - 1))), np.empty((n_hidden, 1 << n_visible))
-    _local_fields(W, np.zeros(n_visible), visible_fields)
-    _local_fields(np.ascontiguousarray(W.T), np.zeros(n_hidden), hidden_fields)
+    _local_fields(weights, np.zeros(n_visible), visible_fields)
+    _local_fields(np.ascontiguousarray(weights.T), np.zeros(n_hidden), hidden_fields)
     energy = np.empty((visible_fields.shape[1], hidden_fields.shape[1]))
     _energies(visible_fields, np.zeros(n_hidden), energy)
-    return visible_fields, hidden_fields, energy
+    return weights, visible_fields, hidden_fields, energy
 
 
 @jit

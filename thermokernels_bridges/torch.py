@@ -1,7 +1,8 @@
 """Q, T_O and the KL divergence as PyTorch functions with hand-derived gradients.
 
-The numbers are computed on the CPU in double precision whatever the inputs are, and handed back in the precision and on the device of W.
-A second derivative raises, as PyTorch does for functions that are differentiable once.
+The numbers are computed on the CPU in double precision whatever the inputs are, and handed back in the precision and on the device of W
+(float32 of half precisions, PyTorch's default of integers). ``torch.func.grad`` and ``vmap`` are understood; the members of a batch are
+worked through one after the other. A second derivative raises, as PyTorch does for functions that are differentiable once.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch.autograd.function import once_differentiable
 
 from thermokernels.common import arguments
 from thermokernels_bridges import hosts
@@ -66,29 +66,81 @@ def kl_divergence(p_data: torch.Tensor, W: torch.Tensor, b: torch.Tensor | None 
     return _call(hosts.kl_divergence(), p_data, W, b, c)
 
 
-def _call(pair: Any, p_data: torch.Tensor | None, *model: torch.Tensor | None) -> torch.Tensor:
+def _call(pair: Any, p_data: Any, *model: Any) -> torch.Tensor:
     if (model[1] is None) != (model[2] is None):
         raise ValueError("b and c must be given both or neither")
-    if p_data is not None and p_data.requires_grad:
+    law = None if p_data is None else torch.as_tensor(p_data)
+    if law is not None and law.requires_grad:
         raise ValueError("p_data is a constant here: there is no gradient with respect to it; use p_data.detach()")
-    law = None if p_data is None else hosts.as_law(p_data.cpu().numpy())
-    result: torch.Tensor = _Function.apply(pair, law, *(part for part in model if part is not None))
-    return result
+    return _outputs(pair, False, law, *(torch.as_tensor(part) for part in model if part is not None))[0]
+
+
+def _outputs(pair: Any, wanted: bool, law: torch.Tensor | None, *parts: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """The value, then its derivatives where they are wanted: by who calls, or by a tensor."""
+    wants_gradients = wanted or (torch.is_grad_enabled() and any(part.requires_grad for part in parts))
+    outputs: tuple[torch.Tensor, ...] = _Function.apply(pair, wants_gradients, law, *parts)
+    return outputs
+
+
+def _precision(parts: Any) -> torch.dtype:
+    """Of what is handed back: the model's, of integers PyTorch's default; at least float32, since times leave the range of float16."""
+    precision = torch.get_default_dtype()
+    if parts[0].dtype.is_floating_point:
+        precision = parts[0].dtype
+    for part in parts[1:]:
+        precision = torch.promote_types(precision, part.dtype)
+    return torch.promote_types(precision, torch.float32)
 
 
 class _Function(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, pair: Any, law: Any, *model: torch.Tensor) -> torch.Tensor:
-        value_of, gradients_of = pair
-        arrays = [hosts.as_double(part.detach().cpu().numpy()) for part in model]
-        if any(ctx.needs_input_grad):
-            value, gradients = gradients_of(law, *arrays)
-            ctx.save_for_backward(*(torch.from_numpy(gradient).to(model[0]) for gradient in gradients))
-        else:
-            value = value_of(law, *arrays)
-        return model[0].new_tensor(value)
+    """The value, then its derivatives where they are wanted: outputs themselves, so that transformations may keep them for the way back."""
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, cotangent: torch.Tensor) -> Any:
-        return None, None, *(cotangent * gradient for gradient in ctx.saved_tensors)
+    def forward(pair: Any, wants_gradients: bool, law: torch.Tensor | None, *model: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        value_of, gradients_of = pair
+        arrays = [hosts.as_double(part, name) for part, name in zip(model, ("W", "b", "c"), strict=False)]
+        p_data = None if law is None else hosts.as_law(law)
+        value, gradients = gradients_of(p_data, *arrays) if wants_gradients else (value_of(p_data, *arrays), ())
+        precision, device = _precision(model), model[0].device
+        return tuple(torch.as_tensor(output, dtype=precision, device=device) for output in (value, *gradients))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.n_parts = len(inputs) - 3
+        ctx.save_for_backward(*inputs[3:], *output[1:])
+
+    @staticmethod
+    def backward(ctx: Any, cotangent: torch.Tensor, *_: Any) -> Any:
+        model, gradients = ctx.saved_tensors[: ctx.n_parts], ctx.saved_tensors[ctx.n_parts :]
+        return None, None, None, *(cotangent * gradient for gradient in _Derivatives.apply(len(model), *model, *gradients))
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, pair: Any, wants_gradients: bool, *tensors: torch.Tensor | None) -> Any:
+        """The members of the batch one after the other. A transformation within the batch asks by flag, one around it by its tensors."""
+
+        def member(k: int) -> list[torch.Tensor | None]:
+            pairs = zip(tensors, in_dims[2:], strict=True)
+            return [part if part is None or dim is None else part.select(dim, k) for part, dim in pairs]
+
+        members = [_outputs(pair, wants_gradients, *member(k)) for k in range(info.batch_size)]
+        outputs = tuple(torch.stack(parts) for parts in zip(*members, strict=True))
+        return outputs, (0,) * len(outputs)
+
+
+class _Derivatives(torch.autograd.Function):
+    """The derivatives as functions of the model: handed on as they are, and no further derivative is taken for zero."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(n_parts: int, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return tuple(gradient.clone() for gradient in tensors[n_parts:])
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: torch.Tensor) -> Any:
+        raise RuntimeError("q_struct, observable_variance_time and kl_divergence have first derivatives only; a second one was asked for")

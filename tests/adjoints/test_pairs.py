@@ -73,6 +73,14 @@ def time_pair(shape, with_fields, method):
     return pair._replace(gradient=adjoints.observable_variance_time)
 
 
+def asymptotic_pair(shape, with_fields):
+    def gradient(W, b, c, fields):
+        return adjoints.asymptotic_variance(W, b, c, fields=fields)
+
+    pair = model_pair(gradient, lambda W, b, c: tk.asymptotic_variance(tk.gibbs_chain(W, b, c)), shape, with_fields)
+    return pair._replace(gradient=adjoints.asymptotic_variance)
+
+
 def probe_pair(shape, with_fields):
     """With no directions taken out, the estimate is a function of the couplings alone once the signs are drawn."""
     options = {"n_probes": 3, "seed": 5, "n_directions": 0}
@@ -140,6 +148,8 @@ PAIRS = {
     "observable_variance_time, quotient, cg": time_pair((4, 2), False, "cg"),
     "observable_variance_time, fields": time_pair((3, 2), True, "cholesky"),
     "observable_variance_time, fields, cg": time_pair((4, 2), True, "cg"),
+    "asymptotic_variance, quotient": asymptotic_pair((2, 3), False),
+    "asymptotic_variance, fields": asymptotic_pair((3, 2), True),
     "probe_variance_time": probe_pair((3, 2), False),
     "probe_variance_time, fields": probe_pair((2, 3), True),
     "probe_q_struct": probe_q_pair((2, 3), False),

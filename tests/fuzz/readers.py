@@ -36,7 +36,8 @@ INSTRUMENTED = [
     "thermokernels_app.experiment.keys",
     "thermokernels_app.experiment.records.store",
     "thermokernels_app.experiment.records.strict_json",
-    "thermokernels_app.tools.model_files",
+    "thermokernels_app.tools.data_files",
+    "thermokernels.model.model_files",
     "thermokernels.common.arguments",
     "thermokernels.model.conversions",
     "numpy.lib._format_impl",
@@ -170,18 +171,18 @@ def _freeze(folder: Path, content: bytes) -> None:
 
 def _model(suffix: str) -> Callable[[Path, bytes], object]:
     def read(folder: Path, content: bytes) -> object:
-        from thermokernels_app.tools import model_files
+        from thermokernels import load_model
 
-        return model_files.read_model(_written(folder / f"model{suffix}", content))
+        return load_model(_written(folder / f"model{suffix}", content))
 
     return read
 
 
 def _samples(suffix: str) -> Callable[[Path, bytes], object]:
     def read(folder: Path, content: bytes) -> object:
-        from thermokernels_app.tools import model_files
+        from thermokernels_app.tools import data_files
 
-        return model_files.read_data_law(_written(folder / f"samples{suffix}", content), 3)
+        return data_files.read_data_law(_written(folder / f"samples{suffix}", content), 3)
 
     return read
 
@@ -292,7 +293,7 @@ def _fuzz_one(name: str, executions: int, seed: int) -> None:
         import thermokernels_app.experiment.freeze
         import thermokernels_app.experiment.records.journal
         import thermokernels_app.experiment.records.store
-        import thermokernels_app.tools.model_files  # noqa: F401
+        import thermokernels_app.tools.data_files  # noqa: F401
 
     reader = READERS[name]
     memory = Path("/dev/shm")

@@ -20,6 +20,16 @@ FUNCTIONS = {
     tk.gibbs_chain: {"W": REQUIRED, "b": None, "c": None, "quotient": None, "kernel": "single-site"},
     tk.q_struct: {"W": REQUIRED, "p_data": REQUIRED, "window": 100.0, "method": "auto", "rtol": 1e-10},
     tk.observable_variance_time: {"chain": REQUIRED},
+    tk.asymptotic_variance: {"chain": REQUIRED},
+    tk.operational_q: {
+        "chain": REQUIRED,
+        "p_data": REQUIRED,
+        "window": REQUIRED,
+        "burn_in": 0,
+        "start": "stationary",
+        "n_chains": 1,
+        "n_data": None,
+    },
     tk.resolvent: {"chain": REQUIRED, "F": REQUIRED},
     tk.spectral_measure: {"chain": REQUIRED},
     tk.spectral_gap: {"chain": REQUIRED},
@@ -31,6 +41,7 @@ FUNCTIONS = {
     tk.kl_divergence: {"p_data": REQUIRED, "W": REQUIRED},
     adjoints.q_struct: {"W": REQUIRED, "p_data": REQUIRED, "window": 100.0},
     adjoints.observable_variance_time: {"W": REQUIRED},
+    adjoints.asymptotic_variance: {"W": REQUIRED},
     adjoints.kl_divergence: {"p_data": REQUIRED, "W": REQUIRED},
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Hashable
 from decimal import Decimal
 from typing import Any, TypeVar
 
@@ -10,8 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from thermokernels.common import control_groups, tolerances
-from thermokernels.common.arrays import Floats
+from thermokernels.common.arrays import Array, Floats
 from thermokernels.common.errors import ModelTooLargeError
+from thermokernels.common.foreign_arrays import as_array
 
 Kind = TypeVar("Kind")
 
@@ -25,13 +27,17 @@ def in_brief(value: object) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def _as_floats(name: str, value: ArrayLike) -> Floats:
-    try:
-        array = np.asarray(value)
-    except ValueError:
-        raise ValueError(f"{name} must be an array of real numbers; got rows of different lengths") from None
+def as_reals(value: ArrayLike, name: str) -> Array:
+    """An array of real numbers of any shape, in the dtype that it has; else ValueError."""
+    array = as_array(value, name)
     if array.dtype.kind not in "fiu":
         raise ValueError(f"{name} must be an array of real numbers; got dtype {array.dtype}")
+    return array
+
+
+def as_finite(value: ArrayLike, name: str) -> Floats:
+    """A finite, C-contiguous float64 array of any shape; else ValueError."""
+    array = as_reals(value, name)
     with np.errstate(over="ignore", invalid="ignore"):  # signalling NaN and long doubles beyond float64, which are refused below
         array = np.ascontiguousarray(array, dtype=np.float64) if array.ndim else array.astype(np.float64)
     if not np.isfinite(array).all():
@@ -42,7 +48,7 @@ def _as_floats(name: str, value: ArrayLike) -> Floats:
 
 def as_couplings(weights: ArrayLike, name: str = "W") -> Floats:
     """Couplings as a finite, C-contiguous float64 matrix of shape (n_v, n_h), both at least 1; else ValueError."""
-    array = _as_floats(name, weights)
+    array = as_finite(weights, name)
     if array.ndim != 2 or 0 in array.shape:
         raise ValueError(f"{name} must have shape (n_v, n_h) with at least one visible and one hidden spin; got shape {array.shape}")
     return array
@@ -57,22 +63,38 @@ def as_field(field: ArrayLike | None, n_spins: int, name: str) -> Floats:
 
 def as_vector(value: ArrayLike, length: int, name: str) -> Floats:
     """A finite float64 vector of the given length; else ValueError."""
-    array = _as_floats(name, value)
+    array = as_finite(value, name)
     if array.shape != (length,):
         raise ValueError(f"{name} must have shape ({length},); got shape {array.shape}")
     return array
 
 
+def as_spins(value: ArrayLike, name: str) -> NDArray[np.int8]:
+    """Spins +1 and -1 as int8, of any shape; what is within 1e-6 of a spin is one (a file of float32, say); else ValueError."""
+    array = as_array(value, name)
+    if array.dtype.kind == "b":
+        raise ValueError(f"{name} must hold spins +1 and -1; got dtype bool: where True is spin +1, 2 * x.astype(int) - 1 makes spins")
+    array = as_reals(array, name)
+    up = array > 0  # of unsigned integers too, of which a difference would wrap around
+    close = np.abs(array.astype(np.float64, copy=False) - np.where(up, 1.0, -1.0)) <= tolerances.SPIN
+    if not close.all():
+        where = tuple(int(k) for k in np.argwhere(~close)[0])
+        entry = array[where]
+        zero_one = bool(((array == 0) | (array == 1)).all())
+        advice = ": of units 0 and 1, 2 * x.astype(int) - 1 makes spins" if zero_one else ""
+        if entry == 255 and array.dtype == np.uint8:
+            advice = ": 2 * x - 1 of unsigned units 0 and 1, for which 2 * x.astype(int) - 1 makes spins"
+        raise ValueError(f"{name} must hold spins +1 and -1; entry {where} is {float(entry):g}{advice}")
+    return np.where(up, np.int8(1), np.int8(-1))
+
+
 def as_samples(samples: ArrayLike, name: str = "samples") -> Floats:
     """Samples of spins +1 and -1 as float64 of shape (n, n_spins), both at least 1; else ValueError."""
-    array = _as_floats(name, samples)
+    array = as_array(samples, name)
     if array.ndim != 2 or 0 in array.shape:
+        as_reals(array, name)  # what is no array of numbers is said first
         raise ValueError(f"{name} must have shape (n, n_v) with at least one sample of at least one spin; got shape {array.shape}")
-    wrong = np.argwhere(np.abs(array) != 1)
-    if wrong.size:
-        where = tuple(int(k) for k in wrong[0])
-        raise ValueError(f"{name} must hold spins +1 and -1; entry {where} is {array[where]:g}")
-    return array
+    return as_spins(array, name).astype(np.float64)
 
 
 def as_law(law: ArrayLike, n_states: int, name: str = "p_data") -> Floats:
@@ -92,7 +114,7 @@ def as_law(law: ArrayLike, n_states: int, name: str = "p_data") -> Floats:
 
 def as_state_functions(values: ArrayLike, n_states: int, name: str = "F") -> Floats:
     """Functions on the states as float64 of shape (n_states,) or (n_states, k); else ValueError."""
-    array = _as_floats(name, values)
+    array = as_finite(values, name)
     if array.ndim not in (1, 2) or array.shape[0] != n_states:
         raise ValueError(f"{name} must have shape ({n_states},) or ({n_states}, k); got shape {array.shape}")
     return array
@@ -100,10 +122,7 @@ def as_state_functions(values: ArrayLike, n_states: int, name: str = "F") -> Flo
 
 def as_state_set(states: Any, n_states: int, name: str) -> NDArray[np.bool_]:
     """A set of states, given as a boolean mask (n_states,) or as state numbers, as a mask that is neither empty nor everything."""
-    try:
-        array = np.asarray(states)
-    except ValueError:
-        raise ValueError(f"{name} must be a boolean mask or a list of state numbers; got rows of different lengths") from None
+    array = as_array(states, name, "a boolean mask or a list of state numbers")
     if array.dtype == np.bool_:
         if array.shape != (n_states,):
             raise ValueError(f"{name} must be a mask of shape ({n_states},); got shape {array.shape}")
@@ -153,6 +172,18 @@ def as_instance(value: Any, kind: type[Kind], name: str, maker: str) -> Kind:
     if not isinstance(value, kind):
         raise ValueError(f"{name} must be a {kind.__name__}, made by {maker}; got {in_brief(value)}")
     return value
+
+
+def as_labels(labels: object, name: str) -> tuple[Hashable, ...]:
+    """Names of spins: a list of hashable objects, which a single word is not; else ValueError."""
+    try:
+        if not isinstance(labels, str | bytes):
+            found: tuple[Hashable, ...] = (*labels,)  # type: ignore[misc]
+            hash(found)
+            return found
+    except TypeError:  # it is not iterable, or a label is not hashable
+        pass
+    raise ValueError(f"{name} must be a list of labels; got {in_brief(labels)}")
 
 
 def as_choice(value: Any, choices: tuple[str, ...], name: str) -> str:

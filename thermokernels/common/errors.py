@@ -1,16 +1,22 @@
-"""What can go wrong that is not a wrong argument (those are ``ValueError``)."""
+"""What can go wrong that is not a wrong argument (those are ``ValueError``); tracebacks show the public names."""
 
 
 class NumericalError(ArithmeticError):
     """A number could not be computed to its tolerance; none is returned."""
 
+    __module__ = "thermokernels"
+
 
 class NotConvergedError(NumericalError):
     """An iterative or direct solve missed its residual tolerance."""
 
+    __module__ = "thermokernels"
+
 
 class UnresolvedError(NumericalError):
     """A gap, weight or law is too small to be resolved in float64."""
+
+    __module__ = "thermokernels"
 
 
 class ConstantError(UnresolvedError):
@@ -20,10 +26,16 @@ class ConstantError(UnresolvedError):
 class NotReversibleError(NumericalError):
     """The kernel violates detailed balance where reversibility is required (assumption A2)."""
 
+    __module__ = "thermokernels"
+
 
 class ExecutorError(RuntimeError):
     """An executor did not do a task: a worker died, a connection broke or a result cannot be read; the message says which task."""
 
+    __module__ = "thermokernels"
+
 
 class ModelTooLargeError(ValueError):
     """The request does not fit into this machine's memory; the message says what it would take."""
+
+    __module__ = "thermokernels"

@@ -39,3 +39,6 @@ LAW_SUM = 1e-9
 
 # Rank decisions: singular values below this share of the largest are zero.
 RANK = 1e-10
+
+# A number this close to +1 or -1 is a spin: float32, printed with seven digits, or the tanh of a saturated field.
+SPIN = 1e-6

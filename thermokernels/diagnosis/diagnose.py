@@ -20,7 +20,8 @@ from thermokernels.diagnosis import words
 from thermokernels.diagnosis.result import Crossing, Findings, Number
 from thermokernels.model.chain import GibbsChain, energy_error, gibbs_chain
 from thermokernels.model.laws import visible_law
-from thermokernels.quantities import first_passage
+from thermokernels.model.model import Model, ModelLike, as_model
+from thermokernels.quantities import asymptotic_variance, first_passage
 from thermokernels.quantities.autocorrelation import autocorrelation_times
 from thermokernels.quantities.landscape import MergeEvent, MergeTree, merge_tree
 from thermokernels.quantities.relevance import ObservableBasis, observable_basis
@@ -65,7 +66,7 @@ class Diagnosis(Findings):
 
 
 def diagnose(
-    W: ArrayLike,
+    W: ModelLike,
     b: ArrayLike | None = None,
     c: ArrayLike | None = None,
     p_data: ArrayLike | None = None,
@@ -76,7 +77,7 @@ def diagnose(
 
     Parameters
     ----------
-    W : (n_v, n_h) couplings; b : (n_v,) and c : (n_h,) fields, None for zero
+    W : (n_v, n_h) couplings, or a Model; b : (n_v,) and c : (n_h,) fields, None for zero
     p_data : (2**n_v,), optional
         Data law on the visible states (:func:`thermokernels.law_of_samples` makes one of samples). Signal and Q need it.
     window : float, in sweeps
@@ -107,22 +108,20 @@ def diagnose(
     >>> tk.diagnose([[0.5, -0.2], [0.1, 0.3]])
     Diagnosis(2 + 2 spins, 8 pairs {x, -x}: relevant gap 0.314 per step, T_O 2.12 sweeps, Q needs a data law, 1 of 1 basins crossable)
     """
-    weights = arguments.as_couplings(W)
-    n_visible, n_hidden = weights.shape
-    visible_field, hidden_field = arguments.as_field(b, n_visible, "b"), arguments.as_field(c, n_hidden, "c")
+    model = as_model(W, b, c)
     window = arguments.as_positive(window, "window", "sweeps")
     budget = arguments.as_positive(budget, "budget", "sweeps")
-    n_bytes = require_memory(n_visible, n_hidden, bool(visible_field.any() or hidden_field.any()))
-    law = None if p_data is None else arguments.as_law(p_data, 2**n_visible)
+    n_bytes = require_memory(model)
+    law = None if p_data is None else arguments.as_law(p_data, 2**model.n_visible)
 
-    chain = gibbs_chain(weights, visible_field, hidden_field)
+    chain = gibbs_chain(model)
     with np.errstate(all="ignore"):  # what overflows in a frozen model is no finite number, and is reported as such
         found: dict[str, Any] = _spectrum(chain, window)
         found |= _correlations(chain, found["gap_bound"]) | _landscape(chain, budget)
         found |= _trainability(chain, law, window, found.pop("variances"), found.pop("window_variance"))
     return Diagnosis(
-        n_visible=n_visible,
-        n_hidden=n_hidden,
+        n_visible=model.n_visible,
+        n_hidden=model.n_hidden,
         n_states=chain.n_states,
         quotient=chain.quotient,
         n_bytes=n_bytes,
@@ -134,8 +133,9 @@ def diagnose(
     )
 
 
-def require_memory(n_visible: int, n_hidden: int, has_fields: bool) -> int:
+def require_memory(model: Model) -> int:
     """The peak of the memory in bytes; where it does not fit, ModelTooLargeError with smaller questions to ask."""
+    n_visible, n_hidden, has_fields = model.n_visible, model.n_hidden, model.has_fields
     n_bytes, available = footprint.diagnosis(n_visible, n_hidden, has_fields), arguments.available_memory()
     rows, columns = n_visible, n_hidden
     while footprint.diagnosis(rows, columns, has_fields) > available and rows + columns > 2:
@@ -205,7 +205,7 @@ def _spectrum(chain: GibbsChain, window: float) -> dict[str, Any]:
 
 def _full(chain: GibbsChain) -> GibbsChain:
     """The same model with x and -x apart: what a sampler walks on."""
-    return gibbs_chain(chain.weights, quotient=False) if chain.quotient else chain
+    return gibbs_chain(chain.model, quotient=False) if chain.quotient else chain
 
 
 def _correlations(chain: GibbsChain, gap_bound: Number) -> dict[str, Any]:
@@ -266,12 +266,13 @@ def _trainability(
     chain: GibbsChain, law: Floats | None, window: float, variances: Floats | None, window_variance: Number
 ) -> dict[str, Any]:
     """T_O, signal and Q; without data the model's own law stands in, and only T_O and its bound are kept."""
-    units = {"t_obs": "steps", "tau_gradient": "steps", "signal": "", "q": "", "q_operational": "", "window_for_unit_q": "sweeps"}
+    units = {"t_obs": "steps", "asymptotic_variance": "steps", "tau_gradient": "steps"}
+    of_data = {"signal": "", "q": "", "q_limit": "", "q_operational": "", "window_for_unit_q": "sweeps"}
     try:
-        data = visible_law(chain.weights, chain.visible_field, chain.hidden_field) if law is None else law
+        data = visible_law(chain.model) if law is None else law
         q = chain_q_struct(chain, data, window)
     except (NumericalError, ModelTooLargeError, np.linalg.LinAlgError) as problem:
-        return {name: _none(unit, _reason(problem)) for name, unit in units.items()}
+        return {name: _none(unit, _reason(problem)) for name, unit in (units | of_data).items()}
     share: float | None = None
     certainty = "state reduction, proven" if q.method == "reduction" else CERTIFIED
     try:
@@ -283,6 +284,8 @@ def _trainability(
         return _number(unit, lambda: (value, None if relative is None else relative * value, certainty))
 
     found = {"t_obs": certified("steps", q.t_obs, share)}
+    of_variance = None if share is None else asymptotic_variance.bound_of(q.variance_time)
+    found["asymptotic_variance"] = _number("steps", lambda: (q.asymptotic_variance, of_variance, certainty))
     if variances is None:
         found["tau_gradient"] = _none("steps", "not resolved: the variances of the observables are not")
     else:
@@ -290,7 +293,7 @@ def _trainability(
         error = None if share is None else factor * share * q.t_obs
         found["tau_gradient"] = _number("steps", lambda: (factor * q.t_obs - 1, error, certainty))
     if law is None:
-        return found | {name: _none(units[name], NO_DATA) for name in ("signal", "q", "q_operational", "window_for_unit_q")}
+        return found | {name: _none(unit, NO_DATA) for name, unit in of_data.items()}
 
     found["signal"] = Number(q.signal, "", q.signal_bound, "rounding")
     # The law of the data is rounded to float64: a model that reproduces it is left with this much.
@@ -300,6 +303,7 @@ def _trainability(
         relative = None if share is None else share + q.signal_bound / q.signal
         found["window_for_unit_q"] = certified("sweeps", window / q.value, relative)
     found["q"] = _number("", lambda: (q.value, None if share is None else q.bound, certainty))
+    found["q_limit"] = _number("", lambda: (q.q_limit, None if share is None else q.q_limit_bound, certainty))
     variance = window_variance.value
     if variance is None:
         found["q_operational"] = _none("", window_variance.certainty)

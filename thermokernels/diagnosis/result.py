@@ -66,7 +66,9 @@ class Findings:
     tau_energy, tau_observable, tau_magnetisation : 1 + 2 sum rho of the energy, of the slowest v_i h_j and of the sum of all spins
     slowest_observable : (i, j) of tau_observable, or None
     tau_gradient : 1 + 2 sum rho of all v_i h_j together, weighted by their variances
-    t_obs : T_O; signal : |g|^2; q : at the window, for windows long against the correlations; q_operational : exact for the window
+    t_obs : T_O; asymptotic_variance : V = 2 T_O - sum Var, K times the variance of the mean of a long window of K steps
+    signal : |g|^2; q : (K / 2) signal / T_O; q_limit : K signal / V, for windows long against the correlations
+    q_operational : exact for the window
     window_for_unit_q : the window in sweeps at which Q reaches one
     n_minima : local minima of the energy; n_multiway_saddles : saddles that join three basins or more
     crossings : the most probable basins and their ways out, by falling mass; n_crossings_left_out : how many more there are
@@ -92,8 +94,10 @@ class Findings:
     tau_gradient: Number
     tau_magnetisation: Number
     t_obs: Number
+    asymptotic_variance: Number
     signal: Number
     q: Number
+    q_limit: Number
     q_operational: Number
     window_for_unit_q: Number
     n_minima: int | None

@@ -75,8 +75,10 @@ def rows(diagnosis: Findings) -> list[Row]:
         ("tau of all v_i h_j, weighted", d.tau_gradient),
         (f"tau of the magnetisation{chain}", d.tau_magnetisation),
         ("T_O", d.t_obs),
+        ("asymptotic variance V = 2 T_O - sum Var", d.asymptotic_variance),
         ("signal |g|^2", d.signal),
         (f"Q at {d.window:g} sweeps", d.q),
+        ("  in the limit of long windows, K |g|^2 / V", d.q_limit),
         ("  exact for this window", d.q_operational),
         ("window for Q = 1", d.window_for_unit_q),
     ]

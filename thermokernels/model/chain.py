@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,7 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from thermokernels.common import arguments, footprint, threads
 from thermokernels.common.arrays import Floats
 from thermokernels.common.errors import NotReversibleError
-from thermokernels.model.kernels import single_site, two_block
+from thermokernels.model.kernels import differences, single_site, two_block
+from thermokernels.model.model import Model, ModelLike, as_model
 
 KERNELS = ("single-site", "two-block", "alternating")
 MAX_DENSE_STATES = 2**13
@@ -26,7 +28,7 @@ class GibbsChain:
 
     Attributes
     ----------
-    weights : (n_v, n_h); visible_field : (n_v,); hidden_field : (n_h,)
+    model : Model; weights, visible_field, hidden_field : its W (n_v, n_h), b (n_v,) and c (n_h,)
     kernel : "single-site", "two-block" or "alternating"
     quotient : whether states stand for pairs {x, -x}
     fallback : why the full chain is used although the quotient was possible in principle, or None
@@ -39,9 +41,7 @@ class GibbsChain:
         P(x, x^i) of the single-site kernel for a spin at +1 (index 0) and at -1 (index 1), per step.
     """
 
-    weights: Floats
-    visible_field: Floats
-    hidden_field: Floats
+    model: Model
     kernel: str
     quotient: bool
     fallback: str | None
@@ -57,17 +57,29 @@ class GibbsChain:
     hidden_flips: Floats = field(repr=False)
 
     @property
+    def weights(self) -> Floats:
+        return self.model.W
+
+    @property
+    def visible_field(self) -> Floats:
+        return self.model.b
+
+    @property
+    def hidden_field(self) -> Floats:
+        return self.model.c
+
+    @property
     def n_visible(self) -> int:
-        return int(self.weights.shape[0])
+        return self.model.n_visible
 
     @property
     def n_hidden(self) -> int:
-        return int(self.weights.shape[1])
+        return self.model.n_hidden
 
     @property
     def n_spins(self) -> int:
         """N: a sweep is N steps."""
-        return self.n_visible + self.n_hidden
+        return self.model.n_spins
 
     @property
     def n_states(self) -> int:
@@ -148,9 +160,34 @@ class GibbsChain:
         return self._from_rows(0.5 * (two_block.resample_visible(rows, visible_law) + hidden), values.shape)
 
     def apply_generator(self, functions: ArrayLike) -> Floats:
-        """(I - P) F for F of shape (n_states,) or (n_states, k); the single-site kernel takes differences, so small ones stay exact."""
+        """(I - P) F for F of shape (n_states,) or (n_states, k); reversible kernels take differences, so that small ones stay exact."""
         values = arguments.as_state_functions(functions, self.n_states)
-        return self._apply_generator(values) if self.kernel == "single-site" else values - self.apply(values)
+        if self.kernel == "single-site":
+            return self._apply_generator(values)
+        return self.generator_terms(values)[0] if self.reversible else values - self.apply(values)
+
+    def generator_terms(self, functions: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """(I - P) F as a sum of differences for F of shape (n_states,) or (n_states, k), and the sum of the sizes of its terms.
+
+        Long double where F is, and of reversible kernels only. Entries are not looked at.
+        """
+        if self.kernel == "single-site":
+            return self._apply_generator(functions), self._flows(functions)
+        self.require_reversible()
+        rows = np.ascontiguousarray(functions.reshape(self.n_states, -1).T).reshape(-1, *self.shape)
+        terms = differences.two_block(rows, *self._conditional_laws, self.quotient)
+        products, sizes = (np.ascontiguousarray(part.reshape(-1, self.n_states).T).reshape(functions.shape) for part in terms)
+        return products, sizes
+
+    def _flows(self, functions: Floats) -> Floats:
+        """sum_i P(x, x^i) |F(x) - F(x^i)| of the single-site kernel."""
+        states, total = np.arange(self.n_states), np.zeros_like(functions)
+        h, v = np.divmod(states, self.shape[1])
+        for i, mask in enumerate(self.flip_masks):
+            j = i - self.n_visible
+            rates = self.visible_flips[v >> i & 1, i, h] if j < 0 else self.hidden_flips[h >> j & 1, j, v]
+            total += (rates if functions.ndim == 1 else rates[:, None]) * np.abs(functions - functions[states ^ mask])
+        return total
 
     def _apply_generator(self, values: Floats) -> Floats:
         rows = self._to_rows(values)
@@ -231,7 +268,7 @@ def as_chain(chain: object) -> GibbsChain:
 
 
 def gibbs_chain(
-    W: ArrayLike,
+    W: ModelLike,
     b: ArrayLike | None = None,
     c: ArrayLike | None = None,
     quotient: bool | None = None,
@@ -244,7 +281,7 @@ def gibbs_chain(
 
     Parameters
     ----------
-    W : (n_v, n_h) couplings; b : (n_v,) and c : (n_h,) fields, None for zero
+    W : (n_v, n_h) couplings, or a Model; b : (n_v,) and c : (n_h,) fields, None for zero
     quotient : None, True or False
         None uses the chain on pairs {x, -x} wherever law, kernel and observables are invariant under x -> -x, and records why not
         in ``fallback``; True demands it; False takes the full chain.
@@ -265,28 +302,25 @@ def gibbs_chain(
     >>> tk.gibbs_chain([[0.5, -0.2], [0.1, 0.3]], b=[0.1, 0.0]).fallback
     'Sym-pi fails: the fields change sign with the spins, so pi(x) != pi(-x)'
     """
-    weights = arguments.as_couplings(W).copy()  # a chain keeps its model when the caller goes on with W in place
-    n_visible, n_hidden = weights.shape
-    visible_field = arguments.as_field(b, n_visible, "b")
-    hidden_field = arguments.as_field(c, n_hidden, "c")
+    model = as_model(W, b, c)
     arguments.as_choice(kernel, KERNELS, "kernel")
     if quotient is not None and not isinstance(quotient, (bool, np.bool_)):
         raise ValueError(f"quotient must be None, True or False; got {arguments.in_brief(quotient)}")
-    obstacle = _obstacle_to_quotient(visible_field, hidden_field)
+    obstacle = _obstacle_to_quotient(model)
     if quotient and obstacle:
         raise ValueError(f"quotient=True is not legitimate: {obstacle}; use quotient=None for the full chain")
     use_quotient = obstacle is None and (quotient is None or bool(quotient))
 
-    n_spins = n_visible + n_hidden
-    n_hidden_states = 2 ** (n_hidden - use_quotient)
+    n_hidden_states = 2 ** (model.n_hidden - use_quotient)
     arguments.require_memory(
-        footprint.chain(n_visible, n_hidden, not use_quotient),
-        f"a chain of {n_spins} spins (2**{n_spins - use_quotient} states)",
+        footprint.chain(model.n_visible, model.n_hidden, not use_quotient),
+        f"a chain of {model.n_spins} spins (2**{model.n_spins - use_quotient} states)",
         "use fewer spins: each one less halves it",
     )
 
+    weights, visible_field, hidden_field = (array.copy() for array in model)  # kernels are compiled once, for arrays that are writeable
     visible, hidden = single_site.tables(weights, visible_field, hidden_field, n_hidden_states)
-    energy = np.empty((n_hidden_states, 2**n_visible))
+    energy = np.empty((n_hidden_states, 2**model.n_visible))
     single_site._energies(visible.fields, hidden_field, energy)
     energy = energy.ravel()
     if not np.isfinite(energy).all():
@@ -296,9 +330,7 @@ def gibbs_chain(
     total = float(boltzmann.sum())
     law = boltzmann / total
     return GibbsChain(
-        weights=weights,
-        visible_field=visible_field,
-        hidden_field=hidden_field,
+        model=model,
         kernel=kernel,
         quotient=use_quotient,
         fallback=obstacle if quotient is None else None,
@@ -315,14 +347,14 @@ def gibbs_chain(
     )
 
 
-def _obstacle_to_quotient(visible_field: Floats, hidden_field: Floats) -> str | None:
+def _obstacle_to_quotient(model: Model) -> str | None:
     """Why x -> -x is no symmetry, or None.
 
     The three checks have exact answers here. Sym-pi: E(x) - E(-x) = -2 (b'v + c'h), zero for all x only without fields. Sym-P: the
     local fields are then exactly odd (they are summed in the same order for h and -h), so flip probabilities are equivariant.
     Sym-f: v_i h_j is a product of two odd factors. The validation battery repeats all three on every state, with code of its own.
     """
-    if visible_field.any() or hidden_field.any():
+    if model.has_fields:
         return "Sym-pi fails: the fields change sign with the spins, so pi(x) != pi(-x)"
     return None
 

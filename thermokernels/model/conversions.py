@@ -13,11 +13,12 @@ from numpy.typing import ArrayLike
 
 from thermokernels.common import arguments
 from thermokernels.common.arrays import Floats
+from thermokernels.model.model import Model
 
 LARGEST = 1e300  # of a field or coupling: two of them still add up
 
 
-def from_zero_one(weights: ArrayLike, visible_bias: ArrayLike, hidden_bias: ArrayLike) -> tuple[Floats, Floats, Floats]:
+def from_zero_one(weights: ArrayLike, visible_bias: ArrayLike, hidden_bias: ArrayLike) -> Model:
     """Couplings of spins from those of 0/1 units: unit 0 becomes spin -1, unit 1 becomes spin +1.
 
     With v = (1 + s) / 2 and h = (1 + t) / 2, up to a constant,
@@ -33,7 +34,7 @@ def from_zero_one(weights: ArrayLike, visible_bias: ArrayLike, hidden_bias: Arra
 
     Returns
     -------
-    W (n_v, n_h), b (n_v,), c (n_h,)
+    Model, which unpacks as W (n_v, n_h), b (n_v,), c (n_h,)
 
     Raises
     ------
@@ -51,12 +52,12 @@ def from_zero_one(weights: ArrayLike, visible_bias: ArrayLike, hidden_bias: Arra
     hidden = arguments.as_vector(hidden_bias, matrix.shape[1], "hidden_bias")
     if np.abs(matrix).max() > LARGEST:  # their sums may overflow
         raise ValueError(f"weights must not exceed {LARGEST:g}; they reach {np.abs(matrix).max():g}")
-    return matrix / 4, visible / 2 + matrix.sum(axis=1) / 4, hidden / 2 + matrix.sum(axis=0) / 4
+    return Model(matrix / 4, visible / 2 + matrix.sum(axis=1) / 4, hidden / 2 + matrix.sum(axis=0) / 4)
 
 
 def from_ising(
     h: Mapping[Hashable, float], J: Mapping[tuple[Hashable, Hashable], float], visible: Sequence[Hashable], hidden: Sequence[Hashable]
-) -> tuple[Floats, Floats, Floats]:
+) -> Model:
     """Couplings of a bipartite Ising model in dimod's sign, E(s) = sum_i h_i s_i + sum_ij J_ij s_i s_j: W = -J, b and c = -h.
 
     Spins keep their values. Fields and couplings that are absent are zero; J_ij and J_ji add up.
@@ -69,7 +70,7 @@ def from_ising(
 
     Returns
     -------
-    W (n_v, n_h), b (n_v,), c (n_h,)
+    Model with these names, which unpacks as W (n_v, n_h), b (n_v,), c (n_h,)
 
     Raises
     ------
@@ -85,7 +86,7 @@ def from_ising(
     for name, mapping in (("h", h), ("J", J)):
         if not isinstance(mapping, Mapping):
             raise ValueError(f"{name} must be a mapping of labels to numbers; got {arguments.in_brief(mapping)}")
-    visible, hidden = _as_labels(visible, "visible"), _as_labels(hidden, "hidden")
+    visible, hidden = arguments.as_labels(visible, "visible"), arguments.as_labels(hidden, "hidden")
     for pair in J:
         if not isinstance(pair, tuple) or len(pair) != 2:
             raise ValueError(f"J must have pairs of labels as keys; got {arguments.in_brief(pair)}")
@@ -106,22 +107,13 @@ def from_ising(
                 f"J must couple visible with hidden spins only; {arguments.in_brief(one)} and {arguments.in_brief(other)} are on one side"
             )
         couplings[ends[0], ends[1]] -= _as_number(coupling, "J", (one, other))
-    return (
+    return Model(
         arguments.as_couplings(couplings, "J"),
         arguments.as_vector(fields[0], len(visible), "h"),
         arguments.as_vector(fields[1], len(hidden), "h"),
+        visible=visible,
+        hidden=hidden,
     )
-
-
-def _as_labels(labels: object, name: str) -> list[Hashable]:
-    try:
-        if not isinstance(labels, str | bytes):
-            found: list[Hashable] = [*labels]  # type: ignore[misc]
-            hash(tuple(found))
-            return found
-    except TypeError:  # it is not iterable, or a label is not hashable
-        pass
-    raise ValueError(f"{name} must be a list of labels; got {arguments.in_brief(labels)}")
 
 
 def _as_number(value: object, name: str, key: object) -> float:
@@ -135,24 +127,46 @@ def _as_number(value: object, name: str, key: object) -> float:
     )
 
 
-def law_of_samples(samples: ArrayLike) -> Floats:
+def law_of_samples(samples: ArrayLike, weights: ArrayLike | None = None) -> Floats:
     """The empirical law (2**n_v,) of samples (n, n_v) of visible spins +1 and -1.
 
     Entry k is the share of samples whose spin i is -1 exactly where bit i of k is set.
 
+    Parameters
+    ----------
+    samples : (n, n_v) spins; what is within 1e-6 of a spin is one
+    weights : (n,), nonnegative, or None for equal ones
+        How often each sample was seen (of aggregated samples, as ``num_occurrences`` of dimod), or its importance weight, of any sum.
+
     Raises
     ------
     ValueError
-        No samples, or entries that are not +1 or -1; ModelTooLargeError where 2**n_v numbers do not fit into memory.
+        No samples, or entries that are not +1 or -1, or weights that do not fit; ModelTooLargeError where 2**n_v numbers do not fit into
+        memory.
 
     Examples
     --------
     >>> law_of_samples([[1, 1], [-1, 1], [-1, 1], [-1, -1]]).tolist()
     [0.25, 0.5, 0.0, 0.25]
+    >>> law_of_samples([[1, 1], [-1, 1], [-1, -1]], weights=[1, 2, 1]).tolist()
+    [0.25, 0.5, 0.0, 0.25]
     """
     spins = arguments.as_samples(samples)
     n_samples, n_visible = spins.shape
+    shares = np.ones(n_samples) if weights is None else _as_shares(weights, n_samples)
     arguments.require_memory(4 * 8 * 2**n_visible, f"the law of {n_visible} visible spins", "use fewer visible spins")
     states = (spins < 0) @ (1 << np.arange(n_visible, dtype=np.int64))
-    law: Floats = np.bincount(states, minlength=2**n_visible) / n_samples
+    law: Floats = np.asarray(np.bincount(states, shares, minlength=2**n_visible), dtype=np.float64)
+    law /= shares.sum()
     return law
+
+
+def _as_shares(weights: ArrayLike, n_samples: int) -> Floats:
+    """Weights as shares of the largest, so that no sum of them overflows."""
+    array = arguments.as_vector(weights, n_samples, "weights")
+    if array.min() < 0:
+        raise ValueError(f"weights must be nonnegative; entry {int(array.argmin())} is {array.min():g}")
+    if array.max() == 0:
+        raise ValueError("weights must not all be zero")
+    shares: Floats = array / array.max()
+    return shares

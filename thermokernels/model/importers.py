@@ -5,36 +5,18 @@ The libraries are not imported: an object is asked for the attributes that carry
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
 from thermokernels.common import arguments
-from thermokernels.common.arrays import Floats
 from thermokernels.model.conversions import from_ising, from_zero_one
-
-Label = Hashable
-
-
-class LabelledModel(NamedTuple):
-    """A model whose spins have names elsewhere; ``model[:3]`` is (W, b, c).
-
-    Attributes
-    ----------
-    W, b, c : (n_v, n_h), (n_v,), (n_h,)
-    visible, hidden : the labels of the spins, in the order of the rows and columns of W
-    """
-
-    W: Floats
-    b: Floats
-    c: Floats
-    visible: tuple[Label, ...]
-    hidden: tuple[Label, ...]
+from thermokernels.model.model import Label, Model
 
 
-def from_scikit_learn(rbm: Any) -> tuple[Floats, Floats, Floats]:
-    """(W, b, c) of a fitted ``sklearn.neural_network.BernoulliRBM``: units 0 and 1 become spins -1 and +1.
+def from_scikit_learn(rbm: Any) -> Model:
+    """The model of a fitted ``sklearn.neural_network.BernoulliRBM``: units 0 and 1 become spins -1 and +1.
 
     It has E = -h'w v - a'v - d'h with w = ``components_`` (n_h, n_v), a = ``intercept_visible_``, d = ``intercept_hidden_``; see
     :func:`from_zero_one`.
@@ -57,8 +39,8 @@ def from_scikit_learn(rbm: Any) -> tuple[Floats, Floats, Floats]:
     return from_zero_one(arguments.as_couplings(components, "components_").T, visible, hidden)
 
 
-def from_rbms(params: Any) -> tuple[Floats, Floats, Floats]:
-    """(W, b, c) of a Bernoulli-Bernoulli machine of the package ``rbms`` (``BBRBM``): units 0 and 1 become spins -1 and +1.
+def from_rbms(params: Any) -> Model:
+    """The model of a Bernoulli-Bernoulli machine of the package ``rbms`` (``BBRBM``): units 0 and 1 become spins -1 and +1.
 
     It has E = -v'w h - a'v - d'h with w = ``weight_matrix`` (n_v, n_h), a = ``vbias``, d = ``hbias``, tensors on any device.
 
@@ -81,7 +63,7 @@ def from_rbms(params: Any) -> tuple[Floats, Floats, Floats]:
     return from_zero_one(weights, visible, hidden)
 
 
-def from_dimod(bqm: Any, visible: Iterable[Label] | None = None, hidden: Iterable[Label] | None = None, beta: float = 1.0) -> LabelledModel:
+def from_dimod(bqm: Any, visible: Iterable[Label] | None = None, hidden: Iterable[Label] | None = None, beta: float = 1.0) -> Model:
     """The law exp(-beta E) of a bipartite ``dimod.BinaryQuadraticModel``, of SPIN or BINARY vartype.
 
     dimod has E(s) = sum_i h_i s_i + sum_ij J_ij s_i s_j, so W = -beta J, b and c = -beta h. Of BINARY variables 1 becomes spin +1, 0
@@ -114,7 +96,7 @@ def from_dimod(bqm: Any, visible: Iterable[Label] | None = None, hidden: Iterabl
     return _labelled(list(variables), fields, couplings, visible, hidden, -arguments.as_positive(beta, "beta", "inverse temperature"))
 
 
-def from_thrml(ebm: Any, visible: Iterable[Label] | None = None, hidden: Iterable[Label] | None = None) -> LabelledModel:
+def from_thrml(ebm: Any, visible: Iterable[Label] | None = None, hidden: Iterable[Label] | None = None) -> Model:
     """The law of a bipartite ``thrml.models.IsingEBM``; its temperature ``beta`` goes into W, b and c.
 
     thrml has E(s) = -beta (sum_i b_i s_i + sum_ij J_ij s_i s_j) over ``nodes`` with ``biases`` and ``edges`` with ``weights``; a state is
@@ -168,7 +150,7 @@ def _labelled(
     visible: Iterable[Label] | None,
     hidden: Iterable[Label] | None,
     scale: float,
-) -> LabelledModel:
+) -> Model:
     """The model E = -scale (sum fields s + sum couplings s s) on two sides, given or found."""
     present = {pair: float(coupling) for pair, coupling in couplings.items() if coupling != 0}
     if visible is None and hidden is None:
@@ -184,8 +166,7 @@ def _labelled(
         if not side:
             raise ValueError(f"{name} must hold at least one variable; it is empty, and a machine has spins on both sides")
     scaled = {label: -scale * float(field) for label, field in fields.items()}
-    W, b, c = from_ising(scaled, {pair: -scale * coupling for pair, coupling in present.items()}, *sides)
-    return LabelledModel(W, b, c, *sides)
+    return from_ising(scaled, {pair: -scale * coupling for pair, coupling in present.items()}, *sides)
 
 
 def _two_colours(labels: list[Label], couplings: Iterable[tuple[Label, Label]]) -> tuple[tuple[Label, ...], tuple[Label, ...]]:

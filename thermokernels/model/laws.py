@@ -8,22 +8,23 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from thermokernels.common.arguments import as_couplings, as_field, as_law, require_memory
+from thermokernels.common.arguments import as_law, require_memory
 from thermokernels.common.arrays import Floats
 from thermokernels.compiled.decorator import jit
+from thermokernels.model.model import Model, ModelLike, as_model
 
 # 1 + exp(-2 |F|) <= 2: this many factors stay far from overflow, so one logarithm serves them all.
 FACTORS_PER_LOGARITHM = 512
 
 
-def visible_law(W: ArrayLike, b: ArrayLike | None = None, c: ArrayLike | None = None) -> Floats:
+def visible_law(W: ModelLike, b: ArrayLike | None = None, c: ArrayLike | None = None) -> Floats:
     """Exact law of the visible spins.
 
     q(v) = sum_h exp(v' W h + b' v + c' h) / Z = exp(b' v + sum_j log 2 cosh F_j(v)) / Z,    F = W' v + c.
 
     Parameters
     ----------
-    W : (n_v, n_h) array_like of float64
+    W : (n_v, n_h) array_like of float64, or a Model
         Couplings, dimensionless (the inverse temperature is absorbed).
     b, c : (n_v,) and (n_h,) array_like of float64, optional
         Visible and hidden fields, dimensionless; zero where not given.
@@ -46,14 +47,13 @@ def visible_law(W: ArrayLike, b: ArrayLike | None = None, c: ArrayLike | None = 
     >>> np.round(visible_law([[0.7]], b=[0.5]), 4).tolist()
     [0.7311, 0.2689]
     """
-    weights, visible_field, hidden_field = _model(W, b, c)
-    log_weight = _log_weights(weights, visible_field, hidden_field)
+    log_weight = _log_weights(_moderate(as_model(W, b, c)))
     law: Floats = np.exp(log_weight - log_weight.max())
     law /= law.sum()
     return law
 
 
-def kl_divergence(p_data: ArrayLike, W: ArrayLike, b: ArrayLike | None = None, c: ArrayLike | None = None) -> float:
+def kl_divergence(p_data: ArrayLike, W: ModelLike, b: ArrayLike | None = None, c: ArrayLike | None = None) -> float:
     """Divergence KL(p_data || q) = sum_v p_data(v) log(p_data(v) / q(v)) of the model's visible law q from the data, in nats.
 
     Summed as p (log(p/q) - 1) + q, which is nonnegative state by state and has the same sum: two laws that agree to 1e-8
@@ -63,7 +63,7 @@ def kl_divergence(p_data: ArrayLike, W: ArrayLike, b: ArrayLike | None = None, c
     ----------
     p_data : (2**n_v,) array_like of float64
         Law on the visible states; a sum off one by rounding is divided out. States of probability zero contribute nothing.
-    W, b, c : array_like of float64
+    W, b, c : array_like of float64, or W a Model
         Couplings (n_v, n_h) and fields (n_v,), (n_h,), as in :func:`visible_law`.
 
     Returns
@@ -83,29 +83,32 @@ def kl_divergence(p_data: ArrayLike, W: ArrayLike, b: ArrayLike | None = None, c
     >>> round(kl_divergence([1.0, 0.0, 0.0, 0.0], [[0.0], [0.0]]), 6)
     1.386294
     """
-    weights, visible_field, hidden_field = _model(W, b, c)
-    data = as_law(p_data, 2 ** weights.shape[0])
-    terms, _ = _divergence(data, _log_weights(weights, visible_field, hidden_field))
+    model = _moderate(as_model(W, b, c))
+    data = as_law(p_data, 2**model.n_visible)
+    terms, _ = _divergence(data, _log_weights(model))
     return float(terms.sum())
 
 
-def _model(W: ArrayLike, b: ArrayLike | None, c: ArrayLike | None) -> tuple[Floats, Floats, Floats]:
-    weights = as_couplings(W)
-    n_visible, n_hidden = weights.shape
-    visible_field, hidden_field = as_field(b, n_visible, "b"), as_field(c, n_hidden, "c")
-    require_memory(6 * 8 * 2**n_visible, f"the law of {n_visible} visible spins", "use fewer visible spins")
+def _moderate(model: Model) -> Model:
+    """The model, where its visible law fits into memory and its energies into float64; else ModelTooLargeError, ValueError."""
+    require_memory(6 * 8 * 2**model.n_visible, f"the law of {model.n_visible} visible spins", "use fewer visible spins")
     with np.errstate(over="ignore"):
-        bound = np.abs(weights).sum() + np.abs(visible_field).sum() + np.abs(hidden_field).sum()
+        bound = sum(np.abs(part).sum() for part in model)
         if not np.isfinite(4.0 * bound):
-            raise ValueError(f"W, b and c must give finite energies; the largest coupling is {np.abs(weights).max():g}")
-    return weights, visible_field, hidden_field
+            raise ValueError(f"W, b and c must give finite energies; the largest coupling is {np.abs(model.W).max():g}")
+    return model
 
 
-def _log_weights(weights: Floats, visible_field: Floats, hidden_field: Floats) -> Floats:
+def _kernel_arguments(model: Model) -> tuple[Floats, Floats, Floats]:
+    """W' (one row a hidden spin), b and c, copies: kernels are compiled once, for arrays that are writeable."""
+    return np.array(model.W.T, order="C"), model.b.copy(), model.c.copy()
+
+
+def _log_weights(model: Model) -> Floats:
     """log of sum_h exp(-E(v, h)) at every visible state, (2**n_v,)."""
-    n_states = 1 << weights.shape[0]
+    n_states = 1 << model.n_visible
     log_weight, field, factor = np.empty(n_states), np.empty(n_states), np.ones(n_states)
-    _sum_out_hidden(np.ascontiguousarray(weights.T), visible_field, hidden_field, field, factor, log_weight)
+    _sum_out_hidden(*_kernel_arguments(model), field, factor, log_weight)
     return log_weight
 
 

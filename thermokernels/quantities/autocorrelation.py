@@ -9,7 +9,7 @@ import numpy as np
 from thermokernels.common import tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.common.errors import ConstantError, NumericalError
-from thermokernels.model.chain import GibbsChain
+from thermokernels.model.chain import GibbsChain, entry_error, law_error
 from thermokernels.solvers import gap_bounds, reduced_resolvent
 from thermokernels.solvers.resolvent import resolvent, solved
 
@@ -122,11 +122,15 @@ def _from_reduction(chain: GibbsChain, functions: Floats, centred: Floats) -> tu
 
 
 def _rounding(chain: GibbsChain, centred: Floats, responses: Floats) -> Floats:
-    """Energies carry roundings of their own size, hence so do pi and the rates: in T = max_y 2 <f~, y> - <y, (I - P) y> a relative error
-    of pi P changes the second term by the same share, one of pi the first by that share of <|f~|, |y|>; the sums over states round too.
+    """What rounding of pi, of the rates and of sums over the states adds, to first order.
+
+    T = max_y 2 <f~, y> - <y, (I - P) y>: a relative error of pi changes either term by that share of <|f~|, |y|> twice and of T, one of the
+    entries of P the second by that share of <|y|, terms of (I - P) y>.
     """
-    largest = sum(float(np.abs(part).sum()) for part in (chain.weights, chain.visible_field, chain.hidden_field))
-    result: Floats = (8 * (1 + largest) + sum(chain.shape)) * EPSILON * (chain.law @ np.abs(centred * responses))
+    _, sizes = chain.generator_terms(responses)
+    of_law = 3 * law_error(chain) + 2 * sum(chain.shape) * EPSILON
+    of_entries = entry_error(chain) + 2 * (sum(chain.shape) + chain.n_spins) * EPSILON
+    result: Floats = chain.law @ (of_law * np.abs(centred * responses) + of_entries * np.abs(responses) * sizes)
     return result
 
 

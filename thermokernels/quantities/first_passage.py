@@ -4,6 +4,7 @@ Every hitting time carries a proven relative bound. Against the rates as they ar
 :mod:`thermokernels.solvers.off_target`. The stored rates are right to a relative h, which moves a hitting time by a relative (2 m - 1) h
 in first order when m states are off the target, since it is a ratio of sums of products of m - 1 and of m rates (Markov chain tree theorem;
 O'Cinneide, Numer. Math. 65 (1993) 109); or, by the M-matrix argument once more, by h max_x sum_y P_xy |t_x - t_y|: the lesser of the two.
+The stored law of a block sums to one but for rounding, and only the second bound covers that.
 """
 
 from __future__ import annotations
@@ -126,8 +127,7 @@ def solve_hitting_times(chain: GibbsChain, target: ArrayLike, method: str = "aut
 def _symmetrised(chain: GibbsChain, target: NDArray[np.bool_]) -> HittingTimes:
     system = RestrictedSystem(chain, target)
     times, residual = system.solve(np.ones(chain.n_states), 0.1 * tolerances.HITTING)
-    # What the certificate itself rounds: the pair of doubles to one, and the terms of the residual in twice the working precision.
-    residual += 0.5 * EPSILON + 8 * chain.n_spins * EPSILON**2 * float(times.max())
+    residual += system.evaluation_error(times)
     bound = residual + _rate_rounding(chain, times, system.free)
     if not bound <= tolerances.HITTING:
         raise NotConvergedError(
@@ -140,19 +140,14 @@ def _symmetrised(chain: GibbsChain, target: NDArray[np.bool_]) -> HittingTimes:
 
 
 def _rate_rounding(chain: GibbsChain, times: Floats, free: NDArray[np.bool_]) -> float:
-    """What rounding of the rates can add to the relative error of a hitting time: the lesser of the two bounds above."""
+    """What rounding of the rates can add to the relative error of a hitting time: the lesser of the two bounds above.
+
+    The differences of a block kernel (:mod:`thermokernels.model.kernels.differences`) are those of rates only where conditional laws sum
+    to one, so that the first bound says nothing of them; their terms, which the second bound is about, are known.
+    """
     error = entry_error(chain)
-    by_trees = (2 * int(free.sum()) - 1) * error
-    if by_trees <= 0.1 * tolerances.HITTING or chain.kernel != "single-site":
-        return by_trees
-    visible, hidden = chain.visible_flips, chain.hidden_flips
-    h, v = np.divmod(np.arange(chain.n_states), chain.shape[1])
-    moved = np.zeros(chain.n_states)
-    for i, mask in enumerate(chain.flip_masks):
-        j = i - chain.n_visible
-        rates = visible[v >> i & 1, i, h] if j < 0 else hidden[h >> j & 1, j, v]
-        moved += rates * np.abs(times - times[np.arange(chain.n_states) ^ mask])
-    return min(by_trees, error * float(moved[free].max()))
+    by_flows = error * float(chain.generator_terms(times)[1][free].max())
+    return min((2 * int(free.sum()) - 1) * error, by_flows) if chain.kernel == "single-site" else by_flows
 
 
 def mean_first_passage(chain: GibbsChain, start: ArrayLike, target: ArrayLike, method: str = "auto") -> float:

@@ -17,6 +17,8 @@ from thermokernels.common import arguments, tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.common.errors import UnresolvedError
 from thermokernels.model.chain import UNIT, GibbsChain
+from thermokernels.model.model import ModelLike, as_model
+from thermokernels.quantities import asymptotic_variance
 from thermokernels.quantities.variance_time import VarianceTime, model_chain, variance_time
 from thermokernels.solvers.checkpoint import PathLike
 from thermokernels.solvers.many_observables import Accumulator, Progress
@@ -32,6 +34,8 @@ class QStruct:
     signal : |g|^2; signal_bound : a bound on its rounding error
     bound : a bound on |Q - value|, from those of signal and T_O
     t_obs : T_O in steps; t_obs_bound : a bound on its error, in steps
+    asymptotic_variance : V = 2 T_O - sum_a Var_pi f_a in steps
+    q_limit : K signal / V, what Q tends to in a long window; q_limit_bound : a bound on its error
     g : (n_v, n_h), E_data[f_ij] - E_pi[f_ij]
     residual : largest relative residual of the solves, of a reduction their backward error; iterations : largest number of CG iterations
     method : of the solve: "cholesky", "cg" or "reduction"
@@ -61,6 +65,25 @@ class QStruct:
             return math.inf
         largest = 0.5 * self.window_steps * (self.signal_bound + self.signal * lost / self.t_obs) / (self.t_obs - lost)
         return largest * (1 + 8 * UNIT) + 4 * UNIT * self.value
+
+    @property
+    def asymptotic_variance(self) -> float:
+        return asymptotic_variance.of_variance_time(self.variance_time)
+
+    @property
+    def q_limit(self) -> float:
+        """K |g|^2 / V; infinite where V vanishes."""
+        variance = self.asymptotic_variance
+        return self.window_steps * self.signal / variance if variance > 0.0 else math.inf
+
+    @property
+    def q_limit_bound(self) -> float:
+        """K (d|g|^2 + |g|^2 dV / V) / (V - dV), with the bounds d|g|^2 and dV; four roundings of the quotient."""
+        variance, lost = self.asymptotic_variance, asymptotic_variance.bound_of(self.variance_time)
+        if not lost < variance:
+            return math.inf
+        largest = self.window_steps * (self.signal_bound + self.signal * lost / variance) / (variance - lost)
+        return largest * (1 + 8 * UNIT) + 4 * UNIT * self.q_limit
 
 
 def data_gradient(chain: GibbsChain, p_data: Floats) -> Floats:
@@ -110,7 +133,7 @@ def signal_error(chain: GibbsChain, g: Floats) -> float:
 
 
 def q_struct(
-    W: ArrayLike,
+    W: ModelLike,
     p_data: ArrayLike,
     window: float = 100.0,
     method: str = "auto",
@@ -125,7 +148,7 @@ def q_struct(
 
     Parameters
     ----------
-    W : (n_v, n_h) couplings
+    W : (n_v, n_h) couplings, or a Model
     p_data : (2**n_v,)
         Data law on the visible states; state number v has bit i = spin i, spin = 1 - 2 bit.
     window : float, in sweeps
@@ -146,7 +169,7 @@ def q_struct(
     >>> q.signal, round(q.t_obs, 12)  # nothing to learn; one product with gap 1 per step
     (0.0, 1.0)
     """
-    chain = model_chain(W, b, c)
+    chain = model_chain(as_model(W, b, c))
     return chain_q_struct(chain, p_data, window, method, rtol, (), progress, checkpoint, executor)
 
 

@@ -28,6 +28,7 @@ from thermokernels.common import arguments, footprint, tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.common.errors import UnresolvedError
 from thermokernels.model.chain import GibbsChain
+from thermokernels.model.model import ModelLike, as_model
 from thermokernels.quantities.signal_to_noise import chain_signal
 from thermokernels.quantities.variance_time import correlations, error_terms, model_chain, relaxation_bounds
 from thermokernels.solvers import gap_bounds
@@ -263,7 +264,7 @@ def _signs(sequence: np.random.SeedSequence, stream: int, n_rows: int, n_columns
 
 
 def probe_q_struct(
-    W: ArrayLike,
+    W: ModelLike,
     p_data: ArrayLike,
     window: float = 100.0,
     n_probes: int = 8,
@@ -289,7 +290,7 @@ def probe_q_struct(
     >>> abs(q.value / tk.q_struct([[0.5, 0.0]], [0.9, 0.1]).value - 1) < 1e-12, q.standard_error < 1e-12
     (True, True)
     """
-    chain = model_chain(W, b, c)
+    chain = model_chain(as_model(W, b, c))
     g, signal, window_steps = chain_signal(chain, p_data, window)
     time = probed(chain, n_probes, seed, n_directions, method, rtol, (), progress, checkpoint, executor)
     return probed_q(time, g, signal, window_steps)

@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from thermokernels.common import arguments, footprint, tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.common.errors import ConstantError, NumericalError, UnresolvedError
 from thermokernels.model.chain import GibbsChain, as_chain, entry_error, gibbs_chain, law_error
+from thermokernels.model.model import Model
 from thermokernels.solvers import gap_bounds, reduced_resolvent, spanning_tree_bound
 from thermokernels.solvers.checkpoint import Checkpoint, PathLike
 from thermokernels.solvers.many_observables import Accumulator, Observables, Progress, RowSums
@@ -161,8 +161,9 @@ def variance_time(
     def solved() -> VarianceTime:
         return _solved_variance_time(chain, method, rtol, accumulators, progress, checkpoint, executor)
 
-    if method != "auto" or chain.kernel != "single-site":
+    if method != "auto":
         return solved()
+    chain.require_reversible()
     failure = "its law underflows" if chain.law.min() < SMALLEST_LAW else ""
     if not failure:
         try:
@@ -175,17 +176,20 @@ def variance_time(
             failure = f"the spectral gap leaves T_O = {time.value:.3g} steps less than {-math.log10(tolerances.DIGITS):.0f} digits"
     if not reduced_resolvent.applies_to(chain):
         raise UnresolvedError(
-            f"T_O is not resolved in float64 ({failure}), and state reduction is limited to {reduced_resolvent.MAX_STATES} states of the "
-            f"single-site kernel; this chain has {chain.n_states}: use a smaller model, or scale the couplings down"
+            f"T_O is not resolved in float64 ({failure}), and state reduction is limited to {reduced_resolvent.MAX_STATES} states; "
+            f"this chain has {chain.n_states}: use a smaller model, or scale the couplings down"
         )
     return _reduced_variance_time(chain, rtol)
 
 
 def relaxation_bounds(chain: GibbsChain) -> Iterator[float]:
-    """Bounds of 1 / gap in steps, single-site kernel: one that costs next to nothing, then one that is worth its price.
+    """Bounds of 1 / gap in steps: one that costs next to nothing, then one that is worth its price.
 
-    That is the spanning tree of lowest passes, which sorts all N n / 2 flips, or on large chains two restricted solves.
+    That is the spanning tree of lowest passes, which sorts all N n / 2 flips; of block kernels and on large chains two restricted solves.
     """
+    if chain.kernel != "single-site":
+        yield 1 / gap_bounds.gap_lower_bound(chain)
+        return
     yield spanning_tree_bound.quick_bound(chain)
     yield spanning_tree_bound.sharp_bound(chain) if chain.n_states <= SPANNING_STATES else 1 / gap_bounds.gap_lower_bound(chain)
 
@@ -288,11 +292,8 @@ def observable_variance_time(
     return variance_time(chain, method, rtol, (), progress, checkpoint, executor).value
 
 
-def model_chain(W: ArrayLike, b: ArrayLike | None, c: ArrayLike | None, quotient: bool | None = None, gradient: bool = False) -> GibbsChain:
+def model_chain(model: Model, quotient: bool | None = None, gradient: bool = False) -> GibbsChain:
     """The chain of a model whose T_O is wanted: refused before anything is allocated where that would not fit into memory."""
-    weights = arguments.as_couplings(W)
-    n_visible, n_hidden = weights.shape
-    fields = arguments.as_field(b, n_visible, "b"), arguments.as_field(c, n_hidden, "c")
-    full = quotient is False or any(field.any() for field in fields)
-    footprint.require_variance_time(n_visible, n_hidden, full, gradient=gradient)
-    return gibbs_chain(weights, *fields, quotient=quotient)
+    full = quotient is False or model.has_fields
+    footprint.require_variance_time(model.n_visible, model.n_hidden, full, gradient=gradient)
+    return gibbs_chain(model, quotient=quotient)

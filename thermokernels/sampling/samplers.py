@@ -13,9 +13,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from thermokernels.common import arguments
 from thermokernels.common.arrays import Floats
+from thermokernels.common.foreign_arrays import as_array
 from thermokernels.common.threads import get_threads
 from thermokernels.compiled.simd_float32 import LANES, aligned_rows
 from thermokernels.model.chain import KERNELS
+from thermokernels.model.model import Model, ModelLike, as_model
 from thermokernels.sampling import scans
 
 # Local fields are float32 in the block scans: beyond this their sums could overflow.
@@ -74,7 +76,7 @@ class Samples:
 
 
 def sample(
-    W: ArrayLike,
+    W: ModelLike,
     b: ArrayLike | None = None,
     c: ArrayLike | None = None,
     *,
@@ -102,7 +104,7 @@ def sample(
 
     Parameters
     ----------
-    W : (n_v, n_h) couplings; b : (n_v,) and c : (n_h,) fields, None for zero
+    W : (n_v, n_h) couplings, or a Model; b : (n_v,) and c : (n_h,) fields, None for zero
     n_chains : number of independent chains
     n_sweeps : sweeps after the burn-in; n_sweeps // thin records are kept, and none is run after the last record
     kernel : "two-block", "alternating" or "single-site"
@@ -130,10 +132,8 @@ def sample(
     >>> samples.visible.shape, samples.visible[-1, 0].tolist()
     ((100, 1000, 2), [-1, 1])
     """
-    weights = arguments.as_couplings(W)
-    n_visible, n_hidden = weights.shape
-    visible_field = arguments.as_field(b, n_visible, "b")
-    hidden_field = arguments.as_field(c, n_hidden, "c")
+    model = as_model(W, b, c)
+    n_visible, n_hidden = model.W.shape
     kernel = arguments.as_choice(kernel, KERNELS, "kernel")
     n_chains = arguments.as_count(n_chains, "n_chains")
     n_sweeps = arguments.as_count(n_sweeps, "n_sweeps")
@@ -147,7 +147,7 @@ def sample(
         raise ValueError(f"n_sweeps must be at least thin, or nothing is recorded; got n_sweeps={n_sweeps} and thin={thin}")
     if burn_in + n_sweeps >= 2**63:
         raise ValueError(f"burn_in and n_sweeps must add up to less than 2**63 sweeps; got {burn_in} and {n_sweeps}")
-    _require_moderate(weights, visible_field, hidden_field)
+    _require_moderate(model)
     sequence = _as_seed(seed)
 
     n_spins, n_records, n_chunks = n_visible + n_hidden, n_sweeps // thin, -(-n_chains // LANES)
@@ -162,9 +162,9 @@ def sample(
     visible = np.empty((n_records, n_chunks * LANES, -(-n_visible // 32)), np.uint32)
     hidden = np.empty((n_records, n_chunks * LANES, -(-n_hidden // 32)), np.uint32)
     if kernel == "single-site":
-        scan = partial(scans._single_site_scans, _flip_model(weights, visible_field, hidden_field))
+        scan = partial(scans._single_site_scans, _flip_model(model))
     else:
-        scan = partial(_block_scan, _block_model(weights, visible_field, hidden_field), kernel == "two-block")
+        scan = partial(_block_scan, _block_model(model), kernel == "two-block")
     with ThreadPoolExecutor(n_threads) as pool:
         each_chunk = map if n_threads == 1 else pool.map
         done, total = 0, burn_in + n_records * thin
@@ -203,11 +203,11 @@ def _block_scan(model: scans.Model, random_scan: bool, chunk: scans.Chunk, *rest
     scans._block_scans(model, chunk, random_scan, *rest)
 
 
-def _require_moderate(weights: Floats, visible_field: Floats, hidden_field: Floats) -> None:
+def _require_moderate(model: Model) -> None:
     """Raise ValueError where a local field could leave the range of float32."""
     with np.errstate(over="ignore"):
-        magnitudes = np.abs(weights)
-        largest = max((magnitudes.sum(axis=1) + np.abs(visible_field)).max(), (magnitudes.sum(axis=0) + np.abs(hidden_field)).max())
+        magnitudes = np.abs(model.W)
+        largest = max((magnitudes.sum(axis=1) + np.abs(model.b)).max(), (magnitudes.sum(axis=0) + np.abs(model.c)).max())
     if largest > MAX_FIELD:
         raise ValueError(f"W, b and c must give local fields of at most {MAX_FIELD:g} in absolute value; they reach {largest:g}")
 
@@ -242,23 +242,11 @@ def _chunks(n_visible: int, n_hidden: int, n_chains: int, sequence: np.random.Se
     return chunks
 
 
-def _as_spins(start: ArrayLike, n_chains: int, n_spins: int) -> NDArray[Any]:
-    try:
-        spins = np.asarray(start)
-    except ValueError:
-        raise ValueError("start must be an array of spins; got rows of different lengths") from None
+def _as_spins(start: ArrayLike, n_chains: int, n_spins: int) -> NDArray[np.int8]:
+    spins = as_array(start, "start", "an array of spins")
     if spins.shape not in ((n_spins,), (n_chains, n_spins)):
-        raise ValueError(f"start must have shape ({n_spins},) or ({n_chains}, {n_spins}); got shape {spins.shape}")
-    if spins.dtype.kind not in "fi" or not (np.abs(spins) == 1).all():
-        raise ValueError("start must hold spins +1 and -1, visible spins first; " + _other_value(spins))
-    return spins
-
-
-def _other_value(spins: NDArray[Any]) -> str:
-    if spins.dtype.kind not in "fi":
-        return f"got dtype {spins.dtype}"
-    where = tuple(int(k) for k in np.argwhere(np.abs(spins) != 1)[0])
-    return f"entry {where} is {spins[where]}"
+        raise ValueError(f"start must have shape ({n_spins},) or ({n_chains}, {n_spins}), visible spins first; got shape {spins.shape}")
+    return arguments.as_spins(spins, "start")
 
 
 def _padded(matrix: Floats, multiple: int, axis: int) -> Floats:
@@ -267,14 +255,14 @@ def _padded(matrix: Floats, multiple: int, axis: int) -> Floats:
     return np.ascontiguousarray(np.pad(matrix, widths))
 
 
-def _block_model(weights: Floats, visible_field: Floats, hidden_field: Floats) -> scans.Model:
-    arrays = (weights, weights.T, visible_field, hidden_field)
+def _block_model(model: Model) -> scans.Model:
+    arrays = (model.W, model.W.T, model.b, model.c)
     return scans.Model(*(_padded(array, scans.ROWS, 0).astype(np.float32) for array in arrays))
 
 
-def _flip_model(weights: Floats, visible_field: Floats, hidden_field: Floats) -> scans.FlipModel:
-    flips = np.concatenate([_padded(weights, 8, 1).ravel(), _padded(weights.T, 8, 1).ravel()])
-    return scans.FlipModel(flips, _padded(visible_field, 8, 0), _padded(hidden_field, 8, 0))
+def _flip_model(model: Model) -> scans.FlipModel:
+    flips = np.concatenate([_padded(model.W, 8, 1).ravel(), _padded(model.W.T, 8, 1).ravel()])
+    return scans.FlipModel(flips, _padded(model.b, 8, 0), _padded(model.c, 8, 0))
 
 
 def _to_bytes(words: NDArray[np.uint32], n_spins: int) -> NDArray[np.uint8]:

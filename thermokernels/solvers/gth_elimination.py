@@ -12,9 +12,9 @@ Accuracy (the entrywise perturbation argument of O'Cinneide, Numer. Math. 65 (19
 f >= 0 is a ratio of sums over forests, of at most 2 m - 1 rates in all when m states are left (Markov chain tree theorem),
 so rates that are right to a relative h give a solution right to (2 m - 1) h in first order. One elimination is exact for rates that are
 wrong by at most 5 u (two for the compensated sum s_k, one each for quotient, product and sum), and f likewise: that makes 10 m u. One row
-of the return adds (m + 4) u. With M states in all and initial rates right to ``input_error``,
+of the return adds (m + 4) u. With M states in all and initial rates right to ``rate_error``,
 
-    |y^ - y| <= ((5.5 M^2 + 10 M) u + 2 M input_error) G|f|,     G = ((I - P)_off)^(-1) >= 0,                      (precision)
+    |y^ - y| <= ((5.5 M^2 + 10 M) u + 2 M rate_error) G|f|,     G = ((I - P)_off)^(-1) >= 0,                      (precision)
 
 entry by entry, for f of any sign, since y^ is linear in f with weights of one sign.
 """
@@ -32,7 +32,8 @@ from thermokernels.common.errors import ModelTooLargeError, UnresolvedError
 from thermokernels.compiled import wide_exponent
 from thermokernels.compiled.decorator import jit
 from thermokernels.compiled.wide_exponent import Wide, add, divide, multiply
-from thermokernels.model.chain import UNIT, GibbsChain, input_error
+from thermokernels.model.chain import UNIT, GibbsChain, entry_error, input_error
+from thermokernels.model.kernels import wide_rates
 
 MAX_STATES = 2**12
 # Rates beyond the range of float64 are carried with exponents of their own, at a tenth of the speed.
@@ -47,8 +48,8 @@ SMALLEST_PIVOT, LARGEST_TIME, LARGEST_SPAN = 1e-150, 1e150, 300.0
 
 
 def applies_to(chain: GibbsChain) -> bool:
-    """Whether the chain is of the kernel and size that state reduction is made for."""
-    return chain.kernel == "single-site" and chain.n_states <= MAX_STATES
+    """Whether the chain is reversible and of the size that state reduction is made for."""
+    return chain.reversible and chain.n_states <= MAX_STATES
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -88,15 +89,32 @@ class Elimination:
         return values
 
 
+def transitions(chain: GibbsChain) -> tuple[NDArray[np.int64], Wide]:
+    """Where a step can lead, (n_states, k) state numbers, and the rates of going there, whatever their size.
+
+    Single flips are listed one by one; a block kernel leads everywhere, and the rate of staying is left out as zero.
+    """
+    if chain.kernel == "single-site":
+        return neighbours(chain), flip_rates(chain)
+    laws = wide_rates.conditional_laws(chain.visible_fields, chain.hidden_fields)
+    return np.broadcast_to(np.arange(chain.n_states), 2 * (chain.n_states,)), wide_rates.two_block(*laws, chain.quotient)
+
+
+def rate_error(chain: GibbsChain) -> float:
+    """The relative error of the rates of :func:`transitions`, the rounding of sums of those that lead to one target included."""
+    if chain.kernel == "single-site":
+        return input_error(chain)
+    return entry_error(chain) + chain.n_states * UNIT
+
+
 def flip_rates(chain: GibbsChain) -> Wide:
-    """P(x, x^i) as (n_states, N), whatever its size."""
+    """P(x, x^i) of the single-site kernel as (n_states, N), whatever its size."""
     spins, shape = chain.spins().reshape(*chain.shape, chain.n_spins), chain.shape
     fields = np.empty((*shape, chain.n_spins))
     fields[:, :, : chain.n_visible] = chain.visible_fields.T[:, None, :]
     fields[:, :, chain.n_visible :] = chain.hidden_fields.T[None, :, :]
-    against = (-2.0 * spins * fields).reshape(chain.n_states, chain.n_spins)
-    scale = 1.0 / (chain.n_spins * (1.0 + np.exp(-np.abs(against))))
-    return wide_exponent.product(wide_exponent.exponential(np.minimum(against, 0.0)), wide_exponent.from_floats(scale))
+    rates = wide_rates.sigmoid((-2.0 * spins * fields).reshape(chain.n_states, chain.n_spins))
+    return wide_exponent.product(rates, wide_exponent.from_floats(np.array(1.0 / chain.n_spins)))
 
 
 def neighbours(chain: GibbsChain) -> NDArray[np.int64]:
@@ -111,13 +129,12 @@ def eliminate(chain: GibbsChain, target: NDArray[np.bool_]) -> Elimination:
     ------
     ModelTooLargeError
         Too little memory, more than 2**12 states, or more than 2**11 where rates leave the range of float64.
-    ValueError
-        Another kernel than "single-site".
+    NotReversibleError
+        The kernel has no detailed balance.
     UnresolvedError
         Energies so large that rounding them leaves no digit of a rate.
     """
-    if chain.kernel != "single-site":
-        raise ValueError(f"state reduction is made for the single-site kernel; got kernel={chain.kernel!r}: use method='auto'")
+    chain.require_reversible()
     if chain.n_states > MAX_STATES:
         raise ModelTooLargeError(
             f"state reduction is dense and limited to {MAX_STATES} states; this chain has {chain.n_states}: use a smaller model, or scale "
@@ -125,7 +142,7 @@ def eliminate(chain: GibbsChain, target: NDArray[np.bool_]) -> Elimination:
         )
     # rates as pairs, while they are made and in plain float64
     arguments.require_memory(40 * chain.n_states**2, f"state reduction of {chain.n_states} states", "use a smaller model")
-    error = input_error(chain)
+    error = rate_error(chain)
     order = np.argsort(-chain.energy, kind="stable")
     states = order[~target[order]]
     n_free = states.size
@@ -136,7 +153,8 @@ def eliminate(chain: GibbsChain, target: NDArray[np.bool_]) -> Elimination:
     position = np.full(chain.n_states, n_free)
     position[states] = np.arange(n_free)
     rates = Wide(np.zeros((n_free, n_free + 1)), np.zeros((n_free, n_free + 1), dtype=np.int64))
-    _fill(*flip_rates(chain).take(states), position[neighbours(chain)[states]], *rates)
+    others, all_rates = transitions(chain)
+    _fill(*all_rates.take(states), position[others[states]], *rates)
     if span <= LARGEST_SPAN:
         plain, plain_pivots = rates.to_floats(), np.empty(n_free)
         _eliminate(plain, plain_pivots)
@@ -156,7 +174,7 @@ def eliminate(chain: GibbsChain, target: NDArray[np.bool_]) -> Elimination:
 
 @jit
 def _fill(mantissa, exponent, columns, rates, powers):
-    """rates[p, columns[p, i]] += the flip rates of position p: flips that lead to one state (the target, a free pair of spins) add up."""
+    """rates[p, columns[p, i]] += the rates of position p: those that lead to one state (the target, a free pair of spins) add up."""
     for p in range(columns.shape[0]):
         for i in range(columns.shape[1]):
             q = columns[p, i]

@@ -81,10 +81,10 @@ def _add_up(sources, vectors, residuals, diagonal, sums):
         b, z, r, out = sources[a], vectors[a], residuals[a], sums[a]
         bz, rz, rr, zz, bb, dz = fill(0.0), fill(0.0), fill(0.0), fill(0.0), fill(0.0), fill(0.0)
         for k in range(0, whole, LANES):
-            source, simd_float64, residual = load(b, k), load(z, k), load(r, k)
-            bz, rz = multiply_add(source, simd_float64, bz), multiply_add(residual, simd_float64, rz)
+            source, solution, residual = load(b, k), load(z, k), load(r, k)
+            bz, rz = multiply_add(source, solution, bz), multiply_add(residual, solution, rz)
             rr, bb = multiply_add(residual, residual, rr), multiply_add(source, source, bb)
-            square = multiply(simd_float64, simd_float64)
+            square = multiply(solution, solution)
             zz = add(zz, square)
             dz = multiply_add(load(diagonal, k), square, dz) if diagonal.size > 0 else zz
         out[0], out[1], out[2], out[3], out[4], out[5] = total(bz), total(rz), total(rr), total(zz), total(bb), total(dz)

@@ -22,6 +22,7 @@ from thermokernels.common.arrays import Floats
 from thermokernels.common.errors import ExecutorError, NumericalError
 from thermokernels.compiled.decorator import kernel_hash
 from thermokernels.model.chain import gibbs_chain
+from thermokernels.model.model import Model
 from thermokernels.solvers.checkpoint import Array, Checkpoint
 from thermokernels.solvers.many_observables import Accumulator, Observables, Progress, RowSums, Sums, solve_in_chunks
 from thermokernels.solvers.resolvent import Solution, Solver
@@ -96,7 +97,7 @@ def _solve_elsewhere(
 ) -> None:
     """:func:`~thermokernels.solvers.many_observables.solve_in_chunks`, a task for every block, whose sums take at most ``size`` bytes."""
     n_rows, block = observables.n_rows, footprint.block_rows(solver.chain.n_states)
-    model = _Model.of(solver)
+    question = _Question.of(solver)
     # results wait here for their turn, so that there must be room for those of all tasks that are under way
     window = max(2, arguments.available_memory() // (2 * size))
     coming = iter([slice(head, min(head + block, n_rows)) for head in range(first, n_rows, block)])
@@ -105,7 +106,7 @@ def _solve_elsewhere(
     def submit_next() -> None:
         if (rows := next(coming, None)) is not None:
             with _lost(rows):
-                what = model, observables.coefficients[rows], observables.means[rows], kinds
+                what = question, observables.coefficients[rows], observables.means[rows], kinds
                 waiting.append((rows, executor.submit(_solve_block, kernel_hash(), *what)))
 
     try:
@@ -141,41 +142,38 @@ def _lost(rows: slice) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class _Model:
+class _Question:
     """What a chain and its solver are made of: a few bytes, to be sent and to be compared."""
 
-    shape: tuple[int, int]
-    parameters: tuple[bytes, bytes, bytes]
+    model: Model
     kernel: str
     quotient: bool
     method: str
     rtol: float
 
     @classmethod
-    def of(cls, solver: Solver) -> _Model:
+    def of(cls, solver: Solver) -> _Question:
         chain = solver.chain
-        parameters = chain.weights.tobytes(), chain.visible_field.tobytes(), chain.hidden_field.tobytes()
-        return cls((chain.n_visible, chain.n_hidden), parameters, chain.kernel, chain.quotient, solver.method, solver.rtol)
+        return cls(chain.model, chain.kernel, chain.quotient, solver.method, solver.rtol)
 
     def solver(self, gradient: bool) -> Solver:
-        footprint.require_variance_time(*self.shape, not self.quotient, self.kernel, gradient)
-        W, b, c = (np.frombuffer(parameter).copy() for parameter in self.parameters)
-        return Solver(gibbs_chain(W.reshape(self.shape), b, c, self.quotient, self.kernel), self.method, self.rtol)
+        footprint.require_variance_time(self.model.n_visible, self.model.n_hidden, not self.quotient, self.kernel, gradient)
+        return Solver(gibbs_chain(self.model, quotient=self.quotient, kernel=self.kernel), self.method, self.rtol)
 
 
 # The last model of this process: tasks in its threads share it, the first one makes it.
-_prepared = lru_cache(maxsize=1)(_Model.solver)
+_prepared = lru_cache(maxsize=1)(_Question.solver)
 _lock = threading.Lock()
 
 
-def _solve_block(sources: str, model: _Model, coefficients: Floats, means: Floats, kinds: Kinds) -> Sums:
+def _solve_block(sources: str, question: _Question, coefficients: Floats, means: Floats, kinds: Kinds) -> Sums:
     """What a worker does: solve for one block of observables, on one thread, and return its sums."""
     if sources != kernel_hash():
         raise ValueError("a worker runs another version of thermokernels than this process; install the same one everywhere")
     found: list[Sums] = []
     with threads.serial():
         with _lock:
-            solver = _prepared(model, len(kinds) > 1).relaxed(model.rtol)  # with its tables, made once for all threads
+            solver = _prepared(question, len(kinds) > 1).relaxed(question.rtol)  # with its tables, made once for all threads
         observables = Observables(solver.chain, coefficients, means)
         solve_in_chunks(solver, observables, 0, kinds, lambda rows, sums: found.append(sums), lambda done: None)
     (sums,) = found

@@ -25,6 +25,7 @@ from thermokernels.solvers import conjugate_gradients, red_black
 # Below this a factorisation costs less than the first iterations.
 CHOLESKY_STATES = 256
 SWEEPS = 4
+EPSILON = float(np.finfo(np.float64).eps)
 MAX_ROUNDS = 8
 
 # 2^27 + 1: splits a double into two halves whose products are exact (Dekker 1971).
@@ -86,12 +87,23 @@ class RestrictedSystem:
             raise UnresolvedError("(I - P) t = f has no finite positive solution in float64: the target is too hard to reach; scale W down")
         return best, least
 
+    def evaluation_error(self, times: Floats) -> float:
+        """What rounding can add to the relative error that the residual of :meth:`solve` proves, for f of ones.
+
+        The pair of doubles is rounded to one; the residual is that of twice the working precision, of block kernels that of long double.
+        """
+        if self._single_site:
+            return 0.5 * EPSILON + 8 * self.chain.n_spins * EPSILON**2 * float(times.max())
+        _, sizes = self.chain.generator_terms(times)
+        n_terms = 2 * sum(self.chain.shape) + 8
+        return 0.5 * EPSILON + n_terms * float(np.finfo(np.longdouble).eps) * float(sizes[self.free].max())
+
     def _residuals(self, sources: Floats, high: Floats, low: Floats) -> Floats:
         if not (np.isfinite(high).all() and np.isfinite(low).all()):
             return np.full_like(sources, np.inf)
         chain = self.chain
         if not self._single_site:
-            return sources - chain.apply_generator(high) - chain.apply_generator(low)
+            return np.asarray(sources - chain.generator_terms(high.astype(np.longdouble) + low)[0], dtype=np.float64)
         high, low, residuals = high.reshape(chain.shape), low.reshape(chain.shape), sources.reshape(chain.shape).copy()
         _subtract_generator(high, low, chain.visible_flips, chain.hidden_flips, chain.quotient, residuals)
         return residuals.ravel()

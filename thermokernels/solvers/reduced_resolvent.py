@@ -16,6 +16,9 @@ by f~, enters the first term:
     |T^ - T_O| <= eps^2 + kappa E(y^, y^) + 6 (error of pi) sum_a sum_x pi_x |f~_a y^_a|                                    (bound)
 
 and what adding up the differences and the terms rounds. No number of states is in it: every term is of the size of a few roundings.
+
+A block kernel has an edge between every two states. There |y^ - y| <= precision G|f~| entry by entry, and with
+M_a = sum_x pi_x |f~_a| (G|f~_a|)_x from the same elimination |T^ - T_O| <= (precision + 6 (error of pi)) sum_a M_a.
 """
 
 from __future__ import annotations
@@ -51,9 +54,8 @@ class ReducedTime:
     law : (n_states,) Wide, pi
     observables : (n_states, n_v n_h) Wide, the centred f~_a
     responses : (n_states, n_v n_h) Wide, y_a in steps, zero at the ground state
-    differences : the same across edges, with the energy of their error
+    differences : the same across edges, with the energy of their error; None for block kernels
     total : () Wide, T_O in steps
-    residual : sqrt(r' A^+ r / b' A^+ b) for b of all observables and r what is left of them, a bound
     relative_bound : on |error of T_O| / T_O
     spread : () Wide, sum_a (sum_x pi_x |f~_a| m_a + sum_x pi_x |f~_a| sum_x pi_x m_a) >= sum_a sum_x pi_x |f~_a y~_a|, m_a = G|f~_a|
     """
@@ -63,11 +65,18 @@ class ReducedTime:
     law: Wide = field(repr=False)
     observables: Wide = field(repr=False)
     responses: Wide = field(repr=False)
-    differences: Differences = field(repr=False)
+    differences: Differences | None = field(repr=False)
     total: Wide
-    residual: float
     relative_bound: float
     spread: Wide
+
+    @property
+    def residual(self) -> float:
+        """A bound on sqrt(r' A^+ r / b' A^+ b) for b of all observables and r what is left of them; of block kernels on the relative
+        error of solutions for sources of one sign."""
+        if self.differences is None:
+            return self.elimination.precision
+        return math.sqrt(float(wide_exponent.quotient(self.differences.error, self.total).to_floats()))
 
 
 def law(chain: GibbsChain) -> Wide:
@@ -86,8 +95,8 @@ def variance_time(chain: GibbsChain) -> ReducedTime:
     UnresolvedError
         The energies leave no certain digit of a rate, or the charges f~ cancel to fewer digits than a result needs.
     """
-    if not (chain.quotient or chain.visible_field.any() or chain.hidden_field.any()):
-        chain = gibbs_chain(chain.weights, quotient=True)
+    if not (chain.quotient or chain.model.has_fields):
+        chain = gibbs_chain(chain.model, quotient=True, kernel=chain.kernel)
     elimination = eliminate(chain, ground_state(chain))
     probability = law(chain)
     values, column = products(chain), probability.take((slice(None), None))
@@ -100,29 +109,32 @@ def variance_time(chain: GibbsChain) -> ReducedTime:
         wide_exponent.from_floats(2.0 * values),
         Wide(np.where(values > 0, below.mantissa, above.mantissa), np.where(values > 0, below.exponent, above.exponent)),
     )
-    free = elimination.states
-    differences = solve_differences(elimination, probability, observables)
-    responses, drift = differences.values()
-    charges = wide_exponent.product(column, observables)
-    sizes = wide_exponent.magnitude(charges)
-    total, lost = _dirichlet(chain, differences, charges.take(free), responses, drift)
+    free, charges = elimination.states, wide_exponent.product(column, observables)
+    sizes, sources = wide_exponent.magnitude(charges), observables.take(free)
+    majorants = elimination.solve(wide_exponent.magnitude(sources))
+    majorant = wide_exponent.total(wide_exponent.product(sizes.take(free), majorants))
+    if chain.kernel == "single-site":
+        differences = solve_differences(elimination, probability, observables)
+        responses, drift = differences.values()
+        total, lost = _dirichlet(chain, differences, charges.take(free), responses, drift)
+    else:
+        differences, responses = None, elimination.solve(sources)
+        total = wide_exponent.total(wide_exponent.product(charges.take(free), responses))
+        lost = wide_exponent.product(wide_exponent.from_floats(np.array(elimination.precision + 6 * law_error(chain))), majorant)
     relative = float(wide_exponent.quotient(lost, total).to_floats()) if total.mantissa > 0 else math.inf
     if not relative <= tolerances.REDUCTION:
         raise UnresolvedError(
             f"T_O is certified to a relative {relative:.2g} only by state reduction: the observables hardly see the slow modes and "
             "rounding decides how little; scale the couplings down"
         )
-    majorants = elimination.solve(wide_exponent.magnitude(observables.take(free)))
-    majorant = wide_exponent.total(wide_exponent.product(sizes.take(free), majorants))
     means = wide_exponent.product(
         wide_exponent.column_totals(sizes), wide_exponent.column_totals(wide_exponent.product(column.take(free), majorants))
     )
     spread = wide_exponent.total(
         wide_exponent.join(means.take((None, slice(None))), Wide(majorant.mantissa[None, None], majorant.exponent[None, None]))
     )
-    residual = math.sqrt(float(wide_exponent.quotient(differences.error, total).to_floats()))
     found = _by_state(elimination, responses, values.shape[1])
-    return ReducedTime(chain, elimination, probability, observables, found, differences, total, residual, relative, spread)
+    return ReducedTime(chain, elimination, probability, observables, found, differences, total, relative, spread)
 
 
 def _dirichlet(chain: GibbsChain, differences: Differences, charges: Wide, responses: Wide, drift: Wide) -> tuple[Wide, Wide]:

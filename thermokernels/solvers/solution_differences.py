@@ -36,6 +36,9 @@ from thermokernels.model.chain import UNIT, GibbsChain, input_error, law_error
 from thermokernels.solvers.gth_elimination import Elimination, flip_rates, neighbours
 from thermokernels.solvers.spanning_tree_bound import lowest_passes
 
+# `chain.UNIT` again: what a kernel uses is compiled into it, and has to stand in a file that the key of the kernels' cache covers.
+COMPILED_UNIT = 2.0**-53
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Differences:
@@ -70,7 +73,10 @@ def flow_error(chain: GibbsChain) -> float:
 
 
 def solve_differences(elimination: Elimination, law: Wide, observables: Wide) -> Differences:
-    """(I - P) y = f~ for centred f~ (n_states, k) and pi (n_states,), y = 0 at the target, by its differences."""
+    """(I - P) y = f~ for centred f~ (n_states, k) and pi (n_states,), y = 0 at the target, by its differences.
+
+    Of the single-site kernel: a block kernel has an edge between every two states.
+    """
     chain, states = elimination.chain, elimination.states
     sources = elimination.reduce(observables.take(states))
     parents, offsets = _easiest(elimination.rates), _zeros(*sources.mantissa.shape)
@@ -178,7 +184,7 @@ def _add_up(parents, offsets, values, drift):
             value, power, lost, lost_power = offsets.mantissa[k, a], offsets.exponent[k, a], 0.0, 0
             if p < n_free:
                 value, power = add(values.mantissa[p, a], values.exponent[p, a], value, power)
-                lost, lost_power = multiply(UNIT, 0, abs(value), power)
+                lost, lost_power = multiply(COMPILED_UNIT, 0, abs(value), power)
                 lost, lost_power = add(lost, lost_power, drift.mantissa[p, a], drift.exponent[p, a])
             values.mantissa[k, a], values.exponent[k, a] = value, power
             drift.mantissa[k, a], drift.exponent[k, a] = lost, lost_power
@@ -208,7 +214,7 @@ def _flows(position, others, parents, offsets, strengths, charges, rounding, flo
         for i in range(others.shape[1]):
             length = _path_difference(parents, offsets, position[x], others[x, i], values, powers, sizes, size_powers)
             strength, power = strengths.mantissa[x, i], strengths.exponent[x, i]
-            slip = 0.0 if length == 1 else length * UNIT
+            slip = 0.0 if length == 1 else length * COMPILED_UNIT
             for a in range(n_columns):
                 flow, exponent = multiply(strength, power, values[a], powers[a])
                 rest[a], rest_powers[a] = add(rest[a], rest_powers[a], -flow, exponent)

@@ -36,12 +36,13 @@ def compare(
     A trace holds visible spins first, then hidden ones (these may be missing), burn-in taken off.
     """
     with errors(as_json):
+        from thermokernels import load_model
         from thermokernels_app.report import comparison_tables
-        from thermokernels_app.tools import comparison, model_files
+        from thermokernels_app.tools import comparison, data_files
 
-        W, b, c = model_files.read_model(model)
+        machine = load_model(model)
         found = comparison.compare(
-            model_files.read_trace(trace), W, b, c, observables=observable, kernel=kernel, every=every, every_steps=every_steps
+            data_files.read_trace(trace), machine, observables=observable, kernel=kernel, every=every, every_steps=every_steps
         )
         if found.n_chains > 10 * found.n_records:
             print(

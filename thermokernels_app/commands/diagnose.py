@@ -33,18 +33,16 @@ def diagnose(
         from thermokernels.common import arguments
         from thermokernels.diagnosis import diagnose, words
         from thermokernels_app.report import diagnosis_tables
-        from thermokernels_app.tools import model_files
+        from thermokernels_app.tools import data_files
 
-        W, b, c = model_files.read_model(model)
+        machine = tk.load_model(model)
         for name, value in (("--window", window), ("--budget", budget)):
             arguments.as_positive(value, name, "sweeps")
-        n_visible, n_hidden = W.shape
-        has_fields = any(field is not None and bool(field.any()) for field in (b, c))
-        n_bytes = diagnose.require_memory(n_visible, n_hidden, has_fields)
-        law = None if data is None else model_files.read_data_law(data, n_visible)
+        n_bytes = diagnose.require_memory(machine)
+        law = None if data is None else data_files.read_data_law(data, machine.n_visible)
         if not as_json:
-            print(words.model(n_visible, n_hidden, has_fields, n_bytes), flush=True)
-        result = tk.diagnose(W, b, c, p_data=law, window=window, budget=budget)
+            print(words.model(machine.n_visible, machine.n_hidden, machine.has_fields, n_bytes), flush=True)
+        result = tk.diagnose(machine, p_data=law, window=window, budget=budget)
         if as_json:
             print(json.dumps({"model": str(model), "data": None if data is None else str(data), **result.as_dict()}, allow_nan=False))
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypedDict
 
@@ -108,13 +108,16 @@ def show(
 ) -> None:
     """Judge the records of a run again, from its results.json alone, and show the verdict tables.
 
-    Exit code 3 where the file, or arrays.npz beside it, is not what the run wrote: a hash, the chain of its freeze, or the verdicts.
+    Of the folder of an ensemble (--seeds): every run in it, and how their figures are distributed. Exit code 3 where a file, or the
+    arrays.npz beside it, is not what the run wrote: a hash, the chain of its freeze, or the verdicts.
     """
     with errors(as_json):
         from thermokernels_app.experiment import audit
         from thermokernels_app.experiment.records import store
-        from thermokernels_app.report import tables
+        from thermokernels_app.report import ensemble, tables
 
+        if many := ensemble.folders_of(folder):
+            raise typer.Exit(_show_ensemble(folder, many, as_json))
         document = store.read_results(folder)
         found = audit.audit(document, folder)
         for note in found.notes:
@@ -128,6 +131,28 @@ def show(
         if found.altered:
             report(found.exit_code, found.altered, False)
     raise typer.Exit(found.exit_code)
+
+
+def _show_ensemble(folder: Path, folders: Mapping[int, Path], as_json: bool) -> int:
+    """The table of verdicts of an ensemble, judged again, and the distribution of its figures; the exit code of the worst run."""
+    from thermokernels_app.experiment import audit
+    from thermokernels_app.experiment.records import store
+    from thermokernels_app.experiment.running.outcome import Run
+    from thermokernels_app.report import tables
+
+    runs, code = {}, 0
+    for seed, path in folders.items():
+        document = store.read_results(path)
+        found = audit.audit(document, path)
+        if found.altered:
+            raise store.MismatchError(found.altered)
+        runs[seed], code = Run(document | {"verdicts": found.verdicts}, {}, path), max(code, found.exit_code)
+    summary = tables.ensemble_summary(runs)
+    if as_json:
+        print(json.dumps({"folder": str(folder), "exit_code": code, **summary}, allow_nan=False))
+    else:
+        tables.print_ensemble(summary)
+    return code
 
 
 def verify_gradients(

@@ -94,11 +94,10 @@ def _pictures(source: Path, cells: list[str] | None, colour: str) -> Sequence[Pi
     import thermokernels as tk
     from thermokernels_app.experiment.records import store
     from thermokernels_app.report import pictures
-    from thermokernels_app.tools import model_files
 
     if source.is_dir() or source.suffix == ".json":
         keys = None if cells is None else [pictures.parse_cell(cell) for cell in cells]
         return pictures.of_run(store.read_results(source), store.read_arrays(source), keys, colour)
     if cells is not None:
         raise ValueError(f"--cell names a cell of a run; {source} is a model file")
-    return pictures.of_model(tk.gibbs_chain(*model_files.read_model(source)), colour, of=source.name)
+    return pictures.of_model(tk.gibbs_chain(tk.load_model(source)), colour, of=source.name)

@@ -18,6 +18,7 @@ from thermokernels_app.commands.executors import ExecutorKind, Kind, Scheduler, 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
+    from thermokernels import Model
     from thermokernels.common.arrays import Floats
 
 # From here on intervals of two standard errors held their level in the tests.
@@ -60,24 +61,23 @@ def variance(
     --executor dask, a few observables at a time are tasks of other processes; no digit depends on it.
     """
     with errors(as_json):
-        from thermokernels import set_threads
+        from thermokernels import load_model, set_threads
         from thermokernels.common import arguments, footprint
         from thermokernels.diagnosis.words import memory
-        from thermokernels_app.tools import model_files
+        from thermokernels_app.tools import data_files
 
         if (probes is None) != (seed is None):
             raise ValueError("--probes and --seed belong together: an estimate is repeatable by its seed")
         if threads is not None:
             set_threads(threads)
         pool = _pool(executor, scheduler, workers)
-        W, b, c = model_files.read_model(model)
-        n_visible, n_hidden = W.shape
-        full = any(field is not None and bool(field.any()) for field in (b, c))
+        machine = load_model(model)
+        n_visible, n_hidden, full = machine.n_visible, machine.n_hidden, machine.has_fields
         arguments.as_positive(window, "--window", "sweeps")
         n_bytes = footprint.require_variance_time(n_visible, n_hidden, full)
         if workers is not None:
             arguments.require_memory(workers * n_bytes, f"a solve in each of {workers} workers", "use fewer")
-        law = None if data is None else model_files.read_data_law(data, n_visible)
+        law = None if data is None else data_files.read_data_law(data, n_visible)
         states = f"2**{n_visible + n_hidden - (not full)} {'states' if full else 'pairs {x, -x}'}"
         print(
             f"{n_visible} visible + {n_hidden} hidden spins, {states}, {n_visible * n_hidden} observables: "
@@ -87,7 +87,7 @@ def variance(
         try:
             with pool as elsewhere, _chunks_done() as progress:
                 options: dict[str, Any] = {"window": window, "progress": progress, "checkpoint": checkpoint, "executor": elsewhere}
-                found = _exact(W, b, c, law, options) if probes is None else _probed(W, b, c, law, options, probes, seed or 0)
+                found = _exact(machine, law, options) if probes is None else _probed(machine, law, options, probes, seed or 0)
         except KeyboardInterrupt:
             if checkpoint is not None and checkpoint.exists():
                 print(f"finished solves are kept in {checkpoint}: the same command goes on from them", file=sys.stderr)
@@ -110,13 +110,14 @@ def _pool(kind: Kind, scheduler: str | None, workers: int | None) -> AbstractCon
     return WorkerPool(workers)
 
 
-def _exact(W: Floats, b: Floats | None, c: Floats | None, law: Floats | None, options: dict[str, Any]) -> dict[str, Any]:
+def _exact(model: Model, law: Floats | None, options: dict[str, Any]) -> dict[str, Any]:
     from thermokernels.common.errors import NumericalError
+    from thermokernels.quantities import asymptotic_variance
     from thermokernels.quantities.signal_to_noise import chain_q_struct
     from thermokernels.quantities.variance_time import model_chain, variance_time
 
     window = options.pop("window")
-    chain = model_chain(W, b, c)
+    chain = model_chain(model)
     q = None if law is None else chain_q_struct(chain, law, window, **options)
     time = variance_time(chain, **options) if q is None else q.variance_time
     found: dict[str, Any] = {"t_obs_steps": time.value}
@@ -124,28 +125,36 @@ def _exact(W: Floats, b: Floats | None, c: Floats | None, law: Floats | None, op
         found["t_obs_bound_steps"] = time.bound
     except NumericalError as problem:
         found |= {"t_obs_bound_steps": None, "t_obs_bound_reason": str(problem)}
+    resolved = found["t_obs_bound_steps"] is not None
+    found["asymptotic_variance_steps"] = asymptotic_variance.of_variance_time(time)
+    found["asymptotic_variance_bound_steps"] = asymptotic_variance.bound_of(time) if resolved else None
     found |= {"residual": time.residual, "iterations": time.iterations, "method": time.method}
     if q is not None:
-        resolved = found["t_obs_bound_steps"] is not None and math.isfinite(q.bound)
         found |= {"signal": q.signal, "signal_bound": q.signal_bound, "window_sweeps": window}
-        found |= {"q": q.value, "q_bound": q.bound if resolved else None}
+        found |= {"q": q.value, "q_bound": _finite(q.bound) if resolved else None}
+        found |= {"q_limit": q.q_limit, "q_limit_bound": _finite(q.q_limit_bound) if resolved else None}
     return found
 
 
-def _probed(
-    W: Floats, b: Floats | None, c: Floats | None, law: Floats | None, options: dict[str, Any], probes: int, seed: int
-) -> dict[str, Any]:
+def _finite(bound: float) -> float | None:
+    return bound if math.isfinite(bound) else None
+
+
+def _probed(model: Model, law: Floats | None, options: dict[str, Any], probes: int, seed: int) -> dict[str, Any]:
+    from thermokernels.quantities.asymptotic_variance import total_variance
     from thermokernels.quantities.signal_to_noise import chain_signal, signal_error
     from thermokernels.quantities.trace_probes import probe_variance_time, probed_q
     from thermokernels.quantities.variance_time import model_chain
 
     window = options.pop("window")
-    chain = model_chain(W, b, c)
+    chain = model_chain(model)
     g = None if law is None else chain_signal(chain, law, window)
     time = probe_variance_time(chain, probes, seed=seed, **options)
     found: dict[str, Any] = {
         "t_obs_steps": time.value,
         "t_obs_standard_error_steps": time.standard_error,
+        "asymptotic_variance_steps": 2 * time.value - total_variance(chain)[0],
+        "asymptotic_variance_standard_error_steps": 2 * time.standard_error,
         "probes": probes,
         "seed": seed,
         "directions": len(time.directions),
@@ -158,6 +167,9 @@ def _probed(
         q = probed_q(time, *g)
         found |= {"signal": q.signal, "signal_bound": signal_error(chain, q.g), "window_sweeps": window}
         found |= {"q": q.value, "q_standard_error": q.standard_error}
+        if (variance := found["asymptotic_variance_steps"]) > 0.0:  # of few probes it need not be
+            limit = q.window_steps * q.signal / variance
+            found |= {"q_limit": limit, "q_limit_standard_error": limit * 2 * time.standard_error / variance}
     return found
 
 
@@ -180,6 +192,9 @@ def _print(found: dict[str, Any], n_spins: int) -> None:
     else:
         proof = "state reduction, proven" if found["method"] == "reduction" else "residual and proven gap"
         print(f"           error at most {error:.2g} steps ({proof})")
+    value = found["asymptotic_variance_steps"]
+    error = 0.01 * found["asymptotic_variance_standard_error_steps"] if estimated else found["asymptotic_variance_bound_steps"]
+    print(f"V          {certified(value, error, 10)} steps, the asymptotic variance 2 T_O - sum Var")
     if "q" in found:
         error = 0.01 * found["q_standard_error"] if estimated else found["q_bound"]
         words = (
@@ -189,6 +204,9 @@ def _print(found: dict[str, Any], n_spins: int) -> None:
         print(
             f"Q          {certified(found['q'], error)} at {found['window_sweeps']:g} sweeps; {words or 'no error bound'}; |g|^2 = {signal}"
         )
+    if "q_limit" in found:
+        error = 0.01 * found["q_limit_standard_error"] if estimated else found["q_limit_bound"]
+        print(f"Q_limit    {certified(found['q_limit'], error)} in the limit of long windows, K |g|^2 / V")
     effort = f", at most {found['iterations']} iterations" if found["iterations"] else ""
     effort = ", in the norm of the resolvent, proven" if found["method"] == "reduction" else effort
     print(f"residual   {found['residual']:.2g} ({found['method']}{effort})")

@@ -32,10 +32,10 @@ from thermokernels.quantities.spectral_gap import solve_spectral_gap
 from thermokernels.solvers import gap_bounds
 from thermokernels.solvers.off_target import CHOLESKY_STATES
 from thermokernels_app.experiment.design import Design
+from thermokernels_app.experiment.polishing import polish as polish_code
 from thermokernels_app.experiment.records.store import Arrays, Record
 from thermokernels_app.experiment.teachers import teacher
 from thermokernels_app.experiment.training import Training, code_vector, directions, initial_parameters, network_shape
-from thermokernels_app.experiment.training import polish as polish_code
 from thermokernels_app.experiment.training import train as train_network
 from thermokernels_app.judges import battery
 from thermokernels_app.judges import gradient_check as gradient_judge

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from thermokernels_app.report import ensemble
+
 if TYPE_CHECKING:
     from thermokernels_app.experiment.running.outcome import Run
 
@@ -87,7 +89,7 @@ def ensemble_summary(runs: Mapping[int, Run]) -> dict[str, Any]:
     names = next(iter(runs.values())).verdicts
     verdicts = ("PASS", "FAIL", "HALT")
     counts = {name: {verdict: sum(run.verdicts[name] == verdict for run in runs.values()) for verdict in verdicts} for name in names}
-    return {"counts": counts, "runs": rows}
+    return {"counts": counts, "runs": rows, "summary": ensemble.summary_of({seed: run.document for seed, run in runs.items()})}
 
 
 def print_ensemble(summary: dict[str, Any]) -> None:
@@ -98,6 +100,14 @@ def print_ensemble(summary: dict[str, Any]) -> None:
     print()
     for name, counts in summary["counts"].items():
         print(f"{name}: " + ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count) + f" of {len(rows)} seeds")
+    print_ensemble_figures(summary["summary"])
+
+
+def print_ensemble_figures(summary: Mapping[str, Any]) -> None:
+    """How every figure is distributed over the complete runs, and where the published one falls."""
+    if summary["figures"]:
+        print(f"\nover {summary['complete']} complete runs; a published figure stands at the percentile of the runs that lie below it")
+        print_table(ensemble.HEADER, ensemble.rows_of(summary))
 
 
 def print_gradients(report: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import cache, partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import numpy as np
 import adjoints.hypernetwork
 import adjoints.laws
 import adjoints.reduced_resolvent
+import adjoints.signal_to_noise
 import adjoints.variance_time
 from adjoints.variance_time import Cotangents
 from thermokernels.model.chain import block_spins
@@ -27,6 +29,8 @@ from thermokernels_app.selftest.case import Case, Check, patched, under
 Sabotage = Callable[[float], AbstractContextManager[Any]]  # of the factor that the term is multiplied with
 
 _time_module: Any = adjoints.variance_time
+_signal_module: Any = adjoints.signal_to_noise
+_asymptotic_module: Any = import_module("adjoints.asymptotic_variance")  # the package has a function of that name
 _reduced: Any = adjoints.reduced_resolvent
 _laws: Any = adjoints.laws
 _network_module: Any = adjoints.hypernetwork
@@ -47,15 +51,15 @@ def _scaled(cotangents: Any, factor: float) -> Cotangents:
 
 
 @contextmanager
-def _law_inside(outer: str, factor: float) -> Iterator[None]:
+def _law_inside(module: Any, outer: str, factor: float) -> Iterator[None]:
     """The derivative of the law multiplied, within one function only."""
-    whole, part = getattr(_time_module, outer), _time_module._log_law_cotangents
+    whole, part = getattr(module, outer), module._log_law_cotangents
 
     def broken(*arguments: Any, **tables: Any) -> Any:
-        with patched(_time_module, "_log_law_cotangents", lambda *given: _scaled(part(*given), factor)):
+        with patched(module, "_log_law_cotangents", lambda *given: _scaled(part(*given), factor)):
             return whole(*arguments, **tables)
 
-    with patched(_time_module, outer, broken):
+    with patched(module, outer, broken):
         yield
 
 
@@ -93,9 +97,16 @@ def _rates(table: str, factor: float) -> Iterator[None]:
 
 
 @contextmanager
+def _variance(factor: float) -> Iterator[None]:
+    whole = _asymptotic_module.variance_cotangents
+    with patched(_asymptotic_module, "variance_cotangents", lambda chain: _scaled(whole(chain), factor)):
+        yield
+
+
+@contextmanager
 def _data(factor: float) -> Iterator[None]:
-    whole = _time_module.signal_cotangents
-    with patched(_time_module, "signal_cotangents", lambda chain, p_data, g: whole(chain, factor * p_data, g)):
+    whole = _signal_module.signal_cotangents
+    with patched(_signal_module, "signal_cotangents", lambda chain, p_data, g: whole(chain, factor * p_data, g)):
         yield
 
 
@@ -234,40 +245,46 @@ def _through_the_layer(function: str, name: str, factor: float) -> Iterator[None
 
 # (file, label): what is multiplied, in words, the sabotage, and the probes that have to notice.
 TERMS: dict[tuple[str, str], list[tuple[str, Sabotage, tuple[str, ...]]]] = {
-    ("observables", "stationarity"): [
+    ("variance_time", "stationarity"): [
         ("dT_O in dQ", _time, ("q_on_pairs", "q_with_fields")),
-        ("the 2 in 2 z' db", lambda factor: _law_inside("_cotangents", 0.5 + 0.5 * factor), ("q_on_pairs",)),
+        ("the 2 in 2 z' db", lambda factor: _law_inside(_time_module, "_cotangents", 0.5 + 0.5 * factor), ("q_on_pairs",)),
     ],
-    ("observables", "law"): [
-        ("dlog pi in dT_O", partial(_law_inside, "_cotangents"), ("q_on_pairs", "q_with_fields")),
-        ("dlog pi in dT_O by reduction", partial(_law_inside, "_reduced_cotangents"), ("time_by_reduction",)),
+    ("variance_time", "law"): [
+        ("dlog pi in dT_O", partial(_law_inside, _time_module, "_cotangents"), ("q_on_pairs", "q_with_fields")),
+        ("dlog pi in dT_O by reduction", partial(_law_inside, _time_module, "_reduced_cotangents"), ("time_by_reduction",)),
     ],
-    ("observables", "off-diagonal"): [
+    ("variance_time", "off-diagonal"): [
         ("dS(x, x^i) of visible flips", partial(_overlaps, 2), ("q_on_pairs", "q_with_fields")),
         ("dS(x, x^i) of hidden flips", partial(_overlaps, 3), ("q_on_pairs", "q_with_fields")),
     ],
-    ("observables", "diagonal"): [("dS(x, x)", partial(_overlaps, 4), ("q_on_pairs", "q_with_fields"))],
-    ("observables", "fields"): [
+    ("variance_time", "diagonal"): [("dS(x, x)", partial(_overlaps, 4), ("q_on_pairs", "q_with_fields"))],
+    ("variance_time", "fields"): [
         ("dF_i of visible spins", partial(_rates, "visible_rates"), ("q_on_pairs", "q_with_fields")),
         ("dF_j of hidden spins", partial(_rates, "hidden_rates"), ("q_on_pairs", "q_with_fields")),
     ],
-    ("observables", "model"): [("dE_pi[f] in dg", partial(_law_inside, "signal_cotangents"), ("q_on_pairs", "q_with_fields"))],
-    ("observables", "data"): [("dE_data[f] in dg", _data, ("q_on_pairs", "q_with_fields"))],
-    ("reduction", "law"): [("dlog pi at y held still", partial(_weights_of_reduction, "law"), ("time_by_reduction",))],
-    ("reduction", "edges"): [("the Dirichlet form", partial(_weights_of_reduction, "edges"), ("time_by_reduction",))],
-    ("reduction", "conductance"): [("tanh(F_i) dF_i in dlog c", partial(_weights_of_reduction, "conductance"), ("time_by_reduction",))],
-    ("rbm", "difference of the laws"): [("p in q - p", _difference_of_laws, ("divergence",))],
-    ("rbm", "log 2 cosh"): [("tanh F_j", _log_cosh, ("divergence",))],
-    ("rbm", "hidden fields"): [
+    ("signal_to_noise", "model"): [
+        ("dE_pi[f] in dg", partial(_law_inside, _signal_module, "signal_cotangents"), ("q_on_pairs", "q_with_fields"))
+    ],
+    ("signal_to_noise", "data"): [("dE_data[f] in dg", _data, ("q_on_pairs", "q_with_fields"))],
+    ("asymptotic_variance", "variance"): [("E_pi[f] dE_pi[f] in dV", _variance, ("asymptotic_variance",))],
+    ("asymptotic_variance", "resolvent"): [("dT_O in dV", _time, ("asymptotic_variance",))],
+    ("reduced_resolvent", "law"): [("dlog pi at y held still", partial(_weights_of_reduction, "law"), ("time_by_reduction",))],
+    ("reduced_resolvent", "edges"): [("the Dirichlet form", partial(_weights_of_reduction, "edges"), ("time_by_reduction",))],
+    ("reduced_resolvent", "conductance"): [
+        ("tanh(F_i) dF_i in dlog c", partial(_weights_of_reduction, "conductance"), ("time_by_reduction",))
+    ],
+    ("laws", "difference of the laws"): [("p in q - p", _difference_of_laws, ("divergence",))],
+    ("laws", "log 2 cosh"): [("tanh F_j", _log_cosh, ("divergence",))],
+    ("laws", "hidden fields"): [
         ("dKL/dW", partial(_pulled_back, 3), ("divergence",)),
         ("dKL/dc", partial(_pulled_back, 5), ("divergence",)),
     ],
-    ("rbm", "visible field"): [("dKL/db", partial(_pulled_back, 4), ("divergence",))],
-    ("hypernet", "product"): [
+    ("laws", "visible field"): [("dKL/db", partial(_pulled_back, 4), ("divergence",))],
+    ("hypernetwork", "product"): [
         ("dA B'", partial(_factor_matrix, 2), ("couplings_vjp", "couplings_jacobian")),
         ("A dB'", partial(_factor_matrix, 1), ("couplings_vjp", "couplings_jacobian")),
     ],
-    ("hypernet", "factors"): [
+    ("hypernetwork", "factors"): [
         (f"{words} in {function}", partial(_block, function, name), (function,))
         for function in ("couplings_vjp", "couplings_jacobian")
         for words, name in (("dH_A z", "H_A"), ("da0", "a0"), ("dH_B z", "H_B"), ("db0", "b0"))
@@ -277,7 +294,7 @@ TERMS: dict[tuple[str, str], list[tuple[str, Sabotage, tuple[str, ...]]]] = {
         for function in ("couplings_vjp", "couplings_jacobian")
         for name in ("H_A", "H_B")
     ],
-    ("hypernet", "hidden layer"): [
+    ("hypernetwork", "hidden layer"): [
         (f"{words} in {function}", sabotage, (function,))
         for function in ("couplings_vjp", "couplings_jacobian")
         for words, sabotage in (

@@ -174,9 +174,9 @@ def _perturbed_solver() -> Iterator[None]:
 BREAKS: list[tuple[str, str, Callable[[dict[str, Any]], None]]] = [
     ("reversibility", "the alternating kernel, which has no detailed balance", _alternating),
     ("stationarity", "flip probabilities of +1 and -1 exchanged", _of_chain(visible_flips=lambda chain: chain.visible_flips[::-1].copy())),
-    ("symmetry_law", "a model with fields on the quotient", _of_chain(visible_field=lambda chain: np.array([0.3, 0.0, 0.0]))),
-    ("symmetry_kernel", "a model with fields on the quotient", _of_chain(visible_field=lambda chain: np.array([0.3, 0.0, 0.0]))),
-    ("agreement", "couplings off by 1e-6 between kernel and judge", _of_chain(weights=lambda chain: chain.weights + 1e-6)),
+    ("symmetry_law", "a model with fields on the quotient", _of_chain(model=lambda chain: tk.Model(WEIGHTS, b=[0.3, 0.0, 0.0]))),
+    ("symmetry_kernel", "a model with fields on the quotient", _of_chain(model=lambda chain: tk.Model(WEIGHTS, b=[0.3, 0.0, 0.0]))),
+    ("agreement", "couplings off by 1e-6 between kernel and judge", _of_chain(model=lambda chain: tk.Model(WEIGHTS + 1e-6))),
     ("agreement", "the law of another order of states", _of_chain(law=lambda chain: chain.law[::-1].copy())),
     ("agreement", "a table of flip probabilities off by 1e-9", _of_chain(hidden_flips=lambda chain: chain.hidden_flips * (1 + 1e-9))),
     ("agreement", "states named in the opposite order of bits", _other_spins),

@@ -150,6 +150,23 @@ def time_by_reduction() -> Probe:
     return Probe(_draws(2).normal(size=8), gradient, value, analytic)
 
 
+def asymptotic_variance() -> Probe:
+    """V = 2 T_O - sum_a Var f_a as a function of W, b and c."""
+    shape = (2, 3)
+
+    def analytic(x: Array) -> Any:
+        W, b, c = _split(x, shape)
+        means = reference.correlations(reference.law_and_rates(W, b, c)[0], *shape)
+        return 2 * reference.q_struct(W, data_law(2), b=b, c=c).t_obs - W.size + (means**2).sum()
+
+    return Probe(
+        0.8 * _draws(7).normal(size=11),
+        lambda x: _joined(adjoints.asymptotic_variance(*_split(x, shape), fields=True)[1]),
+        lambda x: tk.asymptotic_variance(tk.gibbs_chain(*_split(x, shape))),
+        analytic,
+    )
+
+
 def divergence() -> Probe:
     """KL(p_data || visible law) as a function of W, b and c."""
     shape, law = (3, 2), data_law(3)

@@ -20,6 +20,7 @@ import thermokernels as tk
 from thermokernels.common import arguments
 from thermokernels.common.arrays import Floats
 from thermokernels.model.chain import GibbsChain, energy_error
+from thermokernels.model.model import ModelLike
 from thermokernels.quantities.autocorrelation import autocorrelation_times
 
 KERNELS = ("single-site", "two-block")
@@ -124,7 +125,7 @@ class _Observable:
 
 def compare(
     trace: ArrayLike,
-    W: ArrayLike,
+    W: ModelLike,
     b: ArrayLike | None = None,
     c: ArrayLike | None = None,
     *,
@@ -140,7 +141,7 @@ def compare(
     trace : (n_chains, n_records, N) spins +1 and -1, visible ones first; (n_chains, n_records, n_v) visible spins alone; or a series
         (n_chains, n_records) or (n_records,) of the one observable that ``observables`` names
         Burn-in taken off. Of :func:`thermokernels.sample`: ``np.concatenate([s.visible, s.hidden], axis=2).swapaxes(0, 1)``.
-    W : (n_v, n_h); b : (n_v,); c : (n_h,), the model that the trace was drawn from
+    W : (n_v, n_h) or a Model; b : (n_v,); c : (n_h,), the model that the trace was drawn from
     observables : names
         "energy", "magnetisation", "visible-magnetisation", "slowest" (the v_i h_j with the longest exact time), or a product of spins such
         as "v0", "v0h2", "v0v1"; by default energy, magnetisation and slowest, of visible spins alone their magnetisation.
@@ -165,12 +166,11 @@ def compare(
     '4.617 steps, 866 of them a chain'
     """
     kernel = arguments.as_choice(kernel, KERNELS, "kernel")
-    weights = arguments.as_couplings(W)
-    chain = tk.gibbs_chain(weights, b, c, kernel=kernel)
+    chain = tk.gibbs_chain(W, b, c, kernel=kernel)
     steps_per_sweep = chain.n_spins if kernel == "single-site" else 2
     stride = arguments.as_count(every, "every") * steps_per_sweep if every_steps is None else arguments.as_count(every_steps, "every_steps")
     array, names = _as_trace(trace, chain, observables)
-    chains = {False: chain, True: tk.gibbs_chain(weights, b, c, quotient=False, kernel=kernel) if chain.quotient else chain}
+    chains = {False: chain, True: tk.gibbs_chain(chain.model, quotient=False, kernel=kernel) if chain.quotient else chain}
 
     spins = array.ndim == 3
     whole = spins and array.shape[2] == chain.n_spins
@@ -225,9 +225,9 @@ def _as_trace(trace: ArrayLike, chain: GibbsChain, observables: Sequence[str] | 
 
 
 def _observable(name: str, chain: GibbsChain) -> _Observable:
-    weights, visible_field, hidden_field = chain.weights, chain.visible_field, chain.hidden_field
     if name == "energy":
-        return _Observable(name, False, True, lambda v, h: -((v @ weights + hidden_field) * h).sum(axis=-1) - v @ visible_field)
+        W, b, c = chain.model
+        return _Observable(name, False, True, lambda v, h: -((v @ W + c) * h).sum(axis=-1) - v @ b)
     if name == "magnetisation":
         return _Observable(name, True, True, lambda v, h: v.sum(axis=-1, dtype=np.float64) + h.sum(axis=-1, dtype=np.float64))
     if name == "visible-magnetisation":

@@ -103,7 +103,8 @@ def test_what_is_frozen_into_kernels_stands_in_files_with_kernels():
                 imported |= {alias.asname or alias.name: (node.module, alias.name) for alias in node.names}
         for function in ast.walk(tree):
             if isinstance(function, ast.FunctionDef) and any(ast.unparse(mark) == "jit" for mark in function.decorator_list):
-                used = {node.id for node in ast.walk(function) if isinstance(node, ast.Name)} & imported.keys()
+                body = [node for statement in function.body for node in ast.walk(statement)]
+                used = {node.id for node in body if isinstance(node, ast.Name)} & imported.keys()
                 for module, name in (imported[name] for name in used):
                     file = root / (module.replace(".", "/") + ".py")
                     if file.exists() and file not in sources:

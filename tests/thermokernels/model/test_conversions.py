@@ -104,13 +104,48 @@ def test_law_of_samples_numbers_states_as_the_chain_does():
         (np.empty((0, 2)), r"at least one sample"),
         ([[1, -1], [1]], "rows of different lengths"),
         ([[1j]], "complex128"),
-        ([[np.nan]], "must be finite"),
+        ([[np.nan]], r"samples must hold spins \+1 and -1; entry \(0, 0\) is nan"),
+        ([[1, 1 + 3e-6]], r"entry \(0, 1\) is 1$"),
+        (np.array([[1, 0]], np.uint8), r"entry \(0, 1\) is 0: of units 0 and 1, 2 \* x.astype\(int\) - 1 makes spins"),
+        (2 * np.array([[1, 0]], np.uint8) - 1, r"entry \(0, 1\) is 255: 2 \* x - 1 of unsigned units 0 and 1"),
+        (np.ma.masked_array([[1, -1]], [[False, True]]), r"samples must have all its entries; entry \(0, 1\) is masked"),
         ([[True]], "bool"),
     ],
 )
 def test_law_of_samples_names_what_does_not_fit(samples, message):
     with pytest.raises(ValueError, match=message):
         tk.law_of_samples(samples)
+
+
+def test_law_of_weighted_samples():
+    """Aggregated samples are their repetition, and importance weights of any size are shares."""
+    spins, counts = np.array([[1, 1], [-1, 1], [1, 1], [-1, -1]]), np.array([3, 0, 2, 5])
+    expected = tk.law_of_samples(np.repeat(spins, counts, axis=0))
+    np.testing.assert_allclose(tk.law_of_samples(spins, counts), expected, rtol=1e-15)
+    np.testing.assert_allclose(tk.law_of_samples(spins, counts * 3e307), expected, rtol=1e-15)
+    np.testing.assert_allclose(tk.law_of_samples(spins, counts * 1e-320), expected, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ([1.0], r"weights must have shape \(2,\); got shape \(1,\)"),
+        ([1, -1], "weights must be nonnegative; entry 1 is -1"),
+        ([0, 0], "weights must not all be zero"),
+        ([np.inf, 1], "weights must be finite"),
+        ([1j, 1], "weights must be an array of real numbers"),
+    ],
+)
+def test_weights_of_samples_are_checked(weights, message):
+    with pytest.raises(ValueError, match=message):
+        tk.law_of_samples([[1, -1], [1, 1]], weights)
+
+
+def test_what_is_within_a_millionth_of_a_spin_is_one():
+    given = np.float32([[1 - 1e-7, -1], [-1 + 9e-7, 1]])
+    np.testing.assert_array_equal(tk.law_of_samples(given), tk.law_of_samples([[1, -1], [-1, 1]]))
+    samples = tk.sample([[0.5], [0.1]], n_chains=1, n_sweeps=1, start=[1 - 1e-7, -1, 1], seed=0)
+    assert np.isin(samples.visible, (-1, 1)).all()
 
 
 def test_law_of_too_many_spins():

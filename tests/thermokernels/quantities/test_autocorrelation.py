@@ -114,3 +114,21 @@ def test_the_rounding_of_the_energies_is_in_the_bound_of_their_time():
         known = 2 * mpmath.fsum(law[x] * f[x] * response[x] for x in range(8)) / variance - 1
         error = abs(times[0] - known)
     assert autocorrelation_times(chain, chain.energy[:, None])[1][0] < error <= errors[0] <= 1e-6 * known
+
+
+@pytest.mark.parametrize("coupling", [3.0, 8.0, 17.0, 25.0])
+@pytest.mark.parametrize("every", [1, 2])
+def test_two_blocks_of_one_spin_in_closed_form(coupling, every):
+    """v + h is an eigenfunction, (1 + tanh w) / 2 its eigenvalue."""
+    chain = tk.gibbs_chain([[coupling]], quotient=False, kernel="two-block")
+    spins = chain.spins().astype(float)
+    with mpmath.workdps(60):
+        sigma = ((1 + mpmath.tanh(mpmath.mpf(coupling))) / 2) ** every
+        known = (1 + sigma) / (1 - sigma)
+        try:
+            times, errors, _ = autocorrelation_times(chain, spins.sum(axis=1)[:, None], every=every)
+        except tk.NumericalError:
+            assert (every, coupling > 10) == (2, True)  # there is no state reduction of P^2
+        else:
+            assert abs(times[0] - known) <= errors[0]
+            assert errors[0] <= 1e-6 * known or (every == 2 and coupling > 5)

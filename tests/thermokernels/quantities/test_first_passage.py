@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from thermokernels.common import tolerances
 from thermokernels.common.errors import NotConvergedError, NotReversibleError, UnresolvedError
 from thermokernels.model.chain import gibbs_chain
-from thermokernels.quantities.first_passage import gap_lower_bound, hitting_times, mean_first_passage, mean_over, solve_hitting_times
+from thermokernels.quantities.first_passage import hitting_times, mean_first_passage, mean_over, solve_hitting_times
 from thermokernels.quantities.landscape import merge_tree
+from thermokernels.solvers.gap_bounds import gap_lower_bound
 from thermokernels.solvers.off_target import CHOLESKY_STATES
 
 KERNELS = ["single-site", "two-block"]
@@ -201,16 +202,14 @@ def test_a_missed_certificate_is_refused(monkeypatch, kernel):
 
 
 def test_a_time_below_one_step_is_refused(monkeypatch):
-    monkeypatch.setattr(
-        "thermokernels.quantities.first_passage.RestrictedSystem.solve", lambda self, sources, tolerance: (0.5 * sources, 0.0)
-    )
+    monkeypatch.setattr("thermokernels.solvers.off_target.RestrictedSystem.solve", lambda self, sources, tolerance: (0.5 * sources, 0.0))
     with pytest.raises(NotConvergedError, match="less than one step"):
         hitting_times(gibbs_chain([[0.5]]), [0], "symmetrised")
 
 
 def test_solutions_that_are_not_finite_are_refused(monkeypatch):
     monkeypatch.setattr(
-        "thermokernels.quantities.first_passage.RestrictedSystem._correction", lambda self, sources: np.full_like(sources, np.nan)
+        "thermokernels.solvers.off_target.RestrictedSystem._correction", lambda self, sources: np.full_like(sources, np.nan)
     )
     with pytest.raises(UnresolvedError, match="no finite positive solution"):
         hitting_times(gibbs_chain([[0.5]]), [0], "symmetrised")
@@ -222,3 +221,27 @@ def test_a_gap_below_rounding_has_a_lower_bound_by_state_reduction_only(monkeypa
     monkeypatch.setattr("thermokernels.solvers.reduced_resolvent.applies_to", lambda chain: False)
     with pytest.raises(UnresolvedError, match="too small for a lower bound"):
         gap_lower_bound(gibbs_chain(W))
+
+
+@pytest.mark.parametrize("coupling", [4.0, 17.0, 30.0])
+@pytest.mark.parametrize("method", ["auto", "reduction"])
+def test_a_pair_in_two_blocks_in_closed_form(coupling, method):
+    # either of two pairs {x, -x} is left at the rate of the other's probability: 1 + exp(2 w) steps to the rarer one
+    chain = gibbs_chain([[coupling]], kernel="two-block")
+    found = solve_hitting_times(chain, [int(chain.law.argmin())], method)
+    exact = 1 + np.exp(2 * coupling)
+    assert abs(found.times.max() - exact) <= (found.bound + 4e-16) * exact
+    assert found.bound <= 1e-8
+
+
+@pytest.mark.parametrize("weights", [np.diag([5.0, 6.0]), np.diag([1.5, 0.5, 0.9])])
+@pytest.mark.parametrize("quotient", [True, False])
+def test_two_block_passages_by_either_method_meet(weights, quotient):
+    chain = gibbs_chain(weights, quotient=quotient, kernel="two-block")
+    reduced = solve_hitting_times(chain, [0, 3], "reduction")
+    usual = solve_hitting_times(chain, [0, 3], "symmetrised")
+    assert (np.abs(reduced.times - usual.times) <= (reduced.bound + usual.bound) * reduced.times).all()
+    matrix = chain.transition_matrix()
+    free = ~np.isin(np.arange(chain.n_states), [0, 3])
+    dense = np.linalg.solve(np.eye(free.sum()) - matrix[np.ix_(free, free)], np.ones(free.sum()))
+    np.testing.assert_allclose(reduced.times[free], dense, rtol=1e-6)

@@ -79,13 +79,16 @@ def test_reduction_and_lanczos_meet():
 
 
 @pytest.mark.small
-def test_kernels_without_state_reduction():
+def test_two_blocks():
     chain = tk.gibbs_chain([[0.4, 0.2], [0.1, 0.3]], kernel="two-block")
-    assert not reduced_gap.applies_to(chain)
     found = spectral_gap.solve_spectral_gap(chain)
     assert abs(found.value - dense_gap(chain)) <= found.bound
-    with pytest.raises(tk.UnresolvedError, match="no digit of the spectral gap is certain in float64"):
-        spectral_gap.solve_spectral_gap(tk.gibbs_chain(np.full((2, 2), 30.0), quotient=False, kernel="two-block"))
+    # one pair: on pairs {x, -x} the gap is one; x and -x are exchanged once in exp(2 w) + 1 steps
+    for coupling in (3.0, 17.0, 40.0):
+        found = spectral_gap.solve_spectral_gap(tk.gibbs_chain([[coupling]], quotient=False, kernel="two-block"))
+        with mp.workdps(60):
+            exact = (1 - mp.tanh(mp.mpf(coupling))) / 2
+            assert abs(mp.mpf(found.value) - exact) <= found.bound <= 1e-8 * exact
     with pytest.raises(tk.NotReversibleError):
         spectral_gap.solve_spectral_gap(tk.gibbs_chain([[0.4]], kernel="alternating"))
 

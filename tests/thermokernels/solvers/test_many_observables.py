@@ -182,7 +182,7 @@ def test_a_truncated_checkpoint_and_a_missing_folder_are_refused(tmp_path):
 def test_an_interrupt_from_outside_loses_no_finished_block(tmp_path, monkeypatch):
     code = (
         "import sys, numpy as np, adjoints\n"
-        "from thermokernels import footprint\n"
+        "from thermokernels.common import footprint\n"
         "footprint.rows_at_once = footprint.block_rows = lambda *sizes: 2\n"
         "W = np.random.default_rng(0).standard_normal((5, 5))\n"
         "def tell(done, total):\n"

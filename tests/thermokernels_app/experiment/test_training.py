@@ -11,7 +11,7 @@ import adjoints.laws
 from thermokernels.common.errors import NumericalError
 from thermokernels.model.hypernetwork import Hypernetwork, Shape, couplings
 from thermokernels.model.laws import kl_divergence
-from thermokernels_app.experiment import training
+from thermokernels_app.experiment import polishing, training, training_kernels
 from thermokernels_app.experiment.design import Design, Polish, load_design
 from thermokernels_app.experiment.teachers import teachers
 
@@ -65,7 +65,7 @@ def test_compiled_gradient_equals_the_public_adjoints(shape):
     network, u = Hypernetwork.from_parameters(phi, shape), np.eye(shape.n_codes)[k]
     expected, by_W = adjoints.laws.kl_divergence(law, couplings(network, u))
     ct_phi = np.full(shape.n_parameters, 2.0)  # the kernel adds to what is there
-    assert training._one_code(phi, shape, k, half, ct_phi) == pytest.approx(expected, rel=1e-12)
+    assert training_kernels._one_code(phi, shape, k, half, ct_phi) == pytest.approx(expected, rel=1e-12)
     np.testing.assert_allclose(ct_phi - 2.0, adjoints.hypernetwork.couplings_vjp(network, u, by_W), rtol=1e-11, atol=1e-13)
 
 
@@ -74,10 +74,10 @@ def test_factor_and_its_adjoint_satisfy_the_inner_product_identity():
     draws = np.random.default_rng(1)
     phi, z, ct_factor = draws.normal(size=24), draws.normal(size=3), draws.normal(size=(3, 2))
     factor, t_factor, t_z = np.empty((3, 2)), np.empty((3, 2)), draws.normal(size=3)
-    training._factor(phi, 0, 18, z, factor)
-    training._factor(phi, 0, 18, z + t_z, t_factor)
+    training_kernels._factor(phi, 0, 18, z, factor)
+    training_kernels._factor(phi, 0, 18, z + t_z, t_factor)
     ct_phi, ct_z = np.zeros(24), np.zeros(3)
-    training._pull_back_factor(phi, 0, 18, z, ct_factor, ct_phi, ct_z)
+    training_kernels._pull_back_factor(phi, 0, 18, z, ct_factor, ct_phi, ct_z)
     assert ((t_factor - factor) * ct_factor).sum() == pytest.approx(t_z @ ct_z, rel=1e-12)
     assert (factor * ct_factor).sum() == pytest.approx(phi @ ct_phi, rel=1e-12)  # linear in (H, offset) too
 
@@ -150,19 +150,19 @@ def test_training_learns_what_it_can():
 @compiled
 def test_a_stalled_code_is_stationary():
     design, result = Design(), training.train(Design(), 5, 4)
-    polished = training.polish(design, result, 2)
+    polished = polishing.polish(design, result, 2)
     assert polished.final_kl == pytest.approx(result.curve[-1, 1], rel=1e-15)
     assert polished.stationary
     assert 0.5 <= polished.polished_kl <= polished.final_kl
     assert polished.gradient_norm < 1e-6
-    assert polished == training.polish(design, result, 2)
+    assert polished == polishing.polish(design, result, 2)
 
 
 @compiled
 def test_a_code_that_lbfgs_brings_down_is_undertrained():
     design = load_design(seed=4)
     result = training.train(design, 5, 2)
-    polished = training.polish(design, result, 2)
+    polished = polishing.polish(design, result, 2)
     assert polished.final_kl > 0.5
     assert polished.polished_kl < 1e-6
     assert not polished.stationary
@@ -171,7 +171,7 @@ def test_a_code_that_lbfgs_brings_down_is_undertrained():
 @compiled
 def test_a_code_whose_gradient_stays_is_undertrained():
     design = replace(Design(), polish=Polish(iterations=1))
-    polished = training.polish(design, training.train(short(1), 4, 4), 2)
+    polished = polishing.polish(design, training.train(short(1), 4, 4), 2)
     assert polished.iterations == 1
     assert polished.gradient_norm > 1e-6
     assert not polished.stationary

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import thermokernels as tk
 from thermokernels.model.chain import GibbsChain, gibbs_chain
 from thermokernels_app.judges import battery
 
@@ -78,7 +79,7 @@ def test_reversibility_is_the_residual_of_the_dense_matrix():
 
 
 def test_fields_forced_on_the_quotient_violate_the_symmetries():
-    forced = replace(gibbs_chain(W), visible_field=np.array([0.3, 0.0, 0.0]))
+    forced = replace(gibbs_chain(W), model=tk.Model(W, b=[0.3, 0.0, 0.0]))
     assert failed(examine(forced)) >= {"symmetry_law", "symmetry_kernel", "agreement"}
 
 
@@ -97,7 +98,7 @@ def test_a_spoilt_step_is_seen(spoilt, names):
 
 def test_a_kernel_of_other_couplings_is_seen():
     chain = gibbs_chain(W)
-    assert failed(examine(replace(chain, weights=W + 1e-6))) == {"agreement"}
+    assert failed(examine(replace(chain, model=tk.Model(W + 1e-6)))) == {"agreement"}
     assert "agreement" in failed(examine(replace(chain, law=chain.law[::-1].copy())))
     assert "agreement" in failed(examine(replace(chain, kernel="two-block", visible_flips=0.5 * chain.visible_flips)))
 

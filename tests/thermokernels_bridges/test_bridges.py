@@ -178,8 +178,69 @@ def test_torch_names_what_it_cannot_do(torch_bridge):
     with pytest.raises(ValueError, match="p_data must sum to one"):  # rounding of single precision does not explain it
         torch_bridge.kl_divergence(2 * law.float(), couplings)
     (gradient,) = torch.autograd.grad(torch_bridge.observable_variance_time(couplings), couplings, create_graph=True)
-    with pytest.raises(RuntimeError, match="does not require grad"):
+    with pytest.raises(RuntimeError, match="first derivatives only"):
         gradient.sum().backward()
+    with pytest.raises(RuntimeError, match="first derivatives only"):  # and not a Hessian of zeros
+        torch.func.grad(lambda W: torch.func.grad(torch_bridge.observable_variance_time)(W).sum())(couplings.detach())
+    for wrong, dtype in ((couplings.detach() * 1j, "complex128"), (couplings > 0, "bool")):
+        with pytest.raises(ValueError, match=f"W must be an array of real numbers; got dtype {dtype}"):
+            torch_bridge.observable_variance_time(wrong)
+
+
+@pytest.mark.bridges
+@pytest.mark.parametrize("name", NAMES)
+def test_torch_transformations(torch_bridge, name):
+    """grad, vmap, and either inside of the other."""
+    import torch
+    from torch.func import grad, vmap
+
+    W, b, c, p_data = model()
+    function = bound(torch_bridge, name, torch.tensor(p_data))
+    single = torch.tensor(W)
+    batch = torch.stack([single, 0.5 * single, -2 * single])
+    values, gradients = zip(*(expected(name, part.numpy(), p_data) for part in batch), strict=True)
+    gradients = np.stack([part for (part,) in gradients])
+    np.testing.assert_array_equal(grad(function)(single), gradients[0])
+    np.testing.assert_allclose(vmap(function)(batch), values, rtol=1e-13)
+    np.testing.assert_allclose(vmap(function, in_dims=1)(batch.movedim(0, 1)), values, rtol=1e-13)
+    np.testing.assert_array_equal(vmap(grad(function))(batch), gradients)
+    np.testing.assert_allclose(grad(lambda W: vmap(function)(W).log().sum())(batch), gradients / np.reshape(values, (-1, 1, 1)), rtol=1e-12)
+    fields = torch.stack([torch.tensor(b), torch.tensor(-b)])
+    by_field = vmap(lambda b: function(single, b, torch.tensor(c)))(fields)
+    np.testing.assert_allclose(by_field, [expected(name, W, p_data, sign * b, c)[0] for sign in (1, -1)], rtol=1e-13)
+
+
+@pytest.mark.bridges
+@pytest.mark.parametrize("name", NAMES)
+def test_integers_and_half_precision_keep_their_digits(torch_bridge, jax_bridge, name):
+    """What is computed does not inherit the dtype of the couplings."""
+    import jax.numpy as jnp
+    import torch
+
+    from thermokernels_bridges import numba as numba_bridge
+
+    whole, p_data = np.array([[1, -1], [2, 0], [1, 1]]), model((3, 2))[-1]
+    known, (right,) = expected(name, whole, p_data)
+    for dtype in (torch.int64, torch.uint8, torch.float16, torch.bfloat16):
+        given = torch.tensor(whole).abs().to(dtype) if dtype is torch.uint8 else torch.tensor(whole).to(dtype)
+        value = bound(torch_bridge, name, torch.tensor(p_data))(given)
+        assert value.dtype == torch.float32
+        assert float(value) == pytest.approx(expected(name, given.double().numpy(), p_data)[0], rel=1e-6)
+    for dtype in (jnp.int32, jnp.float16, jnp.bfloat16):
+        value = bound(jax_bridge, name, jnp.asarray(p_data))(jnp.asarray(whole, dtype))
+        assert float(value) == pytest.approx(known, rel=1e-6)
+    with pytest.raises(ValueError, match="W must be an array of real numbers; got dtype complex"):
+        bound(jax_bridge, name, jnp.asarray(p_data))(jnp.asarray(whole * 1j))
+    gradient = np.full(whole.shape, np.nan)
+    calls = {
+        "q_struct": lambda out: numba_bridge.q_struct(whole, p_data, WINDOW, out),
+        "observable_variance_time": lambda out: numba_bridge.observable_variance_time(whole, out),
+        "kl_divergence": lambda out: numba_bridge.kl_divergence(p_data, whole, out),
+    }
+    assert calls[name](gradient) == pytest.approx(known, rel=1e-12)
+    np.testing.assert_allclose(gradient, right, rtol=1e-9, atol=1e-10)
+    with pytest.raises(ValueError, match="gradient must be an array of floats; got one of integers"):
+        calls[name](np.zeros(whole.shape, dtype=np.int64))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -110,8 +110,8 @@ def write_bad_files():
         (["ragged.csv"], "ragged.csv: rows must have one length; line 1 has 2 entries and line 2 has 1"),
         (["words.csv"], "words.csv: it must hold numbers; line 1, entry 1 is 'a'"),
         (["nan.csv"], "nan.csv: W must be finite; entry (0, 1) is nan"),
-        (["empty.csv"], "empty.csv: it must hold rows of comma-separated numbers; it is empty"),
-        (["bytes.csv"], "bytes.csv: it must be comma-separated numbers"),
+        (["empty.csv"], "empty.csv: it must hold rows of numbers parted by commas, semicolons, tabs or blanks; it is empty"),
+        (["bytes.csv"], "bytes.csv: it must be text in UTF-8, or in UTF-16 with its mark"),
         (["empty.npy"], "empty.npy: it must be a NumPy file of numbers (.npy)"),
         (["empty.npz"], "empty.npz: it must be a NumPy file of numbers (.npz)"),
         (["text.npy"], "text.npy: it must be a NumPy file of numbers (.npy)"),
@@ -155,8 +155,8 @@ def test_a_frozen_model_is_a_result(invoke):
 
 def test_help_loads_no_numerics():
     code = (
-        "import sys; from thermokernels_app import cli; from typer.testing import CliRunner\n"
-        "result = CliRunner().invoke(cli.app, ['diagnose', '--help']); assert result.exit_code == 0, result.output\n"
+        "import sys; from thermokernels_app.main import app; from typer.testing import CliRunner\n"
+        "result = CliRunner().invoke(app, ['diagnose', '--help']); assert result.exit_code == 0, result.output\n"
         "print(*{'numba', 'numpy', 'scipy', 'thermokernels'} & {*sys.modules})"
     )
     result = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)

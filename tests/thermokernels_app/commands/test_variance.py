@@ -142,8 +142,9 @@ def test_an_interrupt_keeps_finished_chunks(tmp_path):
     np.save(tmp_path / "W.npy", np.random.default_rng(0).standard_normal((5, 5)))
     code = (  # chunks of two, and the signal of Ctrl-C after the second of them
         "import os, signal, sys\n"
-        "from thermokernels import checkpoint, footprint\n"
-        "from thermokernels_app import cli\n"
+        "from thermokernels.common import footprint\n"
+        "from thermokernels.solvers import checkpoint\n"
+        "from thermokernels_app.main import main\n"
         "word, save, calls = sys.argv[1], checkpoint.Checkpoint.save, []\n"
         "def saved(self, arrays):\n"
         "    save(self, arrays)\n"
@@ -153,7 +154,7 @@ def test_an_interrupt_keeps_finished_chunks(tmp_path):
         "checkpoint.Checkpoint.save = saved\n"
         "footprint.rows_at_once = footprint.block_rows = lambda *sizes: 2\n"
         "sys.argv[1:] = ['variance', 'W.npy', '--checkpoint', 'state.npz', '--json']\n"
-        "cli.main()\n"
+        "main()\n"
     )
 
     def run(word):

@@ -1,0 +1,241 @@
+"""A restricted Boltzmann machine as one object: couplings and fields, checked once, with the names of its spins where they have any."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Iterator
+from dataclasses import dataclass
+from html import escape
+from os import PathLike
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from thermokernels.common import arguments
+from thermokernels.common.arrays import Floats
+from thermokernels.model import model_files
+
+Label = Hashable
+
+# Rows and columns of W that a notebook shows.
+SHOWN = 12
+
+
+@dataclass(frozen=True, eq=False, repr=False, init=False)
+class Model:
+    """Couplings and fields of a restricted Boltzmann machine, E(v, h) = -v'W h - b'v - c'h; every public function that takes W takes one.
+
+    It unpacks as ``W, b, c = model``. Two are equal where couplings, fields and names are.
+
+    Parameters
+    ----------
+    W : (n_v, n_h) array_like of float64
+        Couplings, dimensionless (the inverse temperature is absorbed); row i is visible spin i.
+    b, c : (n_v,) and (n_h,) array_like of float64, optional
+        Visible and hidden fields, dimensionless; zero where not given.
+    visible, hidden : names of the spins in the order of rows and columns, optional
+        Any hashable objects, all different.
+
+    Attributes
+    ----------
+    W, b, c : float64, C-contiguous, copies of what was handed in, and not writeable
+    visible, hidden : tuples of names, or None
+
+    Raises
+    ------
+    ValueError
+        Bad shapes, entries that are not finite, or names that are not as many as the spins or not all different.
+
+    Examples
+    --------
+    >>> model = Model([[0.5, -0.2], [0.1, 0.3]], b=[0.1, 0.0])
+    >>> model
+    Model(2 visible + 2 hidden spins, couplings up to 0.5, fields up to 0.1)
+    >>> W, b, c = model
+    >>> c.tolist(), model == Model(W, b)
+    ([0.0, 0.0], True)
+    """
+
+    W: Floats
+    b: Floats
+    c: Floats
+    visible: tuple[Label, ...] | None
+    hidden: tuple[Label, ...] | None
+
+    def __init__(
+        self,
+        W: ArrayLike,
+        b: ArrayLike | None = None,
+        c: ArrayLike | None = None,
+        *,
+        visible: Iterable[Label] | None = None,
+        hidden: Iterable[Label] | None = None,
+    ) -> None:
+        weights = arguments.as_couplings(W)
+        n_visible, n_hidden = weights.shape
+        arrays = {"W": weights, "b": arguments.as_field(b, n_visible, "b"), "c": arguments.as_field(c, n_hidden, "c")}
+        for name, array in arrays.items():
+            own = array.copy()  # the caller may go on with W in place
+            own.flags.writeable = False
+            object.__setattr__(self, name, own)
+        object.__setattr__(self, "visible", _as_names(visible, n_visible, "visible"))
+        object.__setattr__(self, "hidden", _as_names(hidden, n_hidden, "hidden"))
+
+    @property
+    def n_visible(self) -> int:
+        return int(self.W.shape[0])
+
+    @property
+    def n_hidden(self) -> int:
+        return int(self.W.shape[1])
+
+    @property
+    def n_spins(self) -> int:
+        """N: a sweep is N steps of the single-site kernel."""
+        return self.n_visible + self.n_hidden
+
+    @property
+    def has_fields(self) -> bool:
+        """Whether b or c has an entry that is not zero, so that x and -x differ."""
+        return bool(self.b.any() or self.c.any())
+
+    def without_fields(self) -> Model:
+        """The same couplings and names alone."""
+        return Model(self.W, visible=self.visible, hidden=self.hidden)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the model to a file that :func:`thermokernels.load_model` and the command read; an existing one is replaced as a whole.
+
+        Parameters
+        ----------
+        path : of a file whose name ends in .npz, which keeps everything, or in .npy or .csv, which keep W alone
+
+        Raises
+        ------
+        ValueError
+            Another ending; .npy or .csv for a model with fields or names; names that are neither all words nor all whole numbers.
+        OSError
+            The file cannot be written.
+        """
+        content: dict[str, Any] = {"W": self.W}
+        content |= {name: field for name, field in (("b", self.b), ("c", self.c)) if field.any()}
+        content |= {name: names for name, names in (("visible", self.visible), ("hidden", self.hidden)) if names is not None}
+        model_files.write_model(path, content)
+
+    def __iter__(self) -> Iterator[Floats]:
+        return iter((self.W, self.b, self.c))
+
+    def __len__(self) -> int:
+        return 3
+
+    @overload
+    def __getitem__(self, index: int) -> Floats: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Floats, ...]: ...
+    def __getitem__(self, index: int | slice) -> Floats | tuple[Floats, ...]:
+        return (self.W, self.b, self.c)[index]
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Model):
+            return NotImplemented
+        names = (self.visible, self.hidden) == (other.visible, other.hidden)
+        return names and all(np.array_equal(mine, theirs) for mine, theirs in zip(self, other, strict=True))
+
+    def __hash__(self) -> int:
+        arrays = tuple((array + 0.0).tobytes() for array in self)  # -0.0 equals 0.0
+        return hash((self.W.shape, arrays, self.visible, self.hidden))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies and pickles are made anew, for NumPy would make their arrays writeable."""
+        return _made_again, (self.W, self.b, self.c, self.visible, self.hidden)
+
+    def __repr__(self) -> str:
+        fields = f"fields up to {max(np.abs(self.b).max(), np.abs(self.c).max()):.3g}" if self.has_fields else "no fields"
+        spins = f"{self.n_visible} visible + {self.n_hidden} hidden spins"
+        return f"Model({spins}, couplings up to {np.abs(self.W).max():.3g}, {fields})"
+
+    def _repr_html_(self) -> str:
+        """W with the names and fields of its rows and columns; of a large model the first of them."""
+        rows, columns = min(self.n_visible, SHOWN), min(self.n_hidden, SHOWN)
+        grid = [["", *_shown(self.hidden, "h", columns)]]
+        grid += [[name, *map(_number, row[:columns])] for name, row in zip(_shown(self.visible, "v", rows), self.W, strict=False)]
+        if self.has_fields:
+            for line, cell in zip(grid, ["b", *map(_number, self.b)], strict=False):
+                line.insert(1, cell)
+            grid.append(["c", "", *map(_number, self.c[:columns])])
+        body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in line)}</tr>" for line in grid)
+        omitted = "" if (rows, columns) == self.W.shape else f"<p>rows 1 to {rows} and columns 1 to {columns}</p>"
+        return f"<p>{escape(repr(self))}</p><table>{body}</table>{omitted}"
+
+
+ModelLike = Model | ArrayLike
+
+
+def as_model(W: ModelLike, b: ArrayLike | None = None, c: ArrayLike | None = None) -> Model:
+    """The arguments (W, b, c) of a public function as one model; a Model is handed on as it is.
+
+    Raises
+    ------
+    ValueError
+        As :class:`Model`, or fields beside a Model, which has its own.
+    """
+    if not isinstance(W, Model):
+        return Model(W, b, c)
+    for name, field in (("b", b), ("c", c)):
+        if field is not None:
+            raise ValueError(f"{name} must not be given beside a Model, which has fields of its own; use Model(model.W, b, c)")
+    return W
+
+
+def load_model(path: str | PathLike[str]) -> Model:
+    """The model in a file: .npy and .csv hold W, one row a visible spin; .npz holds W, and optionally b, c and the names of the spins.
+
+    Nothing that a file holds is executed. :meth:`Model.save` writes such files.
+
+    Parameters
+    ----------
+    path : of a file whose name ends in .npy, .npz or .csv
+        Names of spins in an .npz are arrays ``visible`` and ``hidden`` of words or whole numbers.
+
+    Raises
+    ------
+    ValueError, OSError
+        One sentence that names the file, what is there and what is wanted.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import thermokernels as tk
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     tk.Model([[0.5, -0.2]], c=[0.1, 0.0]).save(f"{folder}/model.npz")
+    ...     tk.load_model(f"{folder}/model.npz")
+    Model(1 visible + 2 hidden spins, couplings up to 0.5, fields up to 0.1)
+    """
+    what, content = model_files.read_model(path)
+    try:
+        return Model(**content)
+    except ValueError as error:
+        raise ValueError(f"{what}: {error}") from None
+
+
+def _made_again(W: Floats, b: Floats, c: Floats, visible: tuple[Label, ...] | None, hidden: tuple[Label, ...] | None) -> Model:
+    return Model(W, b, c, visible=visible, hidden=hidden)
+
+
+def _as_names(names: Any, n_spins: int, argument: str) -> tuple[Label, ...] | None:
+    if names is None:
+        return None
+    found = arguments.as_labels(names, argument)
+    if len(found) != n_spins:
+        raise ValueError(f"{argument} must name each of the {n_spins} {argument} spins; got {len(found)} names")
+    if len(set(found)) != n_spins:
+        raise ValueError(f"{argument} must name every spin by a name of its own; got {arguments.in_brief(found)}")
+    return found
+
+
+def _shown(names: tuple[Label, ...] | None, letter: str, count: int) -> list[str]:
+    return [f"{letter}{k}" if names is None else str(names[k]) for k in range(count)]
+
+
+def _number(value: float) -> str:
+    return f"{value:.4g}"

@@ -1,0 +1,41 @@
+"""Samples and traces in files of one's own: .npy and .csv, read without executing anything that they hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from thermokernels import law_of_samples
+from thermokernels.common.arrays import Floats
+from thermokernels.model.model_files import read_array
+
+
+def read_data_law(path: Path, n_visible: int) -> Floats:
+    """The empirical law (2**n_v,) of a file with samples of the visible spins, (n, n_v), +1 and -1; .npy or .csv.
+
+    Raises
+    ------
+    ValueError, OSError
+        As :func:`thermokernels.load_model`.
+    """
+    what = f"the samples file {path}"
+    samples = read_array(path, what, ".npy or .csv")
+    if np.ndim(samples) == 2 and samples.shape[0] and samples.shape[1] != n_visible:
+        raise ValueError(f"{what}: samples must have one column a visible spin, {n_visible} of them; got shape {samples.shape}")
+    try:
+        return law_of_samples(samples)
+    except ValueError as error:
+        raise ValueError(f"{what}: {error}") from None
+
+
+def read_trace(path: Path) -> Any:
+    """The array of a trace file: .npy, or .csv with a series, one chain a row.
+
+    Raises
+    ------
+    ValueError, OSError
+        As :func:`thermokernels.load_model`.
+    """
+    return read_array(path, f"the trace file {path}", ".npy or .csv")
