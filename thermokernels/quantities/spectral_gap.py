@@ -107,7 +107,7 @@ def _from_lanczos(chain: GibbsChain, sharp: bool) -> SpectralGap:
         lowest = _temple(value, residual, rounding, gap_bounds.killed_rate_bound(chain, np.array([ground, other])))
     except UnresolvedError:
         lowest = 0.0
-    if sharp and value - lowest > SHARP * value and chain.n_states <= MAX_INERTIA_STATES and chain.kernel == "single-site":
+    if sharp and value - lowest > SHARP * value and chain.n_states <= MAX_INERTIA_STATES and chain.dynamics.single_flips:
         lowest = max(lowest, _inertia(chain, (1 - SHARP / 2) * value) - rounding)
     if not lowest > 0.0:
         lowest = gap_bounds.gap_lower_bound(chain)
