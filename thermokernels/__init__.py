@@ -36,7 +36,8 @@ from thermokernels.quantities.first_passage import hitting_times, mean_first_pas
 from thermokernels.quantities.landscape import MergeEvent, MergeTree, merge_tree
 from thermokernels.quantities.relevance import observable_span, relevance
 from thermokernels.quantities.signal_to_noise import QStruct, q_struct
-from thermokernels.quantities.spectral_measure import SpectralMeasure, spectral_gap, spectral_measure, window_variance
+from thermokernels.quantities.spectral_gap import SpectralGap, solve_spectral_gap, spectral_gap
+from thermokernels.quantities.spectral_measure import SpectralMeasure, spectral_measure, window_variance
 from thermokernels.quantities.trace_probes import ProbedQ, ProbedTime, probe_q_struct, probe_variance_time
 from thermokernels.quantities.variance_time import observable_variance_time
 from thermokernels.sampling.samplers import Samples, sample
@@ -67,6 +68,7 @@ __all__ = [
     "ProbedTime",
     "QStruct",
     "Samples",
+    "SpectralGap",
     "SpectralMeasure",
     "UnresolvedError",
     "asymptotic_variance",
@@ -97,6 +99,7 @@ __all__ = [
     "resolvent",
     "sample",
     "set_threads",
+    "solve_spectral_gap",
     "spectral_gap",
     "spectral_measure",
     "visible_law",
