@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from adjoints.signal_to_noise import signal_cotangents
-from adjoints.variance_time import Cotangents, VarianceTimeAdjoint, require_single_site
+from adjoints.variance_time import Cotangents, VarianceTimeAdjoint, require_adjoint
 from thermokernels.common import arguments, tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.model.chain import GibbsChain
@@ -27,7 +27,7 @@ class _RowGradients:
     """The gradient of every row by itself: its spread over the probes is the standard error. An accumulator."""
 
     def __init__(self, chain: GibbsChain, n_rows: int) -> None:
-        require_single_site(chain)
+        require_adjoint(chain)
         self.chain = chain
         self.arrays = {"gradients": np.zeros((n_rows, chain.weights.size + chain.n_spins))}
 

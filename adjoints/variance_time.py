@@ -218,7 +218,7 @@ class VarianceTimeAdjoint:
     """
 
     def __init__(self, chain: GibbsChain) -> None:
-        require_single_site(chain)
+        require_adjoint(chain)
         self.chain = chain
         self.arrays: dict[str, Floats] = {
             "visible_rates": np.zeros(chain.visible_rates.shape),
@@ -252,10 +252,11 @@ class VarianceTimeAdjoint:
         return _cotangents(self.chain, **self.arrays)
 
 
-def require_single_site(chain: GibbsChain) -> None:
+def require_adjoint(chain: GibbsChain) -> None:
     """ValueError for a kernel whose T_O has no adjoint here; NotReversibleError for one that has no T_O."""
     chain.require_reversible()
-    if chain.kernel != "single-site":
+    chain.require_both_layers("the products v_i h_j")
+    if not chain.dynamics.has_adjoint:
         raise ValueError(f"the adjoint of T_O is that of the single-site kernel; got kernel={chain.kernel!r}")
 
 

@@ -21,6 +21,15 @@ FUNCTIONS = {
     tk.q_struct: {"W": REQUIRED, "p_data": REQUIRED, "window": 100.0, "method": "auto", "rtol": 1e-10},
     tk.observable_variance_time: {"chain": REQUIRED},
     tk.asymptotic_variance: {"chain": REQUIRED},
+    tk.operational_q: {
+        "chain": REQUIRED,
+        "p_data": REQUIRED,
+        "window": REQUIRED,
+        "burn_in": 0,
+        "start": "stationary",
+        "n_chains": 1,
+        "n_data": None,
+    },
     tk.resolvent: {"chain": REQUIRED, "F": REQUIRED},
     tk.spectral_measure: {"chain": REQUIRED},
     tk.spectral_gap: {"chain": REQUIRED},
@@ -30,6 +39,7 @@ FUNCTIONS = {
     tk.conductance: {"chain": REQUIRED, "mask": REQUIRED},
     tk.visible_law: {"W": REQUIRED, "b": None, "c": None},
     tk.kl_divergence: {"p_data": REQUIRED, "W": REQUIRED},
+    tk.estimate_q: {"model": REQUIRED, "data": REQUIRED, "window": 100.0, "kernel": "alternating"},
     adjoints.q_struct: {"W": REQUIRED, "p_data": REQUIRED, "window": 100.0},
     adjoints.observable_variance_time: {"W": REQUIRED},
     adjoints.asymptotic_variance: {"W": REQUIRED},
@@ -91,7 +101,7 @@ def test_values():
 
 
 def test_results_are_frozen():
-    for result in (tk.GibbsChain, tk.QStruct, tk.SpectralMeasure, tk.MergeTree, tk.MergeEvent, tk.Hypernetwork):
+    for result in (tk.GibbsChain, tk.QStruct, tk.SpectralMeasure, tk.MergeTree, tk.MergeEvent, tk.Hypernetwork, tk.QEstimate):
         assert dataclasses.is_dataclass(result)
         assert result.__dataclass_params__.frozen
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import warnings
 from collections.abc import Hashable, Mapping, Sequence
 from os import PathLike
@@ -12,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from thermokernels.common import arguments
-from thermokernels.common.arrays import Array, Floats
+from thermokernels.common.arrays import Array
 from thermokernels.common.atomic_file import replacing
+from thermokernels.model.number_tables import read_table
 
 FORMATS = ".npy, .npz or .csv"
 SUFFIXES = (".npy", ".npz", ".csv")
@@ -82,7 +82,8 @@ def _as_array(names: Sequence[Hashable], argument: str) -> Array:
 def read_array(path: Path, what: str, formats: str) -> Any:
     """The one array of a .npy or .csv file."""
     if path.suffix == ".csv":
-        return _read_csv(path, what)
+        _require_file(path, what)
+        return read_table(path, what)
     if path.suffix == ".npy":
         return _read(path, what)["array"]
     raise ValueError(f"{what}: its name must end in {formats}")
@@ -119,28 +120,3 @@ def _read(path: Path, what: str) -> dict[str, Any]:
     if isinstance(loaded, np.ndarray) != (path.suffix == ".npy"):
         raise ValueError(f"{wanted}; what it holds is of the other kind, .npy or .npz")
     return found
-
-
-def _read_csv(path: Path, what: str) -> Floats:
-    """Rows of comma-separated numbers, all of one length; blank lines are skipped."""
-    _require_file(path, what)
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            lines = [(number, line) for number, line in enumerate(csv.reader(file), start=1) if any(cell.strip() for cell in line)]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{what}: it must be comma-separated numbers; it cannot be read ({type(error).__name__})") from None
-    if not lines:
-        raise ValueError(f"{what}: it must hold rows of comma-separated numbers; it is empty")
-    width = len(lines[0][1])
-    values = np.empty((len(lines), width))
-    for row, (number, line) in enumerate(lines):
-        if len(line) != width:
-            raise ValueError(f"{what}: rows must have one length; line {lines[0][0]} has {width} entries and line {number} has {len(line)}")
-        for column, cell in enumerate(line):
-            try:
-                values[row, column] = float(cell)
-            except ValueError:
-                raise ValueError(
-                    f"{what}: it must hold numbers; line {number}, entry {column + 1} is {arguments.in_brief(cell.strip())}"
-                ) from None
-    return values

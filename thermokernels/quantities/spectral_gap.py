@@ -147,7 +147,7 @@ def _from_lanczos(chain: GibbsChain, sharp: bool) -> SpectralGap:
             cluster = slow_cluster(chain, 0.1 * SHARP)
             value, lowest = min(value, float(cluster.values[0])), max(lowest, float(cluster.lower[0]))
             rounding = max(rounding, cluster.rounding)
-    if sharp and value - lowest > SHARP * value and chain.n_states <= MAX_INERTIA_STATES and chain.kernel == "single-site":
+    if sharp and value - lowest > SHARP * value and chain.n_states <= MAX_INERTIA_STATES and chain.dynamics.single_flips:
         lowest = max(lowest, _inertia(chain, (1 - SHARP / 2) * value) - rounding)
     if not lowest > 0.0:
         lowest = gap_bounds.gap_lower_bound(chain)

@@ -176,7 +176,7 @@ def probed(
     n_directions = min(n_directions, n_observables)
     arguments.as_choice(method, SOLVERS, "method")
     solver = Solver(chain, method, rtol)
-    footprint.require_solves(chain.n_visible, chain.n_hidden, not chain.quotient, chain.kernel, bool(accumulators))
+    footprint.require_solves(chain.n_visible, chain.n_hidden, not chain.quotient, chain.dynamics.single_flips, bool(accumulators))
     sums = sorted(name for accumulator in accumulators for name in accumulator.arrays)
     saved = None
     if checkpoint is not None:
@@ -213,7 +213,7 @@ def probed(
         method=solver.method,
         row_sums=row_sums,
     )
-    bounds = relaxation_bounds(chain) if chain.kernel == "single-site" else ()
+    bounds = relaxation_bounds(chain) if chain.dynamics.single_flips else ()
     if bounds and not any(time.error_bound(relaxation) <= tolerances.DIGITS * value for relaxation in bounds):
         raise UnresolvedError(
             f"the spectral gap leaves T_O = {value:.3g} steps less than {-math.log10(tolerances.DIGITS):.0f} digits beside what chance "

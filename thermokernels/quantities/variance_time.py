@@ -119,12 +119,14 @@ def error_terms(chain: GibbsChain, row_sums: RowSums, relaxation: float) -> tupl
 
 def correlations(chain: GibbsChain, weights: Floats) -> Floats:
     """sum_x weights(x) v_i h_j, shape (n_v, n_h), for weights of shape (n_states,)."""
+    chain.require_both_layers("the mean of v_i h_j")
     hidden, visible = chain.block_spins
     return np.ascontiguousarray((hidden.T @ (weights.reshape(chain.shape) @ visible)).T)
 
 
 def gradient_observables(chain: GibbsChain) -> Observables:
     """All f_ij one by one, in C order."""
+    chain.require_both_layers("the products v_i h_j")
     n_observables = chain.weights.size
     coefficients = np.eye(n_observables).reshape(n_observables, *chain.weights.shape)
     return Observables.combined(chain, correlations(chain, chain.law), coefficients)
@@ -145,6 +147,7 @@ def variance_time(
     of no use where the result is a reduction.
     """
     chain, executor = as_chain(chain), as_executor(executor)
+    chain.require_both_layers("the products v_i h_j")
     arguments.as_choice(method, METHODS, "method")
     if method == "reduction":
         return _reduced_variance_time(chain, rtol)
@@ -178,7 +181,7 @@ def relaxation_bounds(chain: GibbsChain) -> Iterator[float]:
 
     That is the spanning tree of lowest passes, which sorts all N n / 2 flips; of block kernels and on large chains two restricted solves.
     """
-    if chain.kernel != "single-site":
+    if not chain.dynamics.single_flips:
         yield 1 / gap_bounds.gap_lower_bound(chain)
         return
     yield spanning_tree_bound.quick_bound(chain)
@@ -229,7 +232,7 @@ def _solved_variance_time(
 ) -> VarianceTime:
     """T_O from the symmetrised system, by Cholesky or conjugate gradients."""
     solver = Solver(chain, method, rtol)
-    footprint.require_solves(chain.n_visible, chain.n_hidden, not chain.quotient, chain.kernel, bool(accumulators))
+    footprint.require_solves(chain.n_visible, chain.n_hidden, not chain.quotient, chain.dynamics.single_flips, bool(accumulators))
     sums = sorted(name for accumulator in accumulators for name in accumulator.arrays)
     saved = None if checkpoint is None else Checkpoint(checkpoint, solver.inputs | {"sums": " ".join(sums)})
     row_sums, kept = accumulate(solver, gradient_observables(chain), accumulators, progress, saved, executor)

@@ -22,6 +22,7 @@ from thermokernels.common.arrays import Floats
 from thermokernels.common.errors import ExecutorError, NumericalError
 from thermokernels.compiled.decorator import kernel_hash
 from thermokernels.model.chain import gibbs_chain
+from thermokernels.model.kernels.registry import KERNELS
 from thermokernels.model.model import Model
 from thermokernels.solvers.checkpoint import Array, Checkpoint
 from thermokernels.solvers.many_observables import Accumulator, Observables, Progress, RowSums, Sums, solve_in_chunks
@@ -157,7 +158,8 @@ class _Question:
         return cls(chain.model, chain.kernel, chain.quotient, solver.method, solver.rtol)
 
     def solver(self, gradient: bool) -> Solver:
-        footprint.require_variance_time(self.model.n_visible, self.model.n_hidden, not self.quotient, self.kernel, gradient)
+        shape = self.model.n_visible, self.model.n_hidden
+        footprint.require_variance_time(*shape, not self.quotient, KERNELS[self.kernel].single_flips, gradient)
         return Solver(gibbs_chain(self.model, quotient=self.quotient, kernel=self.kernel), self.method, self.rtol)
 
 

@@ -23,7 +23,7 @@ from thermokernels.model.chain import GibbsChain, energy_error
 from thermokernels.model.model import ModelLike
 from thermokernels.quantities.autocorrelation import autocorrelation_times
 
-KERNELS = ("single-site", "two-block")
+KERNELS = ("single-site", "two-block")  # others: exact times of records of both layers are made for these two
 ESTIMATORS = {"emcee": "emcee", "ArviZ": "arviz_stats"}
 
 # Basins below this share of the probability are not asked for: a trace may well miss them.
@@ -167,7 +167,7 @@ def compare(
     """
     kernel = arguments.as_choice(kernel, KERNELS, "kernel")
     chain = tk.gibbs_chain(W, b, c, kernel=kernel)
-    steps_per_sweep = chain.n_spins if kernel == "single-site" else 2
+    steps_per_sweep = chain.steps_per_sweep
     stride = arguments.as_count(every, "every") * steps_per_sweep if every_steps is None else arguments.as_count(every_steps, "every_steps")
     array, names = _as_trace(trace, chain, observables)
     chains = {False: chain, True: tk.gibbs_chain(chain.model, quotient=False, kernel=kernel) if chain.quotient else chain}

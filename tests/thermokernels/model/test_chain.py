@@ -9,12 +9,13 @@ import pytest
 from numba import njit
 
 import thermokernels as tk
-from thermokernels.model.kernels import single_site
+from thermokernels.model.kernels import registry, single_site
 
 small = pytest.mark.small
 
 SHAPES = [(1, 1), (1, 3), (3, 1), (2, 3), (3, 2), (4, 1), (4, 2)]
 KERNELS = ("single-site", "two-block", "alternating")
+NAMES = ", ".join(map(repr, registry.KERNELS))
 
 
 def random_model(shape, seed=0, scale=1.0):
@@ -343,7 +344,7 @@ def test_energies_that_overflow_are_refused(W):
         ({"c": ["a", "b", "c"]}, "c must be an array of real numbers"),
         ({"quotient": "yes"}, "quotient must be None, True or False; got 'yes'"),
         ({"quotient": 2}, "quotient must be None, True or False; got 2"),
-        ({"kernel": "glauber"}, "kernel must be one of 'single-site', 'two-block', 'alternating'; got 'glauber'"),
+        ({"kernel": "glauber"}, f"kernel must be one of {NAMES}; got 'glauber'"),
         ({"kernel": None}, "kernel must be one of .* got None"),
     ],
 )
