@@ -34,7 +34,7 @@ from thermokernels.solvers import reduced_resolvent
 from thermokernels.solvers.gth_elimination import rate_error, transitions
 
 MODELS = 1500
-KERNELS = ("single-site", "two-block")
+KERNELS = ("single-site", "two-block", "symmetrised-alternating", "alternating-visible", "alternating-hidden", "alternating")
 SHAPES = [(1, 1), (1, 2), (2, 1), (2, 2), (2, 2), (1, 3), (3, 1), (2, 3), (3, 2), (1, 4)]
 FAST = 1e-6
 
@@ -303,6 +303,8 @@ def examine(ledger: Ledger, case: int, kernel: str) -> None:
     W, b, c = couplings(draws)
     pairs = b is None and draws.random() < 0.7
     p_data = draws.dirichlet(np.ones(2 ** len(W)))
+    if (kernel, 1) in (("alternating-visible", W.shape[0]), ("alternating-hidden", W.shape[1])):
+        pairs = False  # one pair would be a chain of one state
     model = exactly(W, b, c, kernel, pairs)
     chain = ledger.attempt("chain", lambda: tk.gibbs_chain(W, b, c, quotient=pairs if b is None else None, kernel=kernel))
     if chain is None:

@@ -27,7 +27,7 @@ from scipy.sparse import csr_array, diags_array
 
 from thermokernels.common import tolerances
 from thermokernels.common.arrays import Floats
-from thermokernels.common.errors import ModelTooLargeError, NumericalError, UnresolvedError
+from thermokernels.common.errors import ModelTooLargeError, NotConvergedError, NumericalError, UnresolvedError
 from thermokernels.model.chain import UNIT, GibbsChain, as_chain, entry_error, law_error
 from thermokernels.quantities import spectral_measure
 from thermokernels.solvers import gap_bounds, red_black, reduced_gap
@@ -134,24 +134,36 @@ def _from_eigenvalues(chain: GibbsChain) -> SpectralGap:
 
 
 def _from_lanczos(chain: GibbsChain, sharp: bool) -> SpectralGap:
-    vector = _ritz_vector(chain)
-    value, residual, rounding = _rayleigh(chain, vector)
-    ground = int(chain.law.argmax())
-    other = int((-np.sign(vector[ground]) * vector).argmax())  # where the slowest mode has most of its other side
+    value, lowest, rounding, failure = np.inf, 0.0, 0.0, None
     try:
-        lowest = _temple(value, residual, rounding, gap_bounds.killed_rate_bound(chain, np.array([ground, other])))
-    except UnresolvedError:
-        lowest = 0.0
-    if sharp and value - lowest > SHARP * value:
+        value, lowest, rounding = _from_one_mode(chain)
+    except NotConvergedError as error:
+        failure = error
+    if sharp and not value - lowest <= SHARP * value:
         with suppress(NumericalError, ModelTooLargeError):
             cluster = slow_cluster(chain, 0.1 * SHARP)
             value, lowest = min(value, float(cluster.values[0])), max(lowest, float(cluster.lower[0]))
             rounding = max(rounding, cluster.rounding)
+    if failure is not None and value == np.inf:
+        raise failure
     if sharp and value - lowest > SHARP * value and chain.n_states <= MAX_INERTIA_STATES and chain.dynamics.single_flips:
         lowest = max(lowest, _inertia(chain, (1 - SHARP / 2) * value) - rounding)
     if not lowest > 0.0:
         lowest = gap_bounds.gap_lower_bound(chain)
     return SpectralGap(value, max(value - lowest, 0.0) + rounding, "lanczos")
+
+
+def _from_one_mode(chain: GibbsChain) -> tuple[float, float, float]:
+    """The gap, Temple's lower bound or 0, and the rounding of either, from the slowest vector of a Lanczos run."""
+    vector = _ritz_vector(chain)
+    value, residual, rounding = _rayleigh(chain, vector)
+    ground = int(chain.law.argmax())
+    other = int((-np.sign(vector[ground]) * vector).argmax())  # where the slowest mode has most of its other side
+    try:
+        next_ = gap_bounds.killed_rate_bound(chain, np.array([ground, other]))
+    except UnresolvedError:
+        return value, 0.0, rounding
+    return value, _temple(value, residual, rounding, next_), rounding
 
 
 def _rayleigh(chain: GibbsChain, vector: Floats) -> tuple[float, float, float]:
