@@ -37,7 +37,7 @@ class QStruct:
     asymptotic_variance : V = 2 T_O - sum_a Var_pi f_a in steps
     q_limit : K signal / V, what Q tends to in a long window; q_limit_bound : a bound on its error
     g : (n_v, n_h), E_data[f_ij] - E_pi[f_ij]
-    residual : largest relative residual of the solves, of a reduction its proven precision; iterations : largest number of CG iterations
+    residual : largest relative residual of the solves, of a reduction their backward error; iterations : largest number of CG iterations
     method : of the solve: "cholesky", "cg" or "reduction"
     window_steps : K in steps
     """

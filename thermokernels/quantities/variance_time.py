@@ -43,7 +43,7 @@ class VarianceTime:
     ----------
     chain : GibbsChain
     value : T_O in steps
-    residual : largest relative residual of the solves, of a reduction its proven precision; iterations : largest number of CG iterations
+    residual : largest relative residual of the solves, of a reduction in the norm of A^+; iterations : largest number of CG iterations
     method : of the solves: "cholesky", "cg" or "reduction"; rtol : largest accepted relative residual
     row_sums : what the error bounds need of every observable, or None for a reduction
     reduced : ReducedTime where the method is "reduction", or None
@@ -68,6 +68,15 @@ class VarianceTime:
     def solution(self) -> Solution:
         """Of A z_a = b_a for all observables."""
         return self._systems[1]
+
+    @property
+    def responses(self) -> Floats:
+        """(n_states, n_v n_h), y_a = (I - P)^+ f~_a in steps, in observables' C order."""
+        if self.reduced is None:
+            return np.ascontiguousarray((self.solution.vectors / self.chain.root_law).T)
+        # as pairs with exponents of their own y is right to one rounding; sqrt(pi) in float64 and back again would cost the error of pi
+        values = reduced_resolvent.centre(self.reduced.law, self.reduced.responses).to_floats()
+        return values if len(values) == self.chain.n_states else np.ascontiguousarray(np.concatenate([values, values[::-1]]))
 
     @cached_property
     def _systems(self) -> tuple[Floats, Solution]:
@@ -210,9 +219,9 @@ def _reduced_variance_time(chain: GibbsChain, rtol: float) -> VarianceTime:
     if not np.isfinite(vectors).all():
         raise UnresolvedError("the resolvent of the observables exceeds the range of float64; scale the couplings down")
     residuals = right_hand_sides - chain.apply_symmetrised_generator(vectors)
-    precision = reduced.elimination.precision
-    kept = right_hand_sides, Solution(vectors, residuals, precision, 0, "reduction")
-    return VarianceTime(chain, value, precision, 0, "reduction", rtol, reduced=reduced, _kept=kept)
+    residual = reduced.residual
+    kept = right_hand_sides, Solution(vectors, residuals, residual, 0, "reduction")
+    return VarianceTime(chain, value, residual, 0, "reduction", rtol, reduced=reduced, _kept=kept)
 
 
 def _require_variance(value: float) -> None:

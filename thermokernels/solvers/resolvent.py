@@ -41,8 +41,8 @@ class Solution:
     ----------
     vectors : (k, n_states), orthogonal to sqrt(pi)
     residuals : (k, n_states), the true residuals b - A z
-    relative_residual : float, the largest |b - A z| / |b| over the rows with b != 0; of a reduction, whose residual is all rounding, the
-        proven relative error of its solutions for sources of one sign
+    relative_residual : float, the largest |b - A z| / |b| over the rows with b != 0; of a reduction the proven
+        sqrt(r' A^+ r / b' A^+ b) of all rows together (:mod:`thermokernels.solvers.solution_differences`)
     iterations : int, the largest number of CG iterations of a row; 0 for a factorisation
     method : "cholesky", "cg" or "reduction"
     """

@@ -208,8 +208,8 @@ def _print(found: dict[str, Any], n_spins: int) -> None:
         error = 0.01 * found["q_limit_standard_error"] if estimated else found["q_limit_bound"]
         print(f"Q_limit    {certified(found['q_limit'], error)} in the limit of long windows, K |g|^2 / V")
     effort = f", at most {found['iterations']} iterations" if found["iterations"] else ""
-    what = "precision" if found["method"] == "reduction" else "residual"
-    print(f"{what:<11}{found['residual']:.2g} ({found['method']}{effort})")
+    effort = ", in the norm of the resolvent, proven" if found["method"] == "reduction" else effort
+    print(f"residual   {found['residual']:.2g} ({found['method']}{effort})")
 
 
 @contextmanager
