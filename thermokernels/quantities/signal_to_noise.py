@@ -88,7 +88,7 @@ class QStruct:
 
 
 def data_gradient(chain: GibbsChain, p_data: Floats) -> Floats:
-    """g = E_data[f] - E_pi[f], (n_v, n_h), as sum_v (pi(v) - p_data(v)) v_i tanh F_j(v).
+    """g = E_data[f] - E_pi[f], (n_v, n_h), as sum_v (pi(v) - p_data(v)) v_i tanh F_j(v), p_data divided by its sum.
 
     A trained model reproduces its data and the difference of the laws cancels to a millionth, so the visible marginal is computed in
     long double (extended precision on x86; where it is plain double, |g|^2 of a trained model keeps about ten digits).
@@ -97,18 +97,19 @@ def data_gradient(chain: GibbsChain, p_data: Floats) -> Floats:
     fields = visible @ chain.weights.astype(np.longdouble) + chain.hidden_field.astype(np.longdouble)
     log_law = visible @ chain.visible_field.astype(np.longdouble) + np.logaddexp(fields, -fields).sum(axis=1)
     law = np.exp(log_law - log_law.max())
-    excess = law / law.sum() - p_data.astype(np.longdouble)
+    data = p_data.astype(np.longdouble)
+    excess = law / law.sum() - data / data.sum()
     return np.ascontiguousarray(visible.T @ (excess[:, None] * np.tanh(fields)), dtype=np.float64)
 
 
 def data_gradient_error(chain: GibbsChain) -> float:
-    """A bound on the rounding error of every entry of g before it is rounded to float64, for the law of the data as it is handed in.
+    """A bound on the rounding error of every entry of g before it is rounded to float64, for the law as it is handed in, over its sum.
 
     With u the rounding of long double, L the largest |log-weight| of a visible state and elementary functions right to 8 u (glibc manual,
     "Errors in Math Functions"): a field is wrong by dF <= (n_v + 1) u max_j (sum_i |W_ij| + |c_j|), a log-weight by
-    dL <= n_h (dF + 8 u) + (N + 12) u L, pi(v) relatively by 2 dL + (4 L + 2^n_v + 16) u, and since sum |pi - p| <= 2
+    dL <= n_h (dF + 8 u) + (N + 12) u L, pi(v) relatively by 2 dL + (4 L + 2^n_v + 16) u, p(v) by (2^n_v + 1) u, and since sum |pi - p| <= 2
 
-        |dg_ij| <= (relative error of pi) + 2 (dF + (2^n_v + 12) u).
+        |dg_ij| <= (relative errors of pi and p) + 2 (dF + (2^n_v + 12) u).
     """
     unit = float(np.finfo(np.longdouble).eps) / 2
     columns = np.abs(chain.weights).sum(axis=0) + np.abs(chain.hidden_field)
@@ -116,12 +117,12 @@ def data_gradient_error(chain: GibbsChain) -> float:
     largest = float(np.abs(chain.visible_field).sum() + columns.sum()) + chain.n_hidden * math.log(2)
     logarithms = chain.n_hidden * (fields + 8 * unit) + (chain.n_spins + 12) * unit * largest
     n_states = 2**chain.n_visible
-    return float(2 * logarithms + (4 * largest + n_states + 16) * unit + 2 * (fields + (n_states + 12) * unit))
+    return float(2 * logarithms + (4 * largest + 2 * n_states + 17) * unit + 2 * (fields + (n_states + 12) * unit))
 
 
 def chain_signal(chain: GibbsChain, p_data: ArrayLike, window: float) -> tuple[Floats, float, float]:
     """g (n_v, n_h), |g|^2, and the window in steps: all of Q but T_O."""
-    law = arguments.as_law(p_data, 2**chain.n_visible)
+    law = arguments.as_undivided_law(p_data, 2**chain.n_visible)
     window_steps = arguments.as_positive(window, "window", "sweeps") * chain.n_spins
     g = data_gradient(chain, law)
     return g, float(np.einsum("ij,ij->", g, g)), window_steps
