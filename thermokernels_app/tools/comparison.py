@@ -352,7 +352,7 @@ def _cause(
         return f"a chain is only {n_records / exact.tau:.3g} exact autocorrelation times long", None
     if not surprising and found.value < exact.tau:
         return "its window closes before the slow part of the autocorrelation begins, in a trace of any length", None
-    slow = n_records * recorded.stride * tk.spectral_gap(_reversible(chain))
+    slow = n_records * recorded.stride * tk.solve_spectral_gap(_reversible(chain), sharp=False).value
     if slow < LONG_RUN:
         return f"a chain is only {slow:.3g} relaxation times of the slowest mode long", None
     if r_hat is not None and r_hat > SMALL_RHAT:
