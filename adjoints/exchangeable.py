@@ -63,7 +63,8 @@ def _of_moves(chain: LumpedChain, axis: int, rows: Floats) -> Floats:
         (root[: len(rows) - stride, None] * rows[: len(rows) - stride] * rows[stride:]).sum(axis=0)
         for root, stride in zip(raises, strides, strict=True)
     ]
-    return -2 * np.tanh(chain.fields[axis]) * rates * np.array(overlaps)
+    moves: Floats = -2 * np.tanh(chain.fields[axis]) * rates * np.array(overlaps)
+    return moves
 
 
 def _of_stays(chain: LumpedChain, axis: int, rows: Floats) -> Floats:
@@ -101,7 +102,8 @@ def covariances(chain: ExchangeableChain, coefficients: Floats) -> Floats:
     hidden, visible = lumped.magnetisations
     phi = (hidden.T @ coefficients.T @ visible).ravel()
     weights = lumped.law * (phi - lumped.law @ phi)
-    return magnetisation_products(lumped, weights) - weights.sum() * magnetisation_products(lumped, lumped.law)
+    result: Floats = magnetisation_products(lumped, weights) - weights.sum() * magnetisation_products(lumped, lumped.law)
+    return result
 
 
 def exchangeable_asymptotic_variance(chain: ExchangeableChain, rtol: float = tolerances.SOLVE) -> tuple[float, Floats]:
@@ -135,7 +137,8 @@ def signal_gradient(chain: ExchangeableChain, law: Floats, g: Floats) -> Floats:
     visible = lumped.magnetisations[1]
     projected = g.T @ visible * np.array(lumped.hidden_sizes)[:, None]  # (D, V)
     slopes = (2 * lumped.n_spins * lumped._links[0][2]) ** 2  # sech^2 F_d
-    return 2 * covariances(chain, g) - 2 * (visible * law) @ (slopes * projected).T
+    gradient: Floats = 2 * covariances(chain, g) - 2 * (visible * law) @ (slopes * projected).T
+    return gradient
 
 
 def exchangeable_q(

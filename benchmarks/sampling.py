@@ -26,6 +26,7 @@ from machine import print_machine
 import thermokernels as tk
 from thermokernels.compiled.decorator import jit
 from thermokernels.compiled.simd_float32 import LANES, aligned_rows, load, multiply_add, store
+from thermokernels.model.kernels.registry import KERNELS
 
 # sampler(n_sweeps) -> last (visible, hidden) spins, chains first
 Sampler = Callable[[int], tuple[np.ndarray, np.ndarray]]
@@ -135,7 +136,7 @@ def measure(n_visible: int, n_hidden: int, rounds: int, target: float) -> None:
     rng = np.random.default_rng(0)
     W = rng.standard_normal((n_visible, n_hidden)) * 0.5 / np.sqrt(n_spins / 2)
     samplers: dict[tuple[str, int], Sampler] = {}
-    for kernel in ("single-site", "two-block", "alternating"):
+    for kernel in KERNELS:
         for threads in (1, 2):
             samplers[f"{kernel}, {threads} thread{'s' * (threads > 1)}", 256] = partial(ours, W, kernel, 256, threads)
     if find_spec("jax"):

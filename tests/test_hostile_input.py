@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import adjoints
 import thermokernels as tk
+from thermokernels.model.kernels.registry import KERNELS
 
 NAN, INF = float("nan"), float("inf")
 CHAIN = tk.gibbs_chain([[0.5, -0.25], [0.75, 1.0]])
@@ -68,9 +69,17 @@ CALLS = {
 # Those that take other libraries' models, files, random probes or the number of threads are tested with what they serve.
 ELSEWHERE = {
     *("from_dimod", "from_thrml", "from_scikit_learn", "from_rbms", "load_model"),
-    *("probe_variance_time", "probe_q_struct", "get_threads", "set_threads"),
+    *(
+        "probe_variance_time",
+        "probe_q_struct",
+        "probe_variance_time_and_gradient",
+        "probe_q_struct_and_gradient",
+        "get_threads",
+        "set_threads",
+    ),
 }
 NAMES = {f"{function.__module__.split('.')[0]}.{function.__name__}": function for function in CALLS}
+KERNEL_NAMES = ", ".join(map(repr, KERNELS))
 
 
 class Unprintable:
@@ -328,7 +337,7 @@ def test_an_ising_model_that_is_none(arguments, words):
         ({"packed": "no"}, "packed must be True or False; got 'no'"),
         ({"packed": 1}, "packed must be True or False; got 1"),
         ({"progress": 3}, "progress must be None or a function of two integers; got 3"),
-        ({"kernel": np.zeros(2)}, "kernel must be one of 'single-site', 'two-block', 'alternating'; got array([0., 0.])"),
+        ({"kernel": np.zeros(2)}, f"kernel must be one of {KERNEL_NAMES}; got array([0., 0.])"),
         ({"n_sweeps": 2**62, "burn_in": 2**62, "thin": 2**62}, "burn_in and n_sweeps must add up to less than 2**63 sweeps"),
         ({"n_sweeps": 2**62}, "records of 3 chains of 4 spins would take"),
         ({"n_chains": 2**62}, "would take"),

@@ -5,7 +5,8 @@ Conventions, once, for every file
 Spins are +1 and -1; visible v, hidden h, x = (v, h), N = n_v + n_h. A state is an integer whose bit i is spin i, visible spins
 first, and spin = 1 - 2 * bit. Arrays over states reshape to ``[hidden configuration, visible configuration]``.
 The energy is E(x) = -v'W h - b'v - c'h and pi(x) = exp(-E(x)) / Z: the inverse temperature is absorbed in W, b and c.
-Rows of P sum to one. One step is one application of P, one sweep is N steps; every time says which of the two it is in.
+Rows of P sum to one. One step is one application of P, one sweep resamples every spin once on average: N steps of the single-site kernel,
+two of "two-block", one of the alternating scans; every time says which of the two it is in.
 Without fields x and -x are one state of the quotient chain (the one whose last spin is +1); ``law`` then sums to one over the pairs.
 Autocorrelation sums count both sides of lag zero: T_O = sum_(t >= 0) of the covariances, and 2 T_O / Var - 1 is 1 + 2 sum rho.
 
@@ -24,6 +25,8 @@ from thermokernels.common.errors import (
 )
 from thermokernels.common.threads import get_threads, set_threads
 from thermokernels.diagnosis.diagnose import Diagnosis, diagnose
+from thermokernels.estimates.estimate import estimate_q
+from thermokernels.estimates.result import QEstimate
 from thermokernels.model.chain import GibbsChain, gibbs_chain
 from thermokernels.model.conversions import from_ising, from_zero_one, law_of_samples
 from thermokernels.model.exchangeable import ExchangeableChain, exchangeable_chain
@@ -40,7 +43,8 @@ from thermokernels.quantities.landscape import MergeEvent, MergeTree, merge_tree
 from thermokernels.quantities.operational_q import OperationalCurve, OperationalQ, operational_curve, operational_q
 from thermokernels.quantities.relevance import observable_span, relevance
 from thermokernels.quantities.signal_to_noise import QStruct, q_struct
-from thermokernels.quantities.spectral_measure import SpectralMeasure, spectral_gap, spectral_measure, window_variance
+from thermokernels.quantities.spectral_gap import SpectralGap, solve_spectral_gap, spectral_gap
+from thermokernels.quantities.spectral_measure import SpectralMeasure, spectral_measure, window_variance
 from thermokernels.quantities.trace_probes import ProbedQ, ProbedTime, probe_q_struct, probe_variance_time
 from thermokernels.quantities.variance_time import observable_variance_time
 from thermokernels.sampling.samplers import Samples, sample
@@ -73,8 +77,10 @@ __all__ = [
     "OperationalQ",
     "ProbedQ",
     "ProbedTime",
+    "QEstimate",
     "QStruct",
     "Samples",
+    "SpectralGap",
     "SpectralMeasure",
     "UnresolvedError",
     "asymptotic_variance",
@@ -82,6 +88,7 @@ __all__ = [
     "conductance",
     "couplings",
     "diagnose",
+    "estimate_q",
     "exchangeable_chain",
     "exchangeable_q",
     "from_dimod",
@@ -110,6 +117,7 @@ __all__ = [
     "resolvent",
     "sample",
     "set_threads",
+    "solve_spectral_gap",
     "spectral_gap",
     "spectral_measure",
     "visible_law",

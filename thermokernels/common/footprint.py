@@ -31,21 +31,27 @@ def n_states(n_visible: int, n_hidden: int, full: bool) -> int:
     return 1 << (n_visible + n_hidden - (not full))
 
 
-def chain(n_visible: int, n_hidden: int, full: bool) -> int:
-    """A chain while it is made: energy, law, its root and escape, the temporaries of exp, and the four tables of each block."""
+def chain(n_visible: int, n_hidden: int, full: bool, layer: str | None = None) -> int:
+    """A chain while it is made: energy, law, its root and escape, the temporaries of exp, and the four tables of each block.
+
+    On one layer it takes the matrix that couples the two, on pairs a quarter of it.
+    """
     hidden = 1 << (n_hidden - (not full))
-    return 8 * (6 * n_states(n_visible, n_hidden, full) + 4 * (n_visible * hidden + (n_hidden << n_visible)))
+    tables = 4 * (n_visible * hidden + (n_hidden << n_visible))
+    if layer is None:
+        return 8 * (6 * n_states(n_visible, n_hidden, full) + tables)
+    return 8 * ((1 << (n_visible + n_hidden - 2 * (not full))) + 6 * (1 << max(n_visible, n_hidden)) + tables)
 
 
-def variance_time(n_visible: int, n_hidden: int, full: bool, kernel: str = "single-site", gradient: bool = False, rows: int = 1) -> int:
+def variance_time(n_visible: int, n_hidden: int, full: bool, single_flips: bool = True, gradient: bool = False, rows: int = 1) -> int:
     """T_O by conjugate gradients with ``rows`` observables in memory at a time, the chain included.
 
     Of length n_states there are the chain's four arrays (two-block: four more of conditional laws), the solver's three tables and three
     and a half arrays a thread (plain conjugate gradients: ten), three arrays a row, and for the gradient two sums and two of one block.
     """
     states = n_states(n_visible, n_hidden, full)
-    bipartite = kernel == "single-site" and n_visible >= 4 and (full or (n_visible + n_hidden) % 2 == 0)
-    solver = 3 + 3.5 * min(rows, threads.get_threads()) if bipartite else 10 + 4 * (kernel != "single-site")
+    bipartite = single_flips and n_visible >= 4 and (full or (n_visible + n_hidden) % 2 == 0)
+    solver = 3 + 3.5 * min(rows, threads.get_threads()) if bipartite else 10 + 4 * (not single_flips)
     arrays = 4 + solver + ARRAYS_OF_A_ROW * rows + (4 if gradient else 0)
     return max(chain(n_visible, n_hidden, full), int(8 * arrays) * states)  # in integers: a float overflows at a thousand spins
 
@@ -74,9 +80,9 @@ def rows_at_once(n_rows: int, states: int) -> int:
     return rows if rows * row <= SMALL else max(1, min(rows, arguments.available_memory() // (4 * row)))
 
 
-def require_variance_time(n_visible: int, n_hidden: int, full: bool, kernel: str = "single-site", gradient: bool = False) -> int:
+def require_variance_time(n_visible: int, n_hidden: int, full: bool, single_flips: bool = True, gradient: bool = False) -> int:
     """:func:`variance_time` with one observable at a time; where that does not fit, ModelTooLargeError with what it would take."""
-    n_bytes = variance_time(n_visible, n_hidden, full, kernel, gradient)
+    n_bytes = variance_time(n_visible, n_hidden, full, single_flips, gradient)
     if n_bytes <= SMALL:
         return n_bytes
     states = f"{n_visible + n_hidden} spins (2**{n_visible + n_hidden - (not full)} states)"
@@ -88,10 +94,10 @@ def require_variance_time(n_visible: int, n_hidden: int, full: bool, kernel: str
     return n_bytes
 
 
-def require_solves(n_visible: int, n_hidden: int, full: bool, kernel: str = "single-site", gradient: bool = False) -> None:
+def require_solves(n_visible: int, n_hidden: int, full: bool, single_flips: bool = True, gradient: bool = False) -> None:
     """The same for a chain that exists already: only what comes on top of it is asked for."""
     states = n_states(n_visible, n_hidden, full)
-    n_bytes = variance_time(n_visible, n_hidden, full, kernel, gradient) - 24 * states
+    n_bytes = variance_time(n_visible, n_hidden, full, single_flips, gradient) - 24 * states
     if n_bytes <= SMALL:
         return
     what = f"T_O{' and its gradient' if gradient else ''} of {n_visible * n_hidden} observables on {states} states"

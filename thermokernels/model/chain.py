@@ -9,14 +9,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from thermokernels.common import arguments, footprint, threads
+from thermokernels.common import arguments, footprint
 from thermokernels.common.arrays import Floats
-from thermokernels.common.errors import NotReversibleError
-from thermokernels.model.kernels import differences, single_site, two_block
+from thermokernels.common.errors import NotReversibleError, UnresolvedError
+from thermokernels.model.kernels import one_layer, single_site, two_block
+from thermokernels.model.kernels.kernel import Kernel
+from thermokernels.model.kernels.registry import KERNELS
 from thermokernels.model.model import Model, ModelLike, as_model
 
-KERNELS = ("single-site", "two-block", "alternating")
 MAX_DENSE_STATES = 2**13
+
+# Roots of a layer's law below this are too close to underflow to be divided by.
+SMALLEST_ROOT = 1e-140
 
 # Half the distance from one to the next double: the relative error of one rounding.
 UNIT = 2.0**-53
@@ -29,11 +33,12 @@ class GibbsChain:
     Attributes
     ----------
     model : Model; weights, visible_field, hidden_field : its W (n_v, n_h), b (n_v,) and c (n_h,)
-    kernel : "single-site", "two-block" or "alternating"
-    quotient : whether states stand for pairs {x, -x}
+    kernel : a name in :data:`thermokernels.model.kernels.registry.KERNELS`; ``dynamics`` is the object of that name
+    quotient : whether states stand for pairs {x, -x}, on one layer for pairs {v, -v} or {h, -h}
     fallback : why the full chain is used although the quotient was possible in principle, or None
     energy, law, root_law : (n_states,)
-        E(x); pi(x), summing to one over the represented states; sqrt(pi(x)).
+        E(x); pi(x), summing to one over the represented states; sqrt(pi(x)). On one layer minus the logarithm of its marginal weight, and
+        its marginal law.
     log_partition : log Z of the full model
     visible_fields, visible_rates : (n_v, n_hidden_states); hidden_fields, hidden_rates : (n_h, 2**n_v)
         Local fields F_i and the symmetrised single-site entries S(x, x^i) = 1 / (2 N cosh F_i), per step.
@@ -78,8 +83,23 @@ class GibbsChain:
 
     @property
     def n_spins(self) -> int:
-        """N: a sweep is N steps."""
+        """N, the spins of both layers."""
         return self.model.n_spins
+
+    @property
+    def dynamics(self) -> Kernel:
+        """The kernel itself: what it can do, and how it acts."""
+        return KERNELS[self.kernel]
+
+    @property
+    def steps_per_sweep(self) -> int:
+        """Steps in which every spin is resampled once, on average."""
+        return self.dynamics.steps_per_sweep(self.n_spins)
+
+    @property
+    def spins_of_a_state(self) -> int:
+        """How many spins a state says the values of: N, or those of the one layer that the chain lives on."""
+        return {None: self.n_spins, "visible": self.n_visible, "hidden": self.n_hidden}[self.dynamics.layer]
 
     @property
     def n_states(self) -> int:
@@ -87,13 +107,18 @@ class GibbsChain:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(hidden, visible) configurations: a function on the states reshapes to this."""
-        return self.visible_fields.shape[1], self.hidden_fields.shape[1]
+        """(hidden, visible) configurations: a function on the states reshapes to this; on one layer (1, n_states)."""
+        return (self.visible_fields.shape[1], self.hidden_fields.shape[1]) if self.dynamics.layer is None else (1, self.n_states)
 
     @property
     def reversible(self) -> bool:
         """Whether the kernel is self-adjoint in L2(pi) (assumption A2)."""
-        return self.kernel != "alternating"
+        return self.dynamics.reversible
+
+    @property
+    def n_configurations(self) -> int:
+        """Hidden and visible configurations together: as many terms as the sums over blocks in one entry of P f have at the most."""
+        return int(self.visible_fields.shape[1] + self.hidden_fields.shape[1])
 
     @cached_property
     def block_spins(self) -> tuple[Floats, Floats]:
@@ -103,7 +128,7 @@ class GibbsChain:
     @cached_property
     def flip_masks(self) -> NDArray[np.int64]:
         """(N,): flipping spin i leads from state x to ``x ^ flip_masks[i]``, on the quotient too."""
-        masks = np.int64(1) << np.arange(self.n_spins, dtype=np.int64)
+        masks = np.int64(1) << np.arange(self.spins_of_a_state, dtype=np.int64)
         if self.quotient:
             masks[-1] = self.n_states - 1
         return masks
@@ -121,20 +146,25 @@ class GibbsChain:
         return single_site.Generator(self.escape.reshape(self.shape), self.visible_rates, self.hidden_rates, self.quotient)
 
     @cached_property
-    def _conditional_laws(self) -> tuple[Floats, Floats]:
+    def conditional_laws(self) -> tuple[Floats, Floats]:
+        """pi(v | h) and pi(h | v), both (H, V)."""
         return two_block.conditional_laws(self.visible_flips, self.hidden_flips, self.shape[0])
 
     @cached_property
-    def _root_conditional_laws(self) -> tuple[Floats, Floats]:
-        visible, hidden = self._conditional_laws
+    def root_conditional_laws(self) -> tuple[Floats, Floats]:
+        visible, hidden = self.conditional_laws
         return np.sqrt(visible), np.sqrt(hidden)
 
+    @cached_property
+    def layer_coupling(self) -> Floats:
+        """C(h, v) = sqrt(p(h | v) p(v | h)), (2**n_h, 2**n_v), on pairs half of either: :mod:`thermokernels.model.kernels.one_layer`."""
+        return one_layer.layer_coupling(self.visible_flips, self.hidden_flips, self.quotient)
+
     def spins(self) -> NDArray[np.int8]:
-        """Spins of every state, (n_states, N) int8 with entries +1 and -1; visible spins first."""
-        arguments.require_memory(
-            17 * self.n_states * self.n_spins, f"the spins of {self.n_states} states", "use apply(F) on functions instead"
-        )
-        bits = (np.arange(self.n_states)[:, None] >> np.arange(self.n_spins)) & 1
+        """Spins of every state, (n_states, N) int8 with entries +1 and -1; visible spins first; on one layer the spins of that layer."""
+        n_spins = self.spins_of_a_state
+        arguments.require_memory(17 * self.n_states * n_spins, f"the spins of {self.n_states} states", "use apply(F) on functions instead")
+        bits = (np.arange(self.n_states)[:, None] >> np.arange(n_spins)) & 1
         return (1 - 2 * bits).astype(np.int8)
 
     def apply(self, functions: ArrayLike) -> Floats:
@@ -150,50 +180,21 @@ class GibbsChain:
             Wrong shape or dtype, or an entry that is not finite.
         """
         values = arguments.as_state_functions(functions, self.n_states)
-        if self.kernel == "single-site":
-            return values - self._apply_generator(values)
-        rows = self._to_rows(values)
-        visible_law, hidden_law = self._conditional_laws
-        hidden = two_block.resample_hidden(rows, hidden_law, self.quotient)
-        if self.kernel == "alternating":
-            return self._from_rows(two_block.resample_visible(hidden, visible_law), values.shape)
-        return self._from_rows(0.5 * (two_block.resample_visible(rows, visible_law) + hidden), values.shape)
+        return self._from_rows(self.dynamics.apply(self, self._to_rows(values)), values.shape)
 
     def apply_generator(self, functions: ArrayLike) -> Floats:
         """(I - P) F for F of shape (n_states,) or (n_states, k); reversible kernels take differences, so that small ones stay exact."""
         values = arguments.as_state_functions(functions, self.n_states)
-        if self.kernel == "single-site":
-            return self._apply_generator(values)
-        return self.generator_terms(values)[0] if self.reversible else values - self.apply(values)
+        return self._from_rows(self.dynamics.apply_generator(self, self._to_rows(values)), values.shape)
 
     def generator_terms(self, functions: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
         """(I - P) F as a sum of differences for F of shape (n_states,) or (n_states, k), and the sum of the sizes of its terms.
 
-        Long double where F is, and of reversible kernels only. Entries are not looked at.
+        Long double where F is, of block kernels, and of reversible kernels only. Entries are not looked at.
         """
-        if self.kernel == "single-site":
-            return self._apply_generator(functions), self._flows(functions)
         self.require_reversible()
-        rows = np.ascontiguousarray(functions.reshape(self.n_states, -1).T).reshape(-1, *self.shape)
-        terms = differences.two_block(rows, *self._conditional_laws, self.quotient)
-        products, sizes = (np.ascontiguousarray(part.reshape(-1, self.n_states).T).reshape(functions.shape) for part in terms)
-        return products, sizes
-
-    def _flows(self, functions: Floats) -> Floats:
-        """sum_i P(x, x^i) |F(x) - F(x^i)| of the single-site kernel."""
-        states, total = np.arange(self.n_states), np.zeros_like(functions)
-        h, v = np.divmod(states, self.shape[1])
-        for i, mask in enumerate(self.flip_masks):
-            j = i - self.n_visible
-            rates = self.visible_flips[v >> i & 1, i, h] if j < 0 else self.hidden_flips[h >> j & 1, j, v]
-            total += (rates if functions.ndim == 1 else rates[:, None]) * np.abs(functions - functions[states ^ mask])
-        return total
-
-    def _apply_generator(self, values: Floats) -> Floats:
-        rows = self._to_rows(values)
-        products = np.empty_like(rows)
-        single_site._apply_generator(rows, self.visible_flips, self.hidden_flips, self.quotient, products)
-        return self._from_rows(products, values.shape)
+        products, sizes = self.dynamics.differences(self, self._to_rows(functions))
+        return self._from_rows(products, functions.shape), self._from_rows(sizes, functions.shape)
 
     def apply_symmetrised_generator(self, vectors: Floats) -> Floats:
         """A x = (I - S) x for vectors of shape (k, n_states), one vector a row.
@@ -208,17 +209,9 @@ class GibbsChain:
         vectors = np.ascontiguousarray(vectors, dtype=np.float64)
         if vectors.ndim != 2 or vectors.shape[1] != self.n_states:  # compiled code does not check bounds
             raise ValueError(f"vectors must have shape (k, {self.n_states}); got shape {vectors.shape}")
-        if self.kernel == "single-site":
-            products, generator = np.empty_like(vectors), self.generator
-
-            def apply_to_rows(rows: slice) -> None:
-                single_site._apply_symmetrised_generator(generator, vectors[rows], products[rows])
-
-            threads.for_rows(apply_to_rows, len(vectors), vectors.size * self.n_spins)
-            return products
         self.require_reversible()
         rows = vectors.reshape(-1, *self.shape)
-        return (rows - two_block.apply_symmetrised(rows, *self._root_conditional_laws, self.quotient)).reshape(vectors.shape)
+        return self.dynamics.apply_symmetrised_generator(self, rows).reshape(vectors.shape)
 
     def transition_matrix(self) -> Floats:
         """P as a dense (n_states, n_states) matrix, rows summing to one.
@@ -244,10 +237,19 @@ class GibbsChain:
                 "not defined through its symmetrised form; use kernel='single-site' or kernel='two-block'"
             )
 
-    def _to_rows(self, values: Floats) -> Floats:
+    def require_both_layers(self, what: str) -> None:
+        """Raise ValueError where the states are those of one layer only, which ``what`` cannot do with."""
+        layer = self.dynamics.layer
+        if layer is not None:
+            raise ValueError(
+                f"{what} needs a chain on both layers; kernel={self.kernel!r} lives on the {layer} spins alone: use "
+                "gibbs_chain(W, b, c, kernel='single-site') or another kernel of both layers"
+            )
+
+    def _to_rows(self, values: NDArray[Any]) -> NDArray[Any]:
         return np.ascontiguousarray(values.reshape(self.n_states, -1).T).reshape(-1, *self.shape)
 
-    def _from_rows(self, rows: Floats, shape: tuple[int, ...]) -> Floats:
+    def _from_rows(self, rows: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
         return np.ascontiguousarray(rows.reshape(-1, self.n_states).T).reshape(shape)
 
     def __repr__(self) -> str:
@@ -277,7 +279,9 @@ def gibbs_chain(
     """The Gibbs chain of the RBM with E(v, h) = -v'W h - b'v - c'h.
 
     One step of "single-site" resamples one spin, chosen uniformly, from its conditional law; of "two-block" all visible or all hidden
-    spins with probability 1/2 each; of "alternating" all visible given hidden, then all hidden given visible (not reversible).
+    spins with probability 1/2 each; of "alternating" all visible given hidden, then all hidden given visible (not reversible); of
+    "symmetrised-alternating" the same in random order (reversible). "alternating-visible" and "alternating-hidden" are the alternating scan
+    as it is seen on one layer, K(v, v') = sum_h p(h | v) p(v' | h): reversible chains on the 2**n_v or 2**n_h configurations of that layer.
 
     Parameters
     ----------
@@ -285,12 +289,14 @@ def gibbs_chain(
     quotient : None, True or False
         None uses the chain on pairs {x, -x} wherever law, kernel and observables are invariant under x -> -x, and records why not
         in ``fallback``; True demands it; False takes the full chain.
-    kernel : "single-site", "two-block" or "alternating"
+    kernel : "single-site", "two-block", "alternating", "symmetrised-alternating", "alternating-visible" or "alternating-hidden"
 
     Raises
     ------
     ValueError
         Bad arguments, or quotient=True for a model with fields.
+    UnresolvedError
+        The law of a layer, where that is what the chain lives on, underflows.
     ModelTooLargeError
         The chain's arrays do not fit into memory; the message says what they would take.
 
@@ -303,32 +309,42 @@ def gibbs_chain(
     'Sym-pi fails: the fields change sign with the spins, so pi(x) != pi(-x)'
     """
     model = as_model(W, b, c)
-    arguments.as_choice(kernel, KERNELS, "kernel")
+    layer = KERNELS[arguments.as_choice(kernel, tuple(KERNELS), "kernel")].layer
     if quotient is not None and not isinstance(quotient, (bool, np.bool_)):
         raise ValueError(f"quotient must be None, True or False; got {arguments.in_brief(quotient)}")
-    obstacle = _obstacle_to_quotient(model)
+    obstacle = _obstacle_to_quotient(model, layer)
     if quotient and obstacle:
         raise ValueError(f"quotient=True is not legitimate: {obstacle}; use quotient=None for the full chain")
     use_quotient = obstacle is None and (quotient is None or bool(quotient))
 
     n_hidden_states = 2 ** (model.n_hidden - use_quotient)
     arguments.require_memory(
-        footprint.chain(model.n_visible, model.n_hidden, not use_quotient),
-        f"a chain of {model.n_spins} spins (2**{model.n_spins - use_quotient} states)",
+        footprint.chain(model.n_visible, model.n_hidden, not use_quotient, layer),
+        f"a chain of {model.n_spins} spins (2**{model.n_spins - use_quotient} states)"
+        if layer is None
+        else f"the alternating scan of {model.n_spins} spins on the {layer} ones",
         "use fewer spins: each one less halves it",
     )
 
     weights, visible_field, hidden_field = (array.copy() for array in model)  # kernels are compiled once, for arrays that are writeable
     visible, hidden = single_site.tables(weights, visible_field, hidden_field, n_hidden_states)
-    energy = np.empty((n_hidden_states, 2**model.n_visible))
-    single_site._energies(visible.fields, hidden_field, energy)
-    energy = energy.ravel()
+    if layer is None:
+        energy = np.empty((n_hidden_states, 2**model.n_visible))
+        single_site._energies(visible.fields, hidden_field, energy)
+        energy = energy.ravel()
+    elif layer == "visible":
+        energy = one_layer.marginal_energies(visible_field, hidden.fields[:, : 2 ** (model.n_visible - use_quotient)])
+    else:
+        energy = one_layer.marginal_energies(hidden_field, visible.fields)
     if not np.isfinite(energy).all():
         raise ValueError(f"W, b and c must give finite energies; the largest coupling is {np.abs(weights).max():g}")
     lowest = float(energy.min())
     boltzmann = np.exp(lowest - energy)
     total = float(boltzmann.sum())
     law = boltzmann / total
+    root_law = np.exp(0.5 * (lowest - energy)) / np.sqrt(total)
+    if layer is not None and not root_law.min() >= SMALLEST_ROOT:
+        raise UnresolvedError(f"the law of the {layer} spins underflows in float64 at some of them; scale the couplings down")
     return GibbsChain(
         model=model,
         kernel=kernel,
@@ -336,7 +352,7 @@ def gibbs_chain(
         fallback=obstacle if quotient is None else None,
         energy=energy,
         law=law,
-        root_law=np.exp(0.5 * (lowest - energy)) / np.sqrt(total),
+        root_law=root_law,
         log_partition=float(np.log(total)) - lowest + (float(np.log(2)) if use_quotient else 0.0),
         visible_fields=visible.fields,
         hidden_fields=hidden.fields,
@@ -347,7 +363,7 @@ def gibbs_chain(
     )
 
 
-def _obstacle_to_quotient(model: Model) -> str | None:
+def _obstacle_to_quotient(model: Model, layer: str | None) -> str | None:
     """Why x -> -x is no symmetry, or None.
 
     The three checks have exact answers here. Sym-pi: E(x) - E(-x) = -2 (b'v + c'h), zero for all x only without fields. Sym-P: the
@@ -356,12 +372,16 @@ def _obstacle_to_quotient(model: Model) -> str | None:
     """
     if model.has_fields:
         return "Sym-pi fails: the fields change sign with the spins, so pi(x) != pi(-x)"
+    if layer is not None and (model.n_visible if layer == "visible" else model.n_hidden) == 1:
+        return f"the {layer} layer has one spin, and its one pair would be a chain of one state"
     return None
 
 
 def energy_error(chain: GibbsChain) -> float:
     """A bound on the rounding error of every energy: 2 (N + 1) roundings of numbers below the sum of all couplings and fields."""
     largest = np.abs(chain.weights).sum() + np.abs(chain.visible_field).sum() + np.abs(chain.hidden_field).sum()
+    if chain.dynamics.layer is not None:  # of a sum of log cosh, too
+        largest += chain.n_spins
     return float(2 * (chain.n_spins + 1) * largest) * UNIT
 
 
@@ -379,5 +399,11 @@ def input_error(chain: GibbsChain) -> float:
 
 
 def entry_error(chain: GibbsChain) -> float:
-    """Relative error of every entry of P and S, the diagonal of I - P included; block kernels multiply up to N conditional laws."""
-    return (1 if chain.kernel == "single-site" else chain.n_spins) * input_error(chain) + 2 * chain.n_spins * UNIT
+    """Relative error of every entry of P and S, the diagonal of I - P included; block kernels multiply up to N conditional laws.
+
+    On one layer an entry is a sum over the other layer, of terms of one sign.
+    """
+    error = chain.dynamics.factors(chain.n_spins) * input_error(chain) + 2 * chain.n_spins * UNIT
+    if chain.dynamics.layer is not None:
+        error += chain.n_configurations * UNIT
+    return error

@@ -174,7 +174,7 @@ class LumpedChain:
         """Relative error of every entry of A: twice the rounding of a field, and that of exp, quotient, roots and sums."""
         largest = max(float(np.abs(fields).max()) for fields in self.fields)
         terms = max(self.couplings.shape) + 1
-        return (2 * terms * largest + 2 * sum(self.couplings.shape) + 16) * UNIT
+        return float((2 * terms * largest + 2 * sum(self.couplings.shape) + 16) * UNIT)
 
 
 def _digits(sizes: tuple[int, ...]) -> NDArray[np.int64]:

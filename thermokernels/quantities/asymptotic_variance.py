@@ -17,7 +17,7 @@ from thermokernels.model.exchangeable import ExchangeableChain
 from thermokernels.quantities import exchangeable_sums
 from thermokernels.quantities.variance_time import EPSILON, VarianceTime, variance_time
 from thermokernels.solvers.checkpoint import PathLike
-from thermokernels.solvers.many_observables import Progress
+from thermokernels.solvers.solve import Progress, Solve
 
 
 def observable_variances(chain: GibbsChain) -> Floats:
@@ -80,4 +80,4 @@ def asymptotic_variance(
     """
     if isinstance(chain, ExchangeableChain):
         return exchangeable_sums.variance_time(chain, rtol).asymptotic_variance
-    return of_variance_time(variance_time(as_chain(chain), method, rtol, (), progress, checkpoint, executor))
+    return of_variance_time(variance_time(as_chain(chain), Solve(method, rtol, progress, checkpoint, executor)))

@@ -129,7 +129,7 @@ def _rounding(chain: GibbsChain, centred: Floats, responses: Floats) -> Floats:
     """
     _, sizes = chain.generator_terms(responses)
     of_law = 3 * law_error(chain) + 2 * sum(chain.shape) * EPSILON
-    of_entries = entry_error(chain) + 2 * (sum(chain.shape) + chain.n_spins) * EPSILON
+    of_entries = entry_error(chain) + 2 * (chain.n_configurations + chain.n_spins) * EPSILON
     result: Floats = chain.law @ (of_law * np.abs(centred * responses) + of_entries * np.abs(responses) * sizes)
     return result
 

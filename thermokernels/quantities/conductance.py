@@ -77,7 +77,7 @@ def conductance(chain: GibbsChain, mask: ArrayLike) -> float:
     mass = min(float(chain.law[inside].sum()), float(chain.law[~inside].sum()))
     if mass < np.finfo(np.float64).tiny:
         raise UnresolvedError(f"conductance of a cut whose smaller side has probability {mass:g}, below the range of float64")
-    if chain.kernel == "single-site":
+    if chain.dynamics.single_flips:
         rows = (inside.reshape(chain.shape), chain.root_law.reshape(chain.shape))
         return float(_flow(*rows, chain.visible_rates, chain.hidden_rates, chain.quotient)) / mass
     return float(chain.law[inside] @ chain.apply((~inside).astype(np.float64))[inside]) / mass

@@ -147,7 +147,7 @@ def _rate_rounding(chain: GibbsChain, times: Floats, free: NDArray[np.bool_]) ->
     """
     error = entry_error(chain)
     by_flows = error * float(chain.generator_terms(times)[1][free].max())
-    return min((2 * int(free.sum()) - 1) * error, by_flows) if chain.kernel == "single-site" else by_flows
+    return min((2 * int(free.sum()) - 1) * error, by_flows) if chain.dynamics.single_flips else by_flows
 
 
 def mean_first_passage(chain: GibbsChain, start: ArrayLike, target: ArrayLike, method: str = "auto") -> float:

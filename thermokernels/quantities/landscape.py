@@ -230,6 +230,7 @@ def merge_tree(chain: GibbsChain) -> MergeTree:
     (-1.0, 2.0, [5], [0])
     """
     chain = as_chain(chain)
+    chain.require_both_layers("merge_tree, whose steps are flips of single spins,")
     n_states = chain.n_states
     arguments.require_memory(56 * n_states, f"the merge tree of {n_states} states", "use fewer spins: each one less halves it")
     with np.errstate(over="ignore"):

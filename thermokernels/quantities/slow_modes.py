@@ -70,17 +70,22 @@ def slow_modes(chain: GibbsChain, starts: Floats, spread: float) -> SlowModes:
         slowest = slowest_relevant(modes.gaps, modes.weights, total)
         if not settled or slowest < tolerances.GAP or modes.gaps.size == before:
             return modes
-        if cluster_cut(slowest, spread, chain.n_spins) == np.inf:
+        if cluster_cut(slowest, spread, chain.steps_per_sweep) == np.inf:
             return replace(modes, complete=True)
     return modes
 
 
-def cluster_cut(slowest: float, spread: float, n_spins: int) -> float:
-    """The gap per step whose sweep gap 1 - (1 - gap)^N is ``spread`` times that of ``slowest``; infinite where there is none."""
+def cluster_cut(slowest: float, spread: float, steps: int) -> float:
+    """The gap per step whose gap per sweep of N ``steps``, 1 - (1 - gap)^N, is ``spread`` times that of ``slowest``; else infinite.
+
+    Where a sweep is one step eigenvalues can be negative and gaps more than 1.
+    """
+    if steps == 1:
+        return spread * slowest if spread * slowest < 2.0 else np.inf
     if not slowest < 1.0:
         return np.inf
-    limit = -spread * math.expm1(n_spins * math.log1p(-slowest))
-    return -math.expm1(math.log1p(-limit) / n_spins) if limit < 1.0 else np.inf
+    limit = -spread * math.expm1(steps * math.log1p(-slowest))
+    return -math.expm1(math.log1p(-limit) / steps) if limit < 1.0 else np.inf
 
 
 def slowest_relevant(gaps: Floats, weights: Floats, total: float) -> float:
@@ -100,7 +105,7 @@ def _settle(run: LanczosRuns, modes: SlowModes, total: float, spread: float) -> 
         slowest = min(slowest_relevant(modes.gaps, modes.weights, total), slowest_relevant(gaps, 1e3 * weights, total))
         if slowest < tolerances.GAP:
             return tolerances.GAP, 1, True
-        cut = cluster_cut(slowest, spread, chain.n_spins)
+        cut = cluster_cut(slowest, spread, chain.steps_per_sweep)
         limit = (1 + COPY) * (slowest if cut == np.inf else cut)
         inside = gaps <= limit
         seen = inside & (weights > NEGLIGIBLE * (weights[inside].sum() + modes.weights.sum()))

@@ -18,18 +18,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import scipy.linalg
 import scipy.linalg.lapack as lapack
 
 from thermokernels.common import arguments, tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.common.errors import ConstantError, NotConvergedError, UnresolvedError
-from thermokernels.model.chain import GibbsChain, as_chain
+from thermokernels.model.chain import GibbsChain
 from thermokernels.model.exchangeable import ExchangeableChain
 from thermokernels.quantities import exchangeable_spectrum
 from thermokernels.quantities.slow_modes import SlowModes, cluster_cut, slow_modes, slowest_relevant
 from thermokernels.quantities.variance_time import EPSILON, VarianceTime, variance_time
-from thermokernels.solvers import reduced_gap
 from thermokernels.solvers.lanczos import COPY, GaussRules, LanczosRuns, tridiagonal_eigenvalues
 
 # Up to DENSE_STATES all eigenvalues cost less than a Lanczos run; up to DENSE_FALLBACK they are had where the cluster holds most of them.
@@ -41,6 +39,9 @@ GAP_STEPS = 2_000
 # Accepted relative uncertainty of gamma_eff and of the relevant gap before more Lanczos steps are run.
 RESOLUTION = 1e-8
 CLUSTER_SPREAD = 3.0
+
+# Of an eigenvalue: below this it is no rounding of zero.
+NEGATIVE = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +59,7 @@ class SpectralMeasure:
         from what T_O says is missing where the cluster is everything; else the bound of Chebyshev, Markov and Stieltjes.
     cluster_size : number of distinct eigenvalues in C*(O), the relevant ones with sweep gap at most 3 times the smallest; None where the
         cluster reaches into a bulk whose eigenvalues were not told apart (above 1024 states only)
-    n_spins : steps per sweep
+    steps_per_sweep : as the kernel has it
     """
 
     nodes: Floats = field(repr=False)
@@ -69,13 +70,15 @@ class SpectralMeasure:
     gamma_eff_step: float
     gamma_eff_error: float
     cluster_size: int | None
-    n_spins: int
+    steps_per_sweep: int
 
 
-def _sweep_gap(gaps: Floats, n_spins: int) -> Floats:
-    """1 - sigma^N for sigma = 1 - gap."""
+def _sweep_gap(gaps: Floats, steps: int) -> Floats:
+    """1 - sigma^N for sigma = 1 - gap and a sweep of N ``steps``; where that is one, eigenvalues can be negative."""
+    if steps == 1:
+        return gaps
     with np.errstate(divide="ignore"):
-        result: Floats = -np.expm1(n_spins * np.log1p(-np.minimum(gaps, 1.0)))
+        result: Floats = -np.expm1(steps * np.log1p(-np.minimum(gaps, 1.0)))
         return result
 
 
@@ -90,7 +93,7 @@ def _merge_equal(gaps: Floats, weights: Floats) -> tuple[Floats, Floats]:
     return np.divide(moments, merged, out=gaps[starts], where=merged > 0), merged
 
 
-def _measure(gaps: Floats, weights: Floats, n_spins: int) -> SpectralMeasure:
+def _measure(gaps: Floats, weights: Floats, steps: int) -> SpectralMeasure:
     """The measure with these nodes and weights, and what follows from its slow end, as if all nodes were eigenvalues."""
     total = float(weights.sum())
     if not total > 0:
@@ -104,8 +107,8 @@ def _measure(gaps: Floats, weights: Floats, n_spins: int) -> SpectralMeasure:
             f"the relevant spectral gap reads {relevant_gap:.2g} per step, below the {tolerances.GAP:g} that float64 resolves; "
             "scale the couplings down"
         )
-    sweep_gaps = _sweep_gap(gaps, n_spins)
-    cluster = relevant & (sweep_gaps <= CLUSTER_SPREAD * _sweep_gap(np.array(relevant_gap), n_spins))
+    sweep_gaps = _sweep_gap(gaps, steps)
+    cluster = relevant & (sweep_gaps <= CLUSTER_SPREAD * _sweep_gap(np.array(relevant_gap), steps))
     mass = float(weights[cluster].sum())
     return SpectralMeasure(
         nodes=1.0 - gaps,
@@ -116,7 +119,7 @@ def _measure(gaps: Floats, weights: Floats, n_spins: int) -> SpectralMeasure:
         gamma_eff_step=mass / float((weights[cluster] / gaps[cluster]).sum()),
         gamma_eff_error=0.0,
         cluster_size=int(cluster.sum()),
-        n_spins=n_spins,
+        steps_per_sweep=steps,
     )
 
 
@@ -141,9 +144,9 @@ def _cut_uncertainty(rules: GaussRules, cut: float) -> float:
 
 
 def _matrix(chain: GibbsChain) -> Floats:
-    """A + 2 psi psi', which moves the null vector above the spectrum, which ends at 1."""
+    """A + 2 psi psi', which moves the null vector above the spectrum, which ends at 1, or at 9/8 where eigenvalues are negative."""
     matrix = 2.0 * np.outer(chain.root_law, chain.root_law)
-    if chain.kernel != "single-site":
+    if not chain.dynamics.single_flips:
         return matrix + chain.apply_symmetrised_generator(np.eye(chain.n_states))
     states, (n_rows, n_columns) = np.arange(chain.n_states), chain.shape
     rates = np.concatenate([np.repeat(chain.visible_rates, n_columns, axis=1), np.tile(chain.hidden_rates, (1, n_rows))])
@@ -164,7 +167,7 @@ def _decomposed(chain: GibbsChain, starts: Floats) -> SpectralMeasure:
     turned = np.array(starts, order="F")
     turned[:, 1:], _, _ = lapack.dormqr("R", "N", reflectors[1:, :-1], factors, turned[:, 1:], lwork=64 * len(starts))
     gaps, seen = tridiagonal_eigenvalues(diagonal[None], np.append(offdiagonal, 0.0)[None], turned.T[None])
-    return _measure(gaps[0, :-1], (seen[0, :-1] ** 2).sum(axis=1), chain.n_spins)
+    return _measure(gaps[0, :-1], (seen[0, :-1] ** 2).sum(axis=1), chain.steps_per_sweep)
 
 
 def spectral_measure(chain: GibbsChain | ExchangeableChain) -> SpectralMeasure:
@@ -200,7 +203,7 @@ def measure_of(time: VarianceTime) -> SpectralMeasure:
         return _decomposed(chain, starts)
     modes = slow_modes(chain, starts, CLUSTER_SPREAD)
     slowest = slowest_relevant(modes.gaps, modes.weights, float(np.einsum("an,an->", starts, starts)))
-    cut = cluster_cut(slowest, CLUSTER_SPREAD, chain.n_spins)
+    cut = cluster_cut(slowest, CLUSTER_SPREAD, chain.steps_per_sweep)
     if chain.n_states <= DENSE_FALLBACK and (cut == np.inf or not modes.complete):
         return _decomposed(chain, starts)
     if slowest == np.inf:
@@ -210,7 +213,7 @@ def measure_of(time: VarianceTime) -> SpectralMeasure:
         runs.extend(n_steps - runs.n_steps)
         rules = runs.gauss_rules()
         gaps, weights = np.append(modes.gaps, rules.gaps), np.append(modes.weights, rules.weights)
-        measure = _measure(gaps, weights, chain.n_spins)
+        measure = _measure(gaps, weights, chain.steps_per_sweep)
         missing = _missing(time, modes, rules)
         error = _uncertainty(measure, modes, rules, cut, missing)
         if missing <= RESOLUTION * float((weights / gaps).sum()) and (modes.complete or error <= RESOLUTION):
@@ -246,48 +249,6 @@ def _uncertainty(measure: SpectralMeasure, modes: SlowModes, rules: GaussRules, 
     return float((1 + CLUSTER_SPREAD) * doubtful / mass + angle * residual / measure.relevant_gap + EPSILON)
 
 
-def spectral_gap(chain: GibbsChain | ExchangeableChain) -> float:
-    """The gap gamma = 1 - sigma_2 of the chain, per step.
-
-    Dense for small chains; above, the least Ritz value of a Lanczos run from a fixed start vector, converged to a relative residual of
-    1e-8, so that its error is of second order in that. Where the gap leaves either less than six digits, state reduction
-    (:mod:`thermokernels.solvers.reduced_gap`), for up to 2**11 states of the single-site kernel.
-    :func:`thermokernels.quantities.spectral_gap.solve_spectral_gap` gives the proven bound of the error too.
-
-    Raises
-    ------
-    UnresolvedError
-        The gap is below 1e-12 per step and the chain too large for state reduction, or below the range of float64.
-    NotConvergedError
-        The Lanczos run did not converge.
-    NotReversibleError
-        The kernel has no detailed balance.
-
-    Examples
-    --------
-    >>> import thermokernels as tk
-    >>> round(tk.spectral_gap(tk.gibbs_chain([[0.0, 0.0]], quotient=False)), 12)  # free spins: 1 / N
-    0.333333333333
-    """
-    if isinstance(chain, ExchangeableChain):
-        return exchangeable_spectrum.gap(chain)
-    chain = as_chain(chain)
-    chain.require_reversible()
-    if chain.n_states <= DENSE_STATES:
-        gap = float(scipy.linalg.eigvalsh(_matrix(chain), check_finite=False)[0])
-    else:
-        gap = float(gap_run(chain).gauss_rules().gaps[0, 0])
-    if gap >= tolerances.REDUCED_GAP:
-        return gap
-    if reduced_gap.applies_to(chain):
-        return reduced_gap.reduced_gap(chain)[0]
-    if gap < tolerances.GAP:
-        raise UnresolvedError(
-            f"the spectral gap reads {gap:.2g} per step, below the {tolerances.GAP:g} that float64 resolves; scale the couplings down"
-        )
-    return gap
-
-
 def gap_start(chain: GibbsChain) -> Floats:
     """Where the Lanczos run for the gap starts, (1, n_states): any vector with a share of the slowest mode will do, a fixed one repeats."""
     start: Floats = np.random.Generator(np.random.PCG64(0)).standard_normal((1, chain.n_states))
@@ -321,7 +282,7 @@ def window_variance(measure: SpectralMeasure, K: float) -> float:
     Raises
     ------
     ValueError
-        K is not a finite number of at least 1.
+        K is not a finite number of at least 1, or no whole number of steps of a chain with negative eigenvalues.
 
     Examples
     --------
@@ -334,12 +295,17 @@ def window_variance(measure: SpectralMeasure, K: float) -> float:
     K = arguments.as_positive(K, "K", "steps")
     if K < 1:
         raise ValueError(f"K must be a window of at least one step; got {K!r}")
-    gaps = np.minimum(measure.gaps, 1.0)
+    negative = measure.gaps > 1.0 + NEGATIVE
+    if negative.any() and K % 1:
+        raise ValueError(f"K must be a whole number of steps where a chain has negative eigenvalues; got {K!r}")
+    gaps = np.where(negative, measure.gaps, np.minimum(measure.gaps, 1.0))
     slow = K * gaps < 0.1
     factors = np.empty_like(gaps)
     with np.errstate(divide="ignore", over="ignore"):  # a gap of one; a window beyond float64, whose term vanishes
         fast = gaps[~slow]
-        factors[~slow] = (2 - fast) / fast + 2 * (1 - fast) * np.expm1(K * np.log1p(-fast)) / (K * fast**2)
+        decayed = np.expm1(K * np.log1p(-np.minimum(fast, 1.0)))  # s^K - 1
+        decayed[negative[~slow]] = (1 - gaps[negative]) ** K - 1
+        factors[~slow] = (2 - fast) / fast + 2 * (1 - fast) * decayed / (K * fast**2)
     term = np.full(int(slow.sum()), (K + 1) / 2)
     series = term.copy()
     for j in range(1, 12):

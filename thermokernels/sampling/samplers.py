@@ -16,7 +16,7 @@ from thermokernels.common.arrays import Floats
 from thermokernels.common.foreign_arrays import as_array
 from thermokernels.common.threads import get_threads
 from thermokernels.compiled.simd_float32 import LANES, aligned_rows
-from thermokernels.model.chain import KERNELS
+from thermokernels.model.kernels.registry import KERNELS
 from thermokernels.model.model import Model, ModelLike, as_model
 from thermokernels.sampling import scans
 
@@ -24,6 +24,8 @@ from thermokernels.sampling import scans
 MAX_FIELD = 1e30
 # Products of a coupling and a spin in one call of a kernel: some 20 ms, after which progress is told and an interrupt is heard.
 PRODUCTS_PER_CALL = 2**29
+
+BLOCK_ORDERS = {"alternating": scans.ALTERNATING, "random-blocks": scans.RANDOM_BLOCKS, "random-order": scans.RANDOM_ORDER}
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +40,7 @@ class Samples:
         Sweeps from the start to each record, burn-in included.
     seed : numpy.random.SeedSequence
         Handed back as ``seed``, with the same arguments, it gives the same samples.
-    kernel : "single-site", "two-block" or "alternating"
+    kernel : its name
     n_visible, n_hidden : numbers of spins
     packed : whether the spins are packed
     """
@@ -69,6 +71,19 @@ class Samples:
         visible, hidden = _unpack(self.visible, self.n_visible), _unpack(self.hidden, self.n_hidden)
         return replace(self, visible=visible, hidden=hidden, packed=False)
 
+    def trace(self) -> NDArray[np.int8]:
+        """The spins as ArviZ and emcee's users lay traces out: (n_chains, n_records, N) int8, visible spins first.
+
+        Examples
+        --------
+        >>> import thermokernels as tk
+        >>> tk.sample([[0.5], [0.1]], n_chains=4, n_sweeps=10, packed=True, seed=0).trace().shape
+        (4, 10, 3)
+        """
+        spins = self.unpacked()
+        together: NDArray[np.int8] = np.concatenate([spins.visible, spins.hidden], axis=2).swapaxes(0, 1)
+        return together
+
     def __repr__(self) -> str:
         n_records, n_chains = self.visible.shape[:2]
         spins = f"{self.n_visible} visible + {self.n_hidden} hidden spins"
@@ -95,7 +110,8 @@ def sample(
 
     One sweep resamples each spin once on average: N steps of "single-site" (one spin, chosen uniformly), two steps of "two-block"
     (all visible or all hidden spins, with probability 1/2 each), one step of "alternating" (all visible given hidden, then all hidden
-    given visible). The kernels are those of :func:`gibbs_chain`.
+    given visible) or of "symmetrised-alternating" (the same in random order). The kernels are those of :func:`gibbs_chain`; those on one
+    layer are drawn as the alternating scan that they are seen in, the spins of the other layer beside them.
 
     Chain k draws from a xoshiro128++ generator of its own, whose state (and start) are words of ``seed.generate_state``: its path is the
     same whatever the number of threads and of chains beside it. Chains are computed in groups of 64 (16 without AVX-512), fewer
@@ -107,7 +123,7 @@ def sample(
     W : (n_v, n_h) couplings, or a Model; b : (n_v,) and c : (n_h,) fields, None for zero
     n_chains : number of independent chains
     n_sweeps : sweeps after the burn-in; n_sweeps // thin records are kept, and none is run after the last record
-    kernel : "two-block", "alternating" or "single-site"
+    kernel : "two-block", "alternating", "single-site", "symmetrised-alternating", "alternating-visible" or "alternating-hidden"
     burn_in : sweeps before the first interval, not recorded
     thin : sweeps between records
     seed : int >= 0, SeedSequence, or None for fresh entropy, which ``Samples.seed`` keeps
@@ -134,7 +150,7 @@ def sample(
     """
     model = as_model(W, b, c)
     n_visible, n_hidden = model.W.shape
-    kernel = arguments.as_choice(kernel, KERNELS, "kernel")
+    kernel = arguments.as_choice(kernel, tuple(KERNELS), "kernel")
     n_chains = arguments.as_count(n_chains, "n_chains")
     n_sweeps = arguments.as_count(n_sweeps, "n_sweeps")
     burn_in = arguments.as_count(burn_in, "burn_in", least=0)
@@ -147,7 +163,7 @@ def sample(
         raise ValueError(f"n_sweeps must be at least thin, or nothing is recorded; got n_sweeps={n_sweeps} and thin={thin}")
     if burn_in + n_sweeps >= 2**63:
         raise ValueError(f"burn_in and n_sweeps must add up to less than 2**63 sweeps; got {burn_in} and {n_sweeps}")
-    _require_moderate(model)
+    require_moderate(model)
     sequence = _as_seed(seed)
 
     n_spins, n_records, n_chunks = n_visible + n_hidden, n_sweeps // thin, -(-n_chains // LANES)
@@ -161,17 +177,18 @@ def sample(
     chunks = _chunks(n_visible, n_hidden, n_chains, sequence, start)
     visible = np.empty((n_records, n_chunks * LANES, -(-n_visible // 32)), np.uint32)
     hidden = np.empty((n_records, n_chunks * LANES, -(-n_hidden // 32)), np.uint32)
-    if kernel == "single-site":
+    order = KERNELS[kernel].scan
+    if order == "random-spins":
         scan = partial(scans._single_site_scans, _flip_model(model))
     else:
-        scan = partial(_block_scan, _block_model(model), kernel == "two-block")
+        scan = partial(_block_scan, block_model(model), BLOCK_ORDERS[order])
     with ThreadPoolExecutor(n_threads) as pool:
         each_chunk = map if n_threads == 1 else pool.map
         done, total = 0, burn_in + n_records * thin
         sweeps_per_call = max(1, PRODUCTS_PER_CALL // (128 * n_visible * n_hidden))
         while done < total:
             if done < burn_in:
-                # Burn-in is a record that is written over. Whole coin words of the two-block kernel, so that calls leave no trace.
+                # Burn-in is a record that is written over. Whole coin words of the kernels at random, so that calls leave no trace.
                 sweeps, first, last = min(-(-sweeps_per_call // 16) * 16, burn_in - done), 0, 1
             else:
                 sweeps, first = thin, (done - burn_in) // thin
@@ -199,11 +216,11 @@ def _run(
     scan(chunk, sweeps, first, visible, hidden)
 
 
-def _block_scan(model: scans.Model, random_scan: bool, chunk: scans.Chunk, *rest: Any) -> None:
-    scans._block_scans(model, chunk, random_scan, *rest)
+def _block_scan(model: scans.Model, order: int, chunk: scans.Chunk, *rest: Any) -> None:
+    scans._block_scans(model, chunk, order, *rest)
 
 
-def _require_moderate(model: Model) -> None:
+def require_moderate(model: Model) -> None:
     """Raise ValueError where a local field could leave the range of float32."""
     with np.errstate(over="ignore"):
         magnitudes = np.abs(model.W)
@@ -255,7 +272,7 @@ def _padded(matrix: Floats, multiple: int, axis: int) -> Floats:
     return np.ascontiguousarray(np.pad(matrix, widths))
 
 
-def _block_model(model: Model) -> scans.Model:
+def block_model(model: Model) -> scans.Model:
     arrays = (model.W, model.W.T, model.b, model.c)
     return scans.Model(*(_padded(array, scans.ROWS, 0).astype(np.float32) for array in arrays))
 

@@ -19,6 +19,10 @@ from thermokernels.compiled.simd_float64 import add_multiple
 
 ROWS = 4
 COINS = 32
+# Which blocks a block scan resamples, and in which order.
+ALTERNATING, RANDOM_BLOCKS, RANDOM_ORDER = 0, 1, 2
+# Sweeps in random order that share a word of coins: as many as sweeps of two steps at random do.
+ORDERS = COINS // 2
 ATTEMPTS = 128
 SIGN = 0x80000000
 ONE = 0x3F800000
@@ -167,6 +171,23 @@ def _random_scan(model, chunk, n_steps, sums, coins, steps_done):
 
 
 @jit
+def _random_order(model, chunk, n_sweeps, sums, coins):
+    """Up to ORDERS sweeps: visible, then hidden spins where a coin says so, hidden, then visible where it does not."""
+    word, s0, s1, s2, s3 = _next_words(
+        load(chunk.generators, 0), load(chunk.generators, 1), load(chunk.generators, 2), load(chunk.generators, 3)
+    )
+    _store_states((s0, s1, s2, s3), chunk.generators)
+    store(coins, 0, word)
+    for sweep in range(n_sweeps):
+        for turn in range(3):
+            for lane in range(LANES):
+                visible_first = (np.int64(coins[0, lane]) >> sweep) & 1
+                moves = turn == 1 or (turn == 0) == (visible_first == 1)
+                chunk.moving[0, lane] = EVERY if moves else 0
+            _resample_block(turn & 1, model, chunk, sums)
+
+
+@jit
 def _record(spins, records):
     """Pack bits (1 for a spin of -1) of each chain: spin i is bit i % 32 of records[chain, i // 32]."""
     packed = np.empty((1, LANES), np.uint32)
@@ -180,14 +201,20 @@ def _record(spins, records):
 
 
 @jit
-def _block_scans(model, chunk, random_scan, n_sweeps, first_chain, visible_records, hidden_records):
-    """n_sweeps sweeps before each record: alternating (visible given hidden, then hidden given visible) or at random, two steps a sweep."""
+def _block_scans(model, chunk, order, n_sweeps, first_chain, visible_records, hidden_records):
+    """n_sweeps sweeps before each record: ALTERNATING (visible given hidden, then hidden given visible), two RANDOM_BLOCKS a sweep, or
+    both blocks in RANDOM_ORDER.
+    """
     sums, coins, steps_done = np.empty((ROWS, LANES), np.float32), np.empty((1, LANES), np.uint32), np.empty(LANES, np.int64)
     chunk.moving[:] = EVERY
     for record in range(visible_records.shape[0]):
-        if random_scan:
+        if order == RANDOM_BLOCKS:
             for step in range(0, 2 * n_sweeps, COINS):
                 _random_scan(model, chunk, min(COINS, 2 * n_sweeps - step), sums, coins, steps_done)
+        elif order == RANDOM_ORDER:
+            for sweep in range(0, n_sweeps, ORDERS):
+                _random_order(model, chunk, min(ORDERS, n_sweeps - sweep), sums, coins)
+            chunk.moving[:] = EVERY
         else:
             for step in range(2 * n_sweeps):
                 _resample_block(step & 1, model, chunk, sums)

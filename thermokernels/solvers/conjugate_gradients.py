@@ -1,7 +1,8 @@
-"""Conjugate gradients on all of A = I - S: for the chains that parity does not halve (odd N on the quotient, narrow ones, two-block).
+"""Conjugate gradients on all of A = I - S: for the chains that parity does not halve (odd N on the quotient, narrow ones, block kernels).
 
 One right-hand side after the other, so that its five vectors stay in cache (Hestenes and Stiefel, J. Res. Nat. Bur. Stand. 49 (1952) 409),
-kept orthogonal to sqrt(pi), the null vector. The work space takes five vectors a thread.
+kept orthogonal to sqrt(pi), the null vector. The work space takes five vectors a thread. Kernels without a compiled product are asked for
+their own.
 """
 
 from __future__ import annotations
@@ -90,7 +91,9 @@ def solve(chain: GibbsChain, right_hand_sides: Floats, aim: float) -> tuple[Floa
     """
     right_hand_sides = np.ascontiguousarray(right_hand_sides)
     n_rhs, n_states = right_hand_sides.shape
-    block_laws = chain._root_conditional_laws if chain.kernel == "two-block" else (np.empty((0, 0)), np.empty((0, 0)))
+    block_laws = chain.dynamics.compiled_product(chain)
+    if block_laws is None:
+        return _solve_by_products(chain, right_hand_sides, aim)
     solutions = np.empty((n_rhs, n_states))
     iterations = np.zeros(n_rhs, dtype=np.int64)
 
@@ -101,3 +104,33 @@ def solve(chain: GibbsChain, right_hand_sides: Floats, aim: float) -> tuple[Floa
 
     threads.for_rows(solve_rows, n_rhs, right_hand_sides.size * chain.n_spins)
     return solutions, iterations
+
+
+def _solve_by_products(chain: GibbsChain, right_hand_sides: Floats, aim: float) -> tuple[Floats, np.ndarray]:
+    """:func:`solve` with the kernel's own product S x, all rows side by side: a row that has converged stands still."""
+    null, solutions = chain.root_law, np.zeros_like(right_hand_sides)
+    iterations = np.zeros(len(right_hand_sides), dtype=np.int64)
+    residuals, steps = right_hand_sides - _inner(right_hand_sides, null)[:, None] * null, np.zeros_like(right_hand_sides)
+    targets, squares = aim * np.sqrt(_inner(right_hand_sides, right_hand_sides)), _inner(residuals, residuals)
+    ratios = np.zeros(len(right_hand_sides))
+    for _ in range(MAX_ITERATIONS):
+        floors = np.maximum(targets, FLOOR * np.sqrt(_inner(solutions, solutions)))
+        open_ = np.flatnonzero(np.sqrt(squares) > floors)
+        if open_.size == 0:
+            break
+        steps[open_] = ratios[open_, None] * steps[open_] + residuals[open_]
+        images = chain.apply_symmetrised_generator(steps[open_])
+        lengths = squares[open_] / _inner(steps[open_], images)
+        solutions[open_] += lengths[:, None] * steps[open_]
+        rest = residuals[open_] - lengths[:, None] * images
+        residuals[open_] = rest - _inner(rest, null)[:, None] * null
+        updated = _inner(residuals[open_], residuals[open_])
+        ratios[open_], squares[open_] = updated / squares[open_], updated
+        iterations[open_] += 1
+    return solutions - _inner(solutions, null)[:, None] * null, iterations
+
+
+def _inner(rows: Floats, others: Floats) -> Floats:
+    # einsum sums each row by itself, in one order; a BLAS product would let the number of rows and of threads decide
+    sums: Floats = np.einsum("an,an->a", rows, others) if others.ndim == 2 else np.einsum("an,n->a", rows, others)
+    return sums

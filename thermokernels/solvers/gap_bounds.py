@@ -113,8 +113,8 @@ def _net_rates(chain: GibbsChain, times: Floats) -> Floats:
 
     Of single flips the terms are those of a sum of n differences, at most 2 t(x) in all where (I - P) t is positive.
     """
-    if chain.kernel == "single-site":
+    if chain.dynamics.single_flips:
         lost = 2 * (chain.n_spins + 4) * EPSILON + 2 * entry_error(chain)
         return chain.apply_generator(times) - lost * times
     products, sizes = chain.generator_terms(times)
-    return products - ((2 * sum(chain.shape) + 8) * EPSILON + entry_error(chain)) * sizes
+    return products - ((2 * chain.n_configurations + 8) * EPSILON + entry_error(chain)) * sizes

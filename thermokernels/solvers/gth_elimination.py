@@ -48,8 +48,8 @@ SMALLEST_PIVOT, LARGEST_TIME, LARGEST_SPAN = 1e-150, 1e150, 300.0
 
 
 def applies_to(chain: GibbsChain) -> bool:
-    """Whether the chain is reversible and of the size that state reduction is made for."""
-    return chain.reversible and chain.n_states <= MAX_STATES
+    """Whether the chain is of a kernel and size that state reduction is made for."""
+    return chain.dynamics.reducible and chain.n_states <= MAX_STATES
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -94,15 +94,15 @@ def transitions(chain: GibbsChain) -> tuple[NDArray[np.int64], Wide]:
 
     Single flips are listed one by one; a block kernel leads everywhere, and the rate of staying is left out as zero.
     """
-    if chain.kernel == "single-site":
+    if chain.dynamics.single_flips:
         return neighbours(chain), flip_rates(chain)
     laws = wide_rates.conditional_laws(chain.visible_fields, chain.hidden_fields)
-    return np.broadcast_to(np.arange(chain.n_states), 2 * (chain.n_states,)), wide_rates.two_block(*laws, chain.quotient)
+    return np.broadcast_to(np.arange(chain.n_states), 2 * (chain.n_states,)), chain.dynamics.wide_rates(*laws, chain.quotient)
 
 
 def rate_error(chain: GibbsChain) -> float:
     """The relative error of the rates of :func:`transitions`, the rounding of sums of those that lead to one target included."""
-    if chain.kernel == "single-site":
+    if chain.dynamics.single_flips:
         return input_error(chain)
     return entry_error(chain) + chain.n_states * UNIT
 

@@ -172,7 +172,7 @@ class LanczosRuns:
         nothing = np.empty((0, chain.n_states))
         kept = nothing if basis is None else basis
         runs = (self.current, self.previous, self.diagonals, self.offdiagonals)
-        if chain.kernel == "single-site":
+        if chain.dynamics.single_flips:
 
             def extend_rows(rows: slice) -> None:
                 current, previous, diagonals, offdiagonals = (part[rows] for part in runs)

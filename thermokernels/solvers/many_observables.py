@@ -22,8 +22,6 @@ from thermokernels.model.kernels.single_site import _energy_row, _local_fields
 from thermokernels.solvers.checkpoint import Array
 from thermokernels.solvers.resolvent import Solution, Solver
 
-Progress = Callable[[int, int], None]
-
 
 class Accumulator(Protocol):
     """What is added up over observables. ``arrays`` is all of its state, by name, and is changed in place."""
@@ -134,7 +132,7 @@ class RowSums:
     def __init__(self, chain: GibbsChain, n_rows: int) -> None:
         self.arrays: dict[str, Array] = {"sums": np.zeros((n_rows, 6)), "worst": np.zeros(2)}
         # the diagonal of a block kernel is at most 1
-        self._diagonal = chain.escape if chain.kernel == "single-site" else np.empty(0)
+        self._diagonal = chain.escape if chain.dynamics.single_flips else np.empty(0)
 
     @classmethod
     def empty(cls, chain: GibbsChain, n_rows: int) -> Self:

@@ -46,8 +46,8 @@ class RestrictedSystem:
         self.chain = chain
         self.free = ~target
         self.iterations = 0
-        self._single_site = chain.kernel == "single-site"
-        if self._single_site and not chain.escape[self.free].min() > 0.0:
+        self._single_flips = chain.dynamics.single_flips
+        if self._single_flips and not chain.escape[self.free].min() > 0.0:
             raise UnresolvedError("the probability of leaving some state underflows in float64; scale the couplings down")
         self._dense = chain.n_states <= CHOLESKY_STATES
         self._bipartite = not self._dense and red_black.applies_to(chain)
@@ -92,17 +92,17 @@ class RestrictedSystem:
 
         The pair of doubles is rounded to one; the residual is that of twice the working precision, of block kernels that of long double.
         """
-        if self._single_site:
+        if self._single_flips:
             return 0.5 * EPSILON + 8 * self.chain.n_spins * EPSILON**2 * float(times.max())
         _, sizes = self.chain.generator_terms(times)
-        n_terms = 2 * sum(self.chain.shape) + 8
+        n_terms = 2 * self.chain.n_configurations + 8
         return 0.5 * EPSILON + n_terms * float(np.finfo(np.longdouble).eps) * float(sizes[self.free].max())
 
     def _residuals(self, sources: Floats, high: Floats, low: Floats) -> Floats:
         if not (np.isfinite(high).all() and np.isfinite(low).all()):
             return np.full_like(sources, np.inf)
         chain = self.chain
-        if not self._single_site:
+        if not self._single_flips:
             return np.asarray(sources - chain.generator_terms(high.astype(np.longdouble) + low)[0], dtype=np.float64)
         high, low, residuals = high.reshape(chain.shape), low.reshape(chain.shape), sources.reshape(chain.shape).copy()
         _subtract_generator(high, low, chain.visible_flips, chain.hidden_flips, chain.quotient, residuals)
@@ -127,7 +127,7 @@ class RestrictedSystem:
 
     def _conjugate_gradients(self, residual: Floats) -> Floats:
         """CG on A_BB, preconditioned by its diagonal, for the chains that parity does not halve."""
-        scale = np.where(self.free, 1.0 / self.chain.escape if self._single_site else 1.0, 0.0)
+        scale = np.where(self.free, 1.0 / self.chain.escape if self._single_flips else 1.0, 0.0)
         solution, step = np.zeros_like(residual), np.zeros_like(residual)
         target, previous = tolerances.SOLVE * float(np.linalg.norm(residual)), 1.0
         for _ in range(conjugate_gradients.MAX_ITERATIONS):
@@ -146,7 +146,7 @@ class RestrictedSystem:
     def _sweep(self, sources: Floats, times: Floats) -> None:
         """A few times t <- (f + sum_{y != x} P_xy t_y) / (1 - P_xx), in place; block kernels take t <- f + P t."""
         chain, shape = self.chain, self.chain.shape
-        if self._single_site:
+        if self._single_flips:
             views = (sources.reshape(shape), self.free.reshape(shape), chain.escape.reshape(shape))
             _gauss_seidel(*views, chain.visible_flips, chain.hidden_flips, chain.quotient, SWEEPS, times.reshape(shape))
             return

@@ -347,7 +347,7 @@ def _solve(classes, right_hand_sides, rtol, work, solutions, iterations):
 
 def applies_to(chain: GibbsChain) -> bool:
     """Whether the chain is bipartite under single flips and has rows of at least eight states of one parity."""
-    return chain.kernel == "single-site" and chain.n_visible >= 4 and not (chain.quotient and chain.n_spins % 2)
+    return chain.dynamics.parity_halves and chain.n_visible >= 4 and not (chain.quotient and chain.n_spins % 2)
 
 
 def parity_classes(chain: GibbsChain, target: np.ndarray | None = None) -> Classes:

@@ -233,7 +233,7 @@ def _build(chain: GibbsChain) -> _Rebuilt:
     }
     n_states = 2 ** (chain.n_spins - chain.quotient)
     law = full_law[:n_states] * (2.0 if chain.quotient else 1.0)
-    build = _single_site if chain.kernel == "single-site" else _blocks
+    build = _single_site if chain.dynamics.single_flips else _blocks
     apply, flows, reversibility, stationarity = build(chain, law, flip)
     return _Rebuilt(law, apply, flows, reversibility, stationarity, symmetries)
 
@@ -270,7 +270,11 @@ def _blocks(chain: GibbsChain, law: Floats, flip: Floats) -> _Parts:
         return matrix
 
     pi_v, pi_h = conditional(slice(0, n_visible), hidden), conditional(slice(n_visible, None), visible)
-    p = pi_v @ pi_h if chain.kernel == "alternating" else 0.5 * (pi_v + pi_h)
+    p = {
+        "alternating": lambda: pi_v @ pi_h,
+        "random-blocks": lambda: 0.5 * (pi_v + pi_h),
+        "random-order": lambda: 0.5 * (pi_v @ pi_h + pi_h @ pi_v),
+    }[chain.dynamics.scan]()
     n_states = len(law)
     if chain.quotient:
         p = p[:n_states, :n_states] + p[:n_states, : n_states - 1 : -1]

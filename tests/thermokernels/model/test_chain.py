@@ -9,12 +9,13 @@ import pytest
 from numba import njit
 
 import thermokernels as tk
-from thermokernels.model.kernels import single_site
+from thermokernels.model.kernels import registry, single_site
 
 small = pytest.mark.small
 
 SHAPES = [(1, 1), (1, 3), (3, 1), (2, 3), (3, 2), (4, 1), (4, 2)]
 KERNELS = ("single-site", "two-block", "alternating")
+NAMES = ", ".join(map(repr, registry.KERNELS))
 
 
 def random_model(shape, seed=0, scale=1.0):
@@ -343,7 +344,7 @@ def test_energies_that_overflow_are_refused(W):
         ({"c": ["a", "b", "c"]}, "c must be an array of real numbers"),
         ({"quotient": "yes"}, "quotient must be None, True or False; got 'yes'"),
         ({"quotient": 2}, "quotient must be None, True or False; got 2"),
-        ({"kernel": "glauber"}, "kernel must be one of 'single-site', 'two-block', 'alternating'; got 'glauber'"),
+        ({"kernel": "glauber"}, f"kernel must be one of {NAMES}; got 'glauber'"),
         ({"kernel": None}, "kernel must be one of .* got None"),
     ],
 )
@@ -417,3 +418,12 @@ def test_the_symmetrised_generator_looks_at_shapes_before_compiled_code_does(sha
     np.testing.assert_array_equal(
         chain.apply_symmetrised_generator(np.ones((1, 16), dtype=np.float32)), chain.apply_symmetrised_generator(np.ones((1, 16)))
     )
+
+
+def test_one_pair_is_no_chain():
+    chain = tk.gibbs_chain([[1.0, 2.0]], kernel="alternating-visible")
+    assert (chain.n_states, chain.quotient) == (2, False)
+    assert chain.fallback == "the visible layer has one spin, and its one pair would be a chain of one state"
+    assert tk.gibbs_chain([[1.0, 2.0]], kernel="alternating-hidden").quotient
+    with pytest.raises(ValueError, match="quotient=True is not legitimate: the visible layer has one spin"):
+        tk.gibbs_chain([[1.0, 2.0]], quotient=True, kernel="alternating-visible")

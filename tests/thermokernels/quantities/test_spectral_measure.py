@@ -33,11 +33,11 @@ def dense_modes(chain):
     return gaps[:-1], ((modes[:, :-1].T @ (root[:, None] * products(chain))) ** 2).sum(axis=1)
 
 
-def summary(gaps, weights, n_spins):
+def summary(gaps, weights, steps):
     """Relevant gap and gamma_eff by their definitions, from all eigenpairs."""
     relevant = weights > 1e-12 * weights.sum()
     g, w = gaps[relevant], weights[relevant]
-    per_sweep = 1 - np.maximum(1 - g, 0) ** n_spins
+    per_sweep = 1 - np.maximum(1 - g, 0) ** steps
     cluster = per_sweep <= 3 * per_sweep.min()
     mass = w[cluster].sum()
     return SimpleNamespace(
@@ -89,12 +89,12 @@ CASES = [(name, *chain) for name in MODELS for chain in CHAINS] + [("trained", (
 def test_measure_and_gap_equal_the_dense_eigendecomposition(name, shape, options):
     chain = tk.gibbs_chain(model(name, shape), **options)
     gaps, weights = dense_modes(chain)
-    measure, dense = tk.spectral_measure(chain), summary(gaps, weights, chain.n_spins)
+    measure, dense = tk.spectral_measure(chain), summary(gaps, weights, chain.steps_per_sweep)
     assert measure.relevant_gap == pytest.approx(dense.relevant_gap, rel=1e-8)
     assert measure.gamma_eff == pytest.approx(dense.gamma_eff, rel=1e-8)
     assert measure.gamma_eff_step == pytest.approx(dense.gamma_eff_step, rel=1e-8)
     assert 0 <= measure.gamma_eff_error <= 1e-8
-    assert measure.n_spins == chain.n_spins
+    assert measure.steps_per_sweep == chain.steps_per_sweep
     assert tk.spectral_gap(chain) == pytest.approx(gaps[0], rel=1e-9)
 
     for K in (1, 10, 1000):
@@ -230,7 +230,7 @@ def test_window_variance_keeps_its_digits_in_every_regime(gap, K):
 def test_slow_modes_with_all_copies_of_degenerate_eigenvalues(name, monkeypatch):
     monkeypatch.setattr(spectral_measure, "DENSE_FALLBACK", 0)
     chain = tk.gibbs_chain(1.5 * model(name, (5, 5)))
-    measure, dense = tk.spectral_measure(chain), summary(*dense_modes(chain), chain.n_spins)
+    measure, dense = tk.spectral_measure(chain), summary(*dense_modes(chain), chain.steps_per_sweep)
     assert measure.gamma_eff == pytest.approx(dense.gamma_eff, rel=1e-9)
     assert measure.gamma_eff_error <= 1e-8
     starts = variance_time.variance_time(chain).right_hand_sides

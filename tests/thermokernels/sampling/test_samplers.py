@@ -9,10 +9,12 @@ from scipy import stats
 import thermokernels as tk
 from thermokernels.compiled.decorator import jit
 from thermokernels.compiled.simd_float32 import LANES, aligned_rows, load, store
+from thermokernels.model.kernels import registry
 from thermokernels.sampling import samplers, scans
 
 small = pytest.mark.small
 KERNELS = ("single-site", "two-block", "alternating")
+NAMES = ", ".join(map(repr, registry.KERNELS))
 DRAWS = np.random.default_rng(0)
 
 
@@ -305,7 +307,7 @@ BAD = [
     ({"burn_in": -1}, "burn_in must be an integer of at least 0; got -1"),
     ({"thin": 0}, "thin must be an integer of at least 1; got 0"),
     ({"threads": 0}, "threads must be an integer of at least 1; got 0"),
-    ({"kernel": "metropolis"}, "kernel must be one of 'single-site', 'two-block', 'alternating'; got 'metropolis'"),
+    ({"kernel": "metropolis"}, f"kernel must be one of {NAMES}; got 'metropolis'"),
     ({"seed": -1}, "seed must be None, a nonnegative integer or a numpy SeedSequence; got -1"),
     ({"seed": "a"}, "seed must be None"),
     ({"start": np.ones(3)}, r"start must have shape \(4,\) or \(2, 4\), visible spins first; got shape \(3,\)"),

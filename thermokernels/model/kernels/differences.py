@@ -82,16 +82,17 @@ def symmetrised_alternating(functions: Reals, visible_law: Floats, hidden_law: F
     return parts[0], parts[1]
 
 
-def one_layer(functions: Reals, law: Floats, twin_law: Floats) -> Terms:
-    """(I - K) f for K(x, y) = sum_m law[m, x] twin_law[m, y], functions (k, n); laws (M, n), the sum of ``law`` over m being one.
+def one_layer(functions: Reals, coupling: Floats, root_law: Floats, twin_root_law: Floats) -> Terms:
+    """(I - K) f for K(x, y) = sum_m p(m | x) p(y | m), functions (k, n), coupling C (M, n), roots of the laws of both layers (n,), (M,).
 
-    f(x) - (K f)(x) = sum_m p(m | x) ((f(x) - f(a_m)) - sum_y p(y | m) (f(y) - f(a_m))), a_m the most probable state at m.
+    f(x) - (K f)(x) = sum_m p(m | x) ((f(x) - f(a_m)) - sum_y p(y | m) (f(y) - f(a_m))), a_m the most probable state at m, and
+    p(m | x) = C(m, x) sqrt(pi(m) / pi(x)), p(y | m) = C(m, y) sqrt(pi(y) / pi(m)): two rows at a time, never a second matrix.
     """
-    anchors = functions[..., twin_law.argmax(axis=-1)]  # (k, M)
     products, sizes = np.zeros_like(functions), np.zeros_like(functions)
-    for m in range(len(law)):
-        shifted = functions - anchors[..., m, None]
+    for row, twin_root in zip(coupling, twin_root_law, strict=True):
+        law, twin_law = row * (twin_root / root_law), row * (root_law / twin_root)
+        shifted = functions - functions[..., twin_law.argmax(), None]
         lengths = np.abs(shifted)
-        products += law[m] * (shifted - (twin_law[m] * shifted).sum(axis=-1, keepdims=True))
-        sizes += law[m] * (lengths + (twin_law[m] * lengths).sum(axis=-1, keepdims=True))
+        products += law * (shifted - (twin_law * shifted).sum(axis=-1, keepdims=True))
+        sizes += law * (lengths + (twin_law * lengths).sum(axis=-1, keepdims=True))
     return products, sizes

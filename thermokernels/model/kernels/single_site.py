@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from thermokernels.common import threads
 from thermokernels.common.arrays import Floats
 from thermokernels.compiled.decorator import jit
 from thermokernels.compiled.register_tiles import (
@@ -53,6 +54,63 @@ from thermokernels.compiled.simd_float64 import (
     swap2,
     swap4,
 )
+from thermokernels.model.kernels.differences import Reals, Terms
+from thermokernels.model.kernels.kernel import Kernel, Tables
+
+
+class SingleSite(Kernel):
+    """P(x, x^i) = sigmoid(-2 x_i F_i(x)) / N: one spin, chosen uniformly, is resampled in each step."""
+
+    name = "single-site"
+    single_flips = True
+    parity_halves = True
+    reducible = True
+    has_adjoint = True
+    scan = "random-spins"
+
+    def steps_per_sweep(self, n_spins: int) -> int:
+        return n_spins
+
+    def factors(self, n_spins: int) -> int:
+        return 1
+
+    def apply(self, chain: Tables, functions: Floats) -> Floats:
+        result: Floats = functions - self.apply_generator(chain, functions)
+        return result
+
+    def apply_generator(self, chain: Tables, functions: Floats) -> Floats:
+        """Takes differences, so that small ones stay exact."""
+        products = np.empty_like(functions)
+        _apply_generator(functions, chain.visible_flips, chain.hidden_flips, chain.quotient, products)
+        return products
+
+    def apply_symmetrised(self, chain: Tables, vectors: Floats) -> Floats:
+        result: Floats = vectors - self.apply_symmetrised_generator(chain, vectors)
+        return result
+
+    def apply_symmetrised_generator(self, chain: Tables, vectors: Floats) -> Floats:
+        states = vectors.reshape(len(vectors), math.prod(vectors.shape[1:]))
+        products, generator = np.empty_like(states), chain.generator
+
+        def apply_to_rows(rows: slice) -> None:
+            _apply_symmetrised_generator(generator, states[rows], products[rows])
+
+        threads.for_rows(apply_to_rows, len(states), states.size * chain.n_spins)
+        return products.reshape(vectors.shape)
+
+    def differences(self, chain: Tables, functions: Reals) -> Terms:
+        values = functions.reshape(len(functions), -1)
+        states, sizes = np.arange(values.shape[1]), np.zeros_like(values)
+        n_visible, n_columns = chain.visible_flips.shape[1], functions.shape[2]
+        h, v = np.divmod(states, n_columns)
+        for i, mask in enumerate(chain.flip_masks):
+            j = i - n_visible
+            rates = chain.visible_flips[v >> i & 1, i, h] if j < 0 else chain.hidden_flips[h >> j & 1, j, v]
+            sizes += rates * np.abs(values - values[:, states ^ mask])
+        return self.apply_generator(chain, functions), sizes.reshape(functions.shape)
+
+    def compiled_product(self, chain: Tables) -> tuple[Floats, Floats] | None:
+        return np.empty((0, 0)), np.empty((0, 0))
 
 
 class Generator(NamedTuple):

@@ -11,6 +11,39 @@ import numpy as np
 
 from thermokernels.common.arrays import Floats
 from thermokernels.compiled.decorator import jit
+from thermokernels.compiled.wide_exponent import Wide
+from thermokernels.model.kernels import differences, wide_rates
+from thermokernels.model.kernels.differences import Reals, Terms
+from thermokernels.model.kernels.kernel import Kernel, Tables
+
+
+class TwoBlock(Kernel):
+    """P = (Pi_v + Pi_h) / 2: one block, chosen by a fair coin, is resampled in each step."""
+
+    name = "two-block"
+    reducible = True
+    scan = "random-blocks"
+
+    def steps_per_sweep(self, n_spins: int) -> int:
+        return 2
+
+    def apply(self, chain: Tables, functions: Floats) -> Floats:
+        visible_law, hidden_law = chain.conditional_laws
+        hidden = resample_hidden(functions, hidden_law, chain.quotient)
+        result: Floats = 0.5 * (resample_visible(functions, visible_law) + hidden)
+        return result
+
+    def apply_symmetrised(self, chain: Tables, vectors: Floats) -> Floats:
+        return apply_symmetrised(vectors, *chain.root_conditional_laws, chain.quotient)
+
+    def differences(self, chain: Tables, functions: Reals) -> Terms:
+        return differences.two_block(functions, *chain.conditional_laws, chain.quotient)
+
+    def wide_rates(self, visible: Wide, hidden: Wide, quotient: bool) -> Wide:
+        return wide_rates.two_block(visible, hidden, quotient)
+
+    def compiled_product(self, chain: Tables) -> tuple[Floats, Floats] | None:
+        return chain.root_conditional_laws
 
 
 @jit
@@ -54,13 +87,25 @@ def resample_hidden(functions: Floats, hidden_law: Floats, quotient: bool) -> Fl
     return np.broadcast_to(means[:, None, :], functions.shape)
 
 
+def symmetrised_visible(vectors: Floats, root_visible_law: Floats) -> Floats:
+    """D^(1/2) Pi_v D^(-1/2) x for vectors of shape (k, H, V); the root is of the conditional law pi(v | h)."""
+    along = np.einsum("hv,khv->kh", root_visible_law, vectors)
+    result: Floats = root_visible_law * along[:, :, None]
+    return result
+
+
+def symmetrised_hidden(vectors: Floats, root_hidden_law: Floats, quotient: bool) -> Floats:
+    """D^(1/2) Pi_h D^(-1/2) x for vectors of shape (k, H, V); the root is of the conditional law pi(h | v)."""
+    along = np.einsum("hv,khv->kv", root_hidden_law, vectors)
+    if quotient:
+        along = along + along[:, ::-1]
+    result: Floats = root_hidden_law * along[:, None, :]
+    return result
+
+
 def apply_symmetrised(vectors: Floats, root_visible_law: Floats, root_hidden_law: Floats, quotient: bool) -> Floats:
     """S x = (1/2) (Pi_v + Pi_h) symmetrised by sqrt(pi), for vectors of shape (k, H, V); the roots are of the conditional laws."""
-    visible = np.einsum("hv,khv->kh", root_visible_law, vectors)
-    hidden = np.einsum("hv,khv->kv", root_hidden_law, vectors)
-    if quotient:
-        hidden = hidden + hidden[:, ::-1]
-    result: Floats = 0.5 * (root_visible_law * visible[:, :, None] + root_hidden_law * hidden[:, None, :])
+    result: Floats = 0.5 * (symmetrised_visible(vectors, root_visible_law) + symmetrised_hidden(vectors, root_hidden_law, quotient))
     return result
 
 

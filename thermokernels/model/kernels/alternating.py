@@ -1,0 +1,27 @@
+"""The alternating scan Pi_v Pi_h: all visible spins given the hidden ones, then all hidden given the visible.
+
+The sampler of persistent contrastive divergence. Not reversible on both layers together; on one layer it is
+(:mod:`thermokernels.model.kernels.one_layer`).
+"""
+
+from __future__ import annotations
+
+from thermokernels.common.arrays import Floats
+from thermokernels.model.kernels.kernel import Kernel, Tables
+from thermokernels.model.kernels.two_block import resample_hidden, resample_visible
+
+
+class Alternating(Kernel):
+    """P = Pi_v Pi_h."""
+
+    name = "alternating"
+    reversible = False
+    positive = False
+    scan = "alternating"
+
+    def steps_per_sweep(self, n_spins: int) -> int:
+        return 1
+
+    def apply(self, chain: Tables, functions: Floats) -> Floats:
+        visible_law, hidden_law = chain.conditional_laws
+        return resample_visible(resample_hidden(functions, hidden_law, chain.quotient), visible_law)
