@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from collections.abc import Callable
+from importlib import import_module
 from importlib.util import find_spec
 from os import PathLike
 from pathlib import Path
@@ -94,9 +96,7 @@ def _model(what: str, *parts: Any) -> Model:
 
 
 def _rbms(path: Path, what: str) -> dict[str, Model]:
-    _require("h5py", what)
-    import h5py
-
+    h5py = _reader("h5py", what)
     try:
         with h5py.File(path, "r") as file:
             kind = file["model_type"][()] if "model_type" in file else b""
@@ -118,11 +118,7 @@ def _rbms(path: Path, what: str) -> dict[str, Model]:
 
 
 def _state_dict(path: Path, what: str) -> dict[str, Model]:
-    _require("torch", what)
-    import pickle
-
-    import torch
-
+    torch = _reader("torch", what)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
@@ -141,19 +137,20 @@ def _state_dict(path: Path, what: str) -> dict[str, Model]:
 
 
 def _skops(path: Path, what: str) -> dict[str, Model]:
-    _require("skops", what)
-    import skops.io
-
+    skops = _reader("skops.io", what)
     try:
-        machine = skops.io.load(path)
+        machine = skops.load(path)
     except Exception as error:  # of damaged archives, and of types that skops does not trust: whatever its parsers raise
         raise ValueError(f"{what}: it cannot be read as a model that skops trusts ({type(error).__name__})") from None
     return {"0": from_scikit_learn(machine)}
 
 
-def _require(package: str, what: str) -> None:
+def _reader(module: str, what: str) -> Any:
+    """The package that reads a format; whoever has such files has it, and nothing else here needs it."""
+    package = module.partition(".")[0]
     if find_spec(package) is None:
         raise ValueError(f"{what}: {package} is needed to read it and is not installed: pip install {package}")
+    return import_module(module)
 
 
 _READERS: dict[str, Callable[[Path, str], dict[str, Model]]] = {
