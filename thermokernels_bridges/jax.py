@@ -96,7 +96,7 @@ def _with_derivative(name: str, *settings: float) -> Any:
         products = host.hessian_product(tuple(_doubles(direction)), _law(p_data), *_doubles(model))
         return tuple(product.astype(np.asarray(model[0]).dtype) for product in products)
 
-    def derivatives(law: Any, *parts: Any) -> Any:
+    def once(law: Any, *parts: Any) -> Any:
         return jax.pure_callback(host_gradients, (_scalar(parts), _shapes(parts)), law, *parts, vmap_method="sequential")
 
     def backward_again(saved: Any, cotangents: Any) -> Any:
@@ -106,8 +106,8 @@ def _with_derivative(name: str, *settings: float) -> Any:
         law = None if law is None else jnp.zeros_like(law)
         return (law, *(cotangent * gradient + product for gradient, product in zip(gradients, products, strict=True)))
 
+    derivatives: Any = once
     if host.hessian_product is not None:
-        once = derivatives
         derivatives = jax.custom_vjp(once)
         derivatives.defvjp(lambda law, *parts: ((found := once(law, *parts)), (law, parts, found[1])), backward_again)
 
