@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Hashable
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -98,18 +99,21 @@ def as_samples(samples: ArrayLike, name: str = "samples") -> Floats:
 
 
 def as_law(law: ArrayLike, n_states: int, name: str = "p_data") -> Floats:
-    """A probability vector of shape (n_states,): nonnegative, sum one within 1e-9; else ValueError.
+    """A probability vector of shape (n_states,): nonnegative, sum one within 1e-9; else ValueError. It is divided by its sum."""
+    array = as_undivided_law(law, n_states, name)
+    divided: Floats = array / array.sum()
+    return divided
 
-    A sum that is off by more than rounding is divided out.
-    """
+
+def as_undivided_law(law: ArrayLike, n_states: int, name: str = "p_data") -> Floats:
+    """The entries that :func:`as_law` divides by their sum, for who divides in more digits than float64 has."""
     array = as_vector(law, n_states, name)
     if array.min() < 0:
         raise ValueError(f"{name} must be nonnegative; entry {int(array.argmin())} is {array.min():g}")
     total = float(array.sum())
     if abs(total - 1) > tolerances.LAW_SUM:
         raise ValueError(f"{name} must sum to one within {tolerances.LAW_SUM:g}; it sums to {total!r}")
-    # A law that is normalised up to rounding stays as it is: the g of a trained model feels the last bit.
-    return array / total if abs(total - 1) > 1e-14 else array
+    return array
 
 
 def as_state_functions(values: ArrayLike, n_states: int, name: str = "F") -> Floats:
@@ -158,6 +162,26 @@ def as_count(value: Any, name: str, least: int = 1) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not least <= value < 2**63:
         raise ValueError(f"{name} must be an integer of at least {least}; got {in_brief(value)}")
     return int(value)
+
+
+def as_callback(value: Any, name: str) -> Any:
+    """Something that can be called, or None; else ValueError."""
+    if value is not None and not callable(value):
+        raise ValueError(f"{name} must be a function, or None for none; got {in_brief(value)}")
+    return value
+
+
+def as_path(value: Any, name: str) -> Path | None:
+    """The path of a file, or None; else ValueError."""
+    if value is None:
+        return None
+    try:
+        path = os.fspath(value)
+    except TypeError:
+        path = None
+    if not isinstance(path, str) or not path or "\0" in path:
+        raise ValueError(f"{name} must be the path of a file, a str or a pathlib.Path, or None for none; got {in_brief(value)}")
+    return Path(path)
 
 
 def as_flag(value: Any, name: str) -> bool:

@@ -30,7 +30,7 @@ from thermokernels.estimates.running import Pace, run_tasks
 from thermokernels.estimates.signal import Groups, Signal, estimate_signal
 from thermokernels.model.model import Model, as_model
 from thermokernels.sampling.samplers import block_model, require_moderate
-from thermokernels.solvers.observable_tasks import as_executor
+from thermokernels.solvers.solve import as_executor
 
 # Replicates where neither a number nor a precision nor a budget is given, and of the first look where a precision is.
 DEFAULT, FIRST_LOOK = 512, 512
@@ -106,7 +106,7 @@ def estimate_q(
     (True, True)
     """
     problem = _Problem.of(model, data, window, kernel, observables, units, fields)
-    executor = as_executor(executor)
+    executor, progress = as_executor(executor), arguments.as_callback(progress, "progress")
     key = _key(seed)
     precision = None if precision is None else arguments.as_positive(precision, "precision", "parts of the value")
     budget = None if budget is None else arguments.as_positive(budget, "budget", "seconds")

@@ -6,20 +6,19 @@ import json
 import math
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from thermokernels_app.commands.console import AsJson, errors
-from thermokernels_app.commands.executors import ExecutorKind, Kind, Scheduler, executor_of
+from thermokernels_app.commands.executors import ExecutorKind, Kind, Scheduler, pool_of
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor
-
     from thermokernels import Model
     from thermokernels.common.arrays import Floats
+    from thermokernels.solvers.solve import Solve
 
 # From here on intervals of two standard errors held their level in the tests.
 MANY_PROBES = 16
@@ -64,13 +63,14 @@ def variance(
         from thermokernels import load_model, set_threads
         from thermokernels.common import arguments, footprint
         from thermokernels.diagnosis.words import memory
+        from thermokernels.solvers.solve import Solve
         from thermokernels_app.tools import data_files
 
         if (probes is None) != (seed is None):
             raise ValueError("--probes and --seed belong together: an estimate is repeatable by its seed")
         if threads is not None:
             set_threads(threads)
-        pool = _pool(executor, scheduler, workers)
+        pool = pool_of(executor, scheduler, workers)
         machine = load_model(model)
         n_visible, n_hidden, full = machine.n_visible, machine.n_hidden, machine.has_fields
         arguments.as_positive(window, "--window", "sweeps")
@@ -86,8 +86,8 @@ def variance(
         )
         try:
             with pool as elsewhere, _chunks_done() as progress:
-                options: dict[str, Any] = {"window": window, "progress": progress, "checkpoint": checkpoint, "executor": elsewhere}
-                found = _exact(machine, law, options) if probes is None else _probed(machine, law, options, probes, seed or 0)
+                solve = Solve(progress=progress, checkpoint=checkpoint, executor=elsewhere)
+                found = _exact(machine, law, window, solve) if probes is None else _probed(machine, law, window, solve, probes, seed or 0)
         except KeyboardInterrupt:
             if checkpoint is not None and checkpoint.exists():
                 print(f"finished solves are kept in {checkpoint}: the same command goes on from them", file=sys.stderr)
@@ -100,26 +100,15 @@ def variance(
             _print(found, n_spins)
 
 
-def _pool(kind: Kind, scheduler: str | None, workers: int | None) -> AbstractContextManager[Executor | None]:
-    """The executor of the solves; None for threads of this process."""
-    chosen = executor_of(kind, scheduler, workers)
-    if workers is None:
-        return chosen
-    from thermokernels_app.experiment.running.pool import WorkerPool
-
-    return WorkerPool(workers)
-
-
-def _exact(model: Model, law: Floats | None, options: dict[str, Any]) -> dict[str, Any]:
+def _exact(model: Model, law: Floats | None, window: float, solve: Solve) -> dict[str, Any]:
     from thermokernels.common.errors import NumericalError
     from thermokernels.quantities import asymptotic_variance
     from thermokernels.quantities.signal_to_noise import chain_q_struct
     from thermokernels.quantities.variance_time import model_chain, variance_time
 
-    window = options.pop("window")
     chain = model_chain(model)
-    q = None if law is None else chain_q_struct(chain, law, window, **options)
-    time = variance_time(chain, **options) if q is None else q.variance_time
+    q = None if law is None else chain_q_struct(chain, law, window, solve)
+    time = variance_time(chain, solve) if q is None else q.variance_time
     found: dict[str, Any] = {"t_obs_steps": time.value}
     try:
         found["t_obs_bound_steps"] = time.bound
@@ -140,16 +129,15 @@ def _finite(bound: float) -> float | None:
     return bound if math.isfinite(bound) else None
 
 
-def _probed(model: Model, law: Floats | None, options: dict[str, Any], probes: int, seed: int) -> dict[str, Any]:
+def _probed(model: Model, law: Floats | None, window: float, solve: Solve, probes: int, seed: int) -> dict[str, Any]:
     from thermokernels.quantities.asymptotic_variance import total_variance
     from thermokernels.quantities.signal_to_noise import chain_signal, signal_error
-    from thermokernels.quantities.trace_probes import probe_variance_time, probed_q
+    from thermokernels.quantities.trace_probes import DIRECTIONS, probed, probed_q
     from thermokernels.quantities.variance_time import model_chain
 
-    window = options.pop("window")
     chain = model_chain(model)
     g = None if law is None else chain_signal(chain, law, window)
-    time = probe_variance_time(chain, probes, seed=seed, **options)
+    time = probed(chain, probes, seed, DIRECTIONS, solve)
     found: dict[str, Any] = {
         "t_obs_steps": time.value,
         "t_obs_standard_error_steps": time.standard_error,
@@ -208,8 +196,8 @@ def _print(found: dict[str, Any], n_spins: int) -> None:
         error = 0.01 * found["q_limit_standard_error"] if estimated else found["q_limit_bound"]
         print(f"Q_limit    {certified(found['q_limit'], error)} in the limit of long windows, K |g|^2 / V")
     effort = f", at most {found['iterations']} iterations" if found["iterations"] else ""
-    what = "precision" if found["method"] == "reduction" else "residual"
-    print(f"{what:<11}{found['residual']:.2g} ({found['method']}{effort})")
+    effort = ", in the norm of the resolvent, proven" if found["method"] == "reduction" else effort
+    print(f"residual   {found['residual']:.2g} ({found['method']}{effort})")
 
 
 @contextmanager
