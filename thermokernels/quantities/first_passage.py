@@ -58,7 +58,7 @@ def hitting_times(chain: GibbsChain | ExchangeableChain, target: ArrayLike, meth
     Parameters
     ----------
     chain : GibbsChain or ExchangeableChain
-        With a reversible kernel; of an exchangeable chain the states are numbers of -1 spins, and the times come from elimination in a band.
+        With a reversible kernel; of an exchangeable chain states are numbers of -1 spins, and times come from elimination in a band.
     target : (n_states,) bool, or state numbers
         Neither empty nor everything.
     method : "auto", "symmetrised" or "reduction"
@@ -132,8 +132,8 @@ def _of_classes(chain: ExchangeableChain, target: ArrayLike) -> HittingTimes:
     times, bound = lumped_elimination.hitting_times(chain.lumped, mask)
     if not bound <= tolerances.HITTING:
         raise NotConvergedError(
-            f"hitting times of {chain.n_states} lumped states are certified to a relative {bound:.2g} only, not {tolerances.HITTING:.0e}: use "
-            "a smaller model, or scale the couplings down"
+            f"hitting times of {chain.n_states} lumped states are certified to a relative {bound:.2g} only, not "
+            f"{tolerances.HITTING:.0e}: use a smaller model, or scale the couplings down"
         )
     return HittingTimes(times, bound, bound, 0, "reduction")
 
