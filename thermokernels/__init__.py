@@ -41,7 +41,8 @@ from thermokernels.quantities.landscape import MergeEvent, MergeTree, merge_tree
 from thermokernels.quantities.operational_q import OperationalCurve, OperationalQ, operational_curve, operational_q
 from thermokernels.quantities.relevance import observable_span, relevance
 from thermokernels.quantities.signal_to_noise import QStruct, q_struct
-from thermokernels.quantities.spectral_measure import SpectralMeasure, spectral_gap, spectral_measure, window_variance
+from thermokernels.quantities.spectral_gap import SpectralGap, solve_spectral_gap, spectral_gap
+from thermokernels.quantities.spectral_measure import SpectralMeasure, spectral_measure, window_variance
 from thermokernels.quantities.trace_probes import ProbedQ, ProbedTime, probe_q_struct, probe_variance_time
 from thermokernels.quantities.variance_time import observable_variance_time
 from thermokernels.sampling.samplers import Samples, sample
@@ -75,6 +76,7 @@ __all__ = [
     "QEstimate",
     "QStruct",
     "Samples",
+    "SpectralGap",
     "SpectralMeasure",
     "UnresolvedError",
     "asymptotic_variance",
@@ -109,6 +111,7 @@ __all__ = [
     "resolvent",
     "sample",
     "set_threads",
+    "solve_spectral_gap",
     "spectral_gap",
     "spectral_measure",
     "visible_law",

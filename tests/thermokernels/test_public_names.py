@@ -33,6 +33,7 @@ FUNCTIONS = {
     tk.resolvent: {"chain": REQUIRED, "F": REQUIRED},
     tk.spectral_measure: {"chain": REQUIRED},
     tk.spectral_gap: {"chain": REQUIRED},
+    tk.solve_spectral_gap: {"chain": REQUIRED, "sharp": True},
     tk.window_variance: {"measure": REQUIRED, "K": REQUIRED},
     tk.merge_tree: {"chain": REQUIRED},
     tk.hitting_times: {"chain": REQUIRED, "target": REQUIRED},

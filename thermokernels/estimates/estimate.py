@@ -27,7 +27,7 @@ from thermokernels.estimates.running import Pace, run_tasks
 from thermokernels.estimates.signal import Groups, Signal, estimate_signal
 from thermokernels.model.model import Model, as_model
 from thermokernels.sampling.samplers import block_model, require_moderate
-from thermokernels.solvers.observable_tasks import as_executor
+from thermokernels.solvers.solve import as_executor
 
 # Replicates where neither a number nor a precision nor a budget is given, and of the first look where a precision is.
 DEFAULT, FIRST_LOOK = 512, 512
