@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import collections
 import sys
+from typing import Any
 
 import mpmath as mp
 import numpy as np
@@ -27,8 +28,9 @@ from thermokernels.quantities import first_passage, spectral_gap
 from thermokernels.quantities.signal_to_noise import chain_q_struct
 from thermokernels.solvers import reduced_resolvent
 
-# Bounds are asked to lie within 1e4 of the true error in the median; this one is known not to.
-LOOSE = "dQ, reduction"
+# Bounds are asked to lie within this factor of the true error in the median; forced reduction of dQ, about 1.3e4, is known not to, and
+# stays below 1e4 where it is chosen automatically, which is where it is needed.
+MEDIAN = collections.defaultdict(lambda: 1e4, {"dQ, reduction": 1e5})
 
 
 class Ledger:
@@ -37,18 +39,18 @@ class Ledger:
     def __init__(self):
         self.ratios, self.violations, self.refused = collections.defaultdict(list), [], collections.Counter()
 
-    def enter(self, name, value, exact, bound, case):
+    def enter(self, name, value, exact, bound, case) -> None:
         error = abs(mp.mpf(float(value)) - exact)
         if not error <= bound:
             self.violations.append((name, case, float(value), float(error), bound))
         # an error below the rounding of the value itself is luck
         self.ratios[name].append(float(bound / max(error, abs(exact) * mp.mpf(2) ** -53, mp.mpf(2) ** -1074)))
 
-    def medians(self):
+    def medians(self) -> dict[str, float]:
         """Median ratio by quantity, of what has a digit."""
         return {name: float(np.median(ratios)) for name, ratios in self.ratios.items() if name != "no digit of dQ"}
 
-    def attempt(self, name, compute):
+    def attempt(self, name, compute) -> Any:
         try:
             return compute()
         except tk.NumericalError:
@@ -56,7 +58,7 @@ class Ledger:
             return None
 
 
-def examine(ledger, case):
+def examine(ledger, case) -> None:
     draws = np.random.default_rng([2, case])
     W, b, c = couplings(draws)
     p_data = draws.dirichlet(np.ones(2 ** len(W)))
@@ -103,7 +105,7 @@ def examine(ledger, case):
             ledger.violations.append(("pi", case, x, float(value / p - 1)))
 
 
-def enter_matrix(ledger, name, values, exact, bound, case):
+def enter_matrix(ledger, name, values, exact, bound, case) -> None:
     """The largest error of an entry."""
     size = max(abs(e) for row in exact for e in row)
     error = max(abs(mp.mpf(float(v)) - e) for row, line in zip(values, exact, strict=True) for v, e in zip(row, line, strict=True))
@@ -113,7 +115,7 @@ def enter_matrix(ledger, name, values, exact, bound, case):
         ledger.ratios[name].append(float(bound / max(error, size * mp.mpf(2) ** -53, mp.mpf(2) ** -1074)))
 
 
-def examine_gap(ledger, case, chain, model):
+def examine_gap(ledger, case, chain, model) -> None:
     """By counting eigenvalues: one below the gap, two above. The true error is found to a factor of ten, from a hundredth of the bound."""
     found = ledger.attempt("gap", lambda: spectral_gap.solve_spectral_gap(chain))
     lower = ledger.attempt("gap, lower bound", lambda: tk.gap_lower_bound(chain))
@@ -133,7 +135,6 @@ def examine_gap(ledger, case, chain, model):
     ledger.ratios[f"gap, {found.method}"].append(ratio)
 
 
-MEDIAN = 1e4
 REFUSED = 0.02
 OF_EVERY_MODEL = ("Q, auto", "passage, auto", "gap", "gradient, auto", "T_O bound, auto")
 
@@ -153,7 +154,7 @@ def rows_of(entries: Ledger, models: int) -> list[Row]:
     for name in sorted(entries.ratios.keys() | violated.keys()):
         median = entries.medians().get(name)
         said = "no digit" if median is None else f"bound / error {median:.1e}"
-        vacuous = median is not None and median > MEDIAN and name != LOOSE
+        vacuous = median is not None and median > MEDIAN[name]
         rows.append(
             Row(name, f"{len(entries.ratios[name])} numbers, {violated[name]} violations, {said}", not violated[name] and not vacuous)
         )

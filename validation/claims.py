@@ -22,10 +22,10 @@ class Row:
 
 def conclude(rows: Sequence[Row]) -> int:
     """Print the table; 0 where everything that could be looked at holds, and something could."""
-    words = {True: "holds", False: "FAILS", None: "skipped"}
+    words = {True: "holds", False: "FAILS", None: "not judged"}
     width, wide = max(len(row.of) for row in rows), max(len(row.found) for row in rows)
     for row in rows:
         print(f"{row.of:{width}}  {row.found:{wide}}  {words[row.holds]}")
     failed, looked_at = sum(row.holds is False for row in rows), sum(row.holds is not None for row in rows)
-    print(f"{looked_at - failed} of {looked_at} hold, {len(rows) - looked_at} skipped")
+    print(f"{looked_at - failed} of {looked_at} hold, {len(rows) - looked_at} not judged")
     return 1 if failed or not looked_at else 0

@@ -11,7 +11,7 @@ import numpy as np
 SHAPES = [(1, 1), (1, 2), (2, 1), (2, 2), (2, 2), (1, 3), (3, 1), (2, 3), (3, 2), (1, 4)]
 
 
-def couplings(draws):
+def couplings(draws) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
     """W, b, c: fields in one model of six."""
     shape = (3, 3) if draws.random() < 0.02 else SHAPES[draws.integers(len(SHAPES))]
     scale = float(np.exp(draws.uniform(np.log(0.1), np.log(60))))
@@ -72,10 +72,10 @@ class Exact:
         means = [self.mean(column) for column in zip(*products, strict=True)]
         self.centred = [[f - m for f, m in zip(row, means, strict=True)] for row in products]
 
-    def mean(self, values):
+    def mean(self, values) -> mp.mpf:
         return mp.fsum(p * v for p, v in zip(self.law, values, strict=True))
 
-    def variance_time(self):
+    def variance_time(self) -> tuple[mp.mpf, list[list[mp.mpf]]]:
         """T_O and its gradient, in the form with edges; checked against differences below."""
         deflated = [[entry + p for entry, p in zip(row, self.law, strict=True)] for row in self.generator]
         Y = solved(deflated, self.centred)
@@ -96,14 +96,14 @@ class Exact:
                     gradient[i][j] += by_field[x][i] * s[n_v + j] + by_field[x][n_v + j] * s[i]
         return value, gradient
 
-    def of_law(self, weights):
+    def of_law(self, weights) -> list[list[mp.mpf]]:
         """sum_x weights_x dlog pi_x / dW."""
         n_v, n_h = self.shape
         total = mp.fsum(weights)
         return [[mp.fsum((w - total * p) * s[i] * s[n_v + j] for w, p, s in zip(weights, self.law, self.spins, strict=True))
                  for j in range(n_h)] for i in range(n_v)]  # fmt: skip
 
-    def signal(self, p_data):
+    def signal(self, p_data) -> tuple[mp.mpf, list[list[mp.mpf]]]:
         """|g|^2 and its gradient."""
         n_v, n_h = self.shape
         visible = [[1 - 2 * (v >> k & 1) for k in range(n_v)] for v in range(2**n_v)]
@@ -121,13 +121,13 @@ class Exact:
                 )
         return mp.fsum(x * x for row in g for x in row), gradient
 
-    def hitting_times(self, target):
+    def hitting_times(self, target) -> list[mp.mpf]:
         free = [x for x in range(self.size) if not target[x]]
         times = solved([[self.generator[x][y] for y in free] for x in free], [[mp.mpf(1)] for _ in free])
         found = dict(zip(free, (row[0] for row in times), strict=True))
         return [found.get(x, mp.mpf(0)) for x in range(self.size)]
 
-    def modes_below(self, shift):
+    def modes_below(self, shift) -> int:
         """How many eigenvalues of I - P are below: the negative pivots of diag(pi) (I - P - shift), which is symmetric (Sylvester)."""
         rows = [[p * (entry - (shift if x == y else 0)) for y, entry in enumerate(self.generator[x])] for x, p in enumerate(self.law)]
         negative = 0
@@ -144,7 +144,7 @@ class Exact:
         return negative
 
 
-def solved(matrix, columns):
+def solved(matrix, columns) -> list[list[mp.mpf]]:
     rows = [list(left) + list(right) for left, right in zip(matrix, columns, strict=True)]
     n = len(rows)
     for k in range(n):
@@ -164,7 +164,7 @@ def solved(matrix, columns):
     return result
 
 
-def exactly(W, b=None, c=None):
+def exactly(W, b=None, c=None) -> Exact:
     """The model with the digits that its energies can hide, and forty more."""
     largest = sum(float(np.abs(part).sum()) for part in (W, b, c) if part is not None)
     mp.mp.dps = int(40 + 1.8 * largest)
