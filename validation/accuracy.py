@@ -27,6 +27,7 @@ import thermokernels as tk
 from adjoints import bounds
 from thermokernels.quantities import first_passage, spectral_gap
 from thermokernels.quantities.variance_time import variance_time
+from thermokernels.solvers.solve import Solve
 
 Model = tuple[np.ndarray, np.ndarray | None, np.ndarray | None]
 
@@ -177,7 +178,7 @@ def judged(name: str, compute: Callable[[], Found], exact: mp.mpf) -> Row:
 def gradient_row(name: str, W: np.ndarray, method: str, exact: list[list[mp.mpf]]) -> Row:
     """The largest error of an entry of dT_O / dW and its bound, relative to the largest entry."""
     try:
-        time = variance_time(tk.gibbs_chain(W), method)
+        time = variance_time(tk.gibbs_chain(W), Solve(method))
         _, gradient = adjoints.observable_variance_time(W, method=method)
         bound = bounds.variance_time_gradient_bound(time)
     except tk.NumericalError:
@@ -196,7 +197,7 @@ def of_scale(scale: float) -> list[Row]:
     slowest = exact_gap(chain, model)
 
     def of_time(method: str) -> Found:
-        time = variance_time(chain, method)
+        time = variance_time(chain, Solve(method))
         return time.value, time.bound
 
     def of_passage(method: str) -> Found:

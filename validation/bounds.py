@@ -27,6 +27,7 @@ from thermokernels.model.chain import law_error
 from thermokernels.quantities import first_passage, spectral_gap
 from thermokernels.quantities.signal_to_noise import chain_q_struct
 from thermokernels.solvers import reduced_resolvent
+from thermokernels.solvers.solve import Solve
 
 # Bounds are asked to lie within this factor of the true error in the median; forced reduction of dQ, about 1.3e4, is known not to, and
 # stays below 1e4 where it is chosen automatically, which is where it is needed.
@@ -66,7 +67,7 @@ def examine(ledger, case) -> None:
     (t_obs, t_gradient), (signal, signal_gradient) = model.variance_time(), model.signal(p_data)
     half_window = mp.mpf(50 * chain.n_spins)
     for method in ("auto", "cholesky", "reduction"):
-        q = ledger.attempt(f"Q, {method}", lambda method=method: chain_q_struct(chain, p_data, method=method))
+        q = ledger.attempt(f"Q, {method}", lambda method=method: chain_q_struct(chain, p_data, solve=Solve(method)))
         bound = None if q is None else ledger.attempt(f"T_O bound, {method}", lambda q=q: q.t_obs_bound)
         if bound is None:
             continue
