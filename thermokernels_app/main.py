@@ -13,7 +13,20 @@ from typing import Annotated, Any
 
 import typer
 
-from thermokernels_app.commands import compare, diagnose, doctor, grid, pictures, registration, selftest, variance, warmup
+from thermokernels_app.commands import (
+    compare,
+    diagnose,
+    doctor,
+    estimate,
+    grid,
+    pictures,
+    registration,
+    sample,
+    selftest,
+    track,
+    variance,
+    warmup,
+)
 from thermokernels_app.commands.console import EXIT_CODES, Answer, UnwritableError, report
 
 # Columns of a screen on which the boxes of help cut nothing.
@@ -109,9 +122,12 @@ app.command()(registration.amend)
 app.command(epilog=selftest.EXIT_CODES)(selftest.selftest)
 app.command("verify-gradients", epilog=EXIT_CODES)(grid.verify_gradients)
 app.command(epilog=diagnose.EXIT_CODES)(diagnose.diagnose)
+app.command(epilog=estimate.EXIT_CODES)(estimate.estimate)
 app.command(epilog=variance.EXIT_CODES)(variance.variance)
 app.command(epilog=pictures.EXIT_CODES)(pictures.plot)
 app.command(epilog=pictures.EXIT_CODES)(pictures.report)
+app.command(epilog=track.EXIT_CODES)(track.track)
+app.command(epilog=sample.EXIT_CODES)(sample.sample)
 app.command(epilog=compare.EXIT_CODES)(compare.compare)
 app.command(epilog=doctor.EXIT_CODES)(doctor.doctor)
 app.command(epilog=warmup.EXIT_CODES)(warmup.warmup)
