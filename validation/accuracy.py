@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterator
 
 import mpmath as mp
 import numpy as np
+from certificates import Exact, exactly
 from claims import Row, conclude
-from exact_models import Exact, exactly
 from precise import Precise
 
 import adjoints
@@ -61,10 +61,8 @@ def small_model(number: int) -> Model:
 def errors(given: Model, draws: np.random.Generator) -> Iterator[tuple[str, float]]:
     """(quantity, relative error); absolute for what is a share of one."""
     W, b, c = given
-    exact, p_data = (
-        Precise(W.tolist(), None if b is None else b.tolist(), None if c is None else c.tolist()),
-        draws.dirichlet(np.ones(2 ** len(W))),
-    )
+    exact = Precise(W.tolist(), *(None if part is None else part.tolist() for part in (b, c)))
+    p_data = draws.dirichlet(np.ones(2 ** len(W)))
     chain = tk.gibbs_chain(W, b, c, quotient=False)
 
     def of(value: float, truth: mp.mpf) -> float:
@@ -191,7 +189,7 @@ def gradient_row(name: str, W: np.ndarray, method: str, exact: list[list[mp.mpf]
 def of_scale(scale: float) -> list[Row]:
     W = couplings(scale)
     chain, model = tk.gibbs_chain(W), exactly(W)
-    t_obs, gradient = model.variance_time()
+    t_obs, gradient = model.variance_time(), model.variance_time_gradient()
     target = int(chain.energy.argmin())
     longest = max(model.hitting_times(np.arange(chain.n_states) == target))
     slowest = exact_gap(chain, model)

@@ -55,9 +55,7 @@ def of_broken_models() -> list[Row]:
     bent_law = chain.law * (1 + 1e-9 * np.arange(chain.n_states))
     broken = {
         "a law off by 1e-9": battery.examine(dataclasses.replace(chain, law=bent_law / bent_law.sum()), solver_residual=0.0),
-        "rates off by 1e-9": battery.examine(
-            dataclasses.replace(chain, visible_rates=chain.visible_rates * (1 + 1e-9)), solver_residual=0.0
-        ),
+        "couplings off by 1e-9": battery.examine(dataclasses.replace(chain, weights=chain.weights * (1 + 1e-9)), solver_residual=0.0),
         "a residual of 1e-9": battery.examine(chain, solver_residual=1e-9),
         "a gap of three conductances": battery.examine(chain, solver_residual=0.0, gap=0.3, conductances=[0.1]),
     }

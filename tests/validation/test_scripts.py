@@ -31,7 +31,7 @@ def test_a_table_and_its_exit_code(capsys):
 
 
 def test_gradients(capsys):
-    assert gradients.main(["--models", "3"]) == 0
+    assert gradients.main(["--models", "2"]) == 0
     assert len(table(capsys)) >= 3 * len(gradients.PAIRS)
 
 
@@ -62,7 +62,9 @@ def test_the_battery_of_a_small_grid(capsys, monkeypatch):
 @pytest.mark.judges
 def test_peers(capsys):
     assert peers.main(["--models", "6", "--sweeps", "1000"]) == 0
-    for package, line in zip(("deeptime", "gudhi", "emcee", "arviz_stats"), table(capsys), strict=True):
+    lines = table(capsys)
+    assert len(lines) == 4
+    for package, line in zip(("deeptime", "gudhi", "emcee", "arviz_stats"), lines, strict=True):
         assert line.endswith("holds" if find_spec(package) else "not judged")
 
 
@@ -80,8 +82,7 @@ def test_published_figures_stand_beside_those_of_a_document():
 
 def test_every_script_is_listed_with_its_command():
     page = (FOLDER / "README.md").read_text(encoding="utf-8")
-    helpers = {"claims.py", "exact_models.py", "precise.py"}
+    helpers = {"claims.py", "precise.py"}
     for script in FOLDER.glob("*.py"):
         assert (f"python validation/{script.name}" in page) is (script.name not in helpers), script.name
-        if script.name not in helpers:
-            assert script.read_text(encoding="utf-8").startswith('"""Claim: '), script.name
+        assert script.read_text(encoding="utf-8").startswith('"""Claim: ') is (script.name not in helpers), script.name

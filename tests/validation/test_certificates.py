@@ -1,4 +1,4 @@
-"""Every bound that is given holds, and says something: a sample of the models of validation/bounds.py, and the oracle against itself."""
+"""Every bound that is given holds, and says something: a sample of the models of validation/certificates.py, and its oracle by itself."""
 
 import numpy as np
 import pytest
@@ -8,12 +8,8 @@ from thermokernels.quantities import landscape
 
 mp = pytest.importorskip("mpmath", reason="mpmath is not installed: pip install mpmath")
 
-import bounds  # noqa: E402
-from exact_models import Exact, couplings, exactly  # noqa: E402
-
-MODELS = 60
-
-pytestmark = pytest.mark.xdist_group("bounds")
+import certificates  # noqa: E402
+from certificates import Exact, couplings, exactly  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -22,40 +18,39 @@ def digits():
         yield
 
 
-@pytest.fixture(scope="module")
-def ledger():
-    return bounds.examined(0, MODELS)
-
-
-def test_every_bound_holds(ledger):
+@pytest.mark.parametrize(("kernel", "models"), [(kernel, 60 if kernel == "single-site" else 12) for kernel in certificates.KERNELS])
+def test_every_bound_holds_and_next_to_nothing_is_refused(kernel, models):
+    ledger = certificates.Ledger()
+    for case in range(models):
+        certificates.examine(ledger, case, kernel)
     assert not ledger.violations, ledger.violations[:10]
+    assert ledger.ratios
+    for name in ("Q, auto", "passage, auto", "gap", "gradient, auto", "T_O bound, auto"):
+        assert ledger.refused[name] <= max(1, 0.02 * models), ledger.refused
+    if kernel == "single-site":  # the median bound is at most 1e4 times the true error, but for gradients where reduction is forced
+        medians = ledger.medians(True)
+        assert {name: median for name, median in medians.items() if median > 1e4 and not name.endswith("reduction")} == {}
+        assert {"T_O, auto", "Q, auto"} <= set(medians)
 
 
-def test_no_bound_is_vacuous_and_next_to_nothing_is_refused(ledger):
-    rows = bounds.rows_of(ledger, MODELS)
-    assert [row for row in rows if row.holds is not True] == []
-    named = {row.of for row in rows}
-    assert named >= {"T_O, auto", "Q, auto", "dT_O, auto", "dQ, auto", "MFPT, auto", "signal", "gap, reduction", "gap, eigenvalues"}
-
-
-def test_a_bound_that_is_broken_or_says_nothing_fails(ledger):
-    broken = bounds.Ledger()
-    broken.enter("T_O, auto", 1.0, mp.mpf("1.001"), 1e-4, 0)
-    broken.enter("Q, auto", 1.0, mp.mpf(1) + mp.mpf(10) ** -12, 1.0, 0)
-    assert [(row.of, row.holds) for row in bounds.rows_of(broken, 1)] == [("Q, auto", False), ("T_O, auto", False)]
+def test_a_bound_that_is_broken_is_seen(capsys):
+    ledger = certificates.Ledger()
+    ledger.enter("T_O, auto", 1.0, mp.mpf("1.001"), 1e-4, 0)
+    certificates.report("single-site", ledger, 1)
+    assert "1 bounds violated" in capsys.readouterr().out
 
 
 def test_the_exact_gradient_is_that_of_the_exact_value():
     W, p_data = np.array([[2.0, -0.7], [0.4, 3.1]]), [0.1, 0.2, 0.3, 0.4]
     mp.mp.dps = 80
     step = mp.mpf(10) ** -30
-    gradients = [Exact(W, None, None).variance_time()[1], Exact(W, None, None).signal(p_data)[1]]
+    gradients = [Exact(W, None, None).variance_time_gradient(), Exact(W, None, None).signal(p_data)[1]]
     for i, j in np.ndindex(W.shape):
         ends = []
         for sign in (1, -1):
             moved = [[mp.mpf(w) for w in row] for row in W]
             moved[i][j] += sign * step
-            ends.append((Exact(moved, None, None).variance_time()[0], Exact(moved, None, None).signal(p_data)[0]))
+            ends.append((Exact(moved, None, None).variance_time(), Exact(moved, None, None).signal(p_data)[0]))
         for k in range(2):
             assert abs((ends[0][k] - ends[1][k]) / (2 * step) / gradients[k][i][j] - 1) < mp.mpf(10) ** -40
 
