@@ -51,11 +51,12 @@ def of_grid(design: Design) -> list[Row]:
 
 def of_broken_models() -> list[Row]:
     """Another law, other rates and a gap above Cheeger's bound: each has to be noticed."""
-    chain = tk.gibbs_chain(np.random.default_rng(8).normal(size=(3, 3)))
+    W = np.random.default_rng(8).normal(size=(3, 3))
+    chain, moved = tk.gibbs_chain(W), tk.Model(W * (1 + 1e-9))
     bent_law = chain.law * (1 + 1e-9 * np.arange(chain.n_states))
     broken = {
         "a law off by 1e-9": battery.examine(dataclasses.replace(chain, law=bent_law / bent_law.sum()), solver_residual=0.0),
-        "couplings off by 1e-9": battery.examine(dataclasses.replace(chain, weights=chain.weights * (1 + 1e-9)), solver_residual=0.0),
+        "couplings off by 1e-9": battery.examine(dataclasses.replace(chain, model=moved), solver_residual=0.0),
         "a residual of 1e-9": battery.examine(chain, solver_residual=1e-9),
         "a gap of three conductances": battery.examine(chain, solver_residual=0.0, gap=0.3, conductances=[0.1]),
     }

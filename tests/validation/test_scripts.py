@@ -20,7 +20,7 @@ FOLDER = Path(__file__).parents[2] / "validation"
 
 
 def table(capsys):
-    return [line for line in capsys.readouterr().out.splitlines() if re.search(r"(holds|FAILS|not judged)$", line)]
+    return [line for line in capsys.readouterr().out.splitlines() if re.search(r"  (holds|FAILS|not judged)$", line)]
 
 
 def test_a_table_and_its_exit_code(capsys):
