@@ -15,7 +15,9 @@ import numpy as np
 
 import thermokernels as tk
 from thermokernels.estimates import replicates, running
-from thermokernels.estimates.replicates import Batch
+from thermokernels.estimates.lag_pairs import _lag_pairs
+from thermokernels.estimates.replicates import Batch, run_task
+from thermokernels.sampling.samplers import block_model
 from thermokernels_app.selftest.case import Case, Spoken, patched, under
 
 WEIGHTS = 1.6 * np.array([[0.9, -0.5, 0.3], [0.2, 1.1, -0.7], [-0.4, 0.6, 0.8]])
@@ -39,7 +41,7 @@ def _held_against_the_exact_engine() -> Spoken:
 
 def _wrong_marginal() -> AbstractContextManager[Any]:
     """The visible layer is resampled with couplings that are a fifth too strong."""
-    sound = replicates.block_model
+    sound = block_model
 
     def stronger(model: tk.Model) -> Any:
         table = sound(model)
@@ -50,7 +52,7 @@ def _wrong_marginal() -> AbstractContextManager[Any]:
 
 def _dropped_replicates() -> AbstractContextManager[Any]:
     """Of every task the replicates that take longer than most are left out."""
-    sound = running.run_task
+    sound = run_task
 
     def impatient(*arguments: Any) -> Batch:
         batch = sound(*arguments)
@@ -63,7 +65,7 @@ def _dropped_replicates() -> AbstractContextManager[Any]:
 
 def _short_lag() -> AbstractContextManager[Any]:
     """Chains are taken for stationary after one sweep, and the corrections of the signed measure are left out."""
-    sound = replicates._lag_pairs
+    sound: Any = _lag_pairs
 
     def hasty(model: Any, pairs: Any, schedule: Any, *rest: Any) -> None:
         key, first_pair, atoms, weights, meetings = rest
