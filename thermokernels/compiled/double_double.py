@@ -2,7 +2,8 @@
 
 For the few sums and exponentials of a kernel whose difference is what is wanted. Sums and products are free of error but for terms of a
 relative 2**-104 (Dekker, Numer. Math. 18 (1971) 224; Hida, Li and Bailey, ARITH 15 (2001) 155); the exponential is right to a relative
-1e-28 for arguments between -600 and 700 (:func:`exponential`), below that by what the range of float64 leaves of the low half. Compiled without fast-math and without contraction, which they rest on.
+1e-28 for arguments between -600 and 700 (:func:`exponential`), below that by what the range of float64 leaves of the low half.
+Compiled without fast-math and without contraction, which they rest on.
 """
 
 from __future__ import annotations
