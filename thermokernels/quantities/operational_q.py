@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike
 
 from thermokernels.common import arguments
 from thermokernels.common.arrays import Floats
+from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import ConstantError, ModelTooLargeError, UnresolvedError
 from thermokernels.model.chain import GibbsChain, as_chain
 from thermokernels.model.exchangeable import ExchangeableChain
@@ -87,6 +88,7 @@ class OperationalCurve:
     q_limit: Floats = field(repr=False)
 
 
+@default_error_state
 def operational_q(
     chain: GibbsChain | ExchangeableChain,
     p_data: ArrayLike,
@@ -140,6 +142,7 @@ def operational_q(
     return question.answer(records, waited, question.modes([(records, waited)]))
 
 
+@default_error_state
 def operational_curve(
     chain: GibbsChain,
     p_data: ArrayLike,

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 NOT_TRUSTED = 11
 
 EXIT_CODES = (
-    "Exit codes: 0 estimated · 1 unexpected error · 2 bad usage or input, or a budget that is too short · "
-    "11 not to be trusted, for the reason that is given · 130 interrupted twice"
+    "Exit codes: 0 estimated; 1 unexpected error; 2 bad usage or input, or a budget that is too short; "
+    "11 not to be trusted, for the reason that is given; 130 interrupted twice"
 )
 
 

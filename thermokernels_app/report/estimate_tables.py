@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from typing import Any
 
 import numpy as np
 
 from thermokernels import Model, QEstimate
-from thermokernels_app.report import tables
-
-WIDTH = 80
+from thermokernels_app.report.layout import print_table, print_wrapped
 
 
 def print_estimate(estimate: QEstimate) -> None:
     """Sentences and table."""
     print()
     for sentence in sentences(estimate):
-        print(textwrap.fill(sentence, WIDTH, initial_indent="* ", subsequent_indent="  "))
+        print_wrapped(sentence, "* ", "  ")
     print()
     if numbers := rows(estimate):
-        tables.print_table(("quantity", "value", "95 % interval", "unit"), numbers)
+        print_table(("quantity", "value", "95 % interval", "unit"), numbers)
         print()
     for note in notes(estimate):
-        print(textwrap.fill(note, WIDTH, initial_indent="  ", subsequent_indent="  "))
+        print_wrapped(note, "  ", "  ")
 
 
 def first_line(model: Model, kernel: str, window: float) -> str:
