@@ -28,7 +28,8 @@ from scipy.sparse import csr_array, diags_array
 from thermokernels.common import tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.common.errors import ModelTooLargeError, NotConvergedError, NumericalError, UnresolvedError
-from thermokernels.model.chain import UNIT, GibbsChain, as_chain, entry_error, law_error
+from thermokernels.common.tolerances import UNIT
+from thermokernels.model.chain import GibbsChain, as_chain, entry_error, law_error
 from thermokernels.quantities import spectral_measure
 from thermokernels.solvers import gap_bounds, red_black, reduced_gap
 from thermokernels.solvers.slow_cluster import slow_cluster

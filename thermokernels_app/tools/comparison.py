@@ -7,7 +7,6 @@ exact time counts records, and k times as many steps.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
@@ -17,17 +16,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 import thermokernels as tk
-from thermokernels.common import arguments
+from thermokernels.common import arguments, thresholds
 from thermokernels.common.arrays import Floats
 from thermokernels.model.chain import GibbsChain, energy_error
 from thermokernels.model.model import ModelLike
 from thermokernels.quantities.autocorrelation import autocorrelation_times
+from thermokernels_app.tools.observables import Observable, named, values_on_states
 
 KERNELS = ("single-site", "two-block")  # others: exact times of records of both layers are made for these two
 ESTIMATORS = {"emcee": "emcee", "ArviZ": "arviz_stats"}
 
 # Basins below this share of the probability are not asked for: a trace may well miss them.
-LEAST_MASS = 0.004
+LEAST_MASS = thresholds.MASS
 
 # The rules by which users trust the estimators: 50 autocorrelation times (emcee's documentation), R-hat at most 1.01 (Vehtari et al. 2021).
 LONG_RUN = 50
@@ -115,14 +115,6 @@ class Comparison:
         return {"convention": "tau = 1 + 2 sum_(t > 0) rho(t)", **asdict(self)}
 
 
-@dataclass(frozen=True)
-class _Observable:
-    name: str
-    odd: bool  # under x -> -x
-    needs_hidden: bool
-    of: Callable[[NDArray[Any], NDArray[Any]], Floats]  # visible (..., n_v) and hidden (..., n_h) spins -> (...)
-
-
 def compare(
     trace: ArrayLike,
     W: ModelLike,
@@ -176,7 +168,7 @@ def compare(
     whole = spins and array.shape[2] == chain.n_spins
     rows = []
     for name in names:
-        observable = _slowest(chain, stride) if name == "slowest" else _observable(name, chain)
+        observable = _slowest(chain, stride) if name == "slowest" else named(name, chain, "observables", ("slowest",))
         if spins and observable.needs_hidden and not whole:
             raise ValueError(f"observables must be functions of the visible spins, the trace holds no others; got {name!r}")
         of = chains[observable.odd]
@@ -224,45 +216,14 @@ def _as_trace(trace: ArrayLike, chain: GibbsChain, observables: Sequence[str] | 
     return array.astype(np.int8), default if names is None else names
 
 
-def _observable(name: str, chain: GibbsChain) -> _Observable:
-    if name == "energy":
-        W, b, c = chain.model
-        return _Observable(name, False, True, lambda v, h: -((v @ W + c) * h).sum(axis=-1) - v @ b)
-    if name == "magnetisation":
-        return _Observable(name, True, True, lambda v, h: v.sum(axis=-1, dtype=np.float64) + h.sum(axis=-1, dtype=np.float64))
-    if name == "visible-magnetisation":
-        return _Observable(name, True, False, lambda v, h: v.sum(axis=-1, dtype=np.float64))
-    factors = [(block, int(index)) for block, index in re.findall(r"([vh])(\d+)", name)]
-    if not factors or "".join(f"{block}{index}" for block, index in factors) != name:
-        raise ValueError(
-            "observables must be energy, magnetisation, visible-magnetisation, slowest, or a product of spins such as v0, v0h2 or v0v1; "
-            f"got {name!r}"
-        )
-    for block, index in factors:
-        size = chain.n_visible if block == "v" else chain.n_hidden
-        if index >= size:
-            raise ValueError(f"observables must name spins of the model, {block}0 to {block}{size - 1}; got {name!r}")
-
-    def product(v: NDArray[Any], h: NDArray[Any]) -> Floats:
-        values: Floats = np.prod([(v if block == "v" else h)[..., index] for block, index in factors], axis=0, dtype=np.float64)
-        return values
-
-    return _Observable(name, len(factors) % 2 == 1, any(block == "h" for block, _ in factors), product)
-
-
-def _values(observable: _Observable, chain: GibbsChain) -> Floats:
-    """The observable on the states of the chain, (n_states,)."""
-    return observable.of(*np.split(chain.spins(), [chain.n_visible], axis=1))
-
-
-def _slowest(chain: GibbsChain, stride: int) -> _Observable:
+def _slowest(chain: GibbsChain, stride: int) -> Observable:
     """The v_i h_j with the longest exact time, one hidden spin after the other to keep the arrays small."""
     visible, hidden = np.split(chain.spins(), [chain.n_visible], axis=1)
     times = np.stack(
         [autocorrelation_times(chain, (visible * hidden[:, [j]]).astype(float), every=stride)[0] for j in range(chain.n_hidden)]
     )
     j, i = np.unravel_index(int(np.nanargmax(times)), times.shape)
-    return _observable(f"v{i}h{j}", chain)
+    return named(f"v{i}h{j}", chain, "observables", ("slowest",))
 
 
 def _states(chain: GibbsChain, spins: NDArray[Any]) -> NDArray[np.int64]:
@@ -282,8 +243,8 @@ def _stuck(chain: GibbsChain, spins: NDArray[Any]) -> bool:
     return False
 
 
-def _row(observable: _Observable, chain: GibbsChain, series: Floats, stride: int, stuck: bool) -> Row:
-    function = _values(observable, chain)
+def _row(observable: Observable, chain: GibbsChain, series: Floats, stride: int, stuck: bool) -> Row:
+    function = values_on_states(observable, chain)
     rounding = energy_error(chain) if observable.name == "energy" else 0.0
     times, errors, _ = autocorrelation_times(chain, function[:, None], every=stride, function_error=rounding)
     exact, error = float(times[0]), float(errors[0])
