@@ -13,7 +13,7 @@ import thermokernels as tk
 from thermokernels.common.arrays import Floats
 from thermokernels_app.judges import verdicts
 from thermokernels_app.report import figures
-from thermokernels_app.tools.observables import named, values_on_states
+from thermokernels_app.tools import trace_observables
 
 Key = tuple[int, int, str, int]
 Measure = tuple[Floats, Floats, float, float]
@@ -82,10 +82,10 @@ def of_model(
 
 def observable(chain: tk.GibbsChain, name: str) -> Floats:
     """The values (n_states,) of an observable, such as "magnetisation", "v0", "h1" or "v0h2", on the states of a chain."""
-    found = named(name, chain, "the colour", ("mass",))
+    found = trace_observables.observable(name, chain.model, "the colour", "mass")
     if found.odd and chain.quotient:
         raise ValueError(f"without fields x and -x are one state, on which {name} has no value; take a product such as v0h0")
-    return values_on_states(found, chain)
+    return found.values(chain)
 
 
 def of_run(
