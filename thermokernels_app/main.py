@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from thermokernels_app.commands import compare, diagnose, doctor, grid, pictures, registration, selftest, variance, warmup
+from thermokernels_app.commands import compare, diagnose, doctor, grid, pictures, registration, sample, selftest, track, variance, warmup
 from thermokernels_app.commands.console import EXIT_CODES, Answer, UnwritableError, report
 
 PACKAGES = ("numpy", "scipy", "numba")
@@ -102,6 +102,8 @@ app.command(epilog=diagnose.EXIT_CODES)(diagnose.diagnose)
 app.command(epilog=variance.EXIT_CODES)(variance.variance)
 app.command(epilog=pictures.EXIT_CODES)(pictures.plot)
 app.command(epilog=pictures.EXIT_CODES)(pictures.report)
+app.command(epilog=track.EXIT_CODES)(track.track)
+app.command(epilog=sample.EXIT_CODES)(sample.sample)
 app.command(epilog=compare.EXIT_CODES)(compare.compare)
 app.command(epilog=doctor.EXIT_CODES)(doctor.doctor)
 app.command(epilog=warmup.EXIT_CODES)(warmup.warmup)

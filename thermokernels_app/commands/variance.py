@@ -6,18 +6,16 @@ import json
 import math
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from thermokernels_app.commands.console import AsJson, errors
-from thermokernels_app.commands.executors import ExecutorKind, Kind, Scheduler, executor_of
+from thermokernels_app.commands.executors import ExecutorKind, Kind, Scheduler, pool_of
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor
-
     from thermokernels import Model
     from thermokernels.common.arrays import Floats
     from thermokernels.solvers.solve import Solve
@@ -71,7 +69,7 @@ def variance(
             raise ValueError("--probes and --seed belong together: an estimate is repeatable by its seed")
         if threads is not None:
             set_threads(threads)
-        pool = _pool(executor, scheduler, workers)
+        pool = pool_of(executor, scheduler, workers)
         machine = load_model(model)
         n_visible, n_hidden, full = machine.n_visible, machine.n_hidden, machine.has_fields
         arguments.as_positive(window, "--window", "sweeps")
@@ -99,16 +97,6 @@ def variance(
             print(json.dumps(found, allow_nan=False))
         else:
             _print(found, n_spins)
-
-
-def _pool(kind: Kind, scheduler: str | None, workers: int | None) -> AbstractContextManager[Executor | None]:
-    """The executor of the solves; None for threads of this process."""
-    chosen = executor_of(kind, scheduler, workers)
-    if workers is None:
-        return chosen
-    from thermokernels_app.experiment.running.pool import WorkerPool
-
-    return WorkerPool(workers)
 
 
 def _exact(model: Model, law: Floats | None, window: float, solve: Solve) -> dict[str, Any]:
