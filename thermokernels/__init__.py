@@ -30,6 +30,7 @@ from thermokernels.estimates.result import QEstimate
 from thermokernels.estimates.track import Track, TrackedModel, Tracker, track
 from thermokernels.model.chain import GibbsChain, gibbs_chain
 from thermokernels.model.conversions import from_ising, from_zero_one, law_of_samples
+from thermokernels.model.exchangeable import ExchangeableChain, exchangeable_chain
 from thermokernels.model.histories import load_history
 from thermokernels.model.hypernetwork import Hypernetwork, couplings
 from thermokernels.model.importers import from_dimod, from_rbms, from_scikit_learn, from_thrml
@@ -38,6 +39,7 @@ from thermokernels.model.model import Model, load_model
 from thermokernels.quantities.asymptotic_variance import asymptotic_variance
 from thermokernels.quantities.autocorrelation_function import autocorrelation_function
 from thermokernels.quantities.conductance import conductance
+from thermokernels.quantities.exchangeable_sums import ExchangeableQ, exchangeable_q
 from thermokernels.quantities.first_passage import hitting_times, mean_first_passage
 from thermokernels.quantities.landscape import MergeEvent, MergeTree, merge_tree
 from thermokernels.quantities.operational_q import OperationalCurve, OperationalQ, operational_curve, operational_q
@@ -61,6 +63,8 @@ except PackageNotFoundError:  # a source tree that was never installed
 
 __all__ = [
     "Diagnosis",
+    "ExchangeableChain",
+    "ExchangeableQ",
     "ExecutorError",
     "GibbsChain",
     "Hypernetwork",
@@ -91,6 +95,8 @@ __all__ = [
     "couplings",
     "diagnose",
     "estimate_q",
+    "exchangeable_chain",
+    "exchangeable_q",
     "from_dimod",
     "from_ising",
     "from_rbms",

@@ -151,7 +151,7 @@ def require_memory(model: Model) -> int:
         instead += ", or for its gap and basins alone with spectral_gap and merge_tree of its gibbs_chain"
     if footprint.variance_time(n_visible, n_hidden, has_fields) <= available:
         instead += ", or for T_O and Q alone with thermo variance or q_struct"
-    instead += ", or draw samples, at any size, with sample"
+    instead += ", or, at any size, for T_O and Q with an interval by thermo estimate or estimate_q, or draw samples with sample"
     memory.require(n_bytes, f"the diagnosis of {n_visible} visible and {n_hidden} hidden spins", instead)
     return n_bytes
 

@@ -14,6 +14,8 @@ from thermokernels.common import tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.common.tolerances import EPSILON
 from thermokernels.model.chain import GibbsChain, as_chain, law_error
+from thermokernels.model.exchangeable import ExchangeableChain
+from thermokernels.quantities import exchangeable_sums
 from thermokernels.quantities.variance_time import VarianceTime, variance_time
 from thermokernels.solvers.checkpoint import PathLike
 from thermokernels.solvers.solve import Progress, Solve
@@ -50,7 +52,7 @@ def bound_of(time: VarianceTime) -> float:
 
 
 def asymptotic_variance(
-    chain: GibbsChain,
+    chain: GibbsChain | ExchangeableChain,
     method: str = "auto",
     rtol: float = tolerances.SOLVE,
     progress: Progress | None = None,
@@ -77,4 +79,6 @@ def asymptotic_variance(
     >>> round(tk.asymptotic_variance(chain), 12), round(tk.observable_variance_time(chain), 12)
     (1.0, 1.0)
     """
+    if isinstance(chain, ExchangeableChain):
+        return exchangeable_sums.variance_time(chain, rtol).asymptotic_variance
     return of_variance_time(variance_time(as_chain(chain), Solve(method, rtol, progress, checkpoint, executor)))

@@ -20,7 +20,9 @@ from thermokernels.common.arrays import Floats
 from thermokernels.common.errors import ConstantError, NumericalError, UnresolvedError
 from thermokernels.common.tolerances import EPSILON
 from thermokernels.model.chain import GibbsChain, as_chain, entry_error, gibbs_chain, law_error
+from thermokernels.model.exchangeable import ExchangeableChain
 from thermokernels.model.model import Model
+from thermokernels.quantities import exchangeable_sums
 from thermokernels.solvers import gap_bounds, reduced_resolvent, spanning_tree_bound
 from thermokernels.solvers.checkpoint import PathLike, RestartFile
 from thermokernels.solvers.many_observables import Accumulator, Observables, RowSums
@@ -228,7 +230,7 @@ def _solved_variance_time(chain: GibbsChain, solve: Solve, accumulators: Sequenc
 
 
 def observable_variance_time(
-    chain: GibbsChain,
+    chain: GibbsChain | ExchangeableChain,
     method: str = "auto",
     rtol: float = tolerances.SOLVE,
     progress: Progress | None = None,
@@ -269,6 +271,8 @@ def observable_variance_time(
     >>> round(tk.observable_variance_time(tk.gibbs_chain([[0.0, 0.0]])), 12)  # two products, each with gap 2/3 per step
     3.0
     """
+    if isinstance(chain, ExchangeableChain):
+        return exchangeable_sums.variance_time(chain, rtol).value
     return variance_time(chain, Solve(method, rtol, progress, checkpoint, executor)).value
 
 

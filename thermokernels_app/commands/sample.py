@@ -11,7 +11,7 @@ import typer
 
 from thermokernels_app.commands.console import AsJson, errors
 
-EXIT_CODES = "Exit codes: 0 drawn · 1 unexpected error · 2 bad usage or input, or more samples than memory holds · 130 interrupted"
+EXIT_CODES = "Exit codes: 0 drawn; 1 unexpected error; 2 bad usage or input, or more samples than memory holds; 130 interrupted"
 
 
 def sample(

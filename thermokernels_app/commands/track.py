@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from thermokernels import Track
 
 EXIT_CODES = (
-    "Exit codes: 0 every checkpoint can be trusted · 1 unexpected error · 2 bad usage or input · 11 some checkpoint cannot be trusted · "
+    "Exit codes: 0 every checkpoint can be trusted; 1 unexpected error; 2 bad usage or input; 11 some checkpoint cannot be trusted; "
     "130 interrupted"
 )
 

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 MANY_PROBES = 16
 
 EXIT_CODES = (
-    "Exit codes: 0 computed · 1 unexpected error · 2 bad usage or input, or a model that is too large · "
-    "11 not resolved in float64 · 130 interrupted (with --checkpoint what is done is kept)"
+    "Exit codes: 0 computed; 1 unexpected error; 2 bad usage or input, or a model that is too large; "
+    "11 not resolved in float64; 130 interrupted (with --checkpoint what is done is kept)"
 )
 
 

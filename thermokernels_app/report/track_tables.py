@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from thermokernels_app.report.tables import print_table
+from thermokernels_app.report.layout import print_table
 
 if TYPE_CHECKING:
     from thermokernels import Track, TrackedModel
