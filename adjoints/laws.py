@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from thermokernels.common import memory
 from thermokernels.common.arguments import as_flag, as_law
 from thermokernels.common.arrays import Floats
+from thermokernels.common.error_state import default_error_state
 from thermokernels.compiled.decorator import jit
 from thermokernels.model.laws import _divergence, _fill_fields, _kernel_arguments, _log_weights, _moderate
 from thermokernels.model.model import Model, ModelLike, as_model
@@ -23,6 +24,7 @@ def kl_divergence_and_gradient(
 def kl_divergence_and_gradient(
     p_data: ArrayLike, W: ModelLike, b: ArrayLike | None = None, c: ArrayLike | None = None, *, fields: Literal[True]
 ) -> tuple[float, tuple[Floats, Floats, Floats]]: ...
+@default_error_state
 def kl_divergence_and_gradient(
     p_data: ArrayLike, W: ModelLike, b: ArrayLike | None = None, c: ArrayLike | None = None, *, fields: bool = False
 ) -> tuple[float, Floats] | tuple[float, tuple[Floats, Floats, Floats]]:

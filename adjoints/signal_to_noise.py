@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from adjoints.variance_time import Cotangents, VarianceTimeAdjoint, _log_law_cotangents
 from thermokernels.common import arguments, tolerances
 from thermokernels.common.arrays import Floats
+from thermokernels.common.error_state import default_error_state
 from thermokernels.model.chain import GibbsChain
 from thermokernels.model.model import ModelLike, as_model
 from thermokernels.quantities.signal_to_noise import QStruct, chain_q_struct
@@ -47,6 +48,7 @@ def q_struct_and_gradient(
 def q_struct_and_gradient(
     W: ModelLike, p_data: ArrayLike, window: float = 100.0, *, fields: Literal[True], **how: Unpack[FieldOptions]
 ) -> tuple[QStruct, Cotangents]: ...
+@default_error_state
 def q_struct_and_gradient(
     W: ModelLike,
     p_data: ArrayLike,

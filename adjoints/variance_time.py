@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 from adjoints import reduced_resolvent
 from thermokernels.common import arguments, threads, tolerances
 from thermokernels.common.arrays import Floats
+from thermokernels.common.error_state import default_error_state
 from thermokernels.compiled.decorator import jit
 from thermokernels.compiled.register_tiles import ROWS
 from thermokernels.compiled.simd_float64 import LANES, add, fill, load, multiply_add, reverse, store, swap1, swap2, swap4, total
@@ -310,6 +311,7 @@ def observable_variance_time_and_gradient(
 def observable_variance_time_and_gradient(
     W: ModelLike, b: ArrayLike | None = None, c: ArrayLike | None = None, *, fields: Literal[True], **how: Unpack[Options]
 ) -> tuple[float, Cotangents]: ...
+@default_error_state
 def observable_variance_time_and_gradient(
     W: ModelLike,
     b: ArrayLike | None = None,

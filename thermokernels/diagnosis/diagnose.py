@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 
 from thermokernels.common import arguments, footprint, memory, thresholds
 from thermokernels.common.arrays import Floats
+from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import ConstantError, ModelTooLargeError, NumericalError, UnresolvedError
 from thermokernels.common.tolerances import EPSILON
 from thermokernels.diagnosis import words
@@ -71,6 +72,7 @@ def as_window(window: float, model: Model, name: str = "window") -> float:
     return sweeps
 
 
+@default_error_state
 def diagnose(
     W: ModelLike,
     b: ArrayLike | None = None,

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from thermokernels.common import arguments, memory, threads
 from thermokernels.common.arrays import Floats
+from thermokernels.common.error_state import default_error_state
 from thermokernels.estimates import trust
 from thermokernels.estimates.analytic_bound import variance_time_bound
 from thermokernels.estimates.batch_means import batch_times
@@ -40,6 +41,7 @@ MOST = 10_000_000
 Progress = Callable[[int, int, Interval], object]
 
 
+@default_error_state
 def estimate_q(
     model: Any,
     data: ArrayLike | None,

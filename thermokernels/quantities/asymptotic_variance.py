@@ -12,7 +12,7 @@ from concurrent.futures import Executor
 
 from thermokernels.common import tolerances
 from thermokernels.common.arrays import Floats
-from thermokernels.common.tolerances import EPSILON
+from thermokernels.common.error_state import default_error_state
 from thermokernels.model.chain import GibbsChain, as_chain, law_error
 from thermokernels.model.exchangeable import ExchangeableChain
 from thermokernels.quantities import exchangeable_sums
@@ -51,6 +51,7 @@ def bound_of(time: VarianceTime) -> float:
     return (2 * time.bound + variance_error) * (1 + 4 * EPSILON) + 2 * EPSILON * (2 * time.value + variance)
 
 
+@default_error_state
 def asymptotic_variance(
     chain: GibbsChain | ExchangeableChain,
     method: str = "auto",

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike
 
 from thermokernels.common import arguments
 from thermokernels.common.arrays import Floats
+from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import ConstantError, ModelTooLargeError, UnresolvedError
 from thermokernels.model.chain import GibbsChain, as_chain
 from thermokernels.quantities import window_moments
@@ -86,6 +87,7 @@ class OperationalCurve:
     q_limit: Floats = field(repr=False)
 
 
+@default_error_state
 def operational_q(
     chain: GibbsChain,
     p_data: ArrayLike,
@@ -137,6 +139,7 @@ def operational_q(
     return question.answer(records, waited, question.modes([(records, waited)]))
 
 
+@default_error_state
 def operational_curve(
     chain: GibbsChain,
     p_data: ArrayLike,

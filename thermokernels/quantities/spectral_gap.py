@@ -27,6 +27,7 @@ from scipy.sparse import csr_array, diags_array
 
 from thermokernels.common import tolerances
 from thermokernels.common.arrays import Floats
+from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import ModelTooLargeError, NotConvergedError, NumericalError, UnresolvedError
 from thermokernels.common.tolerances import UNIT
 from thermokernels.model.chain import GibbsChain, as_chain, entry_error, law_error
@@ -56,6 +57,7 @@ class SpectralGap:
     method: str
 
 
+@default_error_state
 def spectral_gap(chain: GibbsChain | ExchangeableChain) -> float:
     """The gap gamma = 1 - sigma_2 of the chain, per step, right to a relative 1e-6.
 
@@ -89,6 +91,7 @@ def spectral_gap(chain: GibbsChain | ExchangeableChain) -> float:
     return found.value
 
 
+@default_error_state
 def solve_spectral_gap(chain: GibbsChain, sharp: bool = True) -> SpectralGap:
     """:func:`thermokernels.spectral_gap` with the proven bound of its error.
 

@@ -22,6 +22,7 @@ import scipy.linalg.lapack as lapack
 
 from thermokernels.common import arguments, memory, tolerances
 from thermokernels.common.arrays import Floats
+from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import ConstantError, NotConvergedError, UnresolvedError
 from thermokernels.common.tolerances import EPSILON
 from thermokernels.model.chain import GibbsChain
@@ -171,6 +172,7 @@ def _decomposed(chain: GibbsChain, starts: Floats) -> SpectralMeasure:
     return _measure(gaps[0, :-1], (seen[0, :-1] ** 2).sum(axis=1), chain.steps_per_sweep)
 
 
+@default_error_state
 def spectral_measure(chain: GibbsChain | ExchangeableChain) -> SpectralMeasure:
     """Spectral measure of the gradient observables, its relevant gap, cluster C*(O) and gamma_eff.
 
@@ -269,6 +271,7 @@ def gap_run(chain: GibbsChain) -> LanczosRuns:
     raise NotConvergedError(f"the spectral gap {gap:.3g} still has a residual of {residual:.2g} after {runs.n_steps} Lanczos steps")
 
 
+@default_error_state
 def window_variance(measure: SpectralMeasure, K: float) -> float:
     """Variance of the mean of the observables over a stationary window of K steps, summed over the observables.
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from thermokernels.common import footprint, memory, tolerances
 from thermokernels.common.arrays import Floats
+from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import ConstantError, NumericalError, UnresolvedError
 from thermokernels.common.tolerances import EPSILON
 from thermokernels.model.chain import GibbsChain, as_chain, entry_error, gibbs_chain, law_error
@@ -229,6 +230,7 @@ def _solved_variance_time(chain: GibbsChain, solve: Solve, accumulators: Sequenc
     return VarianceTime(chain, value, row_sums.residual, row_sums.iterations, solver.method, solver.rtol, row_sums, _kept=kept)
 
 
+@default_error_state
 def observable_variance_time(
     chain: GibbsChain | ExchangeableChain,
     method: str = "auto",
