@@ -10,7 +10,7 @@ from itertools import permutations
 import numpy as np
 from numpy.typing import NDArray
 
-from thermokernels.common import arguments, tolerances
+from thermokernels.common import memory, tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import UnresolvedError
@@ -250,7 +250,7 @@ def merge_tree(chain: GibbsChain | ExchangeableChain) -> MergeTree:
 def _moves(chain: ExchangeableChain) -> NDArray[np.int64]:
     """(n_states, 2 classes): the number of a state, exclusive or that of each neighbour; 0 where a class has no spin left to turn."""
     classes = sum(chain.lumped.couplings.shape)
-    arguments.require_memory(64 * classes * chain.n_states, f"the neighbours of {chain.n_states} states", "use fewer spins or patterns")
+    memory.require(64 * classes * chain.n_states, f"the neighbours of {chain.n_states} states", "use fewer spins or patterns")
     states, moves = np.arange(chain.n_states), []
     for rows, sign in zip(move_rates(chain.lumped), (1, -1), strict=True):
         for rates, stride in zip(rows, all_strides(chain.lumped), strict=True):
@@ -261,7 +261,7 @@ def _moves(chain: ExchangeableChain) -> NDArray[np.int64]:
 def _tree(energy: Floats, law: Floats, flips: NDArray[np.int64], error: float) -> MergeTree:
     """The merge tree of energies that are right to ``error``, on the graph whose edges ``flips`` are."""
     n_states = energy.size
-    arguments.require_memory(56 * n_states, f"the merge tree of {n_states} states", "use fewer spins: each one less halves it")
+    memory.require(56 * n_states, f"the merge tree of {n_states} states", "use fewer spins: each one less halves it")
     energy_range = float(np.ptp(energy))
     order = np.argsort(energy, kind="stable")
     rising = energy[order]

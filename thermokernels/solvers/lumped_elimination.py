@@ -9,11 +9,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from thermokernels.common import arguments
+from thermokernels.common import memory
 from thermokernels.common.arrays import Floats
 from thermokernels.common.errors import ModelTooLargeError
+from thermokernels.common.tolerances import UNIT
 from thermokernels.compiled.decorator import jit
-from thermokernels.model.lumped import UNIT, LumpedChain
+from thermokernels.model.lumped import LumpedChain
 from thermokernels.solvers.lumped_gap_bound import all_strides, move_rates
 
 # Multiply-adds of an elimination: some minutes.
@@ -37,7 +38,7 @@ def hitting_times(chain: LumpedChain, target: NDArray[np.bool_]) -> tuple[Floats
         raise ModelTooLargeError(
             f"elimination of {n} lumped states in a band of {width} would take {work:.2g} multiply-adds; use fewer patterns or spins"
         )
-    arguments.require_memory(8 * n * (2 * width + 6), f"elimination of {n} lumped states in a band of {width}", "use fewer spins")
+    memory.require(8 * n * (2 * width + 6), f"elimination of {n} lumped states in a band of {width}", "use fewer spins")
     up, down = move_rates(chain)
     rates, absorbed = np.zeros((n, 2 * width + 1)), np.zeros(n)
     states = np.arange(n)
