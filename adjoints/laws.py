@@ -15,14 +15,14 @@ from thermokernels.model.model import ModelLike, as_model
 
 
 @overload
-def kl_divergence(
+def kl_divergence_and_gradient(
     p_data: ArrayLike, W: ModelLike, b: ArrayLike | None = None, c: ArrayLike | None = None, *, fields: Literal[False] = False
 ) -> tuple[float, Floats]: ...
 @overload
-def kl_divergence(
+def kl_divergence_and_gradient(
     p_data: ArrayLike, W: ModelLike, b: ArrayLike | None = None, c: ArrayLike | None = None, *, fields: Literal[True]
 ) -> tuple[float, tuple[Floats, Floats, Floats]]: ...
-def kl_divergence(
+def kl_divergence_and_gradient(
     p_data: ArrayLike, W: ModelLike, b: ArrayLike | None = None, c: ArrayLike | None = None, *, fields: bool = False
 ) -> tuple[float, Floats] | tuple[float, tuple[Floats, Floats, Floats]]:
     """Divergence KL(p_data || q) in nats and its gradient with respect to the couplings, and to the fields on request.
@@ -74,6 +74,9 @@ def kl_divergence(
     ct_weights = np.ascontiguousarray(ct_columns.T)
     value = float(terms.sum())
     return (value, (ct_weights, ct_visible_field, ct_hidden_field)) if with_fields else (value, ct_weights)
+
+
+kl_divergence = kl_divergence_and_gradient
 
 
 @jit

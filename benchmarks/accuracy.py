@@ -20,6 +20,7 @@ import thermokernels as tk
 from adjoints import bounds
 from thermokernels.quantities import first_passage, spectral_gap
 from thermokernels.quantities.variance_time import variance_time
+from thermokernels.solvers.solve import Solve
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "validation"))
 from test_certificates import exactly
@@ -83,7 +84,7 @@ def described(compute: Callable[[], Found], exact: mp.mpf) -> str:
 def gradient_errors(W: np.ndarray, method: str, exact: list[list[mp.mpf]]) -> str:
     """The largest error of an entry of dT_O / dW and its bound, relative to the largest entry."""
     try:
-        time = variance_time(tk.gibbs_chain(W), method)
+        time = variance_time(tk.gibbs_chain(W), Solve(method))
         _, gradient = adjoints.observable_variance_time(W, method=method)
         bound = bounds.variance_time_gradient_bound(time)
     except tk.NumericalError:
@@ -107,7 +108,7 @@ def main() -> None:
         slowest = exact_gap(chain, model)
 
         def of_time(method: str, chain: tk.GibbsChain = chain) -> Found:
-            time = variance_time(chain, method)
+            time = variance_time(chain, Solve(method))
             return time.value, time.bound
 
         def of_passage(method: str, chain: tk.GibbsChain = chain, target: int = target) -> Found:

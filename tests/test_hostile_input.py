@@ -69,7 +69,14 @@ CALLS = {
 # Those that take other libraries' models, files, random probes or the number of threads are tested with what they serve.
 ELSEWHERE = {
     *("from_dimod", "from_thrml", "from_scikit_learn", "from_rbms", "load_model"),
-    *("probe_variance_time", "probe_q_struct", "get_threads", "set_threads"),
+    *(
+        "probe_variance_time",
+        "probe_q_struct",
+        "probe_variance_time_and_gradient",
+        "probe_q_struct_and_gradient",
+        "get_threads",
+        "set_threads",
+    ),
 }
 NAMES = {f"{function.__module__.split('.')[0]}.{function.__name__}": function for function in CALLS}
 KERNEL_NAMES = ", ".join(map(repr, KERNELS))

@@ -25,6 +25,8 @@ from thermokernels.common.errors import (
 )
 from thermokernels.common.threads import get_threads, set_threads
 from thermokernels.diagnosis.diagnose import Diagnosis, diagnose
+from thermokernels.estimates.estimate import estimate_q
+from thermokernels.estimates.result import QEstimate
 from thermokernels.model.chain import GibbsChain, gibbs_chain
 from thermokernels.model.conversions import from_ising, from_zero_one, law_of_samples
 from thermokernels.model.hypernetwork import Hypernetwork, couplings
@@ -39,7 +41,8 @@ from thermokernels.quantities.landscape import MergeEvent, MergeTree, merge_tree
 from thermokernels.quantities.operational_q import OperationalCurve, OperationalQ, operational_curve, operational_q
 from thermokernels.quantities.relevance import observable_span, relevance
 from thermokernels.quantities.signal_to_noise import QStruct, q_struct
-from thermokernels.quantities.spectral_measure import SpectralMeasure, spectral_gap, spectral_measure, window_variance
+from thermokernels.quantities.spectral_gap import SpectralGap, solve_spectral_gap, spectral_gap
+from thermokernels.quantities.spectral_measure import SpectralMeasure, spectral_measure, window_variance
 from thermokernels.quantities.trace_probes import ProbedQ, ProbedTime, probe_q_struct, probe_variance_time
 from thermokernels.quantities.variance_time import observable_variance_time
 from thermokernels.sampling.samplers import Samples, sample
@@ -70,8 +73,10 @@ __all__ = [
     "OperationalQ",
     "ProbedQ",
     "ProbedTime",
+    "QEstimate",
     "QStruct",
     "Samples",
+    "SpectralGap",
     "SpectralMeasure",
     "UnresolvedError",
     "asymptotic_variance",
@@ -79,6 +84,7 @@ __all__ = [
     "conductance",
     "couplings",
     "diagnose",
+    "estimate_q",
     "from_dimod",
     "from_ising",
     "from_rbms",
@@ -105,6 +111,7 @@ __all__ = [
     "resolvent",
     "sample",
     "set_threads",
+    "solve_spectral_gap",
     "spectral_gap",
     "spectral_measure",
     "visible_law",

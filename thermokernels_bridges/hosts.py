@@ -45,7 +45,7 @@ def q_struct(window: float) -> tuple[Value, Gradients]:
     def gradients(p_data: Any, W: Any, b: Any = None, c: Any = None) -> tuple[float, tuple[Floats, ...]]:
         if b is None:
             q, by_weights = adjoints.q_struct(W, p_data, window=window)
-            return q.value, (by_weights,)  # type: ignore[return-value]
+            return q.value, (by_weights,)
         q, cotangents = adjoints.q_struct(W, p_data, window=window, b=b, c=c, fields=True)
         return q.value, tuple(cotangents)
 
@@ -61,7 +61,7 @@ def observable_variance_time() -> tuple[Value, Gradients]:
     def gradients(_: None, W: Any, b: Any = None, c: Any = None) -> tuple[float, tuple[Floats, ...]]:
         if b is None:
             time, by_weights = adjoints.observable_variance_time(W)
-            return time, (by_weights,)  # type: ignore[return-value]
+            return time, (by_weights,)
         time, cotangents = adjoints.observable_variance_time(W, b, c, fields=True)
         return time, tuple(cotangents)
 

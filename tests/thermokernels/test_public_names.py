@@ -33,12 +33,14 @@ FUNCTIONS = {
     tk.resolvent: {"chain": REQUIRED, "F": REQUIRED},
     tk.spectral_measure: {"chain": REQUIRED},
     tk.spectral_gap: {"chain": REQUIRED},
+    tk.solve_spectral_gap: {"chain": REQUIRED, "sharp": True},
     tk.window_variance: {"measure": REQUIRED, "K": REQUIRED},
     tk.merge_tree: {"chain": REQUIRED},
     tk.hitting_times: {"chain": REQUIRED, "target": REQUIRED},
     tk.conductance: {"chain": REQUIRED, "mask": REQUIRED},
     tk.visible_law: {"W": REQUIRED, "b": None, "c": None},
     tk.kl_divergence: {"p_data": REQUIRED, "W": REQUIRED},
+    tk.estimate_q: {"model": REQUIRED, "data": REQUIRED, "window": 100.0, "kernel": "alternating"},
     adjoints.q_struct: {"W": REQUIRED, "p_data": REQUIRED, "window": 100.0},
     adjoints.observable_variance_time: {"W": REQUIRED},
     adjoints.asymptotic_variance: {"W": REQUIRED},
@@ -100,7 +102,7 @@ def test_values():
 
 
 def test_results_are_frozen():
-    for result in (tk.GibbsChain, tk.QStruct, tk.SpectralMeasure, tk.MergeTree, tk.MergeEvent, tk.Hypernetwork):
+    for result in (tk.GibbsChain, tk.QStruct, tk.SpectralMeasure, tk.MergeTree, tk.MergeEvent, tk.Hypernetwork, tk.QEstimate):
         assert dataclasses.is_dataclass(result)
         assert result.__dataclass_params__.frozen
 

@@ -98,18 +98,21 @@ def as_samples(samples: ArrayLike, name: str = "samples") -> Floats:
 
 
 def as_law(law: ArrayLike, n_states: int, name: str = "p_data") -> Floats:
-    """A probability vector of shape (n_states,): nonnegative, sum one within 1e-9; else ValueError.
+    """A probability vector of shape (n_states,): nonnegative, sum one within 1e-9; else ValueError. It is divided by its sum."""
+    array = as_undivided_law(law, n_states, name)
+    divided: Floats = array / array.sum()
+    return divided
 
-    A sum that is off by more than rounding is divided out.
-    """
+
+def as_undivided_law(law: ArrayLike, n_states: int, name: str = "p_data") -> Floats:
+    """The entries that :func:`as_law` divides by their sum, for who divides in more digits than float64 has."""
     array = as_vector(law, n_states, name)
     if array.min() < 0:
         raise ValueError(f"{name} must be nonnegative; entry {int(array.argmin())} is {array.min():g}")
     total = float(array.sum())
     if abs(total - 1) > tolerances.LAW_SUM:
         raise ValueError(f"{name} must sum to one within {tolerances.LAW_SUM:g}; it sums to {total!r}")
-    # A law that is normalised up to rounding stays as it is: the g of a trained model feels the last bit.
-    return array / total if abs(total - 1) > 1e-14 else array
+    return array
 
 
 def as_state_functions(values: ArrayLike, n_states: int, name: str = "F") -> Floats:

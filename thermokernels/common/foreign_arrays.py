@@ -50,6 +50,16 @@ def as_array(value: Any, name: str, wanted: str = "an array of real numbers") ->
     return array
 
 
+def labels_of(table: Any) -> tuple[tuple[Any, ...] | None, tuple[Any, ...] | None]:
+    """The labels of the rows and columns of a table of pandas or polars, None where they are but counted."""
+    found = []
+    for axis in ("index", "columns"):
+        labels = getattr(table, axis, None) if hasattr(table, "to_numpy") else None
+        listed = None if labels is None or callable(labels) else tuple(labels)
+        found.append(None if listed is None or listed == tuple(range(len(listed))) else listed)
+    return found[0], found[1]
+
+
 def _unmasked(value: Any, name: str) -> Array:
     hidden = np.ma.getmaskarray(value)
     if hidden.any():

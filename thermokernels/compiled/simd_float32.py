@@ -20,6 +20,9 @@ from thermokernels.compiled.simd_float64 import aligned_empty
 # Four rows of sums have to fit into the registers: 32 of 16 floats with AVX-512, 16 of 8 or fewer elsewhere.
 LANES = 64 if llvmlite.binding.get_host_cpu_features().get("avx512f") else 16
 
+# A true lane of a mask.
+EVERY = np.uint32(0xFFFFFFFF)
+
 if numba.config.DISABLE_JIT:
 
     def load(rows, index):
@@ -42,6 +45,12 @@ if numba.config.DISABLE_JIT:
 
     def to_floats(words):
         return words.astype(np.float32)
+
+    def less(left, right):
+        return np.where(left < right, EVERY, 0).astype(np.uint32)
+
+    def choose(mask, left, right):
+        return np.where(mask != 0, left, right)
 
 else:
     from llvmlite import ir
@@ -143,6 +152,25 @@ else:
             return builder.sitofp(arguments[0], FLOATS.llvm)
 
         return FLOATS(WORDS), generate
+
+    @intrinsic
+    def less(typing_context, left, right):
+        """A mask: every bit of a lane where left < right, none elsewhere and where one is NaN."""
+
+        def generate(context, builder, signature, arguments):
+            return builder.sext(builder.fcmp_ordered("<", *arguments), WORDS.llvm)
+
+        return WORDS(FLOATS, FLOATS), generate
+
+    @intrinsic
+    def choose(typing_context, mask, left, right):
+        """left in the lanes of the mask, right elsewhere."""
+
+        def generate(context, builder, signature, arguments):
+            nowhere = ir.Constant(WORDS.llvm, [0] * LANES)
+            return builder.select(builder.icmp_unsigned("!=", arguments[0], nowhere), arguments[1], arguments[2])
+
+        return left(WORDS, left, left), generate
 
     def _operator(function, kind, instruction):
         """``vector function vector`` and ``vector function scalar`` for one kind of vector."""

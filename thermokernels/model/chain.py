@@ -312,7 +312,7 @@ def gibbs_chain(
     layer = KERNELS[arguments.as_choice(kernel, tuple(KERNELS), "kernel")].layer
     if quotient is not None and not isinstance(quotient, (bool, np.bool_)):
         raise ValueError(f"quotient must be None, True or False; got {arguments.in_brief(quotient)}")
-    obstacle = _obstacle_to_quotient(model)
+    obstacle = _obstacle_to_quotient(model, layer)
     if quotient and obstacle:
         raise ValueError(f"quotient=True is not legitimate: {obstacle}; use quotient=None for the full chain")
     use_quotient = obstacle is None and (quotient is None or bool(quotient))
@@ -363,7 +363,7 @@ def gibbs_chain(
     )
 
 
-def _obstacle_to_quotient(model: Model) -> str | None:
+def _obstacle_to_quotient(model: Model, layer: str | None) -> str | None:
     """Why x -> -x is no symmetry, or None.
 
     The three checks have exact answers here. Sym-pi: E(x) - E(-x) = -2 (b'v + c'h), zero for all x only without fields. Sym-P: the
@@ -372,6 +372,8 @@ def _obstacle_to_quotient(model: Model) -> str | None:
     """
     if model.has_fields:
         return "Sym-pi fails: the fields change sign with the spins, so pi(x) != pi(-x)"
+    if layer is not None and (model.n_visible if layer == "visible" else model.n_hidden) == 1:
+        return f"the {layer} layer has one spin, and its one pair would be a chain of one state"
     return None
 
 

@@ -104,7 +104,8 @@ def from_ising(
         ends = dict((sides[one], sides[other]))
         if len(ends) != 2:
             raise ValueError(
-                f"J must couple visible with hidden spins only; {arguments.in_brief(one)} and {arguments.in_brief(other)} are on one side"
+                f"J must couple visible with hidden spins only; {told_apart(one, [*visible, *hidden])} and "
+                f"{told_apart(other, [*visible, *hidden])} are on one side"
             )
         couplings[ends[0], ends[1]] -= _as_number(coupling, "J", (one, other))
     return Model(
@@ -114,6 +115,13 @@ def from_ising(
         visible=visible,
         hidden=hidden,
     )
+
+
+def told_apart(label: Hashable, labels: Sequence[Hashable]) -> str:
+    """A label for a message; where others look the same (as the nodes of thrml do), with its number among them."""
+    text = arguments.in_brief(label)
+    alike = [number for number, other in enumerate(labels) if arguments.in_brief(other) == text]
+    return text if len(alike) < 2 else f"{text} number {next(number for number in alike if labels[number] == label)}"
 
 
 def _as_number(value: object, name: str, key: object) -> float:

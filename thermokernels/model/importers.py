@@ -6,61 +6,104 @@ The libraries are not imported: an object is asked for the attributes that carry
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-import numpy as np
-
 from thermokernels.common import arguments
-from thermokernels.model.conversions import from_ising, from_zero_one
+from thermokernels.model.conversions import from_ising, from_zero_one, told_apart
 from thermokernels.model.model import Label, Model
+
+# Methods of BernoulliRBM that spell out its energy.
+ENERGY_OF_SCIKIT_LEARN = ("_free_energy", "_mean_hiddens", "_sample_visibles", "_sample_hiddens")
+
+# Machines of rbms with binary units on both sides, by their own names: units 0 and 1, or spins +1 and -1.
+MACHINES_OF_RBMS = {"BBRBM": "zero-one", "IIRBM": "pm1"}
+VISIBLE_TYPES = {"BBRBM": ("bernoulli",), "IIRBM": ("ising",)}
 
 
 def from_scikit_learn(rbm: Any) -> Model:
     """The model of a fitted ``sklearn.neural_network.BernoulliRBM``: units 0 and 1 become spins -1 and +1.
 
     It has E = -h'w v - a'v - d'h with w = ``components_`` (n_h, n_v), a = ``intercept_visible_``, d = ``intercept_hidden_``; see
-    :func:`from_zero_one`.
+    :func:`from_zero_one`. It is sampled by the alternating kernel.
 
     Raises
     ------
     ValueError
-        Not fitted or no such machine, or parameters that do not fit together.
+        Not fitted or no such machine, one of a class that changes its energy, or parameters that do not fit together.
 
     Examples
     --------
-    >>> from types import SimpleNamespace  # in place of a fitted machine
-    >>> rbm = SimpleNamespace(components_=[[4.0, 8.0]], intercept_visible_=[0.0, 0.0], intercept_hidden_=[0.0])
-    >>> W, b, c = from_scikit_learn(rbm)
+    >>> class BernoulliRBM:  # in place of a fitted machine
+    ...     components_, intercept_visible_, intercept_hidden_ = [[4.0, 8.0]], [0.0, 0.0], [0.0]
+    >>> W, b, c = from_scikit_learn(BernoulliRBM())
     >>> W.tolist(), b.tolist(), c.tolist()
     ([[1.0], [2.0]], [1.0, 2.0], [3.0])
     """
+    wanted = "a fitted BernoulliRBM of scikit-learn"
+    bases = [kind for kind in type(rbm).__mro__ if kind.__name__ == "BernoulliRBM"]
+    if not bases:
+        raise ValueError(f"rbm must be {wanted}; got a {type(rbm).__name__}{_version_of('sklearn', rbm)}")
     names = ("components_", "intercept_visible_", "intercept_hidden_")
-    components, visible, hidden = _attributes(rbm, names, "rbm", "a fitted BernoulliRBM of scikit-learn")
-    return from_zero_one(arguments.as_couplings(components, "components_").T, visible, hidden)
+    components, visible, hidden = _attributes(rbm, names, "rbm", wanted)
+    changed = [name for name in ENERGY_OF_SCIKIT_LEARN if getattr(type(rbm), name, None) is not getattr(bases[0], name, None)]
+    if changed:
+        raise ValueError(f"rbm must be {wanted}; {type(rbm).__name__} replaces its {changed[0]}, so that its energy may be another")
+    return _sampled(from_zero_one(arguments.as_couplings(components, "components_").T, visible, hidden))
 
 
 def from_rbms(params: Any) -> Model:
-    """The model of a Bernoulli-Bernoulli machine of the package ``rbms`` (``BBRBM``): units 0 and 1 become spins -1 and +1.
+    """The model of a machine of the package ``rbms`` with binary units on both sides.
 
-    It has E = -v'w h - a'v - d'h with w = ``weight_matrix`` (n_v, n_h), a = ``vbias``, d = ``hbias``, tensors on any device.
+    ``BBRBM`` has units 0 and 1, which become spins -1 and +1, ``IIRBM`` has spins; both have E = -v'w h - a'v - d'h with
+    w = ``weight_matrix`` (n_v, n_h), a = ``vbias``, d = ``hbias``, tensors on any device, and are sampled by the alternating kernel. Which
+    it is the machine says itself, in ``params.name``.
 
     Raises
     ------
     ValueError
-        No such machine (one with Potts units, say), or parameters that do not fit together.
+        No such machine (one with Potts or Gaussian units, say), or parameters that do not fit together.
 
     Examples
     --------
     >>> import numpy as np
     >>> from types import SimpleNamespace  # in place of a trained machine
-    >>> params = SimpleNamespace(weight_matrix=np.array([[4.0, 8.0]]), vbias=np.zeros(1), hbias=np.array([2.0, 0.0]))
+    >>> params = SimpleNamespace(name="BBRBM", weight_matrix=np.array([[4.0, 8.0]]), vbias=np.zeros(1), hbias=np.array([2.0, 0.0]))
     >>> W, b, c = from_rbms(params)
     >>> W.tolist(), b.tolist(), c.tolist()
     ([[1.0, 2.0]], [3.0], [2.0, 2.0])
     """
-    names = ("weight_matrix", "vbias", "hbias")
-    weights, visible, hidden = (_array(value) for value in _attributes(params, names, "params", "a BBRBM of the package rbms"))
-    return from_zero_one(weights, visible, hidden)
+    name = getattr(params, "name", type(params).__name__)
+    units = getattr(params, "visible_type", None)
+    if name not in MACHINES_OF_RBMS or units not in (None, *VISIBLE_TYPES[name]):
+        typed = "" if units is None else f" with visible units of type {arguments.in_brief(units)}"
+        raise ValueError(
+            f"params must be a BBRBM or IIRBM of the package rbms, whose units are 0 and 1 or +1 and -1 on both sides; got "
+            f"{arguments.in_brief(name)}{typed}{_version_of('rbms', params)}, which is read as neither"
+        )
+    values = _attributes(params, ("weight_matrix", "vbias", "hbias"), "params", f"a {name} of the package rbms")
+    return of_rbms(name, *values)
+
+
+def of_rbms(name: str, weight_matrix: Any, vbias: Any, hbias: Any) -> Model:
+    """The model of a machine of rbms whose class has this name, one of ``MACHINES_OF_RBMS``."""
+    if MACHINES_OF_RBMS[name] == "pm1":
+        return Model(arguments.as_couplings(weight_matrix, "weight_matrix"), vbias, hbias, kernel="alternating")
+    return _sampled(from_zero_one(weight_matrix, vbias, hbias))
+
+
+def _sampled(model: Model) -> Model:
+    return Model(*model, visible=model.visible, hidden=model.hidden, kernel="alternating")
+
+
+def _version_of(package: str, machine: Any) -> str:
+    """The installed version in brackets, of a machine of this package."""
+    if type(machine).__module__.split(".")[0] != package:
+        return ""
+    with suppress(PackageNotFoundError):
+        return f" ({package} {version({'sklearn': 'scikit-learn'}.get(package, package))})"
+    return ""
 
 
 def from_dimod(bqm: Any, visible: Iterable[Label] | None = None, hidden: Iterable[Label] | None = None, beta: float = 1.0) -> Model:
@@ -123,12 +166,18 @@ def from_thrml(ebm: Any, visible: Iterable[Label] | None = None, hidden: Iterabl
     """
     names = ("nodes", "biases", "edges", "weights", "beta")
     nodes, biases, edges, weights, beta = _attributes(ebm, names, "ebm", "an IsingEBM of thrml")
-    fields = dict(zip(nodes, arguments.as_vector(_array(biases), len(nodes), "biases").tolist(), strict=True))
+    fields = dict(zip(nodes, arguments.as_vector(biases, len(nodes), "biases").tolist(), strict=True))
+    kinds = {type(node).__name__ for node in nodes}
+    if "CategoricalNode" in kinds:
+        raise ValueError("ebm must be an IsingEBM of thrml on spins; some of its nodes are of the class CategoricalNode")
     couplings: dict[tuple[Label, Label], float] = {}
-    for (one, other), weight in zip(edges, arguments.as_vector(_array(weights), len(edges), "weights").tolist(), strict=True):
+    for (one, other), weight in zip(edges, arguments.as_vector(weights, len(edges), "weights").tolist(), strict=True):
         couplings[one, other] = couplings.get((one, other), 0.0) + weight  # an edge that is listed twice counts twice
     loose = dict.fromkeys(node for edge in edges for node in edge if node not in fields)  # nodes without a bias of their own
-    return _labelled([*nodes, *loose], fields, couplings, visible, hidden, float(np.asarray(_array(beta))))
+    scale = arguments.as_finite(beta, "beta")
+    if scale.size != 1:
+        raise ValueError(f"beta must be one number; got shape {scale.shape}")
+    return _sampled(_labelled([*nodes, *loose], fields, couplings, visible, hidden, float(scale.ravel()[0])))
 
 
 def _attributes(model: Any, names: tuple[str, ...], argument: str, wanted: str) -> list[Any]:
@@ -136,11 +185,6 @@ def _attributes(model: Any, names: tuple[str, ...], argument: str, wanted: str) 
     if missing:
         raise ValueError(f"{argument} must be {wanted}, with {', '.join(names)}; {type(model).__name__} has no {missing[0]}")
     return [getattr(model, name) for name in names]
-
-
-def _array(value: Any) -> Any:
-    """A tensor of PyTorch as an array, wherever it lives; anything else NumPy can read as it is."""
-    return value.detach().cpu().numpy() if hasattr(value, "detach") else np.asarray(value)
 
 
 def _labelled(
@@ -156,17 +200,29 @@ def _labelled(
     if visible is None and hidden is None:
         sides = _two_colours(labels, present)
     else:
-        given = [None if side is None else tuple(side) for side in (visible, hidden)]
+        given = [_side(side, name, labels) for side, name in ((visible, "visible"), (hidden, "hidden"))]
         taken = {label for side in given if side is not None for label in side}
         rest = tuple(label for label in labels if label not in taken)
         sides = (rest if given[0] is None else given[0], rest if given[1] is None else given[1])
         if None not in given and rest:
-            raise ValueError(f"visible and hidden must hold every variable; {rest[0]!r} is in neither")
+            raise ValueError(f"visible and hidden must hold every variable; {told_apart(rest[0], labels)} is in neither")
     for name, side in zip(("visible", "hidden"), sides, strict=True):
         if not side:
             raise ValueError(f"{name} must hold at least one variable; it is empty, and a machine has spins on both sides")
     scaled = {label: -scale * float(field) for label, field in fields.items()}
     return from_ising(scaled, {pair: -scale * coupling for pair, coupling in present.items()}, *sides)
+
+
+def _side(side: Iterable[Label] | None, name: str, labels: list[Label]) -> tuple[Label, ...] | None:
+    """The labels of one side, each of which the model has; of words in a row each letter is one."""
+    if side is None:
+        return None
+    found = tuple(side) if isinstance(side, str) else arguments.as_labels(side, name)
+    known = set(labels)
+    for label in found:
+        if label not in known:
+            raise ValueError(f"{name} must name variables of the model; it has no {arguments.in_brief(label)}")
+    return found
 
 
 def _two_colours(labels: list[Label], couplings: Iterable[tuple[Label, Label]]) -> tuple[tuple[Label, ...], tuple[Label, ...]]:
@@ -188,8 +244,9 @@ def _two_colours(labels: list[Label], couplings: Iterable[tuple[Label, Label]]) 
                     queue.append(neighbour)
                 elif colour[neighbour] == colour[label]:
                     raise ValueError(
-                        f"the couplings must join two sides; {label!r} and {neighbour!r} are coupled and lie on a cycle of odd length, so "
-                        "no choice of visible and hidden variables makes this a restricted Boltzmann machine"
+                        f"the couplings must join two sides; {told_apart(label, labels)} and {told_apart(neighbour, labels)} are coupled "
+                        "and lie on a cycle of odd length, so no choice of visible and hidden variables makes this a restricted "
+                        "Boltzmann machine"
                     )
     visible, hidden = (tuple(label for label in labels if colour[label] == side) for side in (0, 1))
     return visible, hidden

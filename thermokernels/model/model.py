@@ -13,9 +13,13 @@ from numpy.typing import ArrayLike
 
 from thermokernels.common import arguments
 from thermokernels.common.arrays import Floats
+from thermokernels.common.foreign_arrays import labels_of
 from thermokernels.model import model_files
 
 Label = Hashable
+
+# What a library may sample its machines with.
+SAMPLED_WITH = ("single-site", "two-block", "alternating")
 
 # Rows and columns of W that a notebook shows.
 SHOWN = 12
@@ -25,7 +29,7 @@ SHOWN = 12
 class Model:
     """Couplings and fields of a restricted Boltzmann machine, E(v, h) = -v'W h - b'v - c'h; every public function that takes W takes one.
 
-    It unpacks as ``W, b, c = model``. Two are equal where couplings, fields and names are.
+    It unpacks as ``W, b, c = model``. Two are equal where couplings, fields, names and kernel are.
 
     Parameters
     ----------
@@ -34,12 +38,15 @@ class Model:
     b, c : (n_v,) and (n_h,) array_like of float64, optional
         Visible and hidden fields, dimensionless; zero where not given.
     visible, hidden : names of the spins in the order of rows and columns, optional
-        Any hashable objects, all different.
+        Any hashable objects, all different. Of a table with labels (pandas) they are taken from W.
+    kernel : the kernel that the library which trained the model samples it with ("alternating" of scikit-learn, rbms and thrml), optional
+        What is said of traces, and the diagnosis, go by it where no kernel is named.
 
     Attributes
     ----------
     W, b, c : float64, C-contiguous, copies of what was handed in, and not writeable
     visible, hidden : tuples of names, or None
+    kernel : str or None
 
     Raises
     ------
@@ -61,6 +68,7 @@ class Model:
     c: Floats
     visible: tuple[Label, ...] | None
     hidden: tuple[Label, ...] | None
+    kernel: str | None
 
     def __init__(
         self,
@@ -70,7 +78,10 @@ class Model:
         *,
         visible: Iterable[Label] | None = None,
         hidden: Iterable[Label] | None = None,
+        kernel: str | None = None,
     ) -> None:
+        rows, columns = labels_of(W)
+        visible, hidden = rows if visible is None else visible, columns if hidden is None else hidden
         weights = arguments.as_couplings(W)
         n_visible, n_hidden = weights.shape
         arrays = {"W": weights, "b": arguments.as_field(b, n_visible, "b"), "c": arguments.as_field(c, n_hidden, "c")}
@@ -80,6 +91,13 @@ class Model:
             object.__setattr__(self, name, own)
         object.__setattr__(self, "visible", _as_names(visible, n_visible, "visible"))
         object.__setattr__(self, "hidden", _as_names(hidden, n_hidden, "hidden"))
+        object.__setattr__(self, "kernel", None if kernel is None else arguments.as_choice(kernel, SAMPLED_WITH, "kernel"))
+        for name, field, names in (("b", b, self.visible), ("c", c, self.hidden)):
+            if (labels := labels_of(field)[0]) is not None and labels != names:
+                raise ValueError(
+                    f"{name} must have the labels of the spins in their order; it has {arguments.in_brief(labels)} and the spins are "
+                    f"{arguments.in_brief(names)}"
+                )
 
     @property
     def n_visible(self) -> int:
@@ -101,7 +119,7 @@ class Model:
 
     def without_fields(self) -> Model:
         """The same couplings and names alone."""
-        return Model(self.W, visible=self.visible, hidden=self.hidden)
+        return Model(self.W, visible=self.visible, hidden=self.hidden, kernel=self.kernel)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the model to a file that :func:`thermokernels.load_model` and the command read; an existing one is replaced as a whole.
@@ -113,13 +131,14 @@ class Model:
         Raises
         ------
         ValueError
-            Another ending; .npy or .csv for a model with fields or names; names that are neither all words nor all whole numbers.
+            Another ending; .npy or .csv for a model with fields, names or a kernel; names that are neither all words nor all whole numbers.
         OSError
             The file cannot be written.
         """
         content: dict[str, Any] = {"W": self.W}
         content |= {name: field for name, field in (("b", self.b), ("c", self.c)) if field.any()}
         content |= {name: names for name, names in (("visible", self.visible), ("hidden", self.hidden)) if names is not None}
+        content |= {} if self.kernel is None else {"kernel": self.kernel}
         model_files.write_model(path, content)
 
     def __iter__(self) -> Iterator[Floats]:
@@ -138,16 +157,16 @@ class Model:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Model):
             return NotImplemented
-        names = (self.visible, self.hidden) == (other.visible, other.hidden)
+        names = (self.visible, self.hidden, self.kernel) == (other.visible, other.hidden, other.kernel)
         return names and all(np.array_equal(mine, theirs) for mine, theirs in zip(self, other, strict=True))
 
     def __hash__(self) -> int:
         arrays = tuple((array + 0.0).tobytes() for array in self)  # -0.0 equals 0.0
-        return hash((self.W.shape, arrays, self.visible, self.hidden))
+        return hash((self.W.shape, arrays, self.visible, self.hidden, self.kernel))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copies and pickles are made anew, for NumPy would make their arrays writeable."""
-        return _made_again, (self.W, self.b, self.c, self.visible, self.hidden)
+        return _made_again, (self.W, self.b, self.c, self.visible, self.hidden, self.kernel)
 
     def __repr__(self) -> str:
         fields = f"fields up to {max(np.abs(self.b).max(), np.abs(self.c).max()):.3g}" if self.has_fields else "no fields"
@@ -218,8 +237,10 @@ def load_model(path: str | PathLike[str]) -> Model:
         raise ValueError(f"{what}: {error}") from None
 
 
-def _made_again(W: Floats, b: Floats, c: Floats, visible: tuple[Label, ...] | None, hidden: tuple[Label, ...] | None) -> Model:
-    return Model(W, b, c, visible=visible, hidden=hidden)
+def _made_again(
+    W: Floats, b: Floats, c: Floats, visible: tuple[Label, ...] | None, hidden: tuple[Label, ...] | None, kernel: str | None
+) -> Model:
+    return Model(W, b, c, visible=visible, hidden=hidden, kernel=kernel)
 
 
 def _as_names(names: Any, n_spins: int, argument: str) -> tuple[Label, ...] | None:

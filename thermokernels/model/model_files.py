@@ -17,14 +17,14 @@ from thermokernels.model.number_tables import read_table
 
 FORMATS = ".npy, .npz or .csv"
 SUFFIXES = (".npy", ".npz", ".csv")
-NUMBERS, NAMES = ("W", "b", "c"), ("visible", "hidden")
+NUMBERS, NAMES, KERNEL = ("W", "b", "c"), ("visible", "hidden"), "kernel"
 MAGIC = (b"\x93NUMPY", b"PK\x03\x04", b"PK\x05\x06")  # of .npy, and of .npz with arrays and without
 
 
 def read_model(path: str | PathLike[str]) -> tuple[str, dict[str, Any]]:
     """What an error about the file begins with, and its arrays by the names of :class:`thermokernels.Model`.
 
-    .npy and .csv hold W, one row a visible spin; .npz holds W and optionally b, c, visible and hidden.
+    .npy and .csv hold W, one row a visible spin; .npz holds W and optionally b, c, visible, hidden and kernel.
 
     Raises
     ------
@@ -34,8 +34,8 @@ def read_model(path: str | PathLike[str]) -> tuple[str, dict[str, Any]]:
     path = _as_path(path)
     what = f"the model file {path}"
     arrays = _read(path, what) if path.suffix == ".npz" else {"W": read_array(path, what, FORMATS)}
-    if "W" not in arrays or not set(arrays) <= {*NUMBERS, *NAMES}:
-        raise ValueError(f"{what}: it must hold W and may hold b, c, visible and hidden; it holds {_names(arrays)}")
+    if "W" not in arrays or not set(arrays) <= {*NUMBERS, *NAMES, KERNEL}:
+        raise ValueError(f"{what}: it must hold W and may hold b, c, visible, hidden and kernel; it holds {_names(arrays)}")
     for name in NAMES:
         if name in arrays:
             if arrays[name].ndim != 1 or arrays[name].dtype.kind not in "Ui":
@@ -44,6 +44,8 @@ def read_model(path: str | PathLike[str]) -> tuple[str, dict[str, Any]]:
                     f"got shape {arrays[name].shape} and dtype {arrays[name].dtype}"
                 )
             arrays[name] = arrays[name].tolist()
+    if KERNEL in arrays:
+        arrays[KERNEL] = arrays[KERNEL].tolist()
     return what, arrays
 
 

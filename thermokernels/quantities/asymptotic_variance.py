@@ -15,7 +15,7 @@ from thermokernels.common.arrays import Floats
 from thermokernels.model.chain import GibbsChain, as_chain, law_error
 from thermokernels.quantities.variance_time import EPSILON, VarianceTime, variance_time
 from thermokernels.solvers.checkpoint import PathLike
-from thermokernels.solvers.many_observables import Progress
+from thermokernels.solvers.solve import Progress, Solve
 
 
 def observable_variances(chain: GibbsChain) -> Floats:
@@ -76,4 +76,4 @@ def asymptotic_variance(
     >>> round(tk.asymptotic_variance(chain), 12), round(tk.observable_variance_time(chain), 12)
     (1.0, 1.0)
     """
-    return of_variance_time(variance_time(as_chain(chain), method, rtol, (), progress, checkpoint, executor))
+    return of_variance_time(variance_time(as_chain(chain), Solve(method, rtol, progress, checkpoint, executor)))

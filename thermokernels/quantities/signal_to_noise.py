@@ -21,7 +21,8 @@ from thermokernels.model.model import ModelLike, as_model
 from thermokernels.quantities import asymptotic_variance
 from thermokernels.quantities.variance_time import VarianceTime, model_chain, variance_time
 from thermokernels.solvers.checkpoint import PathLike
-from thermokernels.solvers.many_observables import Accumulator, Progress
+from thermokernels.solvers.many_observables import Accumulator
+from thermokernels.solvers.solve import AUTOMATIC, Progress, Solve
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +38,7 @@ class QStruct:
     asymptotic_variance : V = 2 T_O - sum_a Var_pi f_a in steps
     q_limit : K signal / V, what Q tends to in a long window; q_limit_bound : a bound on its error
     g : (n_v, n_h), E_data[f_ij] - E_pi[f_ij]
-    residual : largest relative residual of the solves, of a reduction its proven precision; iterations : largest number of CG iterations
+    residual : largest relative residual of the solves, of a reduction their backward error; iterations : largest number of CG iterations
     method : of the solve: "cholesky", "cg" or "reduction"
     window_steps : K in steps
     """
@@ -87,7 +88,7 @@ class QStruct:
 
 
 def data_gradient(chain: GibbsChain, p_data: Floats) -> Floats:
-    """g = E_data[f] - E_pi[f], (n_v, n_h), as sum_v (pi(v) - p_data(v)) v_i tanh F_j(v).
+    """g = E_data[f] - E_pi[f], (n_v, n_h), as sum_v (pi(v) - p_data(v)) v_i tanh F_j(v), p_data divided by its sum.
 
     A trained model reproduces its data and the difference of the laws cancels to a millionth, so the visible marginal is computed in
     long double (extended precision on x86; where it is plain double, |g|^2 of a trained model keeps about ten digits).
@@ -96,18 +97,19 @@ def data_gradient(chain: GibbsChain, p_data: Floats) -> Floats:
     fields = visible @ chain.weights.astype(np.longdouble) + chain.hidden_field.astype(np.longdouble)
     log_law = visible @ chain.visible_field.astype(np.longdouble) + np.logaddexp(fields, -fields).sum(axis=1)
     law = np.exp(log_law - log_law.max())
-    excess = law / law.sum() - p_data.astype(np.longdouble)
+    data = p_data.astype(np.longdouble)
+    excess = law / law.sum() - data / data.sum()
     return np.ascontiguousarray(visible.T @ (excess[:, None] * np.tanh(fields)), dtype=np.float64)
 
 
 def data_gradient_error(chain: GibbsChain) -> float:
-    """A bound on the rounding error of every entry of g before it is rounded to float64, for the law of the data as it is handed in.
+    """A bound on the rounding error of every entry of g before it is rounded to float64, for the law as it is handed in, over its sum.
 
     With u the rounding of long double, L the largest |log-weight| of a visible state and elementary functions right to 8 u (glibc manual,
     "Errors in Math Functions"): a field is wrong by dF <= (n_v + 1) u max_j (sum_i |W_ij| + |c_j|), a log-weight by
-    dL <= n_h (dF + 8 u) + (N + 12) u L, pi(v) relatively by 2 dL + (4 L + 2^n_v + 16) u, and since sum |pi - p| <= 2
+    dL <= n_h (dF + 8 u) + (N + 12) u L, pi(v) relatively by 2 dL + (4 L + 2^n_v + 16) u, p(v) by (2^n_v + 1) u, and since sum |pi - p| <= 2
 
-        |dg_ij| <= (relative error of pi) + 2 (dF + (2^n_v + 12) u).
+        |dg_ij| <= (relative errors of pi and p) + 2 (dF + (2^n_v + 12) u).
     """
     unit = float(np.finfo(np.longdouble).eps) / 2
     columns = np.abs(chain.weights).sum(axis=0) + np.abs(chain.hidden_field)
@@ -115,12 +117,12 @@ def data_gradient_error(chain: GibbsChain) -> float:
     largest = float(np.abs(chain.visible_field).sum() + columns.sum()) + chain.n_hidden * math.log(2)
     logarithms = chain.n_hidden * (fields + 8 * unit) + (chain.n_spins + 12) * unit * largest
     n_states = 2**chain.n_visible
-    return float(2 * logarithms + (4 * largest + n_states + 16) * unit + 2 * (fields + (n_states + 12) * unit))
+    return float(2 * logarithms + (4 * largest + 2 * n_states + 17) * unit + 2 * (fields + (n_states + 12) * unit))
 
 
 def chain_signal(chain: GibbsChain, p_data: ArrayLike, window: float) -> tuple[Floats, float, float]:
     """g (n_v, n_h), |g|^2, and the window in steps: all of Q but T_O."""
-    law = arguments.as_law(p_data, 2**chain.n_visible)
+    law = arguments.as_undivided_law(p_data, 2**chain.n_visible)
     window_steps = arguments.as_positive(window, "window", "sweeps") * chain.n_spins
     g = data_gradient(chain, law)
     return g, float(np.einsum("ij,ij->", g, g)), window_steps
@@ -170,23 +172,19 @@ def q_struct(
     (0.0, 1.0)
     """
     chain = model_chain(as_model(W, b, c))
-    return chain_q_struct(chain, p_data, window, method, rtol, (), progress, checkpoint, executor)
+    return chain_q_struct(chain, p_data, window, Solve(method, rtol, progress, checkpoint, executor))
 
 
 def chain_q_struct(
     chain: GibbsChain,
     p_data: ArrayLike,
     window: float = 100.0,
-    method: str = "auto",
-    rtol: float = tolerances.SOLVE,
+    solve: Solve = AUTOMATIC,
     accumulators: Sequence[Accumulator] = (),
-    progress: Progress | None = None,
-    checkpoint: PathLike | None = None,
-    executor: Executor | None = None,
 ) -> QStruct:
     """:func:`q_struct` for a chain that exists already, with its kernel."""
     g, signal, window_steps = chain_signal(chain, p_data, window)
-    time = variance_time(chain, method, rtol, accumulators, progress, checkpoint, executor)
+    time = variance_time(chain, solve, accumulators)
     value = 0.5 * window_steps * signal / time.value
     if not np.isfinite(value):
         raise UnresolvedError(

@@ -5,7 +5,8 @@ Above: Rayleigh. A unit vector x orthogonal to psi = sqrt(pi) has gap <= rho = x
     Temple: gap >= rho - |r|^2 / (nu - rho) if the next eigenvalue is at least nu > rho (Proc. R. Soc. A 119 (1928) 276; Kato, J. Phys.
         Soc. Jpn. 4 (1949) 334). nu comes from all eigenvalues (small chains) or is the least eigenvalue off two states (interlacing),
         bounded by Collatz and Wielandt (:func:`thermokernels.solvers.gap_bounds.killed_rate_bound`).
-    Inertia, where a second mode is about as slow: gap > mu if A - mu has one negative eigenvalue only, that of psi. So it is if its Schur
+    Lehmann, where up to eleven modes are about as slow and the next one is separated (:mod:`thermokernels.solvers.slow_cluster`).
+    Inertia, where none is: gap > mu if A - mu has one negative eigenvalue only, that of psi. So it is if its Schur
         complement on one parity class (Haynsworth, Linear Algebra Appl. 1 (1968) 73), plus any positive matrix of rank one, has a
         Cholesky factor in float64 that survives a shift by its own rounding error (Rump, BIT 46 (2006) 433, theorem 2.3).
     Interlacing alone (:func:`thermokernels.solvers.gap_bounds.gap_lower_bound`) for larger chains.
@@ -16,6 +17,7 @@ that leaves less than six digits: :mod:`thermokernels.solvers.reduced_gap`.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,10 +27,11 @@ from scipy.sparse import csr_array, diags_array
 
 from thermokernels.common import tolerances
 from thermokernels.common.arrays import Floats
-from thermokernels.common.errors import NumericalError, UnresolvedError
-from thermokernels.model.chain import UNIT, GibbsChain, entry_error, law_error
+from thermokernels.common.errors import ModelTooLargeError, NotConvergedError, NumericalError, UnresolvedError
+from thermokernels.model.chain import UNIT, GibbsChain, as_chain, entry_error, law_error
 from thermokernels.quantities import spectral_measure
 from thermokernels.solvers import gap_bounds, red_black, reduced_gap
+from thermokernels.solvers.slow_cluster import slow_cluster
 
 # Relative: a bound above it is worth a factorisation, up to this many states, and then state reduction.
 SHARP = 1e-6
@@ -51,6 +54,37 @@ class SpectralGap:
     method: str
 
 
+def spectral_gap(chain: GibbsChain) -> float:
+    """The gap gamma = 1 - sigma_2 of the chain, per step, right to a relative 1e-6.
+
+    Dense for small chains; above, the least Ritz value of a Lanczos run or of block inverse iteration, both from fixed start vectors. Where
+    the gap leaves these less than six digits, state reduction (:mod:`thermokernels.solvers.reduced_gap`), for up to 2**11 states.
+
+    Raises
+    ------
+    UnresolvedError
+        Six digits of the gap are not proven: it is too small for the chain's size, or more modes are about as slow than can be told from
+        the next one. :func:`solve_spectral_gap` gives the value with what is proven of it. Or it is below the range of float64.
+    NotConvergedError
+        The Lanczos run did not converge.
+    NotReversibleError
+        The kernel has no detailed balance.
+
+    Examples
+    --------
+    >>> import thermokernels as tk
+    >>> round(tk.spectral_gap(tk.gibbs_chain([[0.0, 0.0]], quotient=False)), 12)  # free spins: 1 / N
+    0.333333333333
+    """
+    found = solve_spectral_gap(chain)
+    if not found.bound <= SHARP * found.value:
+        raise UnresolvedError(
+            f"the spectral gap of about {found.value:.3g} per step is certified to a relative {found.bound / found.value:.2g} only, not "
+            f"{SHARP:g}: use solve_spectral_gap(chain), which gives the value with its bound, or scale the couplings down"
+        )
+    return found.value
+
+
 def solve_spectral_gap(chain: GibbsChain, sharp: bool = True) -> SpectralGap:
     """:func:`thermokernels.spectral_gap` with the proven bound of its error.
 
@@ -69,6 +103,7 @@ def solve_spectral_gap(chain: GibbsChain, sharp: bool = True) -> SpectralGap:
     >>> round(gap.value, 12), gap.bound < 1e-13, gap.method
     (0.333333333333, True, 'eigenvalues')
     """
+    chain = as_chain(chain)
     chain.require_reversible()
     try:
         found = _from_eigenvalues(chain) if chain.n_states <= spectral_measure.DENSE_STATES else _from_lanczos(chain, sharp)
@@ -99,19 +134,36 @@ def _from_eigenvalues(chain: GibbsChain) -> SpectralGap:
 
 
 def _from_lanczos(chain: GibbsChain, sharp: bool) -> SpectralGap:
-    vector = _ritz_vector(chain)
-    value, residual, rounding = _rayleigh(chain, vector)
-    ground = int(chain.law.argmax())
-    other = int((-np.sign(vector[ground]) * vector).argmax())  # where the slowest mode has most of its other side
+    value, lowest, rounding, failure = np.inf, 0.0, 0.0, None
     try:
-        lowest = _temple(value, residual, rounding, gap_bounds.killed_rate_bound(chain, np.array([ground, other])))
-    except UnresolvedError:
-        lowest = 0.0
+        value, lowest, rounding = _from_one_mode(chain)
+    except NotConvergedError as error:
+        failure = error
+    if sharp and not value - lowest <= SHARP * value:
+        with suppress(NumericalError, ModelTooLargeError):
+            cluster = slow_cluster(chain, 0.1 * SHARP)
+            value, lowest = min(value, float(cluster.values[0])), max(lowest, float(cluster.lower[0]))
+            rounding = max(rounding, cluster.rounding)
+    if failure is not None and value == np.inf:
+        raise failure
     if sharp and value - lowest > SHARP * value and chain.n_states <= MAX_INERTIA_STATES and chain.dynamics.single_flips:
         lowest = max(lowest, _inertia(chain, (1 - SHARP / 2) * value) - rounding)
     if not lowest > 0.0:
         lowest = gap_bounds.gap_lower_bound(chain)
     return SpectralGap(value, max(value - lowest, 0.0) + rounding, "lanczos")
+
+
+def _from_one_mode(chain: GibbsChain) -> tuple[float, float, float]:
+    """The gap, Temple's lower bound or 0, and the rounding of either, from the slowest vector of a Lanczos run."""
+    vector = _ritz_vector(chain)
+    value, residual, rounding = _rayleigh(chain, vector)
+    ground = int(chain.law.argmax())
+    other = int((-np.sign(vector[ground]) * vector).argmax())  # where the slowest mode has most of its other side
+    try:
+        next_ = gap_bounds.killed_rate_bound(chain, np.array([ground, other]))
+    except UnresolvedError:
+        return value, 0.0, rounding
+    return value, _temple(value, residual, rounding, next_), rounding
 
 
 def _rayleigh(chain: GibbsChain, vector: Floats) -> tuple[float, float, float]:

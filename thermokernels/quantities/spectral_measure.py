@@ -18,16 +18,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import scipy.linalg
 import scipy.linalg.lapack as lapack
 
 from thermokernels.common import arguments, tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.common.errors import ConstantError, NotConvergedError, UnresolvedError
-from thermokernels.model.chain import GibbsChain, as_chain
+from thermokernels.model.chain import GibbsChain
 from thermokernels.quantities.slow_modes import SlowModes, cluster_cut, slow_modes, slowest_relevant
 from thermokernels.quantities.variance_time import EPSILON, VarianceTime, variance_time
-from thermokernels.solvers import reduced_gap
 from thermokernels.solvers.lanczos import COPY, GaussRules, LanczosRuns, tridiagonal_eigenvalues
 
 # Up to DENSE_STATES all eigenvalues cost less than a Lanczos run; up to DENSE_FALLBACK they are had where the cluster holds most of them.
@@ -244,46 +242,6 @@ def _uncertainty(measure: SpectralMeasure, modes: SlowModes, rules: GaussRules, 
     angle = residual / (outside - float(modes.gaps[inside].max()))
     doubtful = 2 * angle * np.sqrt(mass * total) + angle**2 * total + float(rules.weights[rules.gaps <= cut].sum())
     return float((1 + CLUSTER_SPREAD) * doubtful / mass + angle * residual / measure.relevant_gap + EPSILON)
-
-
-def spectral_gap(chain: GibbsChain) -> float:
-    """The gap gamma = 1 - sigma_2 of the chain, per step.
-
-    Dense for small chains; above, the least Ritz value of a Lanczos run from a fixed start vector, converged to a relative residual of
-    1e-8, so that its error is of second order in that. Where the gap leaves either less than six digits, state reduction
-    (:mod:`thermokernels.solvers.reduced_gap`), for up to 2**11 states of the single-site kernel.
-    :func:`thermokernels.quantities.spectral_gap.solve_spectral_gap` gives the proven bound of the error too.
-
-    Raises
-    ------
-    UnresolvedError
-        The gap is below 1e-12 per step and the chain too large for state reduction, or below the range of float64.
-    NotConvergedError
-        The Lanczos run did not converge.
-    NotReversibleError
-        The kernel has no detailed balance.
-
-    Examples
-    --------
-    >>> import thermokernels as tk
-    >>> round(tk.spectral_gap(tk.gibbs_chain([[0.0, 0.0]], quotient=False)), 12)  # free spins: 1 / N
-    0.333333333333
-    """
-    chain = as_chain(chain)
-    chain.require_reversible()
-    if chain.n_states <= DENSE_STATES:
-        gap = float(scipy.linalg.eigvalsh(_matrix(chain), check_finite=False)[0])
-    else:
-        gap = float(gap_run(chain).gauss_rules().gaps[0, 0])
-    if gap >= tolerances.REDUCED_GAP:
-        return gap
-    if reduced_gap.applies_to(chain):
-        return reduced_gap.reduced_gap(chain)[0]
-    if gap < tolerances.GAP:
-        raise UnresolvedError(
-            f"the spectral gap reads {gap:.2g} per step, below the {tolerances.GAP:g} that float64 resolves; scale the couplings down"
-        )
-    return gap
 
 
 def gap_start(chain: GibbsChain) -> Floats:

@@ -33,14 +33,18 @@ from thermokernels.quantities.signal_to_noise import chain_signal
 from thermokernels.quantities.variance_time import correlations, error_terms, model_chain, relaxation_bounds
 from thermokernels.solvers import gap_bounds
 from thermokernels.solvers.checkpoint import Checkpoint, PathLike
-from thermokernels.solvers.many_observables import Accumulator, Observables, Progress, RowSums
-from thermokernels.solvers.observable_tasks import accumulate, as_executor
-from thermokernels.solvers.resolvent import SOLVERS, Solver
+from thermokernels.solvers.many_observables import Accumulator, Observables, RowSums
+from thermokernels.solvers.observable_tasks import accumulate
+from thermokernels.solvers.resolvent import Solver
+from thermokernels.solvers.solve import Progress, Solve
 
 Seed = int | np.random.SeedSequence
 
 # Directions need no digits: they cost variance only.
 SKETCH = 1e-2
+
+# Taken out exactly where nothing else is asked for.
+DIRECTIONS = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +117,7 @@ def probe_variance_time(
     n_probes: int = 8,
     *,
     seed: Seed,
-    n_directions: int = 4,
+    n_directions: int = DIRECTIONS,
     method: str = "auto",
     rtol: float = tolerances.SOLVE,
     progress: Progress | None = None,
@@ -154,7 +158,7 @@ def probe_variance_time(
     >>> abs(estimate.value - 8.5) < 4 * estimate.standard_error + 0.1
     True
     """
-    return probed(chain, n_probes, seed, n_directions, method, rtol, (), progress, checkpoint, executor)
+    return probed(chain, n_probes, seed, n_directions, Solve(method, rtol, progress, checkpoint, executor))
 
 
 def probed(
@@ -162,26 +166,21 @@ def probed(
     n_probes: int,
     seed: Seed,
     n_directions: int,
-    method: str,
-    rtol: float,
-    accumulators: tuple[Accumulator, ...],
-    progress: Progress | None,
-    checkpoint: PathLike | None,
-    executor: Executor | None,
+    solve: Solve,
+    accumulators: tuple[Accumulator, ...] = (),
 ) -> ProbedTime:
     """:func:`probe_variance_time` with accumulators that see the directions and then the probes."""
     n_probes, n_directions = arguments.as_count(n_probes, "n_probes", 2), arguments.as_count(n_directions, "n_directions", 0)
-    sequence, executor = _as_sequence(seed), as_executor(executor)
+    sequence = _as_sequence(seed)
     n_observables = chain.weights.size
     n_directions = min(n_directions, n_observables)
-    arguments.as_choice(method, SOLVERS, "method")
-    solver = Solver(chain, method, rtol)
+    solver = Solver(chain, solve.method, solve.rtol)
     footprint.require_solves(chain.n_visible, chain.n_hidden, not chain.quotient, chain.dynamics.single_flips, bool(accumulators))
     sums = sorted(name for accumulator in accumulators for name in accumulator.arrays)
     saved = None
-    if checkpoint is not None:
+    if solve.checkpoint is not None:
         numbers = {"n_probes": n_probes, "n_directions": n_directions, "seed": sequence.generate_state(8), "sums": " ".join(sums)}
-        saved = Checkpoint(checkpoint, solver.inputs | numbers)
+        saved = Checkpoint(solve.checkpoint, solver.inputs | numbers)
     means = correlations(chain, chain.law)
 
     basis = _Basis(n_directions, n_observables)
@@ -193,9 +192,7 @@ def probed(
     signs = _signs(sequence, 1, n_probes, n_observables)
     rest = signs - (signs @ directions.T) @ directions
     coefficients = np.ascontiguousarray(np.concatenate([directions, rest]).reshape(-1, *chain.weights.shape))
-    row_sums, _ = accumulate(
-        solver, Observables.combined(chain, means, coefficients), accumulators, progress, saved, executor, basis.arrays
-    )
+    row_sums, _ = accumulate(solver, Observables.combined(chain, means, coefficients), solve, accumulators, saved, basis.arrays)
     values = row_sums.values
     exact, samples = float(values[:n_directions].sum()), values[n_directions:]
     value = exact + float(samples.mean())
@@ -270,7 +267,7 @@ def probe_q_struct(
     n_probes: int = 8,
     *,
     seed: Seed,
-    n_directions: int = 4,
+    n_directions: int = DIRECTIONS,
     method: str = "auto",
     rtol: float = tolerances.SOLVE,
     b: ArrayLike | None = None,
@@ -292,7 +289,7 @@ def probe_q_struct(
     """
     chain = model_chain(as_model(W, b, c))
     g, signal, window_steps = chain_signal(chain, p_data, window)
-    time = probed(chain, n_probes, seed, n_directions, method, rtol, (), progress, checkpoint, executor)
+    time = probed(chain, n_probes, seed, n_directions, Solve(method, rtol, progress, checkpoint, executor))
     return probed_q(time, g, signal, window_steps)
 
 

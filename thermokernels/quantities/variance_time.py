@@ -22,9 +22,10 @@ from thermokernels.model.chain import GibbsChain, as_chain, entry_error, gibbs_c
 from thermokernels.model.model import Model
 from thermokernels.solvers import gap_bounds, reduced_resolvent, spanning_tree_bound
 from thermokernels.solvers.checkpoint import Checkpoint, PathLike
-from thermokernels.solvers.many_observables import Accumulator, Observables, Progress, RowSums
-from thermokernels.solvers.observable_tasks import accumulate, as_executor
-from thermokernels.solvers.resolvent import METHODS, Solution, Solver
+from thermokernels.solvers.many_observables import Accumulator, Observables, RowSums
+from thermokernels.solvers.observable_tasks import accumulate
+from thermokernels.solvers.resolvent import Solution, Solver
+from thermokernels.solvers.solve import AUTOMATIC, Progress, Solve
 
 EPSILON = float(np.finfo(np.float64).eps)
 
@@ -43,7 +44,7 @@ class VarianceTime:
     ----------
     chain : GibbsChain
     value : T_O in steps
-    residual : largest relative residual of the solves, of a reduction its proven precision; iterations : largest number of CG iterations
+    residual : largest relative residual of the solves, of a reduction in the norm of A^+; iterations : largest number of CG iterations
     method : of the solves: "cholesky", "cg" or "reduction"; rtol : largest accepted relative residual
     row_sums : what the error bounds need of every observable, or None for a reduction
     reduced : ReducedTime where the method is "reduction", or None
@@ -68,6 +69,15 @@ class VarianceTime:
     def solution(self) -> Solution:
         """Of A z_a = b_a for all observables."""
         return self._systems[1]
+
+    @property
+    def responses(self) -> Floats:
+        """(n_states, n_v n_h), y_a = (I - P)^+ f~_a in steps, in observables' C order."""
+        if self.reduced is None:
+            return np.ascontiguousarray((self.solution.vectors / self.chain.root_law).T)
+        # as pairs with exponents of their own y is right to one rounding; sqrt(pi) in float64 and back again would cost the error of pi
+        values = reduced_resolvent.centre(self.reduced.law, self.reduced.responses).to_floats()
+        return values if len(values) == self.chain.n_states else np.ascontiguousarray(np.concatenate([values, values[::-1]]))
 
     @cached_property
     def _systems(self) -> tuple[Floats, Solution]:
@@ -132,36 +142,23 @@ def gradient_observables(chain: GibbsChain) -> Observables:
     return Observables.combined(chain, correlations(chain, chain.law), coefficients)
 
 
-def variance_time(
-    chain: GibbsChain,
-    method: str = "auto",
-    rtol: float = tolerances.SOLVE,
-    accumulators: Sequence[Accumulator] = (),
-    progress: Progress | None = None,
-    checkpoint: PathLike | None = None,
-    executor: Executor | None = None,
-) -> VarianceTime:
+def variance_time(chain: GibbsChain, solve: Solve = AUTOMATIC, accumulators: Sequence[Accumulator] = ()) -> VarianceTime:
     """T_O of a chain with what is known of its error; see :func:`observable_variance_time`.
 
     ``accumulators`` take in what others of their class have seen of every block of observables, here or in a worker; what they hold is
     of no use where the result is a reduction.
     """
-    chain, executor = as_chain(chain), as_executor(executor)
+    chain = as_chain(chain)
     chain.require_both_layers("the products v_i h_j")
-    arguments.as_choice(method, METHODS, "method")
-    if method == "reduction":
-        return _reduced_variance_time(chain, rtol)
-
-    def solved() -> VarianceTime:
-        return _solved_variance_time(chain, method, rtol, accumulators, progress, checkpoint, executor)
-
-    if method != "auto":
-        return solved()
+    if solve.method == "reduction":
+        return _reduced_variance_time(chain, solve.rtol)
+    if solve.method != "auto":
+        return _solved_variance_time(chain, solve, accumulators)
     chain.require_reversible()
     failure = "its law underflows" if chain.law.min() < SMALLEST_LAW else ""
     if not failure:
         try:
-            time = solved()
+            time = _solved_variance_time(chain, solve, accumulators)
         except NumericalError as error:
             failure = str(error)
         else:
@@ -173,7 +170,7 @@ def variance_time(
             f"T_O is not resolved in float64 ({failure}), and state reduction is limited to {reduced_resolvent.MAX_STATES} states; "
             f"this chain has {chain.n_states}: use a smaller model, or scale the couplings down"
         )
-    return _reduced_variance_time(chain, rtol)
+    return _reduced_variance_time(chain, solve.rtol)
 
 
 def relaxation_bounds(chain: GibbsChain) -> Iterator[float]:
@@ -210,9 +207,9 @@ def _reduced_variance_time(chain: GibbsChain, rtol: float) -> VarianceTime:
     if not np.isfinite(vectors).all():
         raise UnresolvedError("the resolvent of the observables exceeds the range of float64; scale the couplings down")
     residuals = right_hand_sides - chain.apply_symmetrised_generator(vectors)
-    precision = reduced.elimination.precision
-    kept = right_hand_sides, Solution(vectors, residuals, precision, 0, "reduction")
-    return VarianceTime(chain, value, precision, 0, "reduction", rtol, reduced=reduced, _kept=kept)
+    residual = reduced.residual
+    kept = right_hand_sides, Solution(vectors, residuals, residual, 0, "reduction")
+    return VarianceTime(chain, value, residual, 0, "reduction", rtol, reduced=reduced, _kept=kept)
 
 
 def _require_variance(value: float) -> None:
@@ -221,24 +218,16 @@ def _require_variance(value: float) -> None:
         raise kind(f"T_O came out as {value!r}: no observable v_i h_j varies under pi in float64; scale the couplings down")
 
 
-def _solved_variance_time(
-    chain: GibbsChain,
-    method: str,
-    rtol: float,
-    accumulators: Sequence[Accumulator],
-    progress: Progress | None,
-    checkpoint: PathLike | None,
-    executor: Executor | None,
-) -> VarianceTime:
+def _solved_variance_time(chain: GibbsChain, solve: Solve, accumulators: Sequence[Accumulator]) -> VarianceTime:
     """T_O from the symmetrised system, by Cholesky or conjugate gradients."""
-    solver = Solver(chain, method, rtol)
+    solver = Solver(chain, solve.method, solve.rtol)
     footprint.require_solves(chain.n_visible, chain.n_hidden, not chain.quotient, chain.dynamics.single_flips, bool(accumulators))
     sums = sorted(name for accumulator in accumulators for name in accumulator.arrays)
-    saved = None if checkpoint is None else Checkpoint(checkpoint, solver.inputs | {"sums": " ".join(sums)})
-    row_sums, kept = accumulate(solver, gradient_observables(chain), accumulators, progress, saved, executor)
+    saved = None if solve.checkpoint is None else Checkpoint(solve.checkpoint, solver.inputs | {"sums": " ".join(sums)})
+    row_sums, kept = accumulate(solver, gradient_observables(chain), solve, accumulators, saved)
     value = float(row_sums.values.sum())
     _require_variance(value)
-    return VarianceTime(chain, value, row_sums.residual, row_sums.iterations, solver.method, rtol, row_sums, _kept=kept)
+    return VarianceTime(chain, value, row_sums.residual, row_sums.iterations, solver.method, solver.rtol, row_sums, _kept=kept)
 
 
 def observable_variance_time(
@@ -283,7 +272,7 @@ def observable_variance_time(
     >>> round(tk.observable_variance_time(tk.gibbs_chain([[0.0, 0.0]])), 12)  # two products, each with gap 2/3 per step
     3.0
     """
-    return variance_time(chain, method, rtol, (), progress, checkpoint, executor).value
+    return variance_time(chain, Solve(method, rtol, progress, checkpoint, executor)).value
 
 
 def model_chain(model: Model, quotient: bool | None = None, gradient: bool = False) -> GibbsChain:

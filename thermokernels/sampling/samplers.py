@@ -150,7 +150,7 @@ def sample(
         raise ValueError(f"n_sweeps must be at least thin, or nothing is recorded; got n_sweeps={n_sweeps} and thin={thin}")
     if burn_in + n_sweeps >= 2**63:
         raise ValueError(f"burn_in and n_sweeps must add up to less than 2**63 sweeps; got {burn_in} and {n_sweeps}")
-    _require_moderate(model)
+    require_moderate(model)
     sequence = _as_seed(seed)
 
     n_spins, n_records, n_chunks = n_visible + n_hidden, n_sweeps // thin, -(-n_chains // LANES)
@@ -168,7 +168,7 @@ def sample(
     if order == "random-spins":
         scan = partial(scans._single_site_scans, _flip_model(model))
     else:
-        scan = partial(_block_scan, _block_model(model), BLOCK_ORDERS[order])
+        scan = partial(_block_scan, block_model(model), BLOCK_ORDERS[order])
     with ThreadPoolExecutor(n_threads) as pool:
         each_chunk = map if n_threads == 1 else pool.map
         done, total = 0, burn_in + n_records * thin
@@ -207,7 +207,7 @@ def _block_scan(model: scans.Model, order: int, chunk: scans.Chunk, *rest: Any) 
     scans._block_scans(model, chunk, order, *rest)
 
 
-def _require_moderate(model: Model) -> None:
+def require_moderate(model: Model) -> None:
     """Raise ValueError where a local field could leave the range of float32."""
     with np.errstate(over="ignore"):
         magnitudes = np.abs(model.W)
@@ -259,7 +259,7 @@ def _padded(matrix: Floats, multiple: int, axis: int) -> Floats:
     return np.ascontiguousarray(np.pad(matrix, widths))
 
 
-def _block_model(model: Model) -> scans.Model:
+def block_model(model: Model) -> scans.Model:
     arrays = (model.W, model.W.T, model.b, model.c)
     return scans.Model(*(_padded(array, scans.ROWS, 0).astype(np.float32) for array in arrays))
 

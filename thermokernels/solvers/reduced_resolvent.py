@@ -6,11 +6,19 @@ state, which is y = (I - P)^+ f~ up to a constant, for centred f~. What else cou
     f~(x) = 2 f(x) Pr_pi[f != f(x)]   for f = +-1 (a sum of probabilities),      T_O = sum_a sum_x pi_x f~_a(x) y_a(x),
     pi_x = exp(E_min - E(x)) / Z      with an exponent of its own.
 
-With |y^ - y| <= precision G|f~| entry by entry, and M_a = sum_x pi_x |f~_a| (G|f~_a|)_x from the same elimination,
+T_O = max_y sum_a (2 <f~_a, y_a>_pi - E(y_a, y_a)), so that with the differences y^ of :mod:`thermokernels.solvers.solution_differences`
 
-    |T^ - T_O| <= (precision + 6 (error of pi)) sum_a M_a,                                                                  (bound)
+    T^ = sum_a (2 <f~_a, y^_a>_pi - E(y^_a, y^_a)),      0 <= T_O - T^ = sum_a E(y^_a - y_a, y^_a - y_a) <= eps^2,
 
-pi entering once by itself and twice by each f~.
+for exact pi and c. Conductances c that are right to a relative kappa move E(y^, y^) by that share of it, and pi, once by itself and twice
+by f~, enters the first term:
+
+    |T^ - T_O| <= eps^2 + kappa E(y^, y^) + 6 (error of pi) sum_a sum_x pi_x |f~_a y^_a|                                    (bound)
+
+and what adding up the differences and the terms rounds. No number of states is in it: every term is of the size of a few roundings.
+
+A block kernel has an edge between every two states. There |y^ - y| <= precision G|f~| entry by entry, and with
+M_a = sum_x pi_x |f~_a| (G|f~_a|)_x from the same elimination |T^ - T_O| <= (precision + 6 (error of pi)) sum_a M_a.
 """
 
 from __future__ import annotations
@@ -28,6 +36,7 @@ from thermokernels.compiled import wide_exponent
 from thermokernels.compiled.wide_exponent import Wide
 from thermokernels.model.chain import UNIT, GibbsChain, gibbs_chain, law_error
 from thermokernels.solvers.gth_elimination import MAX_STATES, Elimination, applies_to, eliminate
+from thermokernels.solvers.solution_differences import Differences, flow_error, solve_differences
 
 __all__ = ["MAX_STATES", "ReducedTime", "applies_to", "hitting_times", "law", "resolvent", "variance_time"]
 
@@ -45,6 +54,7 @@ class ReducedTime:
     law : (n_states,) Wide, pi
     observables : (n_states, n_v n_h) Wide, the centred f~_a
     responses : (n_states, n_v n_h) Wide, y_a in steps, zero at the ground state
+    differences : the same across edges, with the energy of their error; None for block kernels
     total : () Wide, T_O in steps
     relative_bound : on |error of T_O| / T_O
     spread : () Wide, sum_a (sum_x pi_x |f~_a| m_a + sum_x pi_x |f~_a| sum_x pi_x m_a) >= sum_a sum_x pi_x |f~_a y~_a|, m_a = G|f~_a|
@@ -55,9 +65,18 @@ class ReducedTime:
     law: Wide = field(repr=False)
     observables: Wide = field(repr=False)
     responses: Wide = field(repr=False)
+    differences: Differences | None = field(repr=False)
     total: Wide
     relative_bound: float
     spread: Wide
+
+    @property
+    def residual(self) -> float:
+        """A bound on sqrt(r' A^+ r / b' A^+ b) for b of all observables and r what is left of them; of block kernels on the relative
+        error of solutions for sources of one sign."""
+        if self.differences is None:
+            return self.elimination.precision
+        return math.sqrt(float(wide_exponent.quotient(self.differences.error, self.total).to_floats()))
 
 
 def law(chain: GibbsChain) -> Wide:
@@ -90,26 +109,59 @@ def variance_time(chain: GibbsChain) -> ReducedTime:
         wide_exponent.from_floats(2.0 * values),
         Wide(np.where(values > 0, below.mantissa, above.mantissa), np.where(values > 0, below.exponent, above.exponent)),
     )
-    free, k = elimination.states, values.shape[1]
-    sources = observables.take(free)
-    solutions = elimination.solve(wide_exponent.join(sources, wide_exponent.magnitude(sources)))
-    weighted = wide_exponent.product(column.take(free), sources)
-    total = wide_exponent.total(wide_exponent.product(weighted, solutions.take((slice(None), slice(k)))))
-    majorants = solutions.take((slice(None), slice(k, None)))
-    majorant = wide_exponent.total(wide_exponent.product(wide_exponent.magnitude(weighted), majorants))
-    bound = elimination.precision + 6 * law_error(chain)
-    relative = bound * float(wide_exponent.quotient(majorant, total).to_floats()) if total.mantissa > 0 else math.inf
+    free, charges = elimination.states, wide_exponent.product(column, observables)
+    sizes, sources = wide_exponent.magnitude(charges), observables.take(free)
+    majorants = elimination.solve(wide_exponent.magnitude(sources))
+    majorant = wide_exponent.total(wide_exponent.product(sizes.take(free), majorants))
+    if chain.kernel == "single-site":
+        differences = solve_differences(elimination, probability, observables)
+        responses, drift = differences.values()
+        total, lost = _dirichlet(chain, differences, charges.take(free), responses, drift)
+    else:
+        differences, responses = None, elimination.solve(sources)
+        total = wide_exponent.total(wide_exponent.product(charges.take(free), responses))
+        lost = wide_exponent.product(wide_exponent.from_floats(np.array(elimination.precision + 6 * law_error(chain))), majorant)
+    relative = float(wide_exponent.quotient(lost, total).to_floats()) if total.mantissa > 0 else math.inf
     if not relative <= tolerances.REDUCTION:
         raise UnresolvedError(
             f"T_O is certified to a relative {relative:.2g} only by state reduction: the observables hardly see the slow modes and "
             "rounding decides how little; scale the couplings down"
         )
-    sizes = wide_exponent.column_totals(wide_exponent.product(column, wide_exponent.magnitude(observables)))
-    means = wide_exponent.product(sizes, wide_exponent.column_totals(wide_exponent.product(column.take(free), majorants)))
+    means = wide_exponent.product(
+        wide_exponent.column_totals(sizes), wide_exponent.column_totals(wide_exponent.product(column.take(free), majorants))
+    )
     spread = wide_exponent.total(
         wide_exponent.join(means.take((None, slice(None))), Wide(majorant.mantissa[None, None], majorant.exponent[None, None]))
     )
-    return ReducedTime(chain, elimination, probability, observables, _by_state(elimination, solutions, k), total, relative, spread)
+    found = _by_state(elimination, responses, values.shape[1])
+    return ReducedTime(chain, elimination, probability, observables, found, differences, total, relative, spread)
+
+
+def _dirichlet(chain: GibbsChain, differences: Differences, charges: Wide, responses: Wide, drift: Wide) -> tuple[Wide, Wide]:
+    """T^ and the bound of its error, in steps, for charges pi f~ and values y^ off the ground state and what their sums have lost."""
+
+    def times(factor: float, part: Wide) -> Wide:
+        return wide_exponent.product(wide_exponent.from_floats(np.array(factor)), part)
+
+    def overlap(functions: Wide) -> Wide:
+        return wide_exponent.total(wide_exponent.product(charges, functions))
+
+    charged, energy = overlap(responses), times(0.5, wide_exponent.total(differences.flows))
+    total = wide_exponent.difference(times(2.0, charged), energy)
+    sizes = wide_exponent.magnitude(charges)
+    moved = wide_exponent.total(wide_exponent.product(sizes, wide_exponent.magnitude(responses)))
+    slipped = wide_exponent.total(wide_exponent.product(sizes, drift))
+    crossed = wide_exponent.root(wide_exponent.product(energy, differences.lost))  # Cauchy and Schwarz, once for each sign
+    rounding = (chain.weights.size + 16) * UNIT
+    parts = (
+        differences.error,
+        times(flow_error(chain) + rounding, energy),
+        times(6 * law_error(chain) + rounding, moved),
+        times(2.0, slipped),
+        times(2.0, crossed),
+        differences.lost,
+    )
+    return total, wide_exponent.total(Wide(np.array([part.mantissa for part in parts]), np.array([part.exponent for part in parts])))
 
 
 def symmetrised(chain: GibbsChain, time: ReducedTime) -> tuple[Floats, Floats]:

@@ -20,9 +20,7 @@ from thermokernels.common.arrays import Floats
 from thermokernels.common.errors import NotConvergedError, NumericalError, UnresolvedError
 from thermokernels.model.chain import MAX_DENSE_STATES, GibbsChain, as_chain, entry_error
 from thermokernels.solvers import conjugate_gradients, gap_bounds, red_black, reduced_resolvent
-
-SOLVERS = ("auto", "cholesky", "cg")
-METHODS = (*SOLVERS, "reduction")
+from thermokernels.solvers.solve import METHODS, SOLVERS
 
 EPSILON = float(np.finfo(np.float64).eps)
 
@@ -41,8 +39,8 @@ class Solution:
     ----------
     vectors : (k, n_states), orthogonal to sqrt(pi)
     residuals : (k, n_states), the true residuals b - A z
-    relative_residual : float, the largest |b - A z| / |b| over the rows with b != 0; of a reduction, whose residual is all rounding, the
-        proven relative error of its solutions for sources of one sign
+    relative_residual : float, the largest |b - A z| / |b| over the rows with b != 0; of a reduction the proven
+        sqrt(r' A^+ r / b' A^+ b) of all rows together (:mod:`thermokernels.solvers.solution_differences`)
     iterations : int, the largest number of CG iterations of a row; 0 for a factorisation
     method : "cholesky", "cg" or "reduction"
     """

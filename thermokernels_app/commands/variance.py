@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from thermokernels import Model
     from thermokernels.common.arrays import Floats
+    from thermokernels.solvers.solve import Solve
 
 # From here on intervals of two standard errors held their level in the tests.
 MANY_PROBES = 16
@@ -64,6 +65,7 @@ def variance(
         from thermokernels import load_model, set_threads
         from thermokernels.common import arguments, footprint
         from thermokernels.diagnosis.words import memory
+        from thermokernels.solvers.solve import Solve
         from thermokernels_app.tools import data_files
 
         if (probes is None) != (seed is None):
@@ -86,8 +88,8 @@ def variance(
         )
         try:
             with pool as elsewhere, _chunks_done() as progress:
-                options: dict[str, Any] = {"window": window, "progress": progress, "checkpoint": checkpoint, "executor": elsewhere}
-                found = _exact(machine, law, options) if probes is None else _probed(machine, law, options, probes, seed or 0)
+                solve = Solve(progress=progress, checkpoint=checkpoint, executor=elsewhere)
+                found = _exact(machine, law, window, solve) if probes is None else _probed(machine, law, window, solve, probes, seed or 0)
         except KeyboardInterrupt:
             if checkpoint is not None and checkpoint.exists():
                 print(f"finished solves are kept in {checkpoint}: the same command goes on from them", file=sys.stderr)
@@ -110,16 +112,15 @@ def _pool(kind: Kind, scheduler: str | None, workers: int | None) -> AbstractCon
     return WorkerPool(workers)
 
 
-def _exact(model: Model, law: Floats | None, options: dict[str, Any]) -> dict[str, Any]:
+def _exact(model: Model, law: Floats | None, window: float, solve: Solve) -> dict[str, Any]:
     from thermokernels.common.errors import NumericalError
     from thermokernels.quantities import asymptotic_variance
     from thermokernels.quantities.signal_to_noise import chain_q_struct
     from thermokernels.quantities.variance_time import model_chain, variance_time
 
-    window = options.pop("window")
     chain = model_chain(model)
-    q = None if law is None else chain_q_struct(chain, law, window, **options)
-    time = variance_time(chain, **options) if q is None else q.variance_time
+    q = None if law is None else chain_q_struct(chain, law, window, solve)
+    time = variance_time(chain, solve) if q is None else q.variance_time
     found: dict[str, Any] = {"t_obs_steps": time.value}
     try:
         found["t_obs_bound_steps"] = time.bound
@@ -140,16 +141,15 @@ def _finite(bound: float) -> float | None:
     return bound if math.isfinite(bound) else None
 
 
-def _probed(model: Model, law: Floats | None, options: dict[str, Any], probes: int, seed: int) -> dict[str, Any]:
+def _probed(model: Model, law: Floats | None, window: float, solve: Solve, probes: int, seed: int) -> dict[str, Any]:
     from thermokernels.quantities.asymptotic_variance import total_variance
     from thermokernels.quantities.signal_to_noise import chain_signal, signal_error
-    from thermokernels.quantities.trace_probes import probe_variance_time, probed_q
+    from thermokernels.quantities.trace_probes import DIRECTIONS, probed, probed_q
     from thermokernels.quantities.variance_time import model_chain
 
-    window = options.pop("window")
     chain = model_chain(model)
     g = None if law is None else chain_signal(chain, law, window)
-    time = probe_variance_time(chain, probes, seed=seed, **options)
+    time = probed(chain, probes, seed, DIRECTIONS, solve)
     found: dict[str, Any] = {
         "t_obs_steps": time.value,
         "t_obs_standard_error_steps": time.standard_error,
@@ -208,8 +208,8 @@ def _print(found: dict[str, Any], n_spins: int) -> None:
         error = 0.01 * found["q_limit_standard_error"] if estimated else found["q_limit_bound"]
         print(f"Q_limit    {certified(found['q_limit'], error)} in the limit of long windows, K |g|^2 / V")
     effort = f", at most {found['iterations']} iterations" if found["iterations"] else ""
-    what = "precision" if found["method"] == "reduction" else "residual"
-    print(f"{what:<11}{found['residual']:.2g} ({found['method']}{effort})")
+    effort = ", in the norm of the resolvent, proven" if found["method"] == "reduction" else effort
+    print(f"residual   {found['residual']:.2g} ({found['method']}{effort})")
 
 
 @contextmanager

@@ -111,13 +111,11 @@ def complex_steps(network: Hypernetwork, codes: Floats, laws: Floats, directions
 def frozen_steps(
     network: Hypernetwork, codes: Floats, laws: Floats, directions: Floats, solved: Sequence[Any], window: float = 100.0
 ) -> tuple[Floats, Floats, float]:
-    """The same with the kernels' own solutions held still and verified (:mod:`.frozen`), and the largest residual found in them."""
+    """The same with the kernels' own solutions held still and verified (:mod:`.held_solution`), and the largest residual found in them."""
     values, slopes, residual = np.empty(len(codes)), np.zeros(len(directions)), 0.0
     for n, (code, law, q) in enumerate(zip(codes, laws, solved, strict=True)):
         w, tangents = _couplings_and_tangents(network, directions, code)
-        time = q.variance_time
-        responses = np.ascontiguousarray((time.solution.vectors / time.chain.root_law).T)
-        verified = held_solution.verify(w, law, tangents, responses, window)
+        verified = held_solution.verify(w, law, tangents, q.variance_time.responses, window)
         values[n] = verified.q.value
         slopes += verified.derivatives.value
         residual = max(residual, verified.residual)
@@ -146,7 +144,7 @@ def gradient_check(
     functions : Functions
         What is tested; :func:`kernels` gives the project's own. Their window must be ``window``.
     steps : the h of the central differences; none leaves that leg out
-    dense : hold everything against the dense reference on all 2^N states; else against :mod:`.frozen`, in a hundredth of the time
+    dense : hold everything against the dense reference on all 2^N states; else against :mod:`.held_solution`, in a hundredth of the time
     with_automatic : also run the JAX leg; an error where JAX is not installed
     """
     codes, laws, directions = (np.asarray(array, dtype=np.float64) for array in (codes, laws, directions))

@@ -5,8 +5,17 @@ T_O is stationary in the responses y_a = (I - P)^+ f~_a: with any y held still,
     T(y; W) = sum_a ( 2 <f_a - E_pi[f_a], y_a>_pi - E_pi(y_a, y_a) ),   E_pi(y, y) = (1/2) sum_x pi_x sum_i P(x, x^i) (y(x) - y(x^i))^2,
 
 agrees with T_O up to the square of the residual f~ - (I - P) y, and dT/dW with dT_O/dW up to the residual itself. The residual is computed
-here, on the full chain, with energies, law and rates of this folder; a wrong solution shows in it. W enters through pi and P alone, which
-are analytic, so that the complex step costs one law and one table of rates a direction instead of a factorisation of 2^N states.
+here, on the full chain, with energies, law and rates of this folder; a wrong solution shows in it. A right one shows too, where the chain
+is almost frozen and y large: rates are sums of couplings, right to a relative eta, here and where y was solved for, and y is divided by a
+root of the law, whose energies are right to Sum|W| (N + 3) u. Entry by entry, what that can account for,
+
+    sum_i P(x, x^i) ( epsilon (|y(x)| + |y(x^i)|) + 2 eta |y(x) - y(x^i)| ),
+    u = 2^-53,   epsilon = ((N + 3) sum_ij |W_ij| + 8) u,   eta = (2 (N + 1) max_i sum_j |W_ij| + 8) u,                     (rounding)
+
+is taken off the residual: a right answer passes, no share of the gate is spent on it, and an entry that is off by more still shows.
+
+W enters through pi and P alone, which are analytic, so that the complex step costs one law and one table of rates a direction instead of a
+factorisation of 2^N states.
 """
 
 from __future__ import annotations
@@ -29,6 +38,7 @@ from thermokernels_app.judges.reference import (
 )
 
 Floats = NDArray[np.float64]
+UNIT = 2.0**-53
 
 
 @dataclass(frozen=True)
@@ -39,7 +49,7 @@ class Verified:
     ----------
     q : value, T_O (steps) and signal at W
     derivatives : along the tangents
-    residual : the largest relative residual |f~_a - (I - P) y_a| / |f~_a| in L2(pi), on the full chain
+    residual : the largest relative residual |f~_a - (I - P) y_a| / |f~_a| in L2(pi), on the full chain, the rounding taken off
     """
 
     q: ReferenceQ
@@ -63,22 +73,27 @@ def verify(w: Floats, p_data: Floats, tangents: Floats, responses: Floats, windo
     if len(responses) < len(x):
         responses = np.concatenate([responses, responses[::-1]])  # the complement of state s is state 2^N - 1 - s
     law, rates = law_and_rates(w)
+    epsilon = ((n_spins + 3) * np.abs(w).sum() + 8) * UNIT
+    eta = (2 * (n_spins + 1) * max(np.abs(w).sum(axis=0).max(), np.abs(w).sum(axis=1).max()) + 8) * UNIT
     products = -(x[:, :n_visible, None] * x[:, None, n_visible:]).reshape(len(x), -1)
     n_observables = products.shape[1]
 
     # One pass over the flips: (I - P) y for the residual, and sum_a (y_a(x) - y_a(x^i))^2 for the Dirichlet form. Two states that a flip
     # exchanges are taken together.
-    centred = products - law @ products
+    # f - E f as a sum of probabilities: the difference would lose an observable that hardly varies
+    centred = 2.0 * products * np.where(products > 0, law @ (products < 0), law @ (products > 0))
     residual = centred.copy()
-    squares = np.empty((n_spins, len(x)))
+    squares, rounding = np.empty((n_spins, len(x))), np.zeros_like(residual)
     for spin in range(n_spins):
         pairs = (-1, 2, 1 << spin)
-        y, left, rate = responses.reshape(*pairs, n_observables), residual.reshape(*pairs, n_observables), rates[spin].reshape(*pairs, 1)
-        difference = y[:, 0] - y[:, 1]
+        y, left, lost = (array.reshape(*pairs, n_observables) for array in (responses, residual, rounding))
+        rate, difference = rates[spin].reshape(*pairs, 1), y[:, 0] - y[:, 1]
+        lost += rate * (epsilon * np.abs(y).sum(axis=1, keepdims=True) + 2 * eta * np.abs(difference)[:, None])
         squares[spin].reshape(pairs)[:] = np.einsum("pxa,pxa->px", difference, difference)[:, None]
         left[:, 0] -= rate[:, 0] * difference
         left[:, 1] += rate[:, 1] * difference
-    norms, errors = law @ centred**2, law @ residual**2
+    unexplained = np.maximum(np.abs(residual) - rounding, 0.0)
+    norms, errors = law @ centred**2, law @ unexplained**2
     overlap = np.einsum("xa,xa->x", products, responses)
 
     def evaluate(law: Array, rates: Array, g: Array) -> ReferenceQ:

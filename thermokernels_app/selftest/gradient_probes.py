@@ -108,7 +108,7 @@ def q_on_pairs() -> Probe:
     shape, law = (3, 2), data_law(3)
     return Probe(
         0.8 * _draws(0).normal(size=6),
-        lambda x: adjoints.q_struct(x.reshape(shape), law)[1].ravel(),  # type: ignore[union-attr]
+        lambda x: adjoints.q_struct(x.reshape(shape), law)[1].ravel(),
         lambda x: tk.q_struct(x.reshape(shape), law).value,
         lambda x: reference.q_struct(x.reshape(shape), law).value,
     )

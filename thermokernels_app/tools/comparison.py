@@ -376,7 +376,7 @@ def _cause(
     windowed = _through_the_window(chain, function, stride, n_records)
     if windowed is not None and windowed < exact / 1.1 and abs(value / windowed - 1) <= DEVIATIONS * _expected_error(windowed, series.size):
         return "its window closes before the slow part of the autocorrelation begins, in a trace of any length"
-    slow = n_records * stride * tk.spectral_gap(chain)
+    slow = n_records * stride * tk.solve_spectral_gap(chain, sharp=False).value
     if slow < LONG_RUN:
         return f"a chain is only {slow:.3g} relaxation times of the slowest mode long"
     if r_hat is not None and r_hat > SMALL_RHAT:

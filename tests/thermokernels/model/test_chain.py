@@ -418,3 +418,12 @@ def test_the_symmetrised_generator_looks_at_shapes_before_compiled_code_does(sha
     np.testing.assert_array_equal(
         chain.apply_symmetrised_generator(np.ones((1, 16), dtype=np.float32)), chain.apply_symmetrised_generator(np.ones((1, 16)))
     )
+
+
+def test_one_pair_is_no_chain():
+    chain = tk.gibbs_chain([[1.0, 2.0]], kernel="alternating-visible")
+    assert (chain.n_states, chain.quotient) == (2, False)
+    assert chain.fallback == "the visible layer has one spin, and its one pair would be a chain of one state"
+    assert tk.gibbs_chain([[1.0, 2.0]], kernel="alternating-hidden").quotient
+    with pytest.raises(ValueError, match="quotient=True is not legitimate: the visible layer has one spin"):
+        tk.gibbs_chain([[1.0, 2.0]], quotient=True, kernel="alternating-visible")

@@ -7,6 +7,8 @@ import scipy.linalg
 import thermokernels as tk
 from thermokernels.quantities import first_passage, spectral_gap
 from thermokernels.solvers import reduced_gap
+from thermokernels.solvers import slow_cluster as slow_modes_of_a_cluster
+from thermokernels.solvers.slow_cluster import slow_cluster
 
 mp = pytest.importorskip("mpmath", reason="mpmath is not installed: pip install mpmath")
 
@@ -129,3 +131,39 @@ def test_the_rounding_of_the_rates_is_the_lesser_of_two_bounds(monkeypatch):
     assert first_passage._rate_rounding(chain, hitting.times, free) == pytest.approx(
         min(by_differences, 2 * 126.5 * first_passage.entry_error(chain))
     )
+
+
+def test_a_cluster_of_slow_modes_keeps_the_digits_of_its_gap():
+    # two strong pairs among weak spins: an odd mode of each relaxes at r, their product at 2 r, and all others are fast
+    chain = tk.gibbs_chain(np.diag([4.0, 4.0, 0.1, 0.1, 0.2]), quotient=False)
+    rate = (1 - np.tanh(4.0)) / 10
+    exact = np.array([rate, rate, 2 * rate])
+    cluster = slow_cluster(chain, 1e-7)
+    assert cluster.values.size == 3
+    assert (cluster.lower <= exact).all()
+    assert (exact <= cluster.values + cluster.rounding).all()
+    assert (cluster.values - cluster.lower <= 1e-6 * exact).all()
+    assert cluster.values[-1] < cluster.next < 0.1 * (1 - np.tanh(0.2))
+    found = tk.solve_spectral_gap(chain)
+    assert abs(found.value - rate) <= found.bound <= 1e-6 * rate
+    assert tk.spectral_gap(chain) == found.value
+
+
+def test_a_residual_that_is_left_lowers_the_bound_of_the_cluster(monkeypatch):
+    monkeypatch.setattr(slow_modes_of_a_cluster, "MAX_ROUNDS", 2)
+    chain = tk.gibbs_chain(np.diag([4.0, 4.0, 0.1, 0.1, 0.2]), quotient=False)
+    early = slow_cluster(chain, 0.0)
+    assert (early.values - early.lower > 1e-8 * early.values).all()
+    assert (early.lower <= np.array([1.0, 1.0, 2.0]) * (1 - np.tanh(4.0)) / 10).all()
+
+
+def test_no_cluster_among_modes_of_one_rate(monkeypatch):
+    chain = tk.gibbs_chain(np.zeros((5, 5)))  # 45 modes at 2 / N: as many as no block holds
+    with pytest.raises(tk.UnresolvedError, match="no mode is proven to be separated from the slowest ones"):
+        slow_cluster(chain, 1e-7)
+    monkeypatch.setattr(spectral_gap, "MAX_INERTIA_STATES", 0)
+    monkeypatch.setattr(reduced_gap, "MAX_GAP_STATES", 0)
+    with pytest.raises(
+        tk.UnresolvedError, match=r"the spectral gap of about 0\.2 per step is certified to a relative \d\S* only, not 1e-06"
+    ):
+        tk.spectral_gap(chain)

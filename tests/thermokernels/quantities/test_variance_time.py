@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from decimal import Decimal, localcontext
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import thermokernels as tk
 from thermokernels.common import tolerances
 from thermokernels.quantities.signal_to_noise import chain_q_struct
 from thermokernels.quantities.variance_time import correlations, variance_time
+from thermokernels.solvers.solve import Solve
 
 small = pytest.mark.small
 
@@ -253,7 +255,7 @@ def test_the_bound_holds_the_error_and_is_not_vacuous(shape, scale, rtol):
 @pytest.mark.parametrize("kernel", ["single-site", "two-block"])
 def test_the_bound_holds_for_larger_chains_and_the_other_kernel(kernel, rtol):
     chain = tk.gibbs_chain(random_model((4, 4), 6)[0], kernel=kernel)
-    time = variance_time(chain, "cg", rtol)
+    time = variance_time(chain, Solve("cg", rtol))
     error = dense_variance_time(chain) - time.value
     assert -1e-12 * time.value <= error <= time.bound
     assert error > 1e-3 * time.bound  # within three orders of magnitude of what is certified
@@ -387,3 +389,19 @@ def test_the_automatic_choice_checks_ten_digits_of_block_kernels():
     assert time.method == "reduction"
     reference = variance_time(tk.gibbs_chain(np.diag([13.0, 13.0]), kernel="two-block"), "reduction")
     assert abs(time.value - reference.value) <= time.bound <= 1e-10 * time.value
+
+
+@pytest.mark.small
+@pytest.mark.parametrize("excess", [[5e-15, 4e-15], [2e-10, 3e-10], [-1e-16, 0.0]])
+def test_a_law_is_divided_by_its_sum(excess):
+    p_data = 0.5 + np.array(excess)
+    q = tk.q_struct([[1.0]], p_data)
+    exact = (Fraction(p_data[0]) - Fraction(p_data[1])) / (Fraction(p_data[0]) + Fraction(p_data[1]))
+    # either visible state has probability one half, so that g = tanh(W) sum_v (1/2 - p(v)) v^2 = 0 for whatever p
+    assert q.signal <= q.signal_bound
+    assert q.signal_bound <= 1e-33
+    field = tk.q_struct([[1.0]], p_data, c=[0.5])  # g = sum_v (pi(v) - p(v)) v tanh(v + 1/2)
+    law = tk.visible_law([[1.0]], c=[0.5])
+    sides = math.tanh(1.5), math.tanh(0.5)
+    known = (law[0] - (1 + float(exact)) / 2) * sides[0] + (law[1] - (1 - float(exact)) / 2) * sides[1]
+    assert field.g[0, 0] == pytest.approx(known, rel=1e-14)

@@ -16,6 +16,7 @@ from thermokernels.common import arguments, errors, footprint, threads
 from thermokernels.quantities.variance_time import variance_time
 from thermokernels.solvers import observable_tasks
 from thermokernels.solvers.resolvent import Solver
+from thermokernels.solvers.solve import Solve
 
 W = np.random.default_rng(7).normal(size=(4, 4))
 b = np.array([0.3, -0.2, 0.1, 0.4])
@@ -125,7 +126,7 @@ def test_the_same_bits_with_the_blocks_of_a_larger_model(monkeypatch, processes)
 
 def test_the_numbers_that_come_with_the_value_are_the_same():
     chain = tk.gibbs_chain(W)
-    expected, found = variance_time(chain, "cg"), variance_time(chain, "cg", executor=Here())
+    expected, found = variance_time(chain, Solve("cg")), variance_time(chain, Solve("cg", executor=Here()))
     for name in ("value", "residual", "iterations", "method", "bound"):
         assert getattr(found, name) == getattr(expected, name)
     np.testing.assert_array_equal(found.solution.vectors, expected.solution.vectors)  # solved for once more, here
@@ -159,7 +160,7 @@ def test_a_task_uses_one_thread(monkeypatch):
 
 def test_tasks_of_one_process_share_the_chain(monkeypatch):
     made, make = [], observable_tasks.gibbs_chain
-    monkeypatch.setattr(observable_tasks, "gibbs_chain", lambda *given: made.append(1) or make(*given))
+    monkeypatch.setattr(observable_tasks, "gibbs_chain", lambda *given, **how: made.append(1) or make(*given, **how))
     with ThreadPoolExecutor(3) as pool:
         COMPUTATIONS["gradient"](executor=pool)
         assert len(made) == 1

@@ -5,6 +5,7 @@ import pytest
 
 from thermokernels.model.chain import gibbs_chain
 from thermokernels.quantities.variance_time import variance_time
+from thermokernels.solvers.solve import Solve
 from thermokernels_app.judges import held_solution, reference
 
 
@@ -15,8 +16,7 @@ def model(shape, seed=3):
 
 
 def responses(w, quotient=None):
-    time = variance_time(gibbs_chain(w, quotient=quotient), rtol=1e-12)
-    return np.ascontiguousarray((time.solution.vectors / time.chain.root_law).T)
+    return variance_time(gibbs_chain(w, quotient=quotient), Solve(rtol=1e-12)).responses
 
 
 @pytest.mark.parametrize("shape", [(1, 2), (2, 3), (4, 3), (3, 3)])
@@ -50,3 +50,20 @@ def test_a_wrong_solution_is_seen(spoil):
 def test_a_solution_of_other_couplings_is_seen():
     w, law, tangents = model((3, 3))
     assert held_solution.verify(w, law, tangents, responses(w + 1e-6)).residual > 1e-8
+
+
+def test_a_right_solution_of_an_almost_frozen_chain_passes_and_a_wrong_one_does_not():
+    w, law, tangents = model((3, 3))
+    w = w / 2 + np.diag([9.0, 10.0, 11.0])
+    time = variance_time(gibbs_chain(w))
+    assert time.method == "reduction"
+    assert np.abs(time.responses).max() > 1e7
+    verified = held_solution.verify(w, law, tangents, time.responses)
+    assert verified.residual <= 1e-12
+    np.testing.assert_allclose(verified.q.t_obs, time.value, rtol=1e-11)
+    full = variance_time(gibbs_chain(w, quotient=False))
+    np.testing.assert_array_equal(full.responses, np.concatenate([time.responses, time.responses[::-1]]))
+    assert held_solution.verify(w, law, tangents, full.responses).residual <= 1e-12
+    rough = time.responses * (1 + 1e-12 * np.random.default_rng(2).standard_normal(time.responses.shape))
+    assert held_solution.verify(w, law, tangents, rough).residual > 1e-8
+    assert held_solution.verify(w, law, tangents, time.responses[:, ::-1]).residual > 1e-2

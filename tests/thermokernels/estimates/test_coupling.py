@@ -1,0 +1,134 @@
+"""Couplings: marginals, agreement, unbiased starts and excursions, each against its law."""
+
+import numpy as np
+import pytest
+from dense_chain import DenseChain, model
+
+import thermokernels as tk
+from thermokernels.compiled.simd_float32 import LANES, aligned_rows
+from thermokernels.estimates.features import features_of
+from thermokernels.estimates.generators import _start_lane, _stream
+from thermokernels.estimates.lag_pairs import Schedule, _lag_pairs, new_pairs
+from thermokernels.estimates.layer_coupling import _couple_layer
+from thermokernels.estimates.layer_excursions import _layer_excursions, new_lanes
+from thermokernels.estimates.replicates import couplings
+from thermokernels.estimates.single_site_excursions import _single_site_excursions
+from thermokernels.sampling.samplers import block_model
+
+KEY = np.uint64(11)
+
+
+def coupled_layer(fields_x, fields_y, kappa, n_rounds):
+    """Spins of a layer (2, n_rounds * LANES, n) given the fields of both chains, through couplings with one spin on the other side."""
+    n = len(fields_x)
+    rows = -n % 4
+    table = np.pad(np.stack([fields_x, fields_y], axis=1), ((0, rows), (0, 0))).astype(np.float32)
+    # spins 1 on the first row for X, on the second for Y: the field of X is column 0, that of Y is column 1
+    others = [aligned_rows(np.float32, 2), aligned_rows(np.float32, 2)]
+    others[0][0], others[1][1] = 1, 1
+    spins, sums, words = (aligned_rows(np.float32, n), aligned_rows(np.float32, n)), aligned_rows(np.float32, 8), aligned_rows(np.uint32, 4)
+    for lane in range(LANES):
+        _start_lane(np.uint64(_stream(KEY, lane, 0)), words, lane)
+    seen = []
+    for _ in range(n_rounds):
+        _couple_layer(table, np.zeros(n + rows, np.float32), tuple(others), kappa, words, sums, spins, spins, False)
+        seen.append([spins[0].T.copy(), spins[1].T.copy()])
+    return np.concatenate(seen, axis=1)
+
+
+def frequencies(spins):
+    n = spins.shape[1]
+    return np.bincount(((spins < 0) << np.arange(n)).sum(axis=1), minlength=2**n)
+
+
+def product_law(fields):
+    n = len(fields)
+    spins = 1 - 2 * ((np.arange(2**n)[:, None] >> np.arange(n)) & 1)
+    return (1 / (1 + np.exp(-2 * spins * fields))).prod(axis=1)
+
+
+@pytest.mark.parametrize("kappa", [0.0, 1.0, 16.0, 1e9])
+def test_a_layer_keeps_both_laws(kappa):
+    draws = np.random.default_rng(5)
+    fields = draws.normal(0, 1, (2, 5))
+    x, y = coupled_layer(*fields, kappa, 200_000 // LANES)
+    for spins, law in ((x, product_law(fields[0])), (y, product_law(fields[1]))):
+        counts = frequencies(spins)
+        expected = law * len(spins)
+        assert ((counts - expected) ** 2 / expected).sum() < 31 + 5 * np.sqrt(62)
+    agreed = (x == y).all(axis=1).mean()
+    most = np.minimum(product_law(fields[0]), product_law(fields[1])).sum()
+    assert agreed < most + 0.006
+    if kappa == 1e9:
+        assert agreed == pytest.approx(most, abs=0.006)
+    if kappa == 0:
+        units = 1 - np.abs(1 / (1 + np.exp(-2 * fields[0])) - 1 / (1 + np.exp(-2 * fields[1])))
+        assert agreed == pytest.approx(units.prod(), abs=0.006)
+
+
+def test_equal_fields_stay_together_and_rare_values_keep_their_digits():
+    fields = np.array([7.0, -7.0, 0.0, 2.0, -1.0])
+    x, y = coupled_layer(fields, fields, 16.0, 2_000_000 // LANES)
+    assert (x == y).all()
+    rare = 1 / (1 + np.exp(14.0))
+    for unit, sign in ((0, -1), (1, 1)):
+        assert (x[:, unit] == sign).mean() == pytest.approx(rare, rel=0.9)
+
+
+def started(W, b, c, schedule, n_pairs):
+    n_spins = sum(W.shape)
+    atoms, weights = np.empty((n_pairs, schedule.n_atoms, n_spins), np.int8), np.empty((n_pairs, schedule.n_atoms))
+    meetings = np.empty(n_pairs, np.int64)
+    pairs, table = new_pairs(*W.shape), block_model(tk.Model(W, b, c))
+    for first in range(0, n_pairs, LANES):
+        rows = slice(first, min(first + LANES, n_pairs))
+        _lag_pairs(table, pairs, schedule, KEY, first, atoms[rows], weights[rows], meetings[rows])
+    return atoms, weights, meetings
+
+
+@pytest.mark.parametrize("n_intervals", [1, 3])
+def test_starts_have_no_bias(n_intervals):
+    # so short a lag that most of the weight stands on corrections
+    W, b, c = model((2, 3), 0.7, True, 8)
+    atoms, weights, meetings = started(W, b, c, Schedule(16.0, False, 1, n_intervals, 4, 10**6), 40_000)
+    assert (meetings >= 0).all()
+    assert (weights < 0).any()
+    chain = DenseChain(W, b, c, "alternating")
+    f = np.hstack([chain.observables(), chain.v, chain.h, np.ones((len(chain.v), 1))])
+    v, h = atoms[:, :, :2].astype(float), atoms[:, :, 2:].astype(float)
+    sampled = np.concatenate([np.einsum("pai,paj->paij", v, h).reshape(*v.shape[:2], -1), v, h, np.ones((*v.shape[:2], 1))], axis=2)
+    each = (weights[:, :, None] * sampled).mean(axis=1)
+    z = (each.mean(axis=0) - chain.law @ f) / (each.std(axis=0) / np.sqrt(len(each)))
+    assert np.abs(z).max() < 4
+
+
+@pytest.mark.parametrize("kernel", ["alternating", "two-block", "single-site"])
+@pytest.mark.parametrize("kappa", [0.0, 16.0])
+@pytest.mark.parametrize("fields", [False, True], ids=["pairs", "fields"])
+def test_excursions_from_given_starts(kernel, kappa, fields):
+    """(1/2) < f(x) - f(y), R f(x) - R f(y) > with R = (I - P)^+, the two chains being marginally right, however they are coupled."""
+    W, b, c = model((2, 3), 0.8, fields, 9)
+    chain = DenseChain(W, b, c, kernel)
+    f = chain.observables()
+    solution = chain.resolvent(f)
+    states = np.hstack([chain.v, chain.h]).astype(np.int8)
+    n_starts, n_atoms = 12, 4000
+    pairs = np.random.default_rng(1).integers(0, len(states), (n_starts, 2))
+    atoms = np.repeat(states[pairs].reshape(-1, 1, 5), n_atoms, axis=1).copy()
+    totals, zero_lags = np.empty((n_starts, n_atoms)), np.empty((n_starts, n_atoms))
+    lengths = np.empty((n_starts, n_atoms), np.int64)
+    schedule, rule = Schedule(kappa, not fields, 1, 1, n_atoms, 10**6), features_of(2, 3, "products", "pm1", False)
+    if kernel == "single-site":
+        _single_site_excursions(couplings(tk.Model(W, b, c)), rule, schedule, KEY, 0, atoms, totals, zero_lags, lengths)
+    else:
+        table, lanes = block_model(tk.Model(W, b, c)), new_lanes(2, 3)
+        two_block = kernel == "two-block"
+        _layer_excursions(table, new_pairs(2, 3), lanes, schedule, rule, two_block, KEY, 0, atoms, totals, zero_lags, lengths)
+    assert (lengths >= 0).all()
+    x, y = pairs.T
+    assert zero_lags[:, 0] == pytest.approx(0.5 * ((f[x] - f[y]) ** 2).sum(axis=1))
+    expected = 0.5 * ((f[x] - f[y]) * (solution[x] - solution[y])).sum(axis=1)
+    errors = totals.std(axis=1) / np.sqrt(n_atoms)
+    z = (totals.mean(axis=1) - expected)[errors > 0] / errors[errors > 0]
+    assert totals.mean(axis=1)[errors == 0] == pytest.approx(expected[errors == 0])
+    assert np.abs(z).max() < 4

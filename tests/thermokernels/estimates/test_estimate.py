@@ -1,0 +1,169 @@
+"""Estimates from coupled chains against dense chains, and what an answer says about itself."""
+
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from dense_chain import DenseChain, model
+
+import thermokernels as tk
+
+DATA = np.where(np.random.default_rng(3).random((40, 3)) < 0.6, 1, -1)
+# Two-sided, over some fifty comparisons.
+LARGEST_Z = 4.0
+
+
+def errors(interval, value, estimate):
+    """Deviation in standard errors."""
+    return abs(estimate - value) / ((interval[1] - interval[0]) / (2 * 1.96))
+
+
+@pytest.mark.parametrize("kernel", ["alternating", "two-block", "single-site"])
+@pytest.mark.parametrize("fields", [False, True], ids=["pairs", "fields"])
+def test_against_a_dense_chain(kernel, fields):
+    W, b, c = model((3, 4), 0.6, fields, 1)
+    chain = DenseChain(W, b, c, kernel)
+    f = chain.observables()
+    estimate = tk.estimate_q((W, b, c), DATA, 50, kernel, n_replicates=2048, seed=7)
+    t_obs = chain.variance_time(f)
+    v = 2 * t_obs - chain.variance(f)
+    g = DATA.T @ np.tanh(DATA @ W + c) / len(DATA) - (chain.law @ f).reshape(W.shape)
+    q = 0.5 * 50 * {"alternating": 1, "two-block": 2, "single-site": 7}[kernel] * (g**2).sum() / t_obs
+    assert estimate.trusted
+    assert errors(estimate.t_obs_interval, t_obs, estimate.t_obs) < LARGEST_Z
+    assert errors(estimate.asymptotic_variance_interval, v, estimate.asymptotic_variance) < LARGEST_Z
+    assert errors(estimate.signal_interval, (g**2).sum(), estimate.signal) < LARGEST_Z
+    assert errors(estimate.interval, q, estimate.value) < LARGEST_Z
+    assert estimate.window_for_unit_q == pytest.approx(50 / estimate.value)
+    # the gradient's sign is that of E_data f - E_pi f with f = -v h
+    assert np.abs(estimate.g + g).max() < 0.1
+    assert estimate.t_obs_interval[1] - estimate.t_obs_interval[0] < 0.2 * t_obs
+
+
+@pytest.mark.parametrize("kernel", ["alternating", "single-site"])
+@pytest.mark.parametrize("observables", ["products", "expected"])
+@pytest.mark.parametrize("units", ["pm1", "zero-one"])
+@pytest.mark.parametrize("of_fields", [False, True])
+def test_what_trainers_average(kernel, observables, units, of_fields):
+    W, b, c = model((3, 2), 0.5, True, 2)
+    chain = DenseChain(W, b, c, kernel)
+    f = chain.observables(observables, units, of_fields)
+    estimate = tk.estimate_q((W, b, c), DATA, 50, kernel, n_replicates=1024, observables=observables, units=units, fields=of_fields)
+    a, m = (DATA, np.tanh(DATA @ W + c)) if units == "pm1" else ((1 + DATA) / 2, (1 + np.tanh(DATA @ W + c)) / 2)
+    g = a.T @ m / len(a)
+    means = chain.law @ chain.observables("expected", units, of_fields)
+    flat = np.concatenate([g.ravel(), a.mean(axis=0), m.mean(axis=0)]) if of_fields else g.ravel()
+    assert errors(estimate.t_obs_interval, chain.variance_time(f), estimate.t_obs) < LARGEST_Z
+    assert errors(estimate.signal_interval, ((flat - means) ** 2).sum(), estimate.signal) < LARGEST_Z
+
+
+def test_same_bits_whoever_computes_them():
+    W, b, c = model((3, 4), 0.5, True, 4)
+    estimates = [tk.estimate_q((W, b, c), DATA, n_replicates=160, seed=3)]
+    before = tk.get_threads()
+    tk.set_threads(1)
+    try:
+        estimates.append(tk.estimate_q(tk.Model(W, b, c), DATA, n_replicates=160, seed=3))
+    finally:
+        tk.set_threads(before)
+    with ThreadPoolExecutor(3) as executor:
+        estimates.append(tk.estimate_q((W, b, c), DATA, n_replicates=160, seed=3, executor=executor))
+    estimates.append(tk.estimate_q((W, b, c), DATA, n_replicates=160, seed=3, executor=Forgetful()))
+    for estimate in estimates[1:]:
+        assert (estimate.replicates == estimates[0].replicates).all()
+        assert (estimate.value, estimate.interval, estimate.signal) == (estimates[0].value, estimates[0].interval, estimates[0].signal)
+    longer = tk.estimate_q((W, b, c), DATA, n_replicates=192, seed=3)
+    assert (longer.replicates[:160] == estimates[0].replicates).all()
+    other = tk.estimate_q((W, b, c), DATA, n_replicates=160, seed=4)
+    assert (other.replicates == estimates[0].replicates).mean() < 0.1
+
+
+class Forgetful(Executor):
+    """Loses the first run of every task."""
+
+    def __init__(self):
+        self.seen = set()
+
+    def submit(self, function, *arguments):
+        future = Future()
+        if arguments[-1] in self.seen:
+            future.set_result(function(*arguments))
+        else:
+            self.seen.add(arguments[-1])
+            future.set_exception(OSError("the worker is gone"))
+        return future
+
+
+class Broken(Executor):
+    def submit(self, function, *arguments):
+        future = Future()
+        future.set_exception(OSError("the worker is gone"))
+        return future
+
+
+def test_a_task_that_is_lost_for_good_is_an_error():
+    with pytest.raises(tk.ExecutorError, match=r"lost task 0 .*3 times; an estimate without it would be biased"):
+        tk.estimate_q([[0.3]], None, n_replicates=32, executor=Broken())
+
+
+def test_a_chain_that_is_stuck_is_not_trusted():
+    # without the symmetry the two wells exchange once in exp(40) sweeps
+    estimate = tk.estimate_q((np.full((4, 4), 2.5), np.full(4, 1e-3), np.zeros(4)), None, budget=0.05)
+    assert not estimate.trusted
+    assert "of the pairs of chains did not meet" in estimate.reason
+    assert np.isnan(estimate.t_obs)
+    assert estimate.n_replicates == 0
+    assert (estimate.meeting_times < 0).mean() > 0.1
+
+
+def test_few_replicates_are_not_trusted():
+    estimate = tk.estimate_q([[0.3, 0.1]], None, n_replicates=160)
+    assert not estimate.trusted
+    assert "160 replicates are too few" in estimate.reason
+    assert np.isfinite(estimate.t_obs)
+    assert np.isnan(estimate.value)
+
+
+def test_precision_is_reached():
+    W, b, c = model((3, 4), 0.5, False, 4)
+    estimate = tk.estimate_q((W, b, c), None, precision=0.01)
+    low, high = estimate.t_obs_interval
+    assert (high - low) / 2 < 0.012 * estimate.t_obs
+    assert estimate.n_replicates > 512
+
+
+def test_budget_becomes_replicates():
+    seen = []
+    estimate = tk.estimate_q([[0.3, 0.1]], None, budget=0.5, progress=lambda *told: seen.append(told))
+    assert estimate.n_replicates >= 32
+    assert seen[-1][0] == estimate.n_replicates
+    stopped = tk.estimate_q([[0.3, 0.1]], None, n_replicates=10**6, stop=lambda: len(seen) > 0)
+    assert stopped.n_replicates == 0
+    assert not stopped.trusted
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"data": np.ones((4, 3))}, "data must have a column for each of the 2 visible spins"),
+        ({"data": np.zeros((4, 2))}, r"data must hold spins \+1 and -1"),
+        ({"window": 0}, "window must be a positive, finite number of sweeps"),
+        ({"kernel": "symmetrised-alternating"}, "kernel must be one of 'alternating', 'two-block', 'single-site'"),
+        ({"model": [[np.nan, 1.0]]}, "W must be finite"),
+        ({"model": np.full((2, 2), 1e300)}, "local fields of at most"),
+        ({"observables": "means"}, "observables must be one of"),
+        ({"units": "spins"}, "units must be one of"),
+        ({"fields": 1}, "fields must be True or False"),
+        ({"seed": -1}, "seed must be a nonnegative integer"),
+        ({"precision": 0.0}, "precision must be a positive"),
+        ({"budget": -1.0}, "budget must be a positive"),
+        ({"n_replicates": 0}, "n_replicates must be an integer of at least 1"),
+        ({"n_replicates": 32, "budget": 1.0}, "n_replicates must be given alone"),
+        ({"executor": 3}, "executor must be"),
+        ({"budget": 1e-9}, "budget must last longer than the pilot"),
+    ],
+)
+def test_bad_arguments(change, message):
+    arguments = {"model": [[0.1, 0.2], [0.3, 0.1]], "data": None, "window": 10, "kernel": "alternating"} | change
+    with pytest.raises(ValueError, match=message):
+        tk.estimate_q(arguments.pop("model"), arguments.pop("data"), **arguments)

@@ -1,0 +1,96 @@
+"""The pilot: how fast pairs of chains meet, and from that the coupling and the schedule of the replicates.
+
+128 lag pairs start from coin flips. L is the largest of their meeting times, D half the mean, l = ceil(L / D), and 2 l snapshots, at most
+64, are taken of each lag pair: too small an L destroys the variance, a snapshot more often than D brings little. kappa is 16, or 0 (common
+random numbers alone) where that meets sooner, as it does on tiny models and on those of low rank.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thermokernels.common import threads
+from thermokernels.compiled.simd_float32 import LANES
+from thermokernels.estimates.lag_pairs import Schedule, _lag_pairs, new_pairs
+from thermokernels.sampling import scans
+
+N_PAIRS = 128
+KAPPA = 16.0
+# X is ahead by so many sweeps in the pilot.
+LAG = 5
+MOST_UNMET = 0.1
+MOST_ATOMS = 64
+# Products of a coupling and a spin that a pair may take in a pilot, and what resampling a unit costs beside its products, in products.
+MOST_WORK, UNIT_WORK = 2e9, 60
+FEWEST_SWEEPS, MOST_SWEEPS = 500, 200_000
+# The replicates' pairs are given up after the pilot's cap, or so many lags.
+LAGS = 8
+# Work of a pair that fits into a second of a budget, for the cap alone.
+WORK_PER_SECOND = 5e7
+
+
+@dataclass(frozen=True, eq=False)
+class Pilot:
+    """meetings : (128,) sweeps of the alternating scan, -1 for a pair that did not meet within cap; schedule : None where too few met"""
+
+    kappa: float
+    meetings: NDArray[np.int64]
+    cap: int
+    schedule: Schedule | None
+
+    @property
+    def unmet(self) -> float:
+        """The share of pairs that did not meet."""
+        return float((self.meetings < 0).mean())
+
+
+def run_pilot(model: scans.Model, n_visible: int, n_hidden: int, quotient: bool, key: np.uint64, budget: float | None) -> Pilot:
+    """Meeting times under both couplings, and the schedule; the same for every number of threads."""
+    cap = most_sweeps(n_visible, n_hidden, budget)
+    meetings = _meetings(model, n_visible, n_hidden, Schedule(KAPPA, quotient, LAG, 1, 0, cap), key)
+    kappa = KAPPA
+    met = meetings[meetings >= 0]
+    enough = len(met) >= (1 - MOST_UNMET) * N_PAIRS
+    # where kappa = 16 meets, common random numbers need not run longer than it takes to lose against it
+    shorter = min(cap, max(LAG, 2 * int(met.max()))) if enough else cap
+    plain = _meetings(model, n_visible, n_hidden, Schedule(0.0, quotient, LAG, 1, 0, shorter), key)
+    if _slowness(plain) < _slowness(meetings):
+        kappa, meetings = 0.0, plain
+    return Pilot(kappa, meetings, cap, _schedule(kappa, quotient, meetings, cap))
+
+
+def most_sweeps(n_visible: int, n_hidden: int, budget: float | None) -> int:
+    """When the pilot gives a pair up."""
+    work = MOST_WORK if budget is None else min(MOST_WORK, WORK_PER_SECOND * budget)
+    return int(min(max(work / (n_visible * n_hidden + UNIT_WORK * (n_visible + n_hidden)), FEWEST_SWEEPS), MOST_SWEEPS))
+
+
+def _slowness(meetings: NDArray[np.int64]) -> tuple[int, float]:
+    """Pairs that are too many to miss, then the mean of those that met; smaller is better."""
+    met = meetings[meetings >= 0]
+    return len(meetings) - len(met), float(met.mean()) if len(met) else math.inf
+
+
+def _meetings(model: scans.Model, n_visible: int, n_hidden: int, schedule: Schedule, key: np.uint64) -> NDArray[np.int64]:
+    meetings = np.empty(N_PAIRS, np.int64)
+    no_atoms, no_weights = np.empty((LANES, 0, n_visible + n_hidden), np.int8), np.empty((LANES, 0))
+
+    def run(block: int) -> None:
+        first = block * LANES
+        _lag_pairs(model, new_pairs(n_visible, n_hidden), schedule, key, first, no_atoms, no_weights, meetings[first : first + LANES])
+
+    threads.for_each(run, N_PAIRS // LANES, threads.LARGEST_OWN_WORK + 1)
+    return meetings
+
+
+def _schedule(kappa: float, quotient: bool, meetings: NDArray[np.int64], cap: int) -> Schedule | None:
+    met = meetings[meetings >= 0]
+    if len(met) < (1 - MOST_UNMET) * len(meetings):
+        return None
+    interval = max(1, round(float(met.mean()) / 2))
+    n_intervals = max(1, -(-int(met.max()) // interval))
+    return Schedule(kappa, quotient, interval, n_intervals, min(2 * n_intervals, MOST_ATOMS), max(cap, LAGS * n_intervals * interval))

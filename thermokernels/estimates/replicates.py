@@ -1,0 +1,123 @@
+"""Replicates of the estimate, 32 in a task: independent, and unbiased for T_O, for the lag-zero term and for the model's means.
+
+A task knows the model, the schedule and its number, and nothing of other tasks: its bits are the same in a thread, in another process
+and on its second run. A replicate is two lag pairs and an excursion from each of their snapshots:
+
+    T = mean_i w_i w'_i T_i,     w_i T_i: weights of the atoms drawn (signed, see lag_pairs), half the sum of the excursion between them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thermokernels.common import threads
+from thermokernels.common.arrays import Floats
+from thermokernels.compiled.decorator import kernel_hash
+from thermokernels.compiled.simd_float32 import LANES
+from thermokernels.estimates.correlations import _add_correlations
+from thermokernels.estimates.lag_pairs import Schedule, _lag_pairs, new_pairs
+from thermokernels.estimates.layer_excursions import Features, _layer_excursions, new_lanes
+from thermokernels.estimates.single_site_excursions import Couplings, _single_site_excursions
+from thermokernels.model.model import Model
+from thermokernels.sampling.samplers import block_model
+
+KERNELS = ("alternating", "two-block", "single-site")
+# Replicates of a task, and of a group whose correlations are added up.
+TASK, GROUP = 32, 8
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a task needs: a few arrays of the size of W."""
+
+    model: Model
+    kernel: str
+    features: Features
+    schedule: Schedule
+    key: int
+    with_correlations: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Replicates of one task.
+
+    times : (32,) T_O in steps of the kernel; zero_lags : (32,) sum_a Var f_a; meetings : (64,) of the lag pairs, in sweeps
+    excursions : (32,) mean length in sweeps; n_lost : pairs given up, whose replicates are no numbers
+    correlations : (4, n_v + 1, n_h + 1) sums over eight replicates
+    """
+
+    times: Floats
+    zero_lags: Floats
+    meetings: NDArray[np.int64]
+    excursions: Floats
+    n_lost: int
+    correlations: Floats
+
+
+def couplings(model: Model) -> Couplings:
+    """The couplings by rows and by columns, float64."""
+    return Couplings(np.array(model.W), np.ascontiguousarray(model.W.T), np.array(model.b), np.array(model.c))
+
+
+def run_task(sources: str, question: Question, number: int) -> Batch:
+    """Task ``number`` on one thread of whichever process this is."""
+    if sources != kernel_hash():
+        raise ValueError("a worker runs another version of thermokernels than this process; install the same one everywhere")
+    with threads.serial():
+        return run_batch(question, number * TASK, TASK)
+
+
+def run_batch(question: Question, first: int, n_replicates: int) -> Batch:
+    """Replicates first, ..., first + n_replicates - 1."""
+    n_visible, n_hidden = question.model.W.shape
+    schedule, key = question.schedule, np.uint64(question.key)
+    n_pairs, n_atoms = 2 * n_replicates, schedule.n_atoms
+    atoms, weights = np.empty((n_pairs, n_atoms, n_visible + n_hidden), np.int8), np.empty((n_pairs, n_atoms))
+    meetings = np.empty(n_pairs, np.int64)
+    model, pairs = block_model(question.model), new_pairs(n_visible, n_hidden)
+    for head in range(0, n_pairs, LANES):
+        rows = slice(head, min(head + LANES, n_pairs))
+        _lag_pairs(model, pairs, schedule, key, 2 * first + head, atoms[rows], weights[rows], meetings[rows])
+    n_lost = int((meetings < 0).sum())
+    if n_lost:
+        nothing = np.full(n_replicates, np.nan)
+        return Batch(nothing, nothing, meetings, nothing, n_lost, np.empty((0, 0, 0)))
+
+    totals, zero_lags = np.empty((n_replicates, n_atoms)), np.empty((n_replicates, n_atoms))
+    lengths = np.empty((n_replicates, n_atoms), np.int64)
+    rest = question.features, key, first, atoms, totals, zero_lags, lengths
+    if question.kernel == "single-site":
+        _single_site_excursions(couplings(question.model), question.features, schedule, *rest[1:])
+        steps_a_sweep = n_visible + n_hidden
+    else:
+        lanes, two_block = new_lanes(n_visible, n_hidden), question.kernel == "two-block"
+        _layer_excursions(model, pairs, lanes, schedule, question.features, two_block, *rest[1:])
+        steps_a_sweep = 2
+    products = weights[0::2] * weights[1::2]
+    return Batch(
+        times=(products * totals).mean(axis=1),
+        zero_lags=(products * zero_lags).mean(axis=1),
+        meetings=meetings,
+        excursions=lengths.mean(axis=1) / steps_a_sweep,
+        n_lost=int((lengths < 0).sum()),
+        correlations=_correlations(question, atoms, weights) if question.with_correlations else np.empty((0, 0, 0)),
+    )
+
+
+def _correlations(question: Question, atoms: NDArray[np.int8], weights: Floats) -> Floats:
+    """Sums over groups of eight replicates of their unbiased means of (v, 1)(E[h | v], 1)'."""
+    n_visible, n_hidden = question.model.W.shape
+    n_pairs, n_atoms, n_spins = atoms.shape
+    n_groups = -(-n_pairs // (2 * GROUP))
+    sums = np.zeros((n_groups, n_visible + 1, n_hidden + 1))
+    table = couplings(question.model)
+    for group in range(n_groups):
+        rows = slice(2 * GROUP * group, 2 * GROUP * (group + 1))
+        states, their_weights = atoms[rows].reshape(-1, n_spins), weights[rows].ravel() / (2 * n_atoms)
+        _add_correlations(table, states, their_weights, sums[group])
+        sums[group, -1, -1] = (min(rows.stop, n_pairs) - rows.start) // 2  # a constant needs no estimate
+    return sums

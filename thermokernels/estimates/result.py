@@ -1,0 +1,75 @@
+"""What an estimate from coupled chains says: numbers, their intervals, and whether they are to be trusted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thermokernels.common.arrays import Floats
+from thermokernels.estimates.intervals import Interval
+
+NAN = float("nan")
+NOWHERE: Interval = (NAN, NAN)
+
+
+@dataclass(frozen=True, eq=False)
+class QEstimate:
+    """Q, T_O and what belongs to them, estimated by coupled chains; made by :func:`estimate_q`.
+
+    Where ``trusted`` is False, ``reason`` says why, and the intervals do not promise their 95 %. What could not be estimated at all is NaN,
+    as is everything that needs data where none were given.
+
+    Attributes
+    ----------
+    value, interval : Q = (K / 2) |g|^2 / T_O
+    t_obs, t_obs_interval : T_O in steps of the kernel
+    signal, signal_interval : |g|^2, without bias (so that it can come out negative where it is hidden by noise)
+    asymptotic_variance, asymptotic_variance_interval : V = 2 T_O - sum_a Var f_a in steps; a mean of K records has the variance V / K
+    window_for_unit_q, window_for_unit_q_interval : sweeps for Q = 1; infinite where g may be zero
+    trusted, reason : whether the intervals can be believed, and the reason why not, else ""
+    meeting_times : sweeps of the alternating scan after which the lag pairs met, of the pilot where no replicate was run; -1 for not at all
+    tv_bound : bound on the total variation between a chain after ``lag`` sweeps from coin flips and pi
+    largest_share : of the replicate farthest from the mean in the sum of squares, for T_O
+    n_replicates : independent replicates in the averages; ``estimate_q(..., n_replicates=...)`` with the same seed gives the same bits
+    g : (n_v, n_h) estimated mean gradient E_data f - E_pi f of the couplings
+    kernel, window, steps_per_sweep : of the question; the window in sweeps
+    kappa, lag, cap : information of a coupled sequence, the lag, and when a pair is given up, in sweeps of the alternating scan
+    batch_means : T_O in steps by replicated batch means where chains meet quickly, else NaN; batch_means_interval;
+        batch_means_bias : bound on its relative bias
+    t_obs_at_least : lower end of a one-sided interval of 97.5 % for T_O, in steps, where ``t_obs`` could not be had and the kernel allows
+        it, else NaN
+    t_obs_at_most : an analytic upper bound of T_O in steps from 2 s_1(W) < 1 (single-site kernel), else infinite
+    replicates : (n_replicates,) of T_O in steps
+    """
+
+    value: float
+    interval: Interval
+    t_obs: float
+    t_obs_interval: Interval
+    signal: float
+    signal_interval: Interval
+    asymptotic_variance: float
+    asymptotic_variance_interval: Interval
+    window_for_unit_q: float
+    window_for_unit_q_interval: Interval
+    trusted: bool
+    reason: str
+    meeting_times: NDArray[np.int64] = field(repr=False)
+    tv_bound: float
+    largest_share: float
+    n_replicates: int
+    g: Floats = field(repr=False)
+    kernel: str
+    window: float
+    steps_per_sweep: int
+    kappa: float
+    lag: int
+    cap: int
+    batch_means: float
+    batch_means_interval: Interval
+    batch_means_bias: float
+    t_obs_at_least: float
+    t_obs_at_most: float
+    replicates: Floats = field(repr=False)

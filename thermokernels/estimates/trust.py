@@ -1,0 +1,46 @@
+"""When the intervals of an estimate from coupled chains are to be believed, and the sentence that says why not."""
+
+from __future__ import annotations
+
+import math
+
+from thermokernels.estimates.intervals import Interval
+
+# Fewer replicates than this do not show their own spread: with 40 an interval of 95 % covered 75 % on a frustrated model.
+FEWEST = 200
+# A replicate with a larger share of the sum of squares says that rare events dominate, some of which were not seen.
+LARGEST_SHARE = 0.15
+
+
+def unmet(share: float, cap: int) -> str:
+    """No estimate: the pilot's pairs do not meet."""
+    return f"{share:.0%} of the pairs of chains did not meet within {cap} sweeps, so that an average over the others would be too small"
+
+
+def given_up(n_lost: int, cap: int) -> str:
+    """No estimate: a replicate never ended."""
+    pairs = "one pair" if n_lost == 1 else f"{n_lost} pairs"
+    return f"{pairs} of chains did not meet within {cap} sweeps in the replicates, so that an average over the others would be too small"
+
+
+def doubt(n_replicates: int, share: float, t_obs: Interval, batch_means: Interval, batch_means_bias: float) -> str:
+    """Why an estimate is not to be trusted, or ""."""
+    if n_replicates < FEWEST:
+        return f"{n_replicates} replicates are too few to show their own spread, {FEWEST} are wanted"
+    if share > LARGEST_SHARE:
+        return f"one replicate in {n_replicates} makes {share:.0%} of the variance, so that rare events dominate, and some were not seen"
+    if not t_obs[0] > 0:
+        return "T_O cannot be told from zero"
+    if not math.isnan(batch_means[0]) and not _agree(t_obs, batch_means, batch_means_bias):
+        return (
+            f"batch means give {batch_means[0]:.4g} to {batch_means[1]:.4g} steps for T_O where coupled chains give "
+            f"{t_obs[0]:.4g} to {t_obs[1]:.4g}"
+        )
+    return ""
+
+
+def _agree(first: Interval, second: Interval, bias: float) -> bool:
+    """Whether two independent intervals are within four standard errors of their difference, and the bias of the second, of each other."""
+    middle, other = sum(first) / 2, sum(second) / 2
+    error = math.hypot(first[1] - first[0], second[1] - second[0]) / 4
+    return abs(middle - other) <= 4 * error + bias * abs(other)
