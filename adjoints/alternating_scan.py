@@ -1,7 +1,7 @@
 """Gradient of T_O of the alternating scan with respect to couplings and fields, from the two solutions of its bilinear form.
 
-Conventions as in :mod:`thermokernels.quantities.alternating_scan`: x and y are states of the near and of the far layer, s_i and t_j their spins,
-C their coupling, and vectors with a tilde carry a root of a law. All sums over pairs (x, y) but one factor into sums over a layer.
+As in :mod:`thermokernels.quantities.alternating_scan` x and y are states of the near and of the far layer, s_i and t_j their spins, C their
+coupling; vectors carry the root of a law. All sums over pairs (x, y) but one factor into sums over a layer.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from adjoints.variance_time import Cotangents
+from adjoints.cotangents import Cotangents
 from thermokernels.common import blas, threads
 from thermokernels.common.arrays import Floats
+from thermokernels.model.chain import block_spins
+from thermokernels.model.model import Model
 from thermokernels.quantities.alternating_scan import AlternatingTime, Layers
 
 # Far states a task takes at a time: a block of the matrix over pairs of states stays in the cache.
@@ -188,9 +190,36 @@ def gradient(time: AlternatingTime, lag_zero: float = 1.0, others: float = 1.0) 
     return Cotangents(np.ascontiguousarray(weights.T), far, near) if layers.transposed else Cotangents(weights, near, far)
 
 
+# |g|^2 as in adjoints/signal_to_noise.py, here without a sum over all states: phi(x) = sum_ij g_ij s_i t_j is linear in the far spins,
+#   d|g|^2 = 2 Cov_pi(phi, dlog pi)                                                                                  (law of the layers)
+#          - 2 sum_v p(v) sech^2 F_l(v) (sum_i g_il v_i) v_k                                                         (data on the layer)
+def signal_cotangents(layers: Layers, model: Model, p_data: Floats, g: Floats) -> Cotangents:
+    """The gradient of |g|^2 for g (n_v, n_h); on pairs {x, -x} only that of the couplings is right."""
+    of_model, of_data = _signal_of_model(layers, g), _signal_of_data(model, p_data, g)
+    return Cotangents(*(2 * (one + other) for one, other in zip(of_model, of_data, strict=True)))
+
+
+def _signal_of_model(layers: Layers, g: Floats) -> Cotangents:
+    s, t, near_law, far_law = layers.near_spins, layers.far_spins, layers.near_root**2, layers.far_root**2
+    tau = np.tanh(layers.near_field)
+    along = layers.near_root * ((g if layers.transposed else g.T) @ s)
+    means = s @ (tau * near_law).T
+    total = float(np.einsum("jx,jx,x->", along, tau, layers.near_root))
+    moments = _moments(layers, [Potential(total, along_far_spins=along)])
+    weights, near, far = moments.both - total * means, moments.near - total * (s @ near_law), moments.far - total * (t @ far_law)
+    return Cotangents(np.ascontiguousarray(weights.T), far, near) if layers.transposed else Cotangents(weights, near, far)
+
+
+def _signal_of_data(model: Model, p_data: Floats, g: Floats) -> Cotangents:
+    visible = block_spins(model.n_visible, 2**model.n_visible)
+    data = p_data[:, None] * (visible @ g) / np.cosh(visible @ model.W + model.c) ** 2
+    return Cotangents(-visible.T @ data, np.zeros(model.n_visible), -data.sum(axis=0))
+
+
 def _scaled(part: Potential, factor: float) -> Potential:
     if factor == 1.0:
         return part
     pair = None if part.pair is None else (factor * part.pair[0], part.pair[1])
-    of_layers = (None if array is None else factor * array for array in part[1:5])
-    return Potential(factor * part.total, *of_layers, pair)
+    of_layers = (part.near, part.far, part.along_far_spins, part.along_near_spins)
+    near, far, of_far, of_near = (None if array is None else factor * array for array in of_layers)
+    return Potential(factor * part.total, near, far, of_far, of_near, pair)

@@ -24,10 +24,11 @@ from scipy.special import expit
 from thermokernels.common import arguments, tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.common.errors import ConstantError, UnresolvedError
-from thermokernels.model.chain import UNIT, GibbsChain, block_spins, entry_error, gibbs_chain, input_error, law_error
+from thermokernels.model.chain import UNIT, block_spins, entry_error, gibbs_chain, input_error, law_error
 from thermokernels.model.model import Model, ModelLike, as_model
 from thermokernels.solvers import gap_bounds
 from thermokernels.solvers.layer_resolvent import LayerSolution, LayerSystem
+from thermokernels.solvers.solve import Progress, Solve
 
 OBSERVABLES = ("products", "expected")
 UNITS = ("pm1", "zero-one")
@@ -43,7 +44,7 @@ class Layers:
     transposed : whether the near layer is the hidden one
     chain : the alternating scan on the near layer, of the model or of the transposed one, whose visible spins are the near ones
     near_spins, far_spins : (n_near, near) and (n_far, far), of the states of each layer
-    near_field, far_field : local fields of the far spins at the near states (n_far, near), of the near spins at the far states (n_near, far)
+    near_field, far_field : local fields at the near states, of far spins (n_far, near), and at the far states, of near spins (n_near, far)
     near_root, far_root : roots of the laws of the layers
     """
 
@@ -62,17 +63,22 @@ class Layers:
 
     def of_near(self, functions: Floats) -> Floats:
         """Functions of the near layer (..., near) as rows sqrt(pi) (f - E f)."""
-        return _centred(functions.reshape(-1, functions.shape[-1]), self.near_root)
+        return _centred(functions.reshape(-1, functions.shape[-1]) * self.near_root, self.near_root)
 
     def of_far(self, functions: Floats) -> Floats:
         """Functions of the far layer (..., far) likewise."""
-        return _centred(functions.reshape(-1, functions.shape[-1]), self.far_root)
+        return _centred(functions.reshape(-1, functions.shape[-1]) * self.far_root, self.far_root)
+
+    def to_near(self, far: Floats) -> Floats:
+        """E[f | x] of centred functions of the far layer, as rows."""
+        return _centred(self.system.to_near(far), self.near_root)
 
 
-def _centred(functions: Floats, root: Floats) -> Floats:
-    rows: Floats = functions * root
+def _centred(rows: Floats, root: Floats) -> Floats:
+    """Rows without their component along ``root``, in place; what is no more than the rounding of a function of size one is none."""
     for _ in range(2):  # rounding of a mean: of an observable that hardly varies it is a large share
         rows -= np.einsum("an,n->a", rows, root)[:, None] * root
+    rows[np.einsum("an,an->a", rows, rows) <= (root.size * EPSILON) ** 2] = 0.0
     return rows
 
 
@@ -93,9 +99,9 @@ class Sources:
     @classmethod
     def of_both(cls, layers: Layers, near: Floats, far: Floats, variances: Floats) -> Sources:
         """Functions of both layers by their conditional expectations, rows of :meth:`Layers.of_near` and :meth:`Layers.of_far`."""
-        left = layers.system.to_near(far)
+        left = layers.to_near(far)
         for _ in range(layers.system.every - 1):
-            left = layers.system.to_near(layers.system.to_far(left))
+            left = layers.to_near(layers.system.to_far(left))
         return cls(left, near, variances, variances)
 
     @classmethod
@@ -107,9 +113,9 @@ class Sources:
         """Of functions of the far layer: its own scan is the one on the near layer between two half-steps."""
         variances = np.einsum("an,an->a", far, far)
         if layers.system.every == 1:
-            near = layers.system.to_near(far)
+            near = layers.to_near(far)
             return cls(near, near, variances, variances)
-        return cls.of_both(layers, layers.system.to_near(far), far, variances)
+        return cls.of_both(layers, layers.to_near(far), far, variances)
 
 
 @dataclass(frozen=True, eq=False)
@@ -228,6 +234,7 @@ def alternating_variance_time(
     units: Literal["pm1", "zero-one"] = "pm1",
     fields: bool = False,
     rtol: float = tolerances.SOLVE,
+    progress: Progress | None = None,
 ) -> AlternatingTime:
     """T_O of records of the alternating scan, one a sweep, by matrix products on its smaller layer: up to 28 spins and all observables.
 
@@ -241,6 +248,7 @@ def alternating_variance_time(
     units : "pm1", or "zero-one" for spins in {0, 1}, f_ij = -(1 + v_i)(1 + h_j) / 4
     fields : whether the gradients of b and c count too, f_i = -v_i and f_j = -h_j (or its expectation)
     rtol : largest accepted relative residual
+    progress : called as progress(done, total), in right-hand sides, after each group of them
 
     Raises
     ------
@@ -262,11 +270,16 @@ def alternating_variance_time(
     arguments.as_choice(observables, OBSERVABLES, "observables")
     arguments.as_choice(units, UNITS, "units")
     fields = arguments.as_flag(fields, "fields")
-    rtol = arguments.as_positive(rtol, "rtol", "relative residual")
+    solve = Solve(rtol=rtol, progress=progress)
     model = as_model(W, b, c)
     odd = fields or units == "zero-one"  # functions that change sign with the spins need x and -x apart
     layers = Layers(model, quotient=False if odd or model.has_fields else None)
-    parts = {name: solved(layers, sources, rtol) for name, sources in _sources(layers, observables, units, fields).items()}
+    sources, parts, done = _sources(layers, observables, units, fields), dict[str, Times](), 0
+    for name, group in sources.items():
+        parts[name] = solved(layers, group, solve.rtol)
+        done += len(group.constant)
+        if progress is not None:
+            progress(done, sum(len(each.constant) for each in sources.values()))
     time = AlternatingTime(layers, parts)
     if not time.variance >= np.finfo(np.float64).tiny:
         raise ConstantError("no observable varies under pi in float64; scale the couplings down")
@@ -294,10 +307,13 @@ def _sources(layers: Layers, observables: str, units: str, fields: bool) -> dict
         couplings = Sources.of_far(layers, on_far()) if layers.transposed else Sources.of_near(on_near())
     found = {"couplings": couplings}
     if fields:
-        of_spins = {False: Sources.of_near(layers.of_near(near)), True: Sources.of_far(layers, layers.of_far(far))}
-        found["visible"], found["hidden"] = of_spins[layers.transposed], of_spins[not layers.transposed]
-        if observables == "expected":  # E[h | v], a function of the visible spins
-            found["hidden"] = Sources.of_far(layers, layers.of_far(of_near)) if layers.transposed else Sources.of_near(layers.of_near(of_far))
+        of_near_spins, of_far_spins = Sources.of_near(layers.of_near(near)), Sources.of_far(layers, layers.of_far(far))
+        if observables == "expected" and layers.transposed:  # E[h | v], a function of the visible spins
+            of_near_spins = Sources.of_far(layers, layers.of_far(of_near))
+        elif observables == "expected":
+            of_far_spins = Sources.of_near(layers.of_near(of_far))
+        names = ("hidden", "visible") if layers.transposed else ("visible", "hidden")
+        found |= dict(zip(names, (of_near_spins, of_far_spins), strict=True))
     return found
 
 
@@ -307,12 +323,24 @@ def _product_variances(layers: Layers, units: str) -> Floats:
     up = 0.5 * (1 + layers.near_spins)
     up, down = law * up, law * (1 - up)
     plus, minus = expit(2 * layers.near_field).T, expit(-2 * layers.near_field).T
-    variances: Floats = (
-        4 * (up @ plus + down @ minus) * (up @ minus + down @ plus) if units == "pm1" else (up @ plus) * (up @ minus + down.sum(axis=1)[:, None])
-    )
+    if units == "pm1":
+        variances: Floats = 4 * (up @ plus + down @ minus) * (up @ minus + down @ plus)
+    else:
+        variances = (up @ plus) * (up @ minus + down.sum(axis=1)[:, None])
     return variances
 
 
-def of_chain(chain: GibbsChain, rtol: float = tolerances.SOLVE, **options: Any) -> AlternatingTime:
-    """:func:`alternating_variance_time` of the model of a chain."""
-    return alternating_variance_time(chain.model, rtol=rtol, **options)
+def of_model(model: Model, solve: Solve, **options: Any) -> AlternatingTime:
+    """:func:`alternating_variance_time` with the keywords of the other kernels.
+
+    Raises
+    ------
+    ValueError
+        A method, checkpoint or executor that is made for systems on all states.
+    """
+    if solve.method not in ("auto", "cg"):
+        raise ValueError(f"method must be 'auto' or 'cg' for the alternating kernel, which is solved on one layer; got {solve.method!r}")
+    for name in ("checkpoint", "executor"):
+        if getattr(solve, name) is not None:
+            raise ValueError(f"{name} is for kernels that are solved on all states; leave it out for the alternating kernel")
+    return alternating_variance_time(model, rtol=solve.rtol, progress=solve.progress, **options)

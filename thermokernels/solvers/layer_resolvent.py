@@ -1,8 +1,9 @@
 """A z = b with A = I - (C'C)^m on one layer, for many right-hand sides at once as matrix products.
 
-C (far, near) couples the two layers of an alternating scan (:mod:`thermokernels.model.kernels.one_layer`): C'C is its kernel on the near layer,
-symmetrised, with the null vector sqrt(pi) of A; m counts the sweeps between records. Conjugate gradients (Hestenes and Stiefel, J. Res. Nat.
-Bur. Stand. 49 (1952) 409) on blocks of BLOCK rows, each on one thread with one BLAS thread: a block's bits depend on nothing but its rows.
+C (far, near) couples the two layers of an alternating scan (:mod:`thermokernels.model.kernels.one_layer`): C'C is its kernel on the near
+layer, symmetrised, with the null vector sqrt(pi) of A; m counts the sweeps between records. Conjugate gradients (Hestenes and Stiefel,
+J. Res. Nat. Bur. Stand. 49 (1952) 409) on blocks of BLOCK rows, each on one thread with one BLAS thread: a block's bits depend on nothing
+but its rows.
 """
 
 from __future__ import annotations

@@ -17,6 +17,8 @@ class Alternating(Kernel):
     name = "alternating"
     reversible = False
     positive = False
+    by_layers = True
+    has_adjoint = True
     scan = "alternating"
 
     def steps_per_sweep(self, n_spins: int) -> int:

@@ -58,6 +58,7 @@ class Kernel:
     single_flips : a step changes one spin at most, at the rates of the chain's tables of flips
     parity_halves : A = I - S couples states of unlike parity only (red-black), so that half of the unknowns can be eliminated
     reducible : state reduction (GTH elimination) is made for it, by single flips or by :meth:`wide_rates`
+    by_layers : T_O of the products v_i h_j is had by solves on one layer (:mod:`thermokernels.quantities.alternating_scan`)
     has_adjoint : the gradient of T_O with respect to the couplings is derived
     scan : how samples are drawn
     """
@@ -69,6 +70,7 @@ class Kernel:
     single_flips: ClassVar[bool] = False
     parity_halves: ClassVar[bool] = False
     reducible: ClassVar[bool] = False
+    by_layers: ClassVar[bool] = False
     has_adjoint: ClassVar[bool] = False
     scan: ClassVar[Scan]
 
