@@ -142,12 +142,19 @@ def solved(layers: Layers, sources: Sources, rtol: float) -> Times:
     values = sources.constant + np.einsum("an,an->a", sources.left, right.vectors) + np.einsum("an,an->a", left.vectors, right.residuals)
     z1, z2, r1, r2 = (np.linalg.norm(part, axis=1) for part in (left.vectors, right.vectors, left.residuals, right.residuals))
     sums = (sum(system.coupling.shape) + 8) * EPSILON
-    gap = 1.0 if chain.n_states == 1 else -np.expm1(system.every * np.log1p(-min(gap_bounds.gap_lower_bound(chain), 0.5)))
+    gap = gap_of_records(layers)
     lost = system.every * sums
     from_residuals = (r1 + lost * z1) * (r2 + lost * z2) / gap
     of_inputs = law_error(chain) + input_error(chain) + sums
     rounding = of_inputs * (z1 + z2) + 2 * system.every * entry_error(chain) * z1 * z2 + 4 * of_inputs * sources.constant
     return Times(sources, left, right, values, from_residuals + rounding + 4 * EPSILON * np.abs(values))
+
+
+def gap_of_records(layers: Layers) -> float:
+    """A lower bound of the gap of K^every, 1 - (1 - gap)^every, of one state 1."""
+    if layers.chain.n_states == 1:
+        return 1.0
+    return float(-np.expm1(layers.system.every * np.log1p(-min(gap_bounds.gap_lower_bound(layers.chain), 0.5))))
 
 
 @dataclass(frozen=True, eq=False)
@@ -312,8 +319,8 @@ def _sources(layers: Layers, observables: str, units: str, fields: bool) -> dict
             of_near_spins = Sources.of_far(layers, layers.of_far(of_near))
         elif observables == "expected":
             of_far_spins = Sources.of_near(layers.of_near(of_far))
-        names = ("hidden", "visible") if layers.transposed else ("visible", "hidden")
-        found |= dict(zip(names, (of_near_spins, of_far_spins), strict=True))
+        of_spins = (of_far_spins, of_near_spins) if layers.transposed else (of_near_spins, of_far_spins)
+        found |= dict(zip(("visible", "hidden"), of_spins, strict=True))
     return found
 
 

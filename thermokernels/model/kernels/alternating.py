@@ -16,7 +16,7 @@ class Alternating(Kernel):
 
     name = "alternating"
     reversible = False
-    positive = False
+    lowest_eigenvalue = -1.0
     by_layers = True
     has_adjoint = True
     scan = "alternating"
