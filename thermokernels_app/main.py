@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from thermokernels_app.commands import compare, diagnose, doctor, grid, pictures, registration, selftest, variance, warmup
-from thermokernels_app.commands.console import EXIT_CODES, report
+from thermokernels_app.commands.console import EXIT_CODES, Answer, UnwritableError, report
 
 PACKAGES = ("numpy", "scipy", "numba")
 
@@ -31,8 +31,23 @@ _UsageError: Any = typer.BadParameter.__mro__[1]
 def main() -> None:
     """Entry point of the installed command: a wrong call is one sentence, and a request to end is an interrupt."""
     signal.signal(signal.SIGTERM, _interrupt)
+    if sys.stderr is None:  # closed: what is said there goes nowhere, and not to stdout
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    if sys.stdout is None:
+        sys.exit(report(2, "stdout is closed and the answer has nowhere to go: send it to a file or to /dev/null", False))
+    sys.stdout = Answer.of(sys.stdout)
     try:
-        code = app(standalone_mode=False)
+        code = _answer()
+        sys.stdout.flush()
+    except UnwritableError as error:
+        code = error.exit_code
+    sys.exit(code)
+
+
+def _answer() -> int:
+    """The exit code of the command that was called."""
+    try:
+        code: int = app(standalone_mode=False)
     except typer.Abort:
         code = 130
     except _UsageError as error:
@@ -41,7 +56,7 @@ def main() -> None:
         else:  # `thermo` alone: its help is the answer
             error.show()
             code = 2
-    sys.exit(code)
+    return code
 
 
 def _in_our_words(error: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Hashable
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -161,6 +162,26 @@ def as_count(value: Any, name: str, least: int = 1) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not least <= value < 2**63:
         raise ValueError(f"{name} must be an integer of at least {least}; got {in_brief(value)}")
     return int(value)
+
+
+def as_callback(value: Any, name: str) -> Any:
+    """Something that can be called, or None; else ValueError."""
+    if value is not None and not callable(value):
+        raise ValueError(f"{name} must be a function, or None for none; got {in_brief(value)}")
+    return value
+
+
+def as_path(value: Any, name: str) -> Path | None:
+    """The path of a file, or None; else ValueError."""
+    if value is None:
+        return None
+    try:
+        path = os.fspath(value)
+    except TypeError:
+        path = None
+    if not isinstance(path, str) or not path or "\0" in path:
+        raise ValueError(f"{name} must be the path of a file, a str or a pathlib.Path, or None for none; got {in_brief(value)}")
+    return Path(path)
 
 
 def as_flag(value: Any, name: str) -> bool:

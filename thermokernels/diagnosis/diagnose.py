@@ -65,6 +65,15 @@ class Diagnosis(Findings):
         return words.html(self)
 
 
+def as_window(window: float, model: Model, name: str = "window") -> float:
+    """A window in sweeps of at least one step; else ValueError."""
+    sweeps = arguments.as_positive(window, name, "sweeps")
+    n_spins = model.n_visible + model.n_hidden
+    if sweeps * n_spins < 1:
+        raise ValueError(f"{name} must be at least one step, {1 / n_spins:.3g} sweeps of this model's {n_spins} spins; got {window!r}")
+    return sweeps
+
+
 def diagnose(
     W: ModelLike,
     b: ArrayLike | None = None,
@@ -109,7 +118,7 @@ def diagnose(
     Diagnosis(2 + 2 spins, 8 pairs {x, -x}: relevant gap 0.314 per step, T_O 2.12 sweeps, Q needs a data law, 1 of 1 basins crossable)
     """
     model = as_model(W, b, c)
-    window = arguments.as_positive(window, "window", "sweeps")
+    window = as_window(window, model)
     budget = arguments.as_positive(budget, "budget", "sweeps")
     n_bytes = require_memory(model)
     law = None if p_data is None else arguments.as_law(p_data, 2**model.n_visible)

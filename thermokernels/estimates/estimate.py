@@ -104,7 +104,7 @@ def estimate_q(
     """
     began = time.perf_counter()
     problem = _Problem.of(model, data, window, kernel, observables, units, fields)
-    executor = as_executor(executor)
+    executor, progress = as_executor(executor), arguments.as_callback(progress, "progress")
     key = _key(seed)
     precision = None if precision is None else arguments.as_positive(precision, "precision", "parts of the value")
     budget = None if budget is None else arguments.as_positive(budget, "budget", "seconds")

@@ -71,6 +71,19 @@ class Samples:
         visible, hidden = _unpack(self.visible, self.n_visible), _unpack(self.hidden, self.n_hidden)
         return replace(self, visible=visible, hidden=hidden, packed=False)
 
+    def trace(self) -> NDArray[np.int8]:
+        """The spins as ArviZ and emcee's users lay traces out: (n_chains, n_records, N) int8, visible spins first.
+
+        Examples
+        --------
+        >>> import thermokernels as tk
+        >>> tk.sample([[0.5], [0.1]], n_chains=4, n_sweeps=10, packed=True, seed=0).trace().shape
+        (4, 10, 3)
+        """
+        spins = self.unpacked()
+        together: NDArray[np.int8] = np.concatenate([spins.visible, spins.hidden], axis=2).swapaxes(0, 1)
+        return together
+
     def __repr__(self) -> str:
         n_records, n_chains = self.visible.shape[:2]
         spins = f"{self.n_visible} visible + {self.n_hidden} hidden spins"

@@ -184,3 +184,9 @@ def test_a_model_too_large_is_told_what_to_ask_instead(monkeypatch):
 def test_bad_arguments(arguments_, message):
     with pytest.raises(ValueError, match=message):
         tk.diagnose(**arguments_)
+
+
+def test_a_window_below_one_step_is_refused():
+    with pytest.raises(ValueError, match=r"^window must be at least one step, 0.25 sweeps of this model's 4 spins; got 0.05$"):
+        tk.diagnose([[0.5, -0.2], [0.1, 0.3]], window=0.05)
+    assert tk.diagnose([[0.5, -0.2], [0.1, 0.3]], window=0.25).window == 0.25

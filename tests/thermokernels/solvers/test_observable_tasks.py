@@ -274,3 +274,29 @@ def test_a_checkpoint_is_gone_on_from_with_and_without_an_executor(first, second
 def test_what_is_no_executor_is_refused(name):
     with pytest.raises(ValueError, match=r"^executor must be a concurrent.futures.Executor or None; got 2$"):
         COMPUTATIONS[name](executor=2)
+
+
+@pytest.mark.parametrize(
+    ("keyword", "given", "sentence"),
+    [
+        ("progress", 3, r"^progress must be a function, or None for none; got 3$"),
+        ("progress", "loud", r"^progress must be a function, or None for none; got 'loud'$"),
+        ("checkpoint", 3, r"^checkpoint must be the path of a file, a str or a pathlib.Path, or None for none; got 3$"),
+        ("checkpoint", "", r"^checkpoint must be the path of a file, .* got ''$"),
+        ("checkpoint", b"sums.npz", r"^checkpoint must be the path of a file, .* got b'sums.npz'$"),
+        ("checkpoint", "sums\0.npz", r"^checkpoint must be the path of a file"),
+    ],
+)
+def test_callbacks_and_paths_that_are_none(keyword, given, sentence):
+    W, p_data = [[0.5, -0.2]], [0.75, 0.25]
+    chain = tk.gibbs_chain(W)
+    for call in (
+        lambda **options: tk.observable_variance_time(chain, **options),
+        lambda **options: tk.asymptotic_variance(chain, **options),
+        lambda **options: tk.q_struct(W, p_data, **options),
+        lambda **options: tk.probe_variance_time(chain, seed=0, **options),
+        lambda **options: adjoints.q_struct(W, p_data, **options),
+        lambda **options: adjoints.observable_variance_time(W, **options),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            call(**{keyword: given})
