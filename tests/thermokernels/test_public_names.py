@@ -30,6 +30,7 @@ FUNCTIONS = {
         "n_chains": 1,
         "n_data": None,
     },
+    tk.alternating_variance_time: {"W": REQUIRED, "b": None, "c": None, "observables": "products", "units": "pm1", "fields": False},
     tk.resolvent: {"chain": REQUIRED, "F": REQUIRED},
     tk.spectral_measure: {"chain": REQUIRED},
     tk.spectral_gap: {"chain": REQUIRED},
