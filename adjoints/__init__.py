@@ -5,6 +5,7 @@ A function ``<quantity>_and_gradient`` returns the value as thermokernels does, 
 
 from adjoints.asymptotic_variance import asymptotic_variance, asymptotic_variance_and_gradient
 from adjoints.cotangents import Cotangents
+from adjoints.exchangeable import exchangeable_asymptotic_variance, exchangeable_q, exchangeable_variance_time
 from adjoints.hypernetwork import couplings_jacobian, couplings_vjp
 from adjoints.laws import kl_divergence, kl_divergence_and_gradient
 from adjoints.signal_to_noise import q_struct, q_struct_and_gradient
@@ -17,6 +18,9 @@ __all__ = [
     "asymptotic_variance_and_gradient",
     "couplings_jacobian",
     "couplings_vjp",
+    "exchangeable_asymptotic_variance",
+    "exchangeable_q",
+    "exchangeable_variance_time",
     "kl_divergence",
     "kl_divergence_and_gradient",
     "observable_variance_time",

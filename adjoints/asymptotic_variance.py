@@ -12,6 +12,7 @@ from adjoints.cotangents import Cotangents, KernelOptions
 from adjoints.variance_time import VarianceTimeAdjoint, _log_law_cotangents
 from thermokernels.common import arguments, tolerances
 from thermokernels.common.arrays import Floats
+from thermokernels.common.error_state import default_error_state
 from thermokernels.model.chain import GibbsChain
 from thermokernels.model.kernels.registry import KERNELS
 from thermokernels.model.model import ModelLike, as_model
@@ -40,6 +41,7 @@ def asymptotic_variance_and_gradient(
     W: ModelLike, b: ArrayLike | None = None, c: ArrayLike | None = None, *, fields: Literal[True], **how: Unpack[KernelOptions]
 ) -> tuple[float, Cotangents]: ...
 # dV = 2 dT_O - d sum_a Var f_a.                                                                                            (resolvent)
+@default_error_state
 def asymptotic_variance_and_gradient(
     W: ModelLike,
     b: ArrayLike | None = None,

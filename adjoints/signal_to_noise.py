@@ -13,6 +13,7 @@ from adjoints.cotangents import Cotangents, KernelOptions
 from adjoints.variance_time import VarianceTimeAdjoint, _log_law_cotangents
 from thermokernels.common import arguments, tolerances
 from thermokernels.common.arrays import Floats
+from thermokernels.common.error_state import default_error_state
 from thermokernels.model.chain import GibbsChain
 from thermokernels.model.kernels.registry import KERNELS
 from thermokernels.model.model import Model, ModelLike, as_model
@@ -55,6 +56,7 @@ def q_struct_and_gradient(
 def q_struct_and_gradient(
     W: ModelLike, p_data: ArrayLike, window: float = 100.0, *, fields: Literal[True], **how: Unpack[QOptions]
 ) -> tuple[QStruct, Cotangents]: ...
+@default_error_state
 def q_struct_and_gradient(
     W: ModelLike,
     p_data: ArrayLike,

@@ -17,6 +17,7 @@ from adjoints import alternating_scan, reduced_resolvent
 from adjoints.cotangents import Cotangents, KernelOptions
 from thermokernels.common import arguments, threads, tolerances
 from thermokernels.common.arrays import Floats
+from thermokernels.common.error_state import default_error_state
 from thermokernels.compiled.decorator import jit
 from thermokernels.compiled.register_tiles import ROWS
 from thermokernels.compiled.simd_float64 import LANES, add, fill, load, multiply_add, reverse, store, swap1, swap2, swap4, total
@@ -304,6 +305,7 @@ def observable_variance_time_and_gradient(
 def observable_variance_time_and_gradient(
     W: ModelLike, b: ArrayLike | None = None, c: ArrayLike | None = None, *, fields: Literal[True], **how: Unpack[KernelOptions]
 ) -> tuple[float, Cotangents]: ...
+@default_error_state
 def observable_variance_time_and_gradient(
     W: ModelLike,
     b: ArrayLike | None = None,

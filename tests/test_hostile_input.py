@@ -160,6 +160,34 @@ def test_any_argument_can_be_anything(name):
     assert refused > len(CALLS[function])
 
 
+COLD = {"W": 60 * W, "chain": tk.gibbs_chain(60 * W), "p_data": np.array([1 - 3e-300, 1e-300, 1e-300, 1e-300])}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_error_state_of_the_caller_does_not_matter(name):
+    """Probabilities of a cold model underflow, which is harmless: the same answer with ``np.seterr(all="raise")``."""
+    function = NAMES[name]
+    arguments = CALLS[function] | {key: value for key, value in COLD.items() if key in CALLS[function]}
+
+    def ask():
+        answer, sentence = outcome(function, arguments)
+        if isinstance(answer, tk.QStruct):
+            return [*numbers_in(answer), answer.bound, answer.t_obs_bound], sentence
+        if isinstance(answer, tk.GibbsChain):
+            return [*numbers_in(answer), *answer.apply(answer.energy), *np.ravel(answer.transition_matrix()), *answer.escape], sentence
+        return numbers_in(answer), sentence
+
+    expected, sentence = ask()
+    before = np.seterr(all="raise")
+    try:
+        found, sentence_there = ask()
+        assert set(np.geterr().values()) == {"raise"}  # and it is left as it was
+    finally:
+        np.seterr(**before)
+    assert sentence_there == sentence
+    np.testing.assert_array_equal(found, expected)
+
+
 # Models at random: shapes, dtypes, memory orders, ties, and sizes from subnormal to almost frozen.
 
 

@@ -358,3 +358,77 @@ def test_the_package_itself_imports_no_framework():
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "set()"
+
+
+def differences_of_gradients(W, b, c, p_data, step=1e-5):
+    """The Hessian of the divergence by (W, b, c), flat, from central differences of its gradient."""
+    point = np.concatenate([np.ravel(part) for part in (W, b, c)])
+
+    def gradient(flat):
+        parts = np.split(flat, [W.size, W.size + b.size])
+        _, found = adjoints.kl_divergence(p_data, parts[0].reshape(W.shape), parts[1], parts[2], fields=True)
+        return np.concatenate([np.ravel(part) for part in found])
+
+    return np.array([(gradient(point + step * unit) - gradient(point - step * unit)) / (2 * step) for unit in np.eye(point.size)])
+
+
+@pytest.mark.bridges
+def test_torch_has_the_hessian_of_the_divergence(torch_bridge):
+    import torch
+
+    W, b, c, p_data = model()
+    law = torch.tensor(p_data)
+    known = differences_of_gradients(W, b, c, p_data)
+    n = W.size
+    blocks = torch.autograd.functional.hessian(lambda *parts: torch_bridge.kl_divergence(law, *parts), tuple(map(torch.tensor, (W, b, c))))
+    sizes = [part.size for part in (W, b, c)]
+    rows = [
+        [block.reshape(rows, columns) for block, columns in zip(row, sizes, strict=True)] for row, rows in zip(blocks, sizes, strict=True)
+    ]
+    full = np.block([[block.numpy() for block in row] for row in rows])
+    np.testing.assert_allclose(full, known, atol=1e-9)
+    np.testing.assert_allclose(full, full.T, atol=1e-14)
+    bare = differences_of_gradients(W, np.zeros_like(b), np.zeros_like(c), p_data)[:n, :n]
+    function = bound(torch_bridge, "kl_divergence", law)
+    for hessian in (
+        torch.autograd.functional.hessian(function, torch.tensor(W)),
+        torch.func.jacrev(torch.func.jacrev(function))(torch.tensor(W)),
+    ):
+        np.testing.assert_allclose(hessian.reshape(n, n), bare, atol=1e-9)
+
+
+@pytest.mark.bridges
+def test_torch_penalises_the_gradient_of_the_divergence(torch_bridge):
+    import torch
+
+    W, b, c, p_data = model()
+    parts = [torch.tensor(part, requires_grad=True) for part in (W, b, c)]
+    function = bound(torch_bridge, "kl_divergence", torch.tensor(p_data))
+    assert torch.autograd.gradgradcheck(function, parts)
+    gradients = torch.autograd.grad(function(*parts), parts, create_graph=True)
+    sum(gradient.square().sum() for gradient in gradients).backward()
+    flat = np.concatenate([gradient.detach().numpy().ravel() for gradient in gradients])
+    penalty = np.concatenate([part.grad.numpy().ravel() for part in parts])
+    np.testing.assert_allclose(penalty, 2 * differences_of_gradients(W, b, c, p_data) @ flat, atol=1e-9)
+    once = torch.func.grad(lambda W: function(W))
+    twice = torch.func.grad(lambda W: once(W).sum())
+    with pytest.raises(RuntimeError, match="first and second derivatives only"):
+        torch.func.grad(lambda W: twice(W).sum())(parts[0].detach())
+
+
+@pytest.mark.bridges
+def test_jax_has_the_hessian_of_the_divergence(jax_bridge):
+    import jax
+
+    W, b, c, p_data = model()
+    known = differences_of_gradients(W, b, c, p_data)
+    n = W.size
+    function = bound(jax_bridge, "kl_divergence", p_data)
+    with_fields = jax.jacrev(jax.grad(function))(W, b, c)
+    np.testing.assert_allclose(np.reshape(with_fields, (n, n)), known[:n, :n], atol=1e-9)
+    bare = differences_of_gradients(W, np.zeros_like(b), np.zeros_like(c), p_data)[:n, :n]
+    np.testing.assert_allclose(np.reshape(jax.jit(jax.jacrev(jax.grad(function)))(W), (n, n)), bare, atol=1e-9)
+    penalty = jax.grad(lambda W: (jax.grad(function)(W) ** 2).sum())(W)
+    np.testing.assert_allclose(np.ravel(penalty), 2 * bare @ np.ravel(jax.grad(function)(W)), atol=1e-9)
+    with pytest.raises(ValueError, match="do not support JVP"):
+        jax.jacrev(jax.grad(jax_bridge.observable_variance_time))(W)

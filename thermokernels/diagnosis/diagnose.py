@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 
 from thermokernels.common import arguments, footprint
 from thermokernels.common.arrays import Floats
+from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import ConstantError, ModelTooLargeError, NumericalError, UnresolvedError
 from thermokernels.diagnosis import words
 from thermokernels.diagnosis.result import Crossing, Findings, Number
@@ -74,6 +75,7 @@ def as_window(window: float, model: Model, name: str = "window") -> float:
     return sweeps
 
 
+@default_error_state
 def diagnose(
     W: ModelLike,
     b: ArrayLike | None = None,
@@ -154,7 +156,7 @@ def require_memory(model: Model) -> int:
         instead += ", or for its gap and basins alone with spectral_gap and merge_tree of its gibbs_chain"
     if footprint.variance_time(n_visible, n_hidden, has_fields) <= available:
         instead += ", or for T_O and Q alone with thermo variance or q_struct"
-    instead += ", or draw samples, at any size, with sample"
+    instead += ", or, at any size, for T_O and Q with an interval by thermo estimate or estimate_q, or draw samples with sample"
     arguments.require_memory(n_bytes, f"the diagnosis of {n_visible} visible and {n_hidden} hidden spins", instead)
     return n_bytes
 

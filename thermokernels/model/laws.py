@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from thermokernels.common.arguments import as_law, require_memory
 from thermokernels.common.arrays import Floats
+from thermokernels.common.error_state import default_error_state
 from thermokernels.compiled.decorator import jit
 from thermokernels.model.model import Model, ModelLike, as_model
 
@@ -17,6 +18,7 @@ from thermokernels.model.model import Model, ModelLike, as_model
 FACTORS_PER_LOGARITHM = 512
 
 
+@default_error_state
 def visible_law(W: ModelLike, b: ArrayLike | None = None, c: ArrayLike | None = None) -> Floats:
     """Exact law of the visible spins.
 
@@ -53,6 +55,7 @@ def visible_law(W: ModelLike, b: ArrayLike | None = None, c: ArrayLike | None = 
     return law
 
 
+@default_error_state
 def kl_divergence(p_data: ArrayLike, W: ModelLike, b: ArrayLike | None = None, c: ArrayLike | None = None) -> float:
     """Divergence KL(p_data || q) = sum_v p_data(v) log(p_data(v) / q(v)) of the model's visible law q from the data, in nats.
 

@@ -23,6 +23,7 @@ from scipy.special import expit
 
 from thermokernels.common import arguments, tolerances
 from thermokernels.common.arrays import Floats
+from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import ConstantError, UnresolvedError
 from thermokernels.model.chain import UNIT, block_spins, entry_error, gibbs_chain, input_error, law_error
 from thermokernels.model.model import Model, ModelLike, as_model
@@ -232,6 +233,7 @@ class AlternatingTime:
         return np.ascontiguousarray(table.T if self.layers.transposed else table)
 
 
+@default_error_state
 def alternating_variance_time(
     W: ModelLike,
     b: ArrayLike | None = None,

@@ -12,7 +12,10 @@ from concurrent.futures import Executor
 
 from thermokernels.common import tolerances
 from thermokernels.common.arrays import Floats
+from thermokernels.common.error_state import default_error_state
 from thermokernels.model.chain import GibbsChain, as_chain, law_error
+from thermokernels.model.exchangeable import ExchangeableChain
+from thermokernels.quantities import exchangeable_sums
 from thermokernels.quantities.alternating_scan import AlternatingTime, of_model
 from thermokernels.quantities.variance_time import EPSILON, VarianceTime, variance_time
 from thermokernels.solvers.checkpoint import PathLike
@@ -54,8 +57,9 @@ def bound_of(time: VarianceTime | AlternatingTime) -> float:
     return (2 * time.bound + variance_error) * (1 + 4 * EPSILON) + 2 * EPSILON * (2 * time.value + variance)
 
 
+@default_error_state
 def asymptotic_variance(
-    chain: GibbsChain,
+    chain: GibbsChain | ExchangeableChain,
     method: str = "auto",
     rtol: float = tolerances.SOLVE,
     progress: Progress | None = None,
@@ -82,5 +86,7 @@ def asymptotic_variance(
     >>> round(tk.asymptotic_variance(chain), 12), round(tk.observable_variance_time(chain), 12)
     (1.0, 1.0)
     """
+    if isinstance(chain, ExchangeableChain):
+        return exchangeable_sums.variance_time(chain, rtol).asymptotic_variance
     chain, solve = as_chain(chain), Solve(method, rtol, progress, checkpoint, executor)
     return of_variance_time(of_model(chain.model, solve) if chain.dynamics.by_layers else variance_time(chain, solve))

@@ -6,11 +6,13 @@ import numpy as np
 
 from thermokernels.common import arguments
 from thermokernels.common.arrays import Floats
+from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import ConstantError
 from thermokernels.model.chain import GibbsChain, as_chain
 from thermokernels.quantities.window_moments import centred_products
 
 
+@default_error_state
 def autocorrelation_function(chain: GibbsChain, n_lags: int) -> Floats:
     """rho(t) = sum_ij Cov(f_ij(X_0), f_ij(X_t)) / sum_ij Var f_ij of the stationary chain, f_ij = -v_i h_j, for every kernel.
 

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from thermokernels.common import arguments
+from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import UnresolvedError
 from thermokernels.compiled.decorator import jit
 from thermokernels.model.chain import UNIT, GibbsChain, as_chain, entry_error, law_error
@@ -38,6 +39,7 @@ def _flow(inside, root_law, visible_rates, hidden_rates, quotient):
     return flow
 
 
+@default_error_state
 def conductance(chain: GibbsChain, mask: ArrayLike) -> float:
     """Conductance of a cut, per step.
 

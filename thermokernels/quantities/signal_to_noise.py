@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from thermokernels.common import arguments, tolerances
 from thermokernels.common.arrays import Floats
+from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import UnresolvedError
 from thermokernels.model.chain import UNIT, GibbsChain, block_spins
 from thermokernels.model.kernels.registry import KERNELS
@@ -79,6 +80,7 @@ class QStruct:
         return self.variance_time.bound
 
     @property
+    @default_error_state
     def bound(self) -> float:
         """|Q - value| <= (K / 2) (d|g|^2 + |g|^2 dT / T) / (T - dT), with the bounds d|g|^2 and dT; four roundings of the quotient."""
         lost = self.t_obs_bound
@@ -92,12 +94,14 @@ class QStruct:
         return asymptotic_variance.of_variance_time(self.variance_time)
 
     @property
+    @default_error_state
     def q_limit(self) -> float:
         """K |g|^2 / V; infinite where V vanishes."""
         variance = self.asymptotic_variance
         return self.window_steps * self.signal / variance if variance > 0.0 else math.inf
 
     @property
+    @default_error_state
     def q_limit_bound(self) -> float:
         """K (d|g|^2 + |g|^2 dV / V) / (V - dV), with the bounds d|g|^2 and dV; four roundings of the quotient."""
         variance, lost = self.asymptotic_variance, asymptotic_variance.bound_of(self.variance_time)
@@ -160,6 +164,7 @@ def signal_error(model: Model, g: Floats) -> float:
     return float(((2 * np.abs(g) + errors) * errors).sum() * (1 + g.size * UNIT) + g.size * UNIT * np.einsum("ij,ij->", g, g))
 
 
+@default_error_state
 def q_struct(
     W: ModelLike,
     p_data: ArrayLike,

@@ -22,8 +22,11 @@ import scipy.linalg.lapack as lapack
 
 from thermokernels.common import arguments, tolerances
 from thermokernels.common.arrays import Floats
+from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import ConstantError, NotConvergedError, UnresolvedError
 from thermokernels.model.chain import GibbsChain
+from thermokernels.model.exchangeable import ExchangeableChain
+from thermokernels.quantities import exchangeable_spectrum
 from thermokernels.quantities.slow_modes import SlowModes, cluster_cut, slow_modes, slowest_relevant
 from thermokernels.quantities.variance_time import EPSILON, VarianceTime, variance_time
 from thermokernels.solvers.lanczos import COPY, GaussRules, LanczosRuns, tridiagonal_eigenvalues
@@ -168,7 +171,8 @@ def _decomposed(chain: GibbsChain, starts: Floats) -> SpectralMeasure:
     return _measure(gaps[0, :-1], (seen[0, :-1] ** 2).sum(axis=1), chain.steps_per_sweep)
 
 
-def spectral_measure(chain: GibbsChain) -> SpectralMeasure:
+@default_error_state
+def spectral_measure(chain: GibbsChain | ExchangeableChain) -> SpectralMeasure:
     """Spectral measure of the gradient observables, its relevant gap, cluster C*(O) and gamma_eff.
 
     Raises
@@ -187,6 +191,9 @@ def spectral_measure(chain: GibbsChain) -> SpectralMeasure:
     >>> round(measure.relevant_gap, 12), measure.cluster_size  # products of two of N = 4 free spins: 2 / N
     (0.5, 1)
     """
+    if isinstance(chain, ExchangeableChain):
+        gaps, weights, missing = exchangeable_spectrum.nodes(chain)
+        return replace(_measure(gaps, weights, chain.n_spins), gamma_eff_error=missing)
     return measure_of(variance_time(chain))
 
 
@@ -263,6 +270,7 @@ def gap_run(chain: GibbsChain) -> LanczosRuns:
     raise NotConvergedError(f"the spectral gap {gap:.3g} still has a residual of {residual:.2g} after {runs.n_steps} Lanczos steps")
 
 
+@default_error_state
 def window_variance(measure: SpectralMeasure, K: float) -> float:
     """Variance of the mean of the observables over a stationary window of K steps, summed over the observables.
 

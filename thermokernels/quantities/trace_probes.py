@@ -26,6 +26,7 @@ from numpy.typing import ArrayLike
 
 from thermokernels.common import arguments, footprint, tolerances
 from thermokernels.common.arrays import Floats
+from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import UnresolvedError
 from thermokernels.model.chain import GibbsChain
 from thermokernels.model.model import ModelLike, as_model
@@ -72,10 +73,12 @@ class ProbedTime:
     row_sums: RowSums = field(repr=False)
 
     @cached_property
+    @default_error_state
     def bound(self) -> float:
         """A bound on what the solves add to the error of ``value``, in steps, beside what chance leaves: see :class:`VarianceTime`."""
         return self.error_bound(1 / gap_bounds.gap_lower_bound(self.chain))
 
+    @default_error_state
     def error_bound(self, relaxation: float) -> float:
         """The same in steps, with ``relaxation`` >= 1 / gap in steps."""
         terms = sum(error_terms(self.chain, self.row_sums, relaxation))
@@ -112,6 +115,7 @@ def standard_error(samples: Floats) -> Floats:
     return error
 
 
+@default_error_state
 def probe_variance_time(
     chain: GibbsChain,
     n_probes: int = 8,
@@ -260,6 +264,7 @@ def _signs(sequence: np.random.SeedSequence, stream: int, n_rows: int, n_columns
     return signs
 
 
+@default_error_state
 def probe_q_struct(
     W: ModelLike,
     p_data: ArrayLike,

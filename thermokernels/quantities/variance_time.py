@@ -17,10 +17,13 @@ import numpy as np
 
 from thermokernels.common import arguments, footprint, tolerances
 from thermokernels.common.arrays import Floats
+from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import ConstantError, NumericalError, UnresolvedError
 from thermokernels.model.chain import GibbsChain, as_chain, entry_error, gibbs_chain, law_error
+from thermokernels.model.exchangeable import ExchangeableChain
 from thermokernels.model.kernels.registry import KERNELS
 from thermokernels.model.model import Model
+from thermokernels.quantities import exchangeable_sums
 from thermokernels.quantities.alternating_scan import of_model
 from thermokernels.solvers import gap_bounds, reduced_resolvent, spanning_tree_bound
 from thermokernels.solvers.checkpoint import Checkpoint, PathLike
@@ -232,8 +235,9 @@ def _solved_variance_time(chain: GibbsChain, solve: Solve, accumulators: Sequenc
     return VarianceTime(chain, value, row_sums.residual, row_sums.iterations, solver.method, solver.rtol, row_sums, _kept=kept)
 
 
+@default_error_state
 def observable_variance_time(
-    chain: GibbsChain,
+    chain: GibbsChain | ExchangeableChain,
     method: str = "auto",
     rtol: float = tolerances.SOLVE,
     progress: Progress | None = None,
@@ -277,6 +281,8 @@ def observable_variance_time(
     >>> round(tk.observable_variance_time(tk.gibbs_chain([[0.0, 0.0]])), 12)  # two products, each with gap 2/3 per step
     3.0
     """
+    if isinstance(chain, ExchangeableChain):
+        return exchangeable_sums.variance_time(chain, rtol).value
     chain, solve = as_chain(chain), Solve(method, rtol, progress, checkpoint, executor)
     return of_model(chain.model, solve).value if chain.dynamics.by_layers else variance_time(chain, solve).value
 

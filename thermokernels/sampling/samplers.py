@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from thermokernels.common import arguments
 from thermokernels.common.arrays import Floats
+from thermokernels.common.error_state import default_error_state
 from thermokernels.common.foreign_arrays import as_array
 from thermokernels.common.threads import get_threads
 from thermokernels.compiled.simd_float32 import LANES, aligned_rows
@@ -54,6 +55,7 @@ class Samples:
     n_hidden: int
     packed: bool
 
+    @default_error_state
     def unpacked(self) -> Samples:
         """The same samples as int8 spins.
 
@@ -71,6 +73,7 @@ class Samples:
         visible, hidden = _unpack(self.visible, self.n_visible), _unpack(self.hidden, self.n_hidden)
         return replace(self, visible=visible, hidden=hidden, packed=False)
 
+    @default_error_state
     def trace(self) -> NDArray[np.int8]:
         """The spins as ArviZ and emcee's users lay traces out: (n_chains, n_records, N) int8, visible spins first.
 
@@ -90,6 +93,7 @@ class Samples:
         return f"Samples({n_records} records of {n_chains} chains, {spins}{', packed' if self.packed else ''}, {self.kernel})"
 
 
+@default_error_state
 def sample(
     W: ModelLike,
     b: ArrayLike | None = None,

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 
 from thermokernels.common import arguments, threads, tolerances
 from thermokernels.common.arrays import Floats
+from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import NotConvergedError, NumericalError, UnresolvedError
 from thermokernels.model.chain import MAX_DENSE_STATES, GibbsChain, as_chain, entry_error
 from thermokernels.solvers import conjugate_gradients, gap_bounds, red_black, reduced_resolvent
@@ -176,6 +177,7 @@ def _orthogonal(vectors: Floats, root_law: Floats) -> Floats:
     return rest
 
 
+@default_error_state
 def resolvent(chain: GibbsChain, F: ArrayLike, method: str = "auto", rtol: float = tolerances.SOLVE) -> Floats:
     """(I - P)^+ F: the sum over t >= 0 of P^t applied to the centred F.
 

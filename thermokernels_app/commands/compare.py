@@ -10,7 +10,7 @@ import typer
 
 from thermokernels_app.commands.console import AsJson, errors, report
 
-EXIT_CODES = "Exit codes: 0 compared, whatever came out · 1 unexpected error · 2 bad usage or input · 11 HALT, no exact time in float64"
+EXIT_CODES = "Exit codes: 0 compared, whatever came out; 1 unexpected error; 2 bad usage or input; 11 HALT, no exact time in float64"
 
 
 def compare(

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from thermokernels_app.experiment.running.progress import Progress
 
 EXIT_CODES = (
-    "Exit codes: 0 every verdict PASS · 1 unexpected error · 2 bad usage, input or file · "
-    "3 not what was frozen, or a file that was altered · "
-    "10 a FAIL · 11 HALT · 12 stopped by the cap · 130 interrupted (what is done is kept)"
+    "Exit codes: 0 every verdict PASS; 1 unexpected error; 2 bad usage, input or file; "
+    "3 not what was frozen, or a file that was altered; "
+    "10 a FAIL; 11 HALT; 12 stopped by the cap; 130 interrupted (what is done is kept)"
 )
 
 Grid = Annotated[str, typer.Option("--grid", "-g", help="`default`, `smoke` (small and quick), or a TOML file with keys of the design.")]
@@ -43,12 +43,12 @@ class UnwritableError(Exception):
 
 
 class Answer(io.TextIOWrapper):
-    """Stdout, whose errors are told apart from those of files."""
+    """Stdout, whose errors are told apart from those of files, and which writes ``\\xb7`` for a character that its encoding has not."""
 
     @classmethod
     def of(cls, stdout: Any) -> Answer:
         through = stdout.write_through
-        return cls(stdout.buffer, stdout.encoding, stdout.errors, line_buffering=stdout.line_buffering, write_through=through)
+        return cls(stdout.buffer, stdout.encoding, "backslashreplace", line_buffering=stdout.line_buffering, write_through=through)
 
     def write(self, text: str) -> int:
         try:

@@ -10,7 +10,7 @@ import typer
 
 from thermokernels_app.commands.console import AsJson, errors
 
-EXIT_CODES = "Exit codes: 0 diagnosed · 1 unexpected error · 2 bad usage or input, or a model that is too large · 130 interrupted"
+EXIT_CODES = "Exit codes: 0 diagnosed; 1 unexpected error; 2 bad usage or input, or a model that is too large; 130 interrupted"
 
 
 def diagnose(

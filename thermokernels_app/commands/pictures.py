@@ -14,7 +14,7 @@ from thermokernels_app.commands.console import errors
 if TYPE_CHECKING:
     from thermokernels_app.report.pictures import Picture
 
-EXIT_CODES = "Exit codes: 0 drawn · 1 unexpected error · 2 bad usage or input, or the extra `report` is missing · 130 interrupted"
+EXIT_CODES = "Exit codes: 0 drawn; 1 unexpected error; 2 bad usage or input, or the extra `report` is missing; 130 interrupted"
 
 Cells = Annotated[
     list[str] | None,

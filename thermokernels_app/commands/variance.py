@@ -6,18 +6,16 @@ import json
 import math
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from thermokernels_app.commands.console import AsJson, errors
-from thermokernels_app.commands.executors import ExecutorKind, Kind, Scheduler, executor_of
+from thermokernels_app.commands.executors import ExecutorKind, Kind, Scheduler, pool_of
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor
-
     from thermokernels import Model
     from thermokernels.common.arrays import Floats
     from thermokernels.solvers.solve import Solve
@@ -26,8 +24,8 @@ if TYPE_CHECKING:
 MANY_PROBES = 16
 
 EXIT_CODES = (
-    "Exit codes: 0 computed · 1 unexpected error · 2 bad usage or input, or a model that is too large · "
-    "11 not resolved in float64 · 130 interrupted (with --checkpoint what is done is kept)"
+    "Exit codes: 0 computed; 1 unexpected error; 2 bad usage or input, or a model that is too large; "
+    "11 not resolved in float64; 130 interrupted (with --checkpoint what is done is kept)"
 )
 
 
@@ -72,7 +70,7 @@ def variance(
             raise ValueError("--probes and --seed belong together: an estimate is repeatable by its seed")
         if threads is not None:
             set_threads(threads)
-        pool = _pool(executor, scheduler, workers)
+        pool = pool_of(executor, scheduler, workers)
         machine = load_model(model)
         n_visible, n_hidden, full = machine.n_visible, machine.n_hidden, machine.has_fields
         arguments.as_positive(window, "--window", "sweeps")
@@ -100,16 +98,6 @@ def variance(
             print(json.dumps(found, allow_nan=False))
         else:
             _print(found, n_spins)
-
-
-def _pool(kind: Kind, scheduler: str | None, workers: int | None) -> AbstractContextManager[Executor | None]:
-    """The executor of the solves; None for threads of this process."""
-    chosen = executor_of(kind, scheduler, workers)
-    if workers is None:
-        return chosen
-    from thermokernels_app.experiment.running.pool import WorkerPool
-
-    return WorkerPool(workers)
 
 
 def _exact(model: Model, law: Floats | None, window: float, solve: Solve) -> dict[str, Any]:

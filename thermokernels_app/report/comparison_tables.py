@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import textwrap
-
 from thermokernels.common.digits import certified, positional
-from thermokernels_app.report import tables
+from thermokernels_app.report.layout import print_table, print_wrapped
 from thermokernels_app.tools.comparison import FALSE_ALARMS, LONG_RUN, SMALL_RHAT, Comparison, Row
 from thermokernels_app.tools.estimators import PACKAGES
 
-WIDTH = 118
 DIGITS = 4
 HEALTH = {True: "yes", False: "no", None: "-"}
 
@@ -25,20 +22,22 @@ def print_comparison(found: Comparison) -> None:
     print()
     for row in found.rows:
         if row.reason is not None:
-            _print_wrapped(f"{row.observable}: {row.reason}.")
+            print_wrapped(f"{row.observable}: {row.reason}.", "* ", "  ")
         for estimate in row.estimates:
-            _print_wrapped(f"{row.observable}, {estimate.estimator}: {estimate.verdict}.")
+            print_wrapped(f"{row.observable}, {estimate.estimator}: {estimate.verdict}.", "* ", "  ")
         if row.misleads:
-            _print_wrapped(f"{row.observable}: by the usual rules this trace looks healthy, and it is not.")
+            print_wrapped(f"{row.observable}: by the usual rules this trace looks healthy, and it is not.", "* ", "  ")
     print()
     print(f"tau = 1 + 2 sum_(t > 0) rho(t) of the recorded series, in steps; a sweep is {_count(found.steps_per_sweep, 'step')}")
     header = ("observable", "exact", "error at most", "in sweeps", *PACKAGES, "taus a chain", "R-hat", "looks healthy")
-    tables.print_table(header, [_cells(row, found) for row in found.rows])
-    print(f"  looks healthy: every estimate is at most 1/{LONG_RUN} of a chain, and R-hat at most {SMALL_RHAT}")
+    print_table(header, [_cells(row, found) for row in found.rows])
+    print_wrapped(f"looks healthy: every estimate is at most 1/{LONG_RUN} of a chain, and R-hat at most {SMALL_RHAT}", "  ", "  ")
     if any(row.estimates for row in found.rows):
-        print(
-            f"  agrees: at most {found.chance:.2f} standard errors from what the estimator gives on average for chains of this length; one "
-            f"comparison in {FALSE_ALARMS} doubts a right trace"
+        print_wrapped(
+            f"agrees: at most {found.chance:.2f} standard errors from what the estimator gives on average for chains of this length; one "
+            f"comparison in {FALSE_ALARMS} doubts a right trace",
+            "  ",
+            "  ",
         )
     for package in found.missing:
         print(f"  {package} is not installed: pip install 'thermokernels[compare]'")
@@ -69,7 +68,3 @@ def _number(value: float | None) -> str:
 
 def _count(number: float, unit: str) -> str:
     return f"{number:.4g} {unit}{'' if number == 1 else 's'}"
-
-
-def _print_wrapped(sentence: str) -> None:
-    print(textwrap.fill(sentence, WIDTH, initial_indent="* ", subsequent_indent="  "))

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 import adjoints.alternating_scan
+import adjoints.exchangeable
 import adjoints.hypernetwork
 import adjoints.laws
 import adjoints.reduced_resolvent
@@ -33,6 +34,7 @@ _time_module: Any = adjoints.variance_time
 _signal_module: Any = adjoints.signal_to_noise
 _asymptotic_module: Any = import_module("adjoints.asymptotic_variance")  # the package has a function of that name
 _alternating_module: Any = adjoints.alternating_scan
+_exchangeable: Any = adjoints.exchangeable
 _reduced: Any = adjoints.reduced_resolvent
 _laws: Any = adjoints.laws
 _network_module: Any = adjoints.hypernetwork
@@ -114,9 +116,29 @@ def _alternating(function: str, factor: float) -> Iterator[None]:
 
 
 @contextmanager
+def _of_classes(function: str, factor: float) -> Iterator[None]:
+    """What one function of the gradient by classes returns, an array or two of them."""
+    whole = getattr(_exchangeable, function)
+
+    def broken(*given: Any) -> Any:
+        result = whole(*given)
+        return tuple(factor * part for part in result) if isinstance(result, tuple) else factor * result
+
+    with patched(_exchangeable, function, broken):
+        yield
+
+
+@contextmanager
 def _alternating_signal(function: str, factor: float) -> Iterator[None]:
     whole = getattr(_alternating_module, function)
     with patched(_alternating_module, function, lambda *given: _scaled(whole(*given), factor)):
+        yield
+
+
+@contextmanager
+def _data_of_classes(factor: float) -> Iterator[None]:
+    whole = _exchangeable.signal_gradient
+    with patched(_exchangeable, "signal_gradient", lambda chain, law, g: whole(chain, factor * law, g)):
         yield
 
 
@@ -305,6 +327,12 @@ TERMS: dict[tuple[str, str], list[tuple[str, Sabotage, tuple[str, ...]]]] = {
     ("alternating_scan", "data on the layer"): [
         ("dE_data[f] in dg", partial(_alternating_signal, "_signal_of_data"), ("alternating_q_on_pairs", "alternating_q_with_fields"))
     ],
+    ("exchangeable", "weights"): [("dlog pi", partial(_of_classes, "magnetisation_products"), ("exchangeable_time",))],
+    ("exchangeable", "moves"): [("dS(k, k + 1)", partial(_of_classes, "_of_moves"), ("exchangeable_time",))],
+    ("exchangeable", "stays"): [("dS(k, k)", partial(_of_classes, "_of_stays"), ("exchangeable_time",))],
+    ("exchangeable", "class fields"): [("dF_c and dF_d", partial(_of_classes, "field_cotangents"), ("exchangeable_time",))],
+    ("exchangeable", "class model"): [("dE_pi[m_c m_d] in dg", partial(_of_classes, "covariances"), ("exchangeable_q",))],
+    ("exchangeable", "class data"): [("dtanh F_d in dg", _data_of_classes, ("exchangeable_q",))],
     ("reduced_resolvent", "law"): [("dlog pi at y held still", partial(_weights_of_reduction, "law"), ("time_by_reduction",))],
     ("reduced_resolvent", "edges"): [("the Dirichlet form", partial(_weights_of_reduction, "edges"), ("time_by_reduction",))],
     ("reduced_resolvent", "conductance"): [

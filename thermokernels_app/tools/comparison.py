@@ -19,6 +19,7 @@ from scipy.stats import norm
 import thermokernels as tk
 from thermokernels.common import arguments
 from thermokernels.common.arrays import Floats
+from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import ConstantError, NumericalError
 from thermokernels.model.chain import GibbsChain, energy_error
 from thermokernels.model.kernels.registry import KERNELS as ALL_KERNELS
@@ -143,6 +144,7 @@ class _Recorded(NamedTuple):
     chance: float
 
 
+@default_error_state
 def compare(
     trace: ArrayLike | tk.Samples,
     W: ModelLike,
