@@ -12,10 +12,9 @@ import numpy as np
 from thermokernels.common import tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.common.errors import ConstantError
-from thermokernels.model.chain import UNIT, GibbsChain, gibbs_chain
+from thermokernels.common.tolerances import EPSILON
+from thermokernels.model.chain import GibbsChain, gibbs_chain
 from thermokernels.quantities.alternating_scan import Layers, Sources, gap_of_records, solved
-
-EPSILON = 2 * UNIT
 
 # A variance is resolved from this many times its own rounding, to a relative 1e-10.
 FLAT = 1e10

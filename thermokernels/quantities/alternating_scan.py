@@ -25,7 +25,8 @@ from thermokernels.common import arguments, tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import ConstantError, UnresolvedError
-from thermokernels.model.chain import UNIT, block_spins, entry_error, gibbs_chain, input_error, law_error
+from thermokernels.common.tolerances import EPSILON, UNIT
+from thermokernels.model.chain import block_spins, entry_error, gibbs_chain, input_error, law_error
 from thermokernels.model.model import Model, ModelLike, as_model
 from thermokernels.solvers import gap_bounds
 from thermokernels.solvers.layer_resolvent import LayerSolution, LayerSystem
@@ -33,8 +34,6 @@ from thermokernels.solvers.solve import Progress, Solve
 
 OBSERVABLES = ("products", "expected")
 UNITS = ("pm1", "zero-one")
-
-EPSILON = 2 * UNIT
 
 
 class Layers:

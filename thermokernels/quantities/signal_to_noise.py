@@ -18,7 +18,8 @@ from thermokernels.common import arguments, tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import UnresolvedError
-from thermokernels.model.chain import UNIT, GibbsChain, block_spins
+from thermokernels.common.tolerances import UNIT
+from thermokernels.model.chain import GibbsChain, block_spins
 from thermokernels.model.kernels.registry import KERNELS
 from thermokernels.model.model import Model, ModelLike, as_model
 from thermokernels.quantities import asymptotic_variance
