@@ -224,7 +224,7 @@ class _Question:
         self.start = start_law(chain, data, start)
         self.n_chains = arguments.as_count(n_chains, "n_chains")
         self.method = arguments.as_choice(method, METHODS, "method")
-        g = data_gradient(chain, data)
+        g = data_gradient(chain.model, data)
         self.signal = float(np.einsum("ij,ij->", g, g))
         arguments.as_choice(hidden, HIDDEN, "hidden")
         self.positive = 0.0 if n_data is None else positive_phase(chain, data, hidden) / arguments.as_count(n_data, "n_data")
