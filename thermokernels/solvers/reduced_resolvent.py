@@ -81,7 +81,11 @@ class ReducedTime:
 
 def law(chain: GibbsChain) -> Wide:
     """pi (n_states,), each entry right to a relative :func:`law_error` however small it is."""
-    weights = wide_exponent.exponential(chain.energy.min() - chain.energy)
+    lowest = chain.energy.min()
+    exponents = lowest - chain.energy
+    back = exponents - lowest
+    remainders = (lowest - (exponents - back)) - (chain.energy + back) - chain.energy_remainders
+    weights = wide_exponent.exponential(exponents, remainders)
     return wide_exponent.quotient(weights, wide_exponent.total(weights))
 
 
