@@ -31,6 +31,7 @@ FUNCTIONS = {
         "n_data": None,
     },
     tk.resolvent: {"chain": REQUIRED, "F": REQUIRED},
+    tk.solve_resolvent: {"chain": REQUIRED, "F": REQUIRED},
     tk.spectral_measure: {"chain": REQUIRED},
     tk.spectral_gap: {"chain": REQUIRED},
     tk.solve_spectral_gap: {"chain": REQUIRED, "sharp": True},

@@ -355,3 +355,17 @@ def test_results_repeat_bitwise():
 def test_bad_windows_are_named(K, message):
     with pytest.raises(ValueError, match=message):
         tk.window_variance(tk.spectral_measure(tk.gibbs_chain([[0.5]])), K)
+
+
+@pytest.mark.parametrize("coupling", [1.0, 9.0, 13.56, 18.0, 40.0])
+@pytest.mark.parametrize("quotient", [True, False])
+def test_small_relevant_gaps_in_closed_form(coupling, quotient):
+    # the product of two pairs, each at (1 - tanh w) / 4, is the slowest even mode
+    measure = tk.spectral_measure(tk.gibbs_chain(np.diag([coupling, coupling]), quotient=quotient))
+    exact = 1 / (1 + np.exp(2 * coupling))
+    assert abs(measure.relevant_gap - exact) <= measure.relevant_gap_bound
+    if coupling > 5:  # one mode alone
+        assert abs(measure.gamma_eff_step - exact) <= measure.gamma_eff_error * exact + 1e-15 * exact
+    assert measure.relevant_gap == pytest.approx(exact, rel=1e-11)
+    assert measure.relevant_gap_bound <= 1e-4 * exact
+    assert measure.resolved == (max(measure.relevant_gap_bound / measure.relevant_gap, measure.gamma_eff_error) <= 1e-6)
