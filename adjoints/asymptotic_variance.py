@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from concurrent.futures import Executor
+from typing import Literal, Unpack, overload
 
 from numpy.typing import ArrayLike
 
 from adjoints.variance_time import Cotangents, VarianceTimeAdjoint, _log_law_cotangents
 from thermokernels.common import arguments, tolerances
 from thermokernels.common.arrays import Floats
+from thermokernels.common.error_state import default_error_state
 from thermokernels.model.chain import GibbsChain
 from thermokernels.model.model import ModelLike, as_model
 from thermokernels.quantities.asymptotic_variance import of_variance_time
 from thermokernels.quantities.variance_time import correlations, model_chain, variance_time
 from thermokernels.solvers.checkpoint import PathLike
-from thermokernels.solvers.many_observables import Progress
+from thermokernels.solvers.solve import Options, Progress, Solve
 
 
 # sum_a Var f_a = n_v n_h - sum_ij (E_pi[v_i h_j])^2 is a function of the law alone:
@@ -26,8 +28,17 @@ def variance_cotangents(chain: GibbsChain) -> Cotangents:
     return _log_law_cotangents(chain, 2 * chain.law * (phi - chain.law @ phi))
 
 
+@overload
+def asymptotic_variance_and_gradient(
+    W: ModelLike, b: ArrayLike | None = None, c: ArrayLike | None = None, *, fields: Literal[False] = False, **how: Unpack[Options]
+) -> tuple[float, Floats]: ...
+@overload
+def asymptotic_variance_and_gradient(
+    W: ModelLike, b: ArrayLike | None = None, c: ArrayLike | None = None, *, fields: Literal[True], **how: Unpack[Options]
+) -> tuple[float, Cotangents]: ...
 # dV = 2 dT_O - d sum_a Var f_a.                                                                                            (resolvent)
-def asymptotic_variance(
+@default_error_state
+def asymptotic_variance_and_gradient(
     W: ModelLike,
     b: ArrayLike | None = None,
     c: ArrayLike | None = None,
@@ -56,10 +67,13 @@ def asymptotic_variance(
     """
     fields = arguments.as_flag(fields, "fields")
     adjoint = VarianceTimeAdjoint(model_chain(as_model(W, b, c), quotient=False if fields else None, gradient=True))
-    time = variance_time(adjoint.chain, method, rtol, (adjoint,), progress, checkpoint, executor)
+    time = variance_time(adjoint.chain, Solve(method, rtol, progress, checkpoint, executor), (adjoint,))
     of_time, of_variance = adjoint.cotangents(time), variance_cotangents(adjoint.chain)
     cotangents = Cotangents(*(2 * slow + lag_zero for slow, lag_zero in zip(of_time, of_variance, strict=True)))
     value = of_variance_time(time)
     if fields:
         return value, cotangents
     return value, cotangents.W
+
+
+asymptotic_variance = asymptotic_variance_and_gradient

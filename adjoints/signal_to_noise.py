@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import Executor
+from typing import Literal, Unpack, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -10,12 +11,13 @@ from numpy.typing import ArrayLike
 from adjoints.variance_time import Cotangents, VarianceTimeAdjoint, _log_law_cotangents
 from thermokernels.common import arguments, tolerances
 from thermokernels.common.arrays import Floats
+from thermokernels.common.error_state import default_error_state
 from thermokernels.model.chain import GibbsChain
 from thermokernels.model.model import ModelLike, as_model
 from thermokernels.quantities.signal_to_noise import QStruct, chain_q_struct
 from thermokernels.quantities.variance_time import model_chain
 from thermokernels.solvers.checkpoint import PathLike
-from thermokernels.solvers.many_observables import Progress
+from thermokernels.solvers.solve import AUTOMATIC, Options, Progress, Solve
 
 
 # |g|^2 = sum_a g_a^2 gives d|g|^2 = 2 sum_a g_a dg_a, g_ij = -sum_v p(v) v_i tanh F_j(v) + E_pi[v_i h_j].
@@ -31,7 +33,23 @@ def signal_cotangents(chain: GibbsChain, p_data: Floats, g: Floats) -> Cotangent
     return Cotangents(2 * (model.W - visible.T @ data), 2 * model.b, 2 * (model.c - data.sum(axis=0)))
 
 
-def q_struct(
+class FieldOptions(Options, total=False):
+    """Keywords for signatures that pass them on."""
+
+    b: ArrayLike | None
+    c: ArrayLike | None
+
+
+@overload
+def q_struct_and_gradient(
+    W: ModelLike, p_data: ArrayLike, window: float = 100.0, *, fields: Literal[False] = False, **how: Unpack[FieldOptions]
+) -> tuple[QStruct, Floats]: ...
+@overload
+def q_struct_and_gradient(
+    W: ModelLike, p_data: ArrayLike, window: float = 100.0, *, fields: Literal[True], **how: Unpack[FieldOptions]
+) -> tuple[QStruct, Cotangents]: ...
+@default_error_state
+def q_struct_and_gradient(
     W: ModelLike,
     p_data: ArrayLike,
     window: float = 100.0,
@@ -62,7 +80,7 @@ def q_struct(
     """
     fields = arguments.as_flag(fields, "fields")
     chain = model_chain(as_model(W, b, c), quotient=False if fields else None, gradient=True)
-    q, cotangents = chain_q_struct_gradient(chain, p_data, window, method, rtol, progress, checkpoint, executor)
+    q, cotangents = chain_q_struct_gradient(chain, p_data, window, Solve(method, rtol, progress, checkpoint, executor))
     if fields:
         return q, cotangents
     return q, cotangents.W
@@ -72,15 +90,14 @@ def chain_q_struct_gradient(
     chain: GibbsChain,
     p_data: ArrayLike,
     window: float = 100.0,
-    method: str = "auto",
-    rtol: float = tolerances.SOLVE,
-    progress: Progress | None = None,
-    checkpoint: PathLike | None = None,
-    executor: Executor | None = None,
+    solve: Solve = AUTOMATIC,
 ) -> tuple[QStruct, Cotangents]:
-    """:func:`q_struct` for a chain that exists already (on the quotient the gradients with respect to the fields are zero by symmetry)."""
+    """:func:`q_struct_and_gradient` for a chain that exists already.
+
+    On the quotient the gradients with respect to the fields are zero by symmetry.
+    """
     adjoint = VarianceTimeAdjoint(chain)
-    q = chain_q_struct(chain, p_data, window, method, rtol, (adjoint,), progress, checkpoint, executor)
+    q = chain_q_struct(chain, p_data, window, solve, (adjoint,))
     if q.signal == 0.0:
         return q, Cotangents(np.zeros_like(chain.weights), np.zeros(chain.n_visible), np.zeros(chain.n_hidden))
     ct_signal = signal_cotangents(chain, arguments.as_law(p_data, 2**chain.n_visible), q.g)
@@ -89,3 +106,6 @@ def chain_q_struct_gradient(
         q.value * (signal / q.signal - time / q.t_obs) for signal, time in zip(ct_signal, ct_time, strict=True)
     )
     return q, Cotangents(ct_weights, ct_visible, ct_hidden)
+
+
+q_struct = q_struct_and_gradient

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import Executor
-from typing import Self
+from typing import Literal, Self, Unpack, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from adjoints.signal_to_noise import signal_cotangents
+from adjoints.signal_to_noise import FieldOptions, signal_cotangents
 from adjoints.variance_time import Cotangents, VarianceTimeAdjoint, require_adjoint
 from thermokernels.common import arguments, tolerances
 from thermokernels.common.arrays import Floats
+from thermokernels.common.error_state import default_error_state
 from thermokernels.model.chain import GibbsChain
 from thermokernels.model.model import ModelLike, as_model
 from thermokernels.quantities.signal_to_noise import chain_signal
 from thermokernels.quantities.trace_probes import ProbedQ, ProbedTime, Seed, probed, probed_q, row_weights, standard_error
 from thermokernels.quantities.variance_time import model_chain
 from thermokernels.solvers.checkpoint import PathLike
-from thermokernels.solvers.many_observables import Progress
 from thermokernels.solvers.resolvent import Solution
+from thermokernels.solvers.solve import Progress, Solve
 
 
 class _RowGradients:
@@ -52,7 +53,22 @@ class _RowGradients:
         return Cotangents(W.reshape(chain.weights.shape), b, c)
 
 
-def probe_variance_time(
+class ProbeOptions(FieldOptions, total=False):
+    """Keywords for signatures that pass them on."""
+
+    n_directions: int
+
+
+@overload
+def probe_variance_time_and_gradient(
+    W: ModelLike, n_probes: int = 8, *, seed: Seed, fields: Literal[False] = False, **how: Unpack[ProbeOptions]
+) -> tuple[ProbedTime, Floats, Floats]: ...
+@overload
+def probe_variance_time_and_gradient(
+    W: ModelLike, n_probes: int = 8, *, seed: Seed, fields: Literal[True], **how: Unpack[ProbeOptions]
+) -> tuple[ProbedTime, Cotangents, Cotangents]: ...
+@default_error_state
+def probe_variance_time_and_gradient(
     W: ModelLike,
     n_probes: int = 8,
     *,
@@ -94,13 +110,36 @@ def probe_variance_time(
     ((2, 2), (2, 2))
     """
     chain = model_chain(as_model(W, b, c), quotient=False if fields else None, gradient=True)
-    time, gradients, rows = _probed(chain, n_probes, seed, n_directions, method, rtol, progress, checkpoint, executor)
+    time, gradients, rows = _probed(chain, n_probes, seed, n_directions, Solve(method, rtol, progress, checkpoint, executor))
     value = gradients.split(row_weights(len(time.directions), time.samples.size) @ rows)
     error = gradients.split(standard_error(rows[len(time.directions) :]))
     return (time, value, error) if fields else (time, value.W, error.W)
 
 
-def probe_q_struct(
+@overload
+def probe_q_struct_and_gradient(
+    W: ModelLike,
+    p_data: ArrayLike,
+    window: float = 100.0,
+    n_probes: int = 8,
+    *,
+    seed: Seed,
+    fields: Literal[False] = False,
+    **how: Unpack[ProbeOptions],
+) -> tuple[ProbedQ, Floats, Floats]: ...
+@overload
+def probe_q_struct_and_gradient(
+    W: ModelLike,
+    p_data: ArrayLike,
+    window: float = 100.0,
+    n_probes: int = 8,
+    *,
+    seed: Seed,
+    fields: Literal[True],
+    **how: Unpack[ProbeOptions],
+) -> tuple[ProbedQ, Cotangents, Cotangents]: ...
+@default_error_state
+def probe_q_struct_and_gradient(
     W: ModelLike,
     p_data: ArrayLike,
     window: float = 100.0,
@@ -137,7 +176,7 @@ def probe_q_struct(
     """
     chain = model_chain(as_model(W, b, c), quotient=False if fields else None, gradient=True)
     g, signal, window_steps = chain_signal(chain, p_data, window)
-    time, gradients, rows = _probed(chain, n_probes, seed, n_directions, method, rtol, progress, checkpoint, executor)
+    time, gradients, rows = _probed(chain, n_probes, seed, n_directions, Solve(method, rtol, progress, checkpoint, executor))
     q = probed_q(time, g, signal, window_steps)
     if signal == 0.0:
         nothing = gradients.split(np.zeros(rows.shape[1]))
@@ -150,18 +189,17 @@ def probe_q_struct(
     return (q, value, error) if fields else (q, value.W, error.W)
 
 
+probe_variance_time, probe_q_struct = probe_variance_time_and_gradient, probe_q_struct_and_gradient
+
+
 def _probed(
     chain: GibbsChain,
     n_probes: int,
     seed: Seed,
     n_directions: int,
-    method: str,
-    rtol: float,
-    progress: Progress | None,
-    checkpoint: PathLike | None,
-    executor: Executor | None,
+    solve: Solve,
 ) -> tuple[ProbedTime, _RowGradients, Floats]:
     n_probes, n_directions = arguments.as_count(n_probes, "n_probes", 2), arguments.as_count(n_directions, "n_directions", 0)
     gradients = _RowGradients(chain, min(n_directions, chain.weights.size) + n_probes)
-    time = probed(chain, n_probes, seed, n_directions, method, rtol, (gradients,), progress, checkpoint, executor)
+    time = probed(chain, n_probes, seed, n_directions, solve, (gradients,))
     return time, gradients, gradients.arrays["gradients"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import Executor
-from typing import NamedTuple, Self
+from typing import Literal, NamedTuple, Self, Unpack, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 from adjoints import reduced_resolvent
 from thermokernels.common import arguments, threads, tolerances
 from thermokernels.common.arrays import Floats
+from thermokernels.common.error_state import default_error_state
 from thermokernels.compiled.decorator import jit
 from thermokernels.compiled.register_tiles import ROWS
 from thermokernels.compiled.simd_float64 import LANES, add, fill, load, multiply_add, reverse, store, swap1, swap2, swap4, total
@@ -23,9 +24,9 @@ from thermokernels.model.chain import GibbsChain
 from thermokernels.model.model import ModelLike, as_model
 from thermokernels.quantities.variance_time import VarianceTime, correlations, model_chain, variance_time
 from thermokernels.solvers.checkpoint import PathLike
-from thermokernels.solvers.many_observables import Progress
 from thermokernels.solvers.reduced_resolvent import ReducedTime
 from thermokernels.solvers.resolvent import Solution
+from thermokernels.solvers.solve import Options, Progress, Solve
 
 
 class Cotangents(NamedTuple):
@@ -302,7 +303,16 @@ def _log_law_cotangents(chain: GibbsChain, weights: Floats) -> Cotangents:
     return Cotangents(correlations(chain, centred), by_state.sum(axis=0) @ visible, by_state.sum(axis=1) @ hidden)
 
 
-def observable_variance_time(
+@overload
+def observable_variance_time_and_gradient(
+    W: ModelLike, b: ArrayLike | None = None, c: ArrayLike | None = None, *, fields: Literal[False] = False, **how: Unpack[Options]
+) -> tuple[float, Floats]: ...
+@overload
+def observable_variance_time_and_gradient(
+    W: ModelLike, b: ArrayLike | None = None, c: ArrayLike | None = None, *, fields: Literal[True], **how: Unpack[Options]
+) -> tuple[float, Cotangents]: ...
+@default_error_state
+def observable_variance_time_and_gradient(
     W: ModelLike,
     b: ArrayLike | None = None,
     c: ArrayLike | None = None,
@@ -340,8 +350,11 @@ def observable_variance_time(
     """
     fields = arguments.as_flag(fields, "fields")
     adjoint = VarianceTimeAdjoint(model_chain(as_model(W, b, c), quotient=False if fields else None, gradient=True))
-    time = variance_time(adjoint.chain, method, rtol, (adjoint,), progress, checkpoint, executor)
+    time = variance_time(adjoint.chain, Solve(method, rtol, progress, checkpoint, executor), (adjoint,))
     cotangents = adjoint.cotangents(time)
     if fields:
         return time.value, cotangents
     return time.value, cotangents.W
+
+
+observable_variance_time = observable_variance_time_and_gradient

@@ -320,6 +320,16 @@ def test_the_cap_stops_a_run_and_keeps_it(invoke, grid):
     assert invoke("show", "stopped").exit_code == 12
 
 
+def test_resume_finds_the_run_that_its_cap_stopped(invoke, grid):
+    stopped = json.loads(invoke("run", "--grid", grid, "--cap", "0.01s", "--workers", 1, "--json").stdout)
+    other = invoke("run", "--grid", grid, "--cap", "0.02s", "--seed", 1, "--workers", 1)
+    assert other.exit_code == 12
+    went_on = json.loads(invoke("run", "--grid", grid, "--cap", "0.03s", "--resume", "--workers", 1, "--json").stdout)
+    assert went_on["folder"] == stopped["folder"]
+    assert went_on["design_sha256"] == stopped["design_sha256"]
+    assert (went_on["design"]["cap_seconds"], went_on["run"]["cap_seconds"]) == (0.01, 0.03)
+
+
 def test_a_failed_check_halts(invoke, grid):
     Path("strict.toml").write_text(f"thresholds.reversibility = 1e-300\n{TINY}")
     result = invoke("run", "--grid", "strict.toml", "--workers", 1)

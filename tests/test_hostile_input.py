@@ -69,7 +69,14 @@ CALLS = {
 # Those that take other libraries' models, files, random probes or the number of threads are tested with what they serve.
 ELSEWHERE = {
     *("from_dimod", "from_thrml", "from_scikit_learn", "from_rbms", "load_model"),
-    *("probe_variance_time", "probe_q_struct", "get_threads", "set_threads"),
+    *(
+        "probe_variance_time",
+        "probe_q_struct",
+        "probe_variance_time_and_gradient",
+        "probe_q_struct_and_gradient",
+        "get_threads",
+        "set_threads",
+    ),
 }
 NAMES = {f"{function.__module__.split('.')[0]}.{function.__name__}": function for function in CALLS}
 KERNEL_NAMES = ", ".join(map(repr, KERNELS))
@@ -150,6 +157,34 @@ def test_any_argument_can_be_anything(name):
             words = [*CALLS[function], "T_O", "gap", "states", "spins", "hitting", "h and J"]  # a large W no longer fits the fields, say
             assert any(word in sentence for word in words), case
     assert refused > len(CALLS[function])
+
+
+COLD = {"W": 60 * W, "chain": tk.gibbs_chain(60 * W), "p_data": np.array([1 - 3e-300, 1e-300, 1e-300, 1e-300])}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_error_state_of_the_caller_does_not_matter(name):
+    """Probabilities of a cold model underflow, which is harmless: the same answer with ``np.seterr(all="raise")``."""
+    function = NAMES[name]
+    arguments = CALLS[function] | {key: value for key, value in COLD.items() if key in CALLS[function]}
+
+    def ask():
+        answer, sentence = outcome(function, arguments)
+        if isinstance(answer, tk.QStruct):
+            return [*numbers_in(answer), answer.bound, answer.t_obs_bound], sentence
+        if isinstance(answer, tk.GibbsChain):
+            return [*numbers_in(answer), *answer.apply(answer.energy), *np.ravel(answer.transition_matrix()), *answer.escape], sentence
+        return numbers_in(answer), sentence
+
+    expected, sentence = ask()
+    before = np.seterr(all="raise")
+    try:
+        found, sentence_there = ask()
+        assert set(np.geterr().values()) == {"raise"}  # and it is left as it was
+    finally:
+        np.seterr(**before)
+    assert sentence_there == sentence
+    np.testing.assert_array_equal(found, expected)
 
 
 # Models at random: shapes, dtypes, memory orders, ties, and sizes from subnormal to almost frozen.

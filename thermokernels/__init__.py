@@ -27,8 +27,11 @@ from thermokernels.common.threads import get_threads, set_threads
 from thermokernels.diagnosis.diagnose import Diagnosis, diagnose
 from thermokernels.estimates.estimate import estimate_q
 from thermokernels.estimates.result import QEstimate
+from thermokernels.estimates.track import Track, TrackedModel, Tracker, track
 from thermokernels.model.chain import GibbsChain, gibbs_chain
 from thermokernels.model.conversions import from_ising, from_zero_one, law_of_samples
+from thermokernels.model.exchangeable import ExchangeableChain, exchangeable_chain
+from thermokernels.model.histories import load_history
 from thermokernels.model.hypernetwork import Hypernetwork, couplings
 from thermokernels.model.importers import from_dimod, from_rbms, from_scikit_learn, from_thrml
 from thermokernels.model.laws import kl_divergence, visible_law
@@ -36,9 +39,11 @@ from thermokernels.model.model import Model, load_model
 from thermokernels.quantities.asymptotic_variance import asymptotic_variance
 from thermokernels.quantities.autocorrelation_function import autocorrelation_function
 from thermokernels.quantities.conductance import conductance
+from thermokernels.quantities.exchangeable_sums import ExchangeableQ, exchangeable_q
 from thermokernels.quantities.first_passage import hitting_times, mean_first_passage
 from thermokernels.quantities.landscape import MergeEvent, MergeTree, merge_tree
 from thermokernels.quantities.operational_q import OperationalCurve, OperationalQ, operational_curve, operational_q
+from thermokernels.quantities.pseudo_likelihood import pseudo_likelihood
 from thermokernels.quantities.relevance import observable_span, relevance
 from thermokernels.quantities.signal_to_noise import QStruct, q_struct
 from thermokernels.quantities.spectral_gap import SpectralGap, solve_spectral_gap, spectral_gap
@@ -58,6 +63,8 @@ except PackageNotFoundError:  # a source tree that was never installed
 
 __all__ = [
     "Diagnosis",
+    "ExchangeableChain",
+    "ExchangeableQ",
     "ExecutorError",
     "GibbsChain",
     "Hypernetwork",
@@ -79,6 +86,9 @@ __all__ = [
     "Samples",
     "SpectralGap",
     "SpectralMeasure",
+    "Track",
+    "TrackedModel",
+    "Tracker",
     "UnresolvedError",
     "asymptotic_variance",
     "autocorrelation_function",
@@ -86,6 +96,8 @@ __all__ = [
     "couplings",
     "diagnose",
     "estimate_q",
+    "exchangeable_chain",
+    "exchangeable_q",
     "from_dimod",
     "from_ising",
     "from_rbms",
@@ -98,6 +110,7 @@ __all__ = [
     "hitting_times",
     "kl_divergence",
     "law_of_samples",
+    "load_history",
     "load_model",
     "mean_first_passage",
     "merge_tree",
@@ -107,6 +120,7 @@ __all__ = [
     "operational_q",
     "probe_q_struct",
     "probe_variance_time",
+    "pseudo_likelihood",
     "q_struct",
     "relevance",
     "resolvent",
@@ -116,6 +130,7 @@ __all__ = [
     "solve_spectral_gap",
     "spectral_gap",
     "spectral_measure",
+    "track",
     "visible_law",
     "window_variance",
 ]

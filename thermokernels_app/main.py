@@ -6,21 +6,37 @@ The answer goes to stdout, everything else to stderr. Where stdout is no termina
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 from typing import Annotated, Any
 
 import typer
 
-from thermokernels_app.commands import compare, diagnose, doctor, grid, pictures, registration, selftest, variance, warmup
-from thermokernels_app.commands.console import EXIT_CODES, report
+from thermokernels_app.commands import (
+    compare,
+    diagnose,
+    doctor,
+    estimate,
+    grid,
+    pictures,
+    registration,
+    sample,
+    selftest,
+    track,
+    variance,
+    warmup,
+)
+from thermokernels_app.commands.console import EXIT_CODES, Answer, UnwritableError, report
+
+# Columns of a screen on which the boxes of help cut nothing.
+BOXES = 80
 
 PACKAGES = ("numpy", "scipy", "numba")
 
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None if "TERM" in os.environ and os.environ["TERM"] == "dumb" else "rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -31,8 +47,24 @@ _UsageError: Any = typer.BadParameter.__mro__[1]
 def main() -> None:
     """Entry point of the installed command: a wrong call is one sentence, and a request to end is an interrupt."""
     signal.signal(signal.SIGTERM, _interrupt)
+    if sys.stderr is None:  # closed: what is said there goes nowhere, and not to stdout
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    if sys.stdout is None:
+        sys.exit(report(2, "stdout is closed and the answer has nowhere to go: send it to a file or to /dev/null", False))
+    sys.stdout = Answer.of(sys.stdout)
     try:
-        code = app(standalone_mode=False)
+        code = _answer()
+        sys.stdout.flush()
+    except UnwritableError as error:
+        code = error.exit_code
+    sys.exit(code)
+
+
+def _answer() -> int:
+    """The exit code of the command that was called."""
+    app.rich_markup_mode = "rich" if _draws_boxes() else None
+    try:
+        code: int = app(standalone_mode=False)
     except typer.Abort:
         code = 130
     except _UsageError as error:
@@ -41,7 +73,13 @@ def main() -> None:
         else:  # `thermo` alone: its help is the answer
             error.show()
             code = 2
-    sys.exit(code)
+    return code
+
+
+def _draws_boxes() -> bool:
+    """Whether help is set in boxes: on narrow screens these cut the names of options, and not every encoding has their lines."""
+    wide = shutil.get_terminal_size().columns >= BOXES
+    return wide and os.environ.get("TERM") != "dumb" and sys.stdout.encoding.lower().startswith("utf")
 
 
 def _in_our_words(error: Any) -> str:
@@ -84,9 +122,12 @@ app.command()(registration.amend)
 app.command(epilog=selftest.EXIT_CODES)(selftest.selftest)
 app.command("verify-gradients", epilog=EXIT_CODES)(grid.verify_gradients)
 app.command(epilog=diagnose.EXIT_CODES)(diagnose.diagnose)
+app.command(epilog=estimate.EXIT_CODES)(estimate.estimate)
 app.command(epilog=variance.EXIT_CODES)(variance.variance)
 app.command(epilog=pictures.EXIT_CODES)(pictures.plot)
 app.command(epilog=pictures.EXIT_CODES)(pictures.report)
+app.command(epilog=track.EXIT_CODES)(track.track)
+app.command(epilog=sample.EXIT_CODES)(sample.sample)
 app.command(epilog=compare.EXIT_CODES)(compare.compare)
 app.command(epilog=doctor.EXIT_CODES)(doctor.doctor)
 app.command(epilog=warmup.EXIT_CODES)(warmup.warmup)

@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 import adjoints
 import thermokernels as tk
+from adjoints.laws import kl_hessian_product
 from thermokernels.common import arguments
 from thermokernels.common.arrays import Floats
 
 # (p_data or None, W, b or None, c or None) -> value, or with its derivatives by W and, where fields are given, b and c
 Value = Callable[..., float]
 Gradients = Callable[..., tuple[float, tuple[Floats, ...]]]
+
+
+class Host(NamedTuple):
+    """One function: its value, the same with its derivatives, and where there is one the Hessian times a direction.
+
+    The last is called as hessian_product(parts of the direction, p_data, *parts of the model) and returns parts of those shapes.
+    """
+
+    value: Value
+    gradients: Gradients
+    hessian_product: Callable[..., tuple[Floats, ...]] | None = None
+
 
 # A law kept in single precision sums to one within this only.
 SINGLE_SUM = 1e-4
@@ -36,7 +49,7 @@ def as_double(values: Any, name: str) -> NDArray[np.float64]:
     return arguments.as_reals(values, name).astype(np.float64)
 
 
-def q_struct(window: float) -> tuple[Value, Gradients]:
+def q_struct(window: float) -> Host:
     """Q of (p_data, W, b, c) for a window in sweeps."""
 
     def value(p_data: Any, W: Any, b: Any = None, c: Any = None) -> float:
@@ -45,14 +58,14 @@ def q_struct(window: float) -> tuple[Value, Gradients]:
     def gradients(p_data: Any, W: Any, b: Any = None, c: Any = None) -> tuple[float, tuple[Floats, ...]]:
         if b is None:
             q, by_weights = adjoints.q_struct(W, p_data, window=window)
-            return q.value, (by_weights,)  # type: ignore[return-value]
+            return q.value, (by_weights,)
         q, cotangents = adjoints.q_struct(W, p_data, window=window, b=b, c=c, fields=True)
         return q.value, tuple(cotangents)
 
-    return value, gradients
+    return Host(value, gradients)
 
 
-def observable_variance_time() -> tuple[Value, Gradients]:
+def observable_variance_time() -> Host:
     """T_O in steps of (None, W, b, c)."""
 
     def value(_: None, W: Any, b: Any = None, c: Any = None) -> float:
@@ -61,14 +74,14 @@ def observable_variance_time() -> tuple[Value, Gradients]:
     def gradients(_: None, W: Any, b: Any = None, c: Any = None) -> tuple[float, tuple[Floats, ...]]:
         if b is None:
             time, by_weights = adjoints.observable_variance_time(W)
-            return time, (by_weights,)  # type: ignore[return-value]
+            return time, (by_weights,)
         time, cotangents = adjoints.observable_variance_time(W, b, c, fields=True)
         return time, tuple(cotangents)
 
-    return value, gradients
+    return Host(value, gradients)
 
 
-def kl_divergence() -> tuple[Value, Gradients]:
+def kl_divergence() -> Host:
     """KL(p_data || model) in nats of (p_data, W, b, c)."""
 
     def value(p_data: Any, W: Any, b: Any = None, c: Any = None) -> float:
@@ -80,4 +93,10 @@ def kl_divergence() -> tuple[Value, Gradients]:
             return divergence, (by_weights,)
         return adjoints.kl_divergence(p_data, W, b, c, fields=True)
 
-    return value, gradients
+    def hessian_product(direction: tuple[Floats, ...], p_data: Any, W: Any, b: Any = None, c: Any = None) -> tuple[Floats, ...]:
+        model = tk.Model(W, b, c)
+        t_W, *t_fields = direction
+        t_b, t_c = t_fields or (np.zeros(model.n_visible), np.zeros(model.n_hidden))
+        return kl_hessian_product(p_data, model, (t_W, t_b, t_c))[: len(direction)]
+
+    return Host(value, gradients, hessian_product)

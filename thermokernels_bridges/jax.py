@@ -1,8 +1,9 @@
 """Q, T_O and the KL divergence as JAX functions with hand-derived reverse derivatives: under ``jit``, ``grad`` and ``vmap``.
 
 The numbers are computed on the host, in double precision whatever the inputs are, and handed back in the precision of W (float32 at
-least); the batch of a ``vmap`` is worked through one after the other. There is no forward mode and no second derivative: JAX says so. What
-the kernels refuse (:class:`thermokernels.NumericalError`, bad arguments) reaches JAX as an error of the callback, with the same sentence.
+least); the batch of a ``vmap`` is worked through one after the other. There is no forward mode. The divergence has second derivatives in
+reverse mode (``jax.jacrev(jax.grad(f))``), Hessians times vectors by hand; another second derivative raises. What the kernels refuse
+(:class:`thermokernels.NumericalError`, bad arguments) reaches JAX as an error of the callback, with the same sentence.
 """
 
 from __future__ import annotations
@@ -80,16 +81,35 @@ def _call(function: Any, p_data: Any, W: Any, b: Any, c: Any) -> jax.Array:
 
 @cache
 def _with_derivative(name: str, *settings: float) -> Any:
-    value_of, gradients_of = getattr(hosts, name)(*settings)
+    host = getattr(hosts, name)(*settings)
 
     def host_value(p_data: Any, *model: Any) -> Any:
         dtype = np.asarray(model[0]).dtype
-        return np.asarray(value_of(_law(p_data), *_doubles(model)), dtype)
+        return np.asarray(host.value(_law(p_data), *_doubles(model)), dtype)
 
     def host_gradients(p_data: Any, *model: Any) -> Any:
         dtype = np.asarray(model[0]).dtype
-        value, gradients = gradients_of(_law(p_data), *_doubles(model))
+        value, gradients = host.gradients(_law(p_data), *_doubles(model))
         return np.asarray(value, dtype), tuple(gradient.astype(dtype) for gradient in gradients)
+
+    def host_products(p_data: Any, direction: Any, *model: Any) -> Any:
+        products = host.hessian_product(tuple(_doubles(direction)), _law(p_data), *_doubles(model))
+        return tuple(product.astype(np.asarray(model[0]).dtype) for product in products)
+
+    def once(law: Any, *parts: Any) -> Any:
+        return jax.pure_callback(host_gradients, (_scalar(parts), _shapes(parts)), law, *parts, vmap_method="sequential")
+
+    def backward_again(saved: Any, cotangents: Any) -> Any:
+        law, parts, gradients = saved
+        cotangent, direction = cotangents
+        products = jax.pure_callback(host_products, _shapes(parts), law, direction, *parts, vmap_method="sequential")
+        law = None if law is None else jnp.zeros_like(law)
+        return (law, *(cotangent * gradient + product for gradient, product in zip(gradients, products, strict=True)))
+
+    derivatives: Any = once
+    if host.hessian_product is not None:
+        derivatives = jax.custom_vjp(once)
+        derivatives.defvjp(lambda law, *parts: ((found := once(law, *parts)), (law, parts, found[1])), backward_again)
 
     @jax.custom_vjp
     def function(p_data: Any, *model: Any) -> Any:
@@ -100,8 +120,7 @@ def _with_derivative(name: str, *settings: float) -> Any:
             raise ValueError("p_data is a constant here: there is no derivative with respect to it; use jax.lax.stop_gradient")
         law = None if p_data is None else p_data.value
         parts = tuple(part.value for part in model)
-        shapes = tuple(jax.ShapeDtypeStruct(part.shape, part.dtype) for part in parts)
-        value, gradients = jax.pure_callback(host_gradients, (_scalar(parts), shapes), law, *parts, vmap_method="sequential")
+        value, gradients = derivatives(law, *parts)
         return value, (law, gradients)
 
     def backward(saved: Any, cotangent: Any) -> Any:
@@ -120,6 +139,10 @@ def _law(p_data: Any) -> Any:
 
 def _doubles(model: Any) -> list[Any]:
     return [hosts.as_double(part, name) for part, name in zip(model, ("W", "b", "c"), strict=False)]
+
+
+def _shapes(parts: Any) -> tuple[jax.ShapeDtypeStruct, ...]:
+    return tuple(jax.ShapeDtypeStruct(part.shape, part.dtype) for part in parts)
 
 
 def _scalar(model: Any) -> jax.ShapeDtypeStruct:

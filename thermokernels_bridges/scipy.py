@@ -78,7 +78,7 @@ def q_struct(
     >>> round(floor.fun([0.5, -0.2]), 6), floor.jac([0.5, -0.2]).shape
     (0.099124, (2,))
     """
-    _, gradients = hosts.q_struct(arguments.as_positive(window, "window", "sweeps"))
+    gradients = hosts.q_struct(arguments.as_positive(window, "window", "sweeps")).gradients
     law = arguments.as_undivided_law(p_data, 2 ** shape[0])
 
     def compute(*model: Floats) -> tuple[float, tuple[Floats, ...]]:
@@ -94,12 +94,12 @@ def q_struct(
 
 def observable_variance_time(shape: tuple[int, int], *, fields: bool = False) -> Objective:
     """T_O in steps; ``shape`` and ``fields`` as in :func:`q_struct`."""
-    _, gradients = hosts.observable_variance_time()
+    gradients = hosts.observable_variance_time().gradients
     return Objective(lambda *model: gradients(None, *model), shape, fields)
 
 
 def kl_divergence(p_data: ArrayLike, shape: tuple[int, int], *, fields: bool = False) -> Objective:
     """KL(p_data || visible marginal) in nats; parameters as in :func:`q_struct`."""
-    _, gradients = hosts.kl_divergence()
+    gradients = hosts.kl_divergence().gradients
     law = arguments.as_undivided_law(p_data, 2 ** shape[0])
     return Objective(lambda *model: gradients(law, *model), shape, fields)

@@ -2,7 +2,8 @@
 
 The numbers are computed on the CPU in double precision whatever the inputs are, and handed back in the precision and on the device of W
 (float32 of half precisions, PyTorch's default of integers). ``torch.func.grad`` and ``vmap`` are understood; the members of a batch are
-worked through one after the other. A second derivative raises, as PyTorch does for functions that are differentiable once.
+worked through one after the other. The divergence has second derivatives, Hessians times vectors by hand; another second derivative, and
+every third one, raises.
 """
 
 from __future__ import annotations
@@ -97,33 +98,27 @@ class _Function(torch.autograd.Function):
 
     @staticmethod
     def forward(pair: Any, wants_gradients: bool, law: torch.Tensor | None, *model: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        value_of, gradients_of = pair
         arrays = [hosts.as_double(part, name) for part, name in zip(model, ("W", "b", "c"), strict=False)]
         p_data = None if law is None else hosts.as_law(law)
-        value, gradients = gradients_of(p_data, *arrays) if wants_gradients else (value_of(p_data, *arrays), ())
+        value, gradients = pair.gradients(p_data, *arrays) if wants_gradients else (pair.value(p_data, *arrays), ())
         precision, device = _precision(model), model[0].device
         return tuple(torch.as_tensor(output, dtype=precision, device=device) for output in (value, *gradients))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
         ctx.mark_non_differentiable(*output[1:])
-        ctx.n_parts = len(inputs) - 3
-        ctx.save_for_backward(*inputs[3:], *output[1:])
+        ctx.pair, ctx.n_parts = inputs[0], len(inputs) - 3
+        ctx.save_for_backward(*inputs[2:], *output[1:])
 
     @staticmethod
     def backward(ctx: Any, cotangent: torch.Tensor, *_: Any) -> Any:
-        model, gradients = ctx.saved_tensors[: ctx.n_parts], ctx.saved_tensors[ctx.n_parts :]
-        return None, None, None, *(cotangent * gradient for gradient in _Derivatives.apply(len(model), *model, *gradients))
+        derivatives = _Derivatives.apply(ctx.pair, ctx.n_parts, *ctx.saved_tensors)
+        return None, None, None, *(cotangent * gradient for gradient in derivatives)
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, pair: Any, wants_gradients: bool, *tensors: torch.Tensor | None) -> Any:
         """The members of the batch one after the other. A transformation within the batch asks by flag, one around it by its tensors."""
-
-        def member(k: int) -> list[torch.Tensor | None]:
-            pairs = zip(tensors, in_dims[2:], strict=True)
-            return [part if part is None or dim is None else part.select(dim, k) for part, dim in pairs]
-
-        members = [_outputs(pair, wants_gradients, *member(k)) for k in range(info.batch_size)]
+        members = [_outputs(pair, wants_gradients, *_member(tensors, in_dims[2:], k)) for k in range(info.batch_size)]
         outputs = tuple(torch.stack(parts) for parts in zip(*members, strict=True))
         return outputs, (0,) * len(outputs)
 
@@ -134,8 +129,34 @@ class _Derivatives(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(n_parts: int, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def forward(pair: Any, n_parts: int, law: torch.Tensor | None, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
         return tuple(gradient.clone() for gradient in tensors[n_parts:])
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.pair, n_parts = inputs[:2]
+        ctx.save_for_backward(*inputs[2 : 3 + n_parts])
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: torch.Tensor) -> Any:
+        if ctx.pair.hessian_product is None:
+            raise RuntimeError("q_struct and observable_variance_time have first derivatives only; a second one was asked for")
+        products = _HessianProduct.apply(ctx.pair, *ctx.saved_tensors, *cotangents)
+        return None, None, None, *products, *(None for _ in products)
+
+
+class _HessianProduct(torch.autograd.Function):
+    """The Hessian, which is symmetric, times a direction."""
+
+    @staticmethod
+    def forward(pair: Any, law: torch.Tensor | None, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        model, direction = tensors[: len(tensors) // 2], tensors[len(tensors) // 2 :]
+        doubles, tangents = (
+            [hosts.as_double(part, name) for part, name in zip(some, ("W", "b", "c"), strict=False)] for some in (model, direction)
+        )
+        products = pair.hessian_product(tuple(tangents), None if law is None else hosts.as_law(law), *doubles)
+        outputs = zip(products, direction, strict=True)
+        return tuple(torch.as_tensor(product, dtype=part.dtype, device=part.device) for product, part in outputs)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
@@ -143,4 +164,15 @@ class _Derivatives(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *cotangents: torch.Tensor) -> Any:
-        raise RuntimeError("q_struct, observable_variance_time and kl_divergence have first derivatives only; a second one was asked for")
+        raise RuntimeError("kl_divergence has first and second derivatives only; a third one was asked for")
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, pair: Any, *tensors: torch.Tensor | None) -> Any:
+        """The members of the batch one after the other."""
+        members = [_HessianProduct.apply(pair, *_member(tensors, in_dims[1:], k)) for k in range(info.batch_size)]
+        return tuple(torch.stack(parts) for parts in zip(*members, strict=True)), (0,) * len(members[0])
+
+
+def _member(tensors: Any, dims: Any, k: int) -> list[torch.Tensor | None]:
+    """Those of the k-th member of a batch; what has no dimension for it is everybody's."""
+    return [part if part is None or dim is None else part.select(dim, k) for part, dim in zip(tensors, dims, strict=True)]

@@ -81,6 +81,28 @@ def asymptotic_pair(shape, with_fields):
     return pair._replace(gradient=adjoints.asymptotic_variance)
 
 
+def exchangeable_pair(gradient, number):
+    """By the couplings of 2 x 2 classes of exchangeable sites, which fields keep apart."""
+    rows, columns = np.array([0, 0, 1, 0]), np.array([0, 1, 1])
+
+    def chain(w):
+        W = w.reshape(2, 2)[np.ix_(rows, columns)]
+        return tk.exchangeable_chain(W, np.array([0.3, -0.2])[rows], np.array([0.1, 0.4])[columns])
+
+    return Pair(
+        gradient,
+        np.random.default_rng(4).normal(size=4),
+        lambda w: number(gradient(chain(w))[0]),
+        lambda w, ct: ct * gradient(chain(w))[1].ravel(),
+    )
+
+
+def exchangeable_q_pair():
+    counts = np.random.default_rng(9).dirichlet(np.ones(8))
+    pair = exchangeable_pair(lambda chain: adjoints.exchangeable_q(chain, counts), lambda q: q.value)
+    return pair._replace(gradient=adjoints.exchangeable_q)
+
+
 def probe_pair(shape, with_fields):
     """With no directions taken out, the estimate is a function of the couplings alone once the signs are drawn."""
     options = {"n_probes": 3, "seed": 5, "n_directions": 0}
@@ -150,6 +172,9 @@ PAIRS = {
     "observable_variance_time, fields, cg": time_pair((4, 2), True, "cg"),
     "asymptotic_variance, quotient": asymptotic_pair((2, 3), False),
     "asymptotic_variance, fields": asymptotic_pair((3, 2), True),
+    "exchangeable_variance_time": exchangeable_pair(adjoints.exchangeable_variance_time, lambda time: time.value),
+    "exchangeable_asymptotic_variance": exchangeable_pair(adjoints.exchangeable_asymptotic_variance, float),
+    "exchangeable_q": exchangeable_q_pair(),
     "probe_variance_time": probe_pair((3, 2), False),
     "probe_variance_time, fields": probe_pair((2, 3), True),
     "probe_q_struct": probe_q_pair((2, 3), False),
@@ -174,7 +199,7 @@ def push_forward(pair, direction):
 
 
 def test_every_public_gradient_is_in_the_table():
-    public = {name for name in adjoints.__all__ if name != "Cotangents"}
+    public = {getattr(adjoints, name).__name__ for name in adjoints.__all__ if name != "Cotangents"}
     assert public == {pair.gradient.__name__ for pair in PAIRS.values()}
 
 

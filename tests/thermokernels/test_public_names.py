@@ -30,6 +30,8 @@ FUNCTIONS = {
         "n_chains": 1,
         "n_data": None,
     },
+    tk.exchangeable_chain: {"W": REQUIRED, "b": None, "c": None},
+    tk.exchangeable_q: {"chain": REQUIRED, "data": REQUIRED, "window": 100.0},
     tk.resolvent: {"chain": REQUIRED, "F": REQUIRED},
     tk.solve_resolvent: {"chain": REQUIRED, "F": REQUIRED},
     tk.spectral_measure: {"chain": REQUIRED},

@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from thermokernels.common import arguments, footprint
+from thermokernels.common import arguments, footprint, memory, thresholds
 from thermokernels.common.arrays import Floats
+from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import ConstantError, ModelTooLargeError, NumericalError, UnresolvedError
+from thermokernels.common.tolerances import EPSILON
 from thermokernels.diagnosis import words
 from thermokernels.diagnosis.result import Crossing, Findings, Number
 from thermokernels.model.chain import GibbsChain, energy_error, gibbs_chain
@@ -28,11 +30,7 @@ from thermokernels.quantities.relevance import ObservableBasis, observable_basis
 from thermokernels.quantities.signal_to_noise import chain_q_struct
 from thermokernels.quantities.spectral_gap import solve_spectral_gap
 from thermokernels.quantities.spectral_measure import DENSE_STATES, spectral_measure, window_variance
-from thermokernels.quantities.variance_time import EPSILON
 from thermokernels.solvers import gap_bounds, reduced_resolvent
-
-# Relevance from which the gradient is said to see a basin: the primary threshold of the registered question P2.
-SEEN = 0.03
 
 # First passages are solved for this many basins, the most probable first.
 MAX_CROSSINGS = 8
@@ -65,13 +63,23 @@ class Diagnosis(Findings):
         return words.html(self)
 
 
+def as_window(window: float, model: Model, name: str = "window") -> float:
+    """A window in sweeps of at least one step; else ValueError."""
+    sweeps = arguments.as_positive(window, name, "sweeps")
+    n_spins = model.n_visible + model.n_hidden
+    if sweeps * n_spins < 1:
+        raise ValueError(f"{name} must be at least one step, {1 / n_spins:.3g} sweeps of this model's {n_spins} spins; got {window!r}")
+    return sweeps
+
+
+@default_error_state
 def diagnose(
     W: ModelLike,
     b: ArrayLike | None = None,
     c: ArrayLike | None = None,
     p_data: ArrayLike | None = None,
     window: float = 100.0,
-    budget: float = 250.0,
+    budget: float = thresholds.PASSAGE_SWEEPS,
 ) -> Diagnosis:
     """Can this model be trained with single-site Gibbs sampling, and if not, what stops it?
 
@@ -109,7 +117,7 @@ def diagnose(
     Diagnosis(2 + 2 spins, 8 pairs {x, -x}: relevant gap 0.314 per step, T_O 2.12 sweeps, Q needs a data law, 1 of 1 basins crossable)
     """
     model = as_model(W, b, c)
-    window = arguments.as_positive(window, "window", "sweeps")
+    window = as_window(window, model)
     budget = arguments.as_positive(budget, "budget", "sweeps")
     n_bytes = require_memory(model)
     law = None if p_data is None else arguments.as_law(p_data, 2**model.n_visible)
@@ -136,7 +144,7 @@ def diagnose(
 def require_memory(model: Model) -> int:
     """The peak of the memory in bytes; where it does not fit, ModelTooLargeError with smaller questions to ask."""
     n_visible, n_hidden, has_fields = model.n_visible, model.n_hidden, model.has_fields
-    n_bytes, available = footprint.diagnosis(n_visible, n_hidden, has_fields), arguments.available_memory()
+    n_bytes, available = footprint.diagnosis(n_visible, n_hidden, has_fields), memory.available()
     rows, columns = n_visible, n_hidden
     while footprint.diagnosis(rows, columns, has_fields) > available and rows + columns > 2:
         rows, columns = (rows - 1, columns) if rows >= columns else (rows, columns - 1)
@@ -145,8 +153,8 @@ def require_memory(model: Model) -> int:
         instead += ", or for its gap and basins alone with spectral_gap and merge_tree of its gibbs_chain"
     if footprint.variance_time(n_visible, n_hidden, has_fields) <= available:
         instead += ", or for T_O and Q alone with thermo variance or q_struct"
-    instead += ", or draw samples, at any size, with sample"
-    arguments.require_memory(n_bytes, f"the diagnosis of {n_visible} visible and {n_hidden} hidden spins", instead)
+    instead += ", or, at any size, for T_O and Q with an interval by thermo estimate or estimate_q, or draw samples with sample"
+    memory.require(n_bytes, f"the diagnosis of {n_visible} visible and {n_hidden} hidden spins", instead)
     return n_bytes
 
 
@@ -356,5 +364,5 @@ def _crossing(chain: GibbsChain, event: MergeEvent, barrier_error: float, basis:
         back=back,
         relevance=seen,
         crossable=crossable,
-        seen=None if seen.value is None else seen.value >= SEEN,
+        seen=None if seen.value is None else seen.value >= thresholds.RELEVANCE,
     )

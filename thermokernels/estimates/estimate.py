@@ -13,13 +13,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from thermokernels.common import arguments
+from thermokernels.common import arguments, memory, threads
 from thermokernels.common.arrays import Floats
+from thermokernels.common.error_state import default_error_state
 from thermokernels.estimates import trust
+from thermokernels.estimates.analytic_bound import variance_time_bound
+from thermokernels.estimates.batch_means import batch_times
 from thermokernels.estimates.correlations import data_correlations
 from thermokernels.estimates.features import OBSERVABLES, UNITS, features_of, from_correlations
-from thermokernels.estimates.intervals import Interval, fieller, jackknife_covariance, largest_share, mean_interval, quantile
+from thermokernels.estimates.intervals import Interval, controlled, fieller, jackknife_covariance, largest_share, mean_interval, quantile
 from thermokernels.estimates.lag_pairs import Schedule
+from thermokernels.estimates.layer_excursions import Features
 from thermokernels.estimates.pilot import Pilot, run_pilot
 from thermokernels.estimates.replicates import KERNELS, TASK, Batch, Question, couplings, run_batch
 from thermokernels.estimates.result import NAN, NOWHERE, QEstimate
@@ -27,7 +31,7 @@ from thermokernels.estimates.running import Pace, run_tasks
 from thermokernels.estimates.signal import Groups, Signal, estimate_signal
 from thermokernels.model.model import Model, as_model
 from thermokernels.sampling.samplers import block_model, require_moderate
-from thermokernels.solvers.observable_tasks import as_executor
+from thermokernels.solvers.solve import as_executor
 
 # Replicates where neither a number nor a precision nor a budget is given, and of the first look where a precision is.
 DEFAULT, FIRST_LOOK = 512, 512
@@ -37,6 +41,7 @@ MOST = 10_000_000
 Progress = Callable[[int, int, Interval], object]
 
 
+@default_error_state
 def estimate_q(
     model: Any,
     data: ArrayLike | None,
@@ -102,9 +107,8 @@ def estimate_q(
     >>> estimate.trusted, low < 8.5 < high  # T_O is 8.52 steps
     (True, True)
     """
-    began = time.perf_counter()
     problem = _Problem.of(model, data, window, kernel, observables, units, fields)
-    executor = as_executor(executor)
+    executor, progress = as_executor(executor), arguments.as_callback(progress, "progress")
     key = _key(seed)
     precision = None if precision is None else arguments.as_positive(precision, "precision", "parts of the value")
     budget = None if budget is None else arguments.as_positive(budget, "budget", "seconds")
@@ -113,19 +117,20 @@ def estimate_q(
         raise ValueError("n_replicates must be given alone, without precision and budget; they choose it")
     _warm_up(kernel, observables)
 
+    began = time.perf_counter()
     pilot = run_pilot(problem.block_model, *problem.shape, problem.quotient, key, budget)
     if pilot.schedule is None:
         return problem.without_estimate(pilot.meetings, pilot, trust.unmet(pilot.unmet, pilot.cap))
     left = math.inf if budget is None else budget - (time.perf_counter() - began)
     if left <= 0:
         raise ValueError(f"budget must last longer than the pilot, which took {time.perf_counter() - began:.1f} s; got {budget:g} s")
-    tally = _Tally(problem, pilot)
+    tally = _Tally(problem, pilot, int(seed))
     question = problem.question(pilot.schedule, int(key))
     run = _Run(question, tally, executor, progress, stop or (lambda: False))
     if n_tasks is not None:
         run.up_to(n_tasks)
     elif budget is not None:
-        run.up_to(1)
+        run.up_to(threads.get_threads())
         run.up_to(max(1, run.pace.tasks_in(left)) if precision is None else min(FIRST_LOOK // TASK, max(1, run.pace.tasks_in(left))))
     if precision is not None:
         run.up_to(FIRST_LOOK // TASK if budget is None else run.done)
@@ -146,9 +151,7 @@ def _warm_up(kernel: str, observables: str) -> None:
 
 
 def _key(seed: Any) -> np.uint64:
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
-        raise ValueError(f"seed must be a nonnegative integer; got {arguments.in_brief(seed)}")
-    return np.uint64(np.random.SeedSequence(int(seed)).generate_state(1, np.uint64)[0])
+    return np.uint64(arguments.as_seed(seed).generate_state(1, np.uint64)[0])
 
 
 def model_of(model: Any) -> Model:
@@ -188,7 +191,7 @@ class _Problem:
         )
         n_spins, n_weights = n_visible + n_hidden, n_visible * n_hidden
         n_bytes = 64 * 64 * n_spins * 3 + 8 * n_weights * (4 if data is None else 52)
-        arguments.require_memory(n_bytes, f"coupled chains of {n_spins} spins", "estimate a smaller model")
+        memory.require(n_bytes, f"coupled chains of {n_spins} spins", "estimate a smaller model")
         return problem
 
     @property
@@ -209,11 +212,14 @@ class _Problem:
     def block_model(self) -> Any:
         return block_model(self.model)
 
+    @property
+    def features(self) -> Features:
+        return features_of(*self.shape, self.observables, self.units, self.fields)
+
     def question(self, schedule: Schedule, key: int, with_correlations: bool | None = None) -> Question:
         """What a task is asked."""
-        features = features_of(*self.shape, self.observables, self.units, self.fields)
         with_correlations = self.samples is not None if with_correlations is None else with_correlations
-        return Question(self.model, self.kernel, features, schedule, key, with_correlations)
+        return Question(self.model, self.kernel, self.features, schedule, key, with_correlations)
 
     def data_means(self) -> Floats:
         """E_data a(v) E[b | v]' as one vector."""
@@ -236,7 +242,7 @@ class _Problem:
         rest: dict[str, Any] = {
             "n_replicates": 0,
             "g": np.full(self.shape, NAN),
-            "t_obs_at_most": math.inf,
+            "t_obs_at_most": variance_time_bound(self.model, self.kernel, self.units, self.fields),
             "replicates": np.empty(0),
             "kernel": self.kernel,
             "window": self.window,
@@ -252,10 +258,13 @@ class _Problem:
 class _Tally:
     """Replicates as they come, in order."""
 
-    def __init__(self, problem: _Problem, pilot: Pilot) -> None:
-        self.problem, self.pilot = problem, pilot
+    def __init__(self, problem: _Problem, pilot: Pilot, seed: int) -> None:
+        self.problem, self.pilot, self.seed = problem, pilot, seed
+        self.batches: tuple[tuple[Floats, int] | None] | None = None
         self.times: list[Floats] = []
         self.zero_lags: list[Floats] = []
+        self.weights: list[Floats] = []
+        self.first_moments: list[Floats] = []
         self.meetings: list[NDArray[np.int64]] = []
         self.n_lost = 0
         self.data = problem.data_means() if problem.samples is not None else None
@@ -270,16 +279,21 @@ class _Tally:
         first = self.n_replicates
         self.times.append(batch.times)
         self.zero_lags.append(batch.zero_lags)
+        self.weights.append(batch.weights)
+        self.first_moments.append(batch.first_moments)
         self.meetings.append(batch.meetings)
         self.n_lost += batch.n_lost
         for k, correlations in enumerate(batch.correlations):
             sums = from_correlations(correlations, self.problem.units, self.problem.fields)
-            self.groups.take(sums, len(batch.times) // len(batch.correlations), first + k * (len(batch.times) // len(batch.correlations)))
+            count = len(batch.times) // len(batch.correlations)
+            self.groups.take(sums, float(correlations[-1, -1]), count, first + k * count)
 
     def interval(self) -> Interval:
         """Of T_O so far."""
-        times = np.concatenate(self.times)
-        return NOWHERE if self.n_lost or len(times) < 2 else mean_interval(times)
+        return NOWHERE if self.n_lost or self.n_replicates < 2 else mean_interval(self._controlled(self.times))
+
+    def _controlled(self, sums: list[Floats]) -> Floats:
+        return controlled(np.concatenate(sums), np.concatenate(self.weights))
 
     def tasks_for(self, precision: float) -> int:
         """How many tasks give an interval of this relative half width."""
@@ -297,10 +311,11 @@ class _Tally:
         if self.n_lost:
             assert self.pilot.schedule is not None
             return self.problem.without_estimate(meetings, self.pilot, trust.given_up(self.n_lost, self.pilot.schedule.cap))
-        times, variances = np.concatenate(self.times), np.concatenate(self.zero_lags)
+        times, variances = self._controlled(self.times), self._controlled(self.zero_lags)
         asymptotic = 2 * times - variances
         t_obs_interval, share = mean_interval(times), largest_share(times)
-        reason = trust.doubt(len(times), share, t_obs_interval, NOWHERE, NAN)
+        batches = self._batch_means(float(times.mean()))
+        reason = trust.doubt(len(times), share, t_obs_interval, batches["batch_means_interval"], batches["batch_means_bias"])
         known: dict[str, Any] = {
             "t_obs": float(times.mean()),
             "t_obs_interval": t_obs_interval,
@@ -309,13 +324,28 @@ class _Tally:
             "largest_share": share,
             "n_replicates": len(times),
             "replicates": times,
-        }
+        } | batches
         assert self.pilot.schedule is not None
         lag = self.pilot.schedule.interval * self.pilot.schedule.n_intervals
         known["tv_bound"] = float(np.maximum(0, -(-(meetings - lag) // lag)).mean())
         if self.data is not None:
             known |= self._ratio(times, estimate_signal(self.groups, self.data))
         return self.problem.answer(self.pilot, meetings, trusted=not reason, reason=reason, **known)
+
+    def _batch_means(self, t_obs: float) -> dict[str, Any]:
+        """Batch means of the alternating scan where they are quick, once a run."""
+        nothing = {"batch_means": NAN, "batch_means_interval": NOWHERE, "batch_means_bias": NAN}
+        if self.problem.kernel != "alternating" or self.n_replicates < trust.FEWEST:
+            return nothing
+        if self.batches is None:
+            assert self.pilot.schedule is not None
+            self.batches = (batch_times(self.problem.model, self.problem.features, self.pilot.schedule, self.seed),)
+        (found,) = self.batches
+        if found is None:
+            return nothing
+        times, length = found
+        bias = float(np.concatenate(self.first_moments).mean()) / (length * t_obs)
+        return {"batch_means": float(times.mean()), "batch_means_interval": mean_interval(times), "batch_means_bias": abs(bias)}
 
     def _ratio(self, times: Floats, signal: Signal) -> dict[str, Any]:
         """Q and the window for Q = 1, by Fieller's intervals."""
@@ -337,7 +367,7 @@ class _Tally:
             "signal_interval": (signal.value - half, signal.value + half),
             "window_for_unit_q": _over(self.problem.window, value),
             "window_for_unit_q_interval": (_over(self.problem.window, high), _over(self.problem.window, low)),
-            "g": (signal.mean - self.data)[:n_weights].reshape(self.problem.shape),
+            "g": signal.g[:n_weights].reshape(self.problem.shape),
         }
 
 

@@ -26,7 +26,7 @@ def features_of(n_visible: int, n_hidden: int, observables: str, units: str, fie
 
 
 def from_correlations(correlations: Floats, units: str, fields: bool) -> Floats:
-    """Means of a(v) E[b | v]' as one vector, from those of (v, 1)(E[h | v], 1)', shape (..., n_v + 1, n_h + 1), linear in them."""
+    """Sums of a(v) E[b | v]' as one vector, from those of (v, 1)(E[h | v], 1)', shape (..., n_v + 1, n_h + 1), linear in them."""
     raw = correlations
     products, visible, hidden = raw[..., :-1, :-1], raw[..., :-1, -1], raw[..., -1, :-1]
     if units == "zero-one":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 from scipy import stats
 
 from thermokernels.common.arrays import Floats
@@ -23,6 +24,17 @@ def mean_interval(samples: Floats) -> Interval:
     half = quantile(len(samples) - 1) * float(samples.std(ddof=1)) / math.sqrt(len(samples))
     mean = float(samples.mean())
     return mean - half, mean + half
+
+
+def controlled(sums: Floats, weights: Floats) -> Floats:
+    """Replicates' weighted sums with their weights, of mean one, as a control: sum + mu (1 - weight), mu the mean of the other half's sums.
+
+    The halves are the even and the odd replicates; as mu knows nothing of the replicate, its mean is not changed.
+    """
+    values: Floats = np.empty_like(sums)
+    for half in range(2):
+        values[half::2] = sums[half::2] + sums[1 - half :: 2].mean() * (1 - weights[half::2])
+    return values
 
 
 def largest_share(samples: Floats) -> float:

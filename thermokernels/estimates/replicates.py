@@ -3,7 +3,10 @@
 A task knows the model, the schedule and its number, and nothing of other tasks: its bits are the same in a thread, in another process
 and on its second run. A replicate is two lag pairs and an excursion from each of their snapshots:
 
-    T = mean_i w_i w'_i T_i,     w_i T_i: weights of the atoms drawn (signed, see lag_pairs), half the sum of the excursion between them.
+    T = mean_i w_i w'_i T_i + mu (1 - mean_i w_i w'_i),    w_i, w'_i: signed weights of the two atoms (see lag_pairs),
+
+T_i half the sum of the excursion between them, and mu any number that knows nothing of the replicate: E[w_i w'_i] = 1. With mu near T_O
+an atom of weight 3 is no outlier; mu is the mean of the other half of the replicates.
 """
 
 from __future__ import annotations
@@ -45,15 +48,19 @@ class Question:
 class Batch:
     """Replicates of one task.
 
-    times : (32,) T_O in steps of the kernel; zero_lags : (32,) sum_a Var f_a; meetings : (64,) of the lag pairs, in sweeps
-    excursions : (32,) mean length in sweeps; n_lost : pairs given up, whose replicates are no numbers
-    correlations : (4, n_v + 1, n_h + 1) sums over eight replicates
+    times : (32,) mean_i w w' T_i in steps of the kernel; zero_lags : (32,) the same of the lag-zero term, for sum_a Var f_a
+    weights : (32,) mean_i w w'; meetings : (64,) of the lag pairs, in sweeps
+    excursions : (32,) mean length in sweeps; first_moments : (32,) as ``times``, each excursion's sum times its length in steps
+    n_lost : pairs given up, whose replicates are no numbers
+    correlations : (4, n_v + 1, n_h + 1) sums over eight replicates, that of their weights in the corner
     """
 
     times: Floats
     zero_lags: Floats
+    weights: Floats
     meetings: NDArray[np.int64]
     excursions: Floats
+    first_moments: Floats
     n_lost: int
     correlations: Floats
 
@@ -85,24 +92,26 @@ def run_batch(question: Question, first: int, n_replicates: int) -> Batch:
     n_lost = int((meetings < 0).sum())
     if n_lost:
         nothing = np.full(n_replicates, np.nan)
-        return Batch(nothing, nothing, meetings, nothing, n_lost, np.empty((0, 0, 0)))
+        return Batch(nothing, nothing, nothing, meetings, nothing, nothing, n_lost, np.empty((0, 0, 0)))
 
     totals, zero_lags = np.empty((n_replicates, n_atoms)), np.empty((n_replicates, n_atoms))
     lengths = np.empty((n_replicates, n_atoms), np.int64)
     rest = question.features, key, first, atoms, totals, zero_lags, lengths
     if question.kernel == "single-site":
         _single_site_excursions(couplings(question.model), question.features, schedule, *rest[1:])
-        steps_a_sweep = n_visible + n_hidden
+        in_a_sweep, in_a_step = n_visible + n_hidden, 1.0
     else:
         lanes, two_block = new_lanes(n_visible, n_hidden), question.kernel == "two-block"
         _layer_excursions(model, pairs, lanes, schedule, question.features, two_block, *rest[1:])
-        steps_a_sweep = 2
+        in_a_sweep, in_a_step = 2, 1.0 if two_block else 2.0
     products = weights[0::2] * weights[1::2]
     return Batch(
         times=(products * totals).mean(axis=1),
         zero_lags=(products * zero_lags).mean(axis=1),
+        weights=products.mean(axis=1),
         meetings=meetings,
-        excursions=lengths.mean(axis=1) / steps_a_sweep,
+        excursions=lengths.mean(axis=1) / in_a_sweep,
+        first_moments=(products * totals * lengths).mean(axis=1) / in_a_step,
         n_lost=int((lengths < 0).sum()),
         correlations=_correlations(question, atoms, weights) if question.with_correlations else np.empty((0, 0, 0)),
     )
@@ -119,5 +128,4 @@ def _correlations(question: Question, atoms: NDArray[np.int8], weights: Floats) 
         rows = slice(2 * GROUP * group, 2 * GROUP * (group + 1))
         states, their_weights = atoms[rows].reshape(-1, n_spins), weights[rows].ravel() / (2 * n_atoms)
         _add_correlations(table, states, their_weights, sums[group])
-        sums[group, -1, -1] = (min(rows.stop, n_pairs) - rows.start) // 2  # a constant needs no estimate
     return sums

@@ -1,10 +1,12 @@
 """|g|^2 without bias, from groups of replicates: a U-statistic, and its covariance with T_O from leaving out a group at a time.
 
-With D the data's part of g, F_k independent unbiased estimates of the model's, M_g = sum_(k in g) (F_k - D) over group g of n_g replicates,
+Let D be the data's part of g, F_k independent unbiased estimates of the model's, w_k, of mean one, the sum of the weights in F_k, and M_g
+the sum of F_k - w_k D over the n_g replicates of group g. Then
 
     |g|^2  is estimated by  (|sum_g M_g|^2 - sum_g |M_g|^2) / (n^2 - sum_g n_g^2),
 
-the mean of (F_k - D)'(F_l - D) over replicates of different groups. All of it, with any group left out, follows from the Gram matrix of M.
+the mean of (F_k - w_k D)'(F_l - w_l D) over replicates of different groups. All of it, with any group left out, follows from the Gram
+matrix of M.
 """
 
 from __future__ import annotations
@@ -27,38 +29,40 @@ class Groups:
         self.size = size
         self.sums: list[Floats] = []
         self.counts: list[int] = []
+        self.weights: list[float] = []
         self.members: list[list[int]] = []
         self.n_taken = 0
 
-    def take(self, sums: Floats, count: int, first: int) -> None:
+    def take(self, sums: Floats, weight: float, count: int, first: int) -> None:
         """Add the sums over ``count`` replicates from number ``first`` on to the group whose turn it is."""
         place = self.n_taken % MOST_GROUPS
         self.n_taken += 1
         if place == len(self.counts):
             self.sums.append(np.zeros(self.size))
             self.counts.append(0)
+            self.weights.append(0.0)
             self.members.append([])
         self.sums[place] += sums
         self.counts[place] += count
+        self.weights[place] += weight
         self.members[place].extend(range(first, first + count))
 
 
 @dataclass(frozen=True, eq=False)
 class Signal:
-    """value : |g|^2; left_out : (n_groups,) the same without each group; mean : the model's part; members : replicates of each group"""
+    """value : |g|^2; left_out : (n_groups,) the same without each group; g : E_data f - E_pi f; members : replicates of each group"""
 
     value: float
     left_out: Floats
-    mean: Floats
+    g: Floats
     members: list[NDArray[np.int64]]
 
 
 def estimate_signal(groups: Groups, data: Floats) -> Signal:
     """The U-statistic over groups; ``data`` is D as a vector."""
     counts = np.array(groups.counts, dtype=np.float64)
-    sums = np.array(groups.sums)
-    sums_of_differences = sums - counts[:, None] * data
-    gram = np.einsum("ik,jk->ij", sums_of_differences, sums_of_differences)  # no BLAS: the same bits whatever its threads
+    differences = np.array(groups.sums) - np.array(groups.weights)[:, None] * data
+    gram = np.einsum("ik,jk->ij", differences, differences)  # no BLAS: the same bits whatever its threads
     squares, rows, total = np.diag(gram), gram.sum(axis=1), float(gram.sum())
     n, n2 = counts.sum(), float((counts**2).sum())
     # without group g: the sum over pairs loses row g twice and counts its square once
@@ -66,4 +70,4 @@ def estimate_signal(groups: Groups, data: Floats) -> Signal:
     pairs_left = pairs - 2 * (rows - squares)
     value = pairs / (n * n - n2)
     left_out = pairs_left / ((n - counts) ** 2 - (n2 - counts**2))
-    return Signal(float(value), left_out, sums.sum(axis=0) / n, [np.array(numbers) for numbers in groups.members])
+    return Signal(float(value), left_out, differences.sum(axis=0) / n, [np.array(numbers) for numbers in groups.members])

@@ -43,14 +43,16 @@ def _up(field):
 @jit
 def _agree(p, q, ratio, u):
     """While both agree: values of X and Y, whether they still agree, r_X and r_Y; p, q are probabilities of +1."""
+    if p == q:
+        value = 1.0 if u < p else -1.0
+        return value, value, True, ratio, 0.0
     up, down = min(p, ratio * q), min(1.0 - p, ratio * (1.0 - q))
     drawn = u * min(1.0, ratio)
     if drawn < up:
         return 1.0, 1.0, True, ratio * q / p, 0.0
-    if drawn < up + down or p == q:
+    if drawn < up + down:
         return -1.0, -1.0, True, ratio * (1.0 - q) / (1.0 - p), 0.0
-    y_is_up = ratio * q - p > ratio * (1.0 - q) - (1.0 - p)
-    if y_is_up:
+    if ratio * q - p > ratio * (1.0 - q) - (1.0 - p):
         return -1.0, 1.0, False, ratio * (1.0 - q) / (1.0 - p), p / (ratio * q)
     return 1.0, -1.0, False, ratio * q / p, (1.0 - p) / (ratio * (1.0 - q))
 
@@ -60,6 +62,13 @@ def _excess_up(own, other, ratio):
     """The probability of +1 in the excess of law ``own`` over ``ratio`` times law ``other``."""
     up, down = max(own - ratio * other, 0.0), max((1.0 - own) - ratio * (1.0 - other), 0.0)
     return up / (up + down) if up + down > 0.0 else own
+
+
+@jit
+def _next_ratio(ratio, own, other, value):
+    """A ratio along a chain's own path after one more value; zero once it is below rounding."""
+    ratio *= other / own if value > 0.0 else (1.0 - other) / (1.0 - own)
+    return ratio if ratio >= NEGLIGIBLE else 0.0
 
 
 @jit
@@ -78,20 +87,18 @@ def _all_fields(couplings, x, fields):
 
 @jit
 def _put(couplings, x, fields, site, value):
-    """x[site] = value and the fields with it; whether that was a flip."""
+    """x[site] = value and the fields with it; no views in here, which cost more than a short row."""
     if x[site] == value:
-        return False
+        return
     x[site] = value
+    change = 2.0 * value
     n_visible, n_hidden = couplings.weights.shape
     if site < n_visible:
-        row = couplings.weights[site]
         for j in range(n_hidden):
-            fields[n_visible + j] += 2.0 * value * row[j]
+            fields[n_visible + j] += change * couplings.weights[site, j]
     else:
-        row = couplings.transposed[site - n_visible]
         for i in range(n_visible):
-            fields[i] += 2.0 * value * row[i]
-    return True
+            fields[i] += change * couplings.transposed[site - n_visible, i]
 
 
 @jit
@@ -108,132 +115,130 @@ def _episode_length(kappa, x_fields, y_fields):
 
 
 @jit
-def _hidden_features(x, fields, n_visible, expected, features):
-    for j in range(features.size):
-        features[j] = math.tanh(fields[n_visible + j]) if expected else x[n_visible + j]
+def _products(now, start, first, last):
+    """sum_i start_i now_i and sum_i now_i over a layer."""
+    product, total = 0.0, 0.0
+    for i in range(first, last):
+        product += start[i] * now[i]
+        total += now[i]
+    return product, total
 
 
 @jit
-def _set_products(side, n_visible, x, features, starts, start_features, products):
-    """products[layer, start, side] and, in products[layer, 2, side], the sums."""
-    products[:, :, side] = 0.0
-    for i in range(n_visible):
-        for start in range(2):
-            products[0, start, side] += starts[start, i] * x[i]
-        products[0, 2, side] += x[i]
-    for j in range(features.size):
-        for start in range(2):
-            products[1, start, side] += start_features[start, j] * features[j]
-        products[1, 2, side] += features[j]
+def _set_features(n_visible, expected, x, fields, features):
+    """What a chain is multiplied by: its spins, with E[h | v] in place of h on demand."""
+    features[:n_visible] = x[:n_visible]
+    for j in range(n_visible, x.size):
+        features[j] = math.tanh(fields[j]) if expected else x[j]
 
 
 @jit
-def _signed_sum(rule, products, start_sums):
-    """< f(X_0) - f(Y_0), f(X_t) - f(Y_t) >."""
-    total = 0.0
-    for start in range(2):
-        for now in range(2):
-            product = 1.0
-            for layer in range(2):
-                alpha, beta, gamma = rule.visible if layer == 0 else rule.hidden
-                product *= alpha * products[layer, start, now] + beta * (start_sums[layer, start] + products[layer, 2, now]) + gamma
-            total += product if start == now else -product
-    return total
+def _inner(visible, hidden, v, v_sums, h, h_sums):
+    """< f(x), f(y) > from products and sums of the layers."""
+    return (visible[0] * v + visible[1] * v_sums + visible[2]) * (hidden[0] * h + hidden[1] * h_sums + hidden[2])
 
 
 @jit
 def _excursion(couplings, rule, schedule, stream, first_x, first_y):
     """(1/2) sum of S_t in steps, S_0 / 2, and the steps to the meeting, -1 where the pair was given up."""
-    n_visible, n_hidden = couplings.weights.shape
-    n_spins = n_visible + n_hidden
-    states, fields = np.empty((2, n_spins)), np.empty((2, n_spins))
-    shadows, shadow_fields = np.empty((2, n_spins)), np.empty((2, n_spins))
-    states[0], states[1] = first_x, first_y
-    starts, features, products = states.copy(), np.empty((2, n_hidden)), np.empty((2, 3, 2))
-    for side in range(2):
-        _all_fields(couplings, states[side], fields[side])
-        _hidden_features(states[side], fields[side], n_visible, rule.expected, features[side])
-    start_features = features.copy()
-    for side in range(2):
-        _set_products(side, n_visible, states[side], features[side], starts, start_features, products)
-    start_sums = products[:, 2, :].copy()
-    lag_product = _signed_sum(rule, products, start_sums)
-    total, zero_lag, step, draws = 0.0, 0.5 * lag_product, 0, 0
-    ratios = np.zeros(2)
+    n_visible, n_spins, expected = couplings.weights.shape[0], first_x.size, rule.expected
+    visible, hidden, quotient, kappa = rule.visible, rule.hidden, schedule.quotient, schedule.kappa
+    x, y = first_x.astype(np.float64), first_y.astype(np.float64)
+    x_fields, y_fields = np.empty(n_spins), np.empty(n_spins)
+    _all_fields(couplings, x, x_fields)
+    _all_fields(couplings, y, y_fields)
+    # features at the start (x0, y0); now (x1, y1) only where they are not the spins themselves
+    x0, y0 = np.empty(n_spins), np.empty(n_spins)
+    _set_features(n_visible, expected, x, x_fields, x0)
+    _set_features(n_visible, expected, y, y_fields, y0)
+    x1, y1 = x0.copy(), y0.copy()
+    x_shadow, y_shadow = x.copy(), y.copy()
+    x_shadow_fields, y_shadow_fields = x_fields.copy(), y_fields.copy()
+    # products of a layer: v_ab of a at the start with b now
+    v_xx, v_x = _products(x1, x0, 0, n_visible)
+    v_xy, v_y = _products(y1, x0, 0, n_visible)
+    v_yx, _ = _products(x1, y0, 0, n_visible)
+    v_yy, _ = _products(y1, y0, 0, n_visible)
+    h_xx, h_x = _products(x1, x0, n_visible, n_spins)
+    h_xy, h_y = _products(y1, x0, n_visible, n_spins)
+    h_yx, _ = _products(x1, y0, n_visible, n_spins)
+    h_yy, _ = _products(y1, y0, n_visible, n_spins)
+    v_x0, v_y0, h_x0, h_y0 = v_x, v_y, h_x, h_y
+    total, zero_lag, lag_product, step, draws, changed = 0.0, 0.0, 0.0, 0, 0, True
     while True:
         n_apart = 0
         for i in range(n_spins):
-            n_apart += states[0, i] != states[1, i]
-        if schedule.quotient and 2 * n_apart > n_spins:
-            states[1] *= -1.0
-            fields[1] *= -1.0
-            features[1] *= -1.0
-            products[:, :, 1] *= -1.0
+            n_apart += x[i] != y[i]
+        if quotient and 2 * n_apart > n_spins:
+            for i in range(n_spins):
+                y[i], y_fields[i], y1[i] = -y[i], -y_fields[i], -y1[i]
+            v_xy, v_yy, h_xy, h_yy = -v_xy, -v_yy, -h_xy, -h_yy
             n_apart = n_spins - n_apart
-        if n_apart == 0:
+        if n_apart == 0 and step > 0:
             return 0.5 * total, zero_lag, step
         if step >= schedule.cap * n_spins:
             return 0.5 * total, zero_lag, -1
-        agree = schedule.kappa > 0.0
-        ratios[0], ratios[1] = 1.0 if agree else 0.0, 0.0
-        for _ in range(_episode_length(schedule.kappa, fields[0], fields[1])):
+        agree = kappa > 0.0
+        x_ratio, y_ratio = 1.0 if agree else 0.0, 0.0
+        for _ in range(_episode_length(kappa, x_fields, y_fields)):
+            if changed:
+                lag_product = _inner(visible, hidden, v_xx, v_x0 + v_x, h_xx, h_x0 + h_x)
+                lag_product += _inner(visible, hidden, v_yy, v_y0 + v_y, h_yy, h_y0 + h_y)
+                lag_product -= _inner(visible, hidden, v_xy, v_x0 + v_y, h_xy, h_x0 + h_y)
+                lag_product -= _inner(visible, hidden, v_yx, v_y0 + v_x, h_yx, h_y0 + h_x)
+                if step == 0:
+                    zero_lag = 0.5 * lag_product
             total += lag_product
             step += 1
             site = min(int(_uniform(stream, draws) * n_spins), n_spins - 1)
             u = _uniform(stream, draws + 1)
             draws += 2
-            p = _up(fields[0, site])
-            q = p if fields[0, site] == fields[1, site] else _up(fields[1, site])
-            was_apart = states[0, site] != states[1, site]
+            p = _up(x_fields[site])
+            q = p if x_fields[site] == y_fields[site] else _up(y_fields[site])
             if agree:
-                x, y, agree, ratios[0], ratios[1] = _agree(p, q, ratios[0], u)
+                x_new, y_new, agree, x_ratio, y_ratio = _agree(p, q, x_ratio, u)
                 if not agree:
-                    for side in range(2):
-                        shadows[side], shadow_fields[side] = states[1 - side], fields[1 - side]
+                    x_shadow[:], x_shadow_fields[:] = y, y_fields
+                    y_shadow[:], y_shadow_fields[:] = x, x_fields
             else:
-                x_up = _excess_up(p, _up(shadow_fields[0, site]), ratios[0]) if ratios[0] > 0.0 else p
-                y_up = _excess_up(q, _up(shadow_fields[1, site]), ratios[1]) if ratios[1] > 0.0 else q
-                x, y = 1.0 if u < x_up else -1.0, 1.0 if u < y_up else -1.0
-                for side in range(2):
-                    if ratios[side] > 0.0:
-                        own, other = p if side == 0 else q, _up(shadow_fields[side, site])
-                        value = x if side == 0 else y
-                        ratios[side] *= other / own if value > 0.0 else (1.0 - other) / (1.0 - own)
-                        if ratios[side] < NEGLIGIBLE:
-                            ratios[side] = 0.0
-            n_apart += (x != y) - was_apart
-            changed = False
-            for side in range(2):
-                value = x if side == 0 else y
-                if _put(couplings, states[side], fields[side], site, value):
-                    changed = True
-                    _follow(rule, site, value, side, n_visible, states, fields, features, starts, start_features, products)
-                if not agree and ratios[side] > 0.0:
-                    _put(couplings, shadows[side], shadow_fields[side], site, value)
+                x_up, y_up, x_other, y_other = p, q, p, q
+                if x_ratio > 0.0:
+                    x_other = _up(x_shadow_fields[site])
+                    x_up = _excess_up(p, x_other, x_ratio)
+                if y_ratio > 0.0:
+                    y_other = _up(y_shadow_fields[site])
+                    y_up = _excess_up(q, y_other, y_ratio)
+                x_new, y_new = 1.0 if u < x_up else -1.0, 1.0 if u < y_up else -1.0
+                if x_ratio > 0.0:
+                    x_ratio = _next_ratio(x_ratio, p, x_other, x_new)
+                if y_ratio > 0.0:
+                    y_ratio = _next_ratio(y_ratio, q, y_other, y_new)
+            n_apart += (x_new != y_new) - (x[site] != y[site])
+            x_change, y_change = x_new - x[site], y_new - y[site]
+            changed = x_change != 0.0 or y_change != 0.0
             if changed:
-                lag_product = _signed_sum(rule, products, start_sums)
-            if n_apart == 0 and (agree or (ratios[0] == 0.0 and ratios[1] == 0.0)):
+                _put(couplings, x, x_fields, site, x_new)
+                _put(couplings, y, y_fields, site, y_new)
+                if site < n_visible:
+                    v_xx, v_yx, v_x = v_xx + x_change * x0[site], v_yx + x_change * y0[site], v_x + x_change
+                    v_xy, v_yy, v_y = v_xy + y_change * x0[site], v_yy + y_change * y0[site], v_y + y_change
+                    if expected:
+                        _set_features(n_visible, True, x, x_fields, x1)
+                        _set_features(n_visible, True, y, y_fields, y1)
+                        h_xx, h_x = _products(x1, x0, n_visible, n_spins)
+                        h_xy, h_y = _products(y1, x0, n_visible, n_spins)
+                        h_yx, _ = _products(x1, y0, n_visible, n_spins)
+                        h_yy, _ = _products(y1, y0, n_visible, n_spins)
+                elif not expected:
+                    h_xx, h_yx, h_x = h_xx + x_change * x0[site], h_yx + x_change * y0[site], h_x + x_change
+                    h_xy, h_yy, h_y = h_xy + y_change * x0[site], h_yy + y_change * y0[site], h_y + y_change
+            if not agree:
+                if x_ratio > 0.0:
+                    _put(couplings, x_shadow, x_shadow_fields, site, x_new)
+                if y_ratio > 0.0:
+                    _put(couplings, y_shadow, y_shadow_fields, site, y_new)
+            if n_apart == 0 and (agree or (x_ratio == 0.0 and y_ratio == 0.0)):
                 break
-
-
-@jit
-def _follow(rule, site, value, side, n_visible, states, fields, features, starts, start_features, products):
-    """The products after a flip of one spin."""
-    if site < n_visible:
-        for start in range(2):
-            products[0, start, side] += 2.0 * value * starts[start, site]
-        products[0, 2, side] += 2.0 * value
-        if rule.expected:
-            products[1, :, side] = 0.0
-            for j in range(features.shape[1]):
-                features[side, j] = math.tanh(fields[side, n_visible + j])
-                for start in range(2):
-                    products[1, start, side] += start_features[start, j] * features[side, j]
-                products[1, 2, side] += features[side, j]
-    elif not rule.expected:
-        for start in range(2):
-            products[1, start, side] += 2.0 * value * start_features[start, site - n_visible]
-        products[1, 2, side] += 2.0 * value
 
 
 @jit

@@ -9,7 +9,7 @@ from thermokernels.estimates.intervals import Interval
 # Fewer replicates than this do not show their own spread: with 40 an interval of 95 % covered 75 % on a frustrated model.
 FEWEST = 200
 # A replicate with a larger share of the sum of squares says that rare events dominate, some of which were not seen.
-LARGEST_SHARE = 0.15
+LARGEST_SHARE = 0.3
 
 
 def unmet(share: float, cap: int) -> str:

@@ -33,7 +33,7 @@ def read_model(path: str | PathLike[str]) -> tuple[str, dict[str, Any]]:
     """
     path = _as_path(path)
     what = f"the model file {path}"
-    arrays = _read(path, what) if path.suffix == ".npz" else {"W": read_array(path, what, FORMATS)}
+    arrays = read_arrays(path, what) if path.suffix == ".npz" else {"W": read_array(path, what, FORMATS)}
     if "W" not in arrays or not set(arrays) <= {*NUMBERS, *NAMES, KERNEL}:
         raise ValueError(f"{what}: it must hold W and may hold b, c, visible, hidden and kernel; it holds {_names(arrays)}")
     for name in NAMES:
@@ -87,7 +87,7 @@ def read_array(path: Path, what: str, formats: str) -> Any:
         _require_file(path, what)
         return read_table(path, what)
     if path.suffix == ".npy":
-        return _read(path, what)["array"]
+        return read_arrays(path, what)["array"]
     raise ValueError(f"{what}: its name must end in {formats}")
 
 
@@ -102,7 +102,7 @@ def _require_file(path: Path, what: str) -> None:
         raise ValueError(f"{what}: it must be a file; {'it is a folder' if path.is_dir() else 'there is none'}")
 
 
-def _read(path: Path, what: str) -> dict[str, Any]:
+def read_arrays(path: Path, what: str) -> dict[str, Any]:
     """The arrays of an .npz file, or of an .npy file under the name ``array``. Pickled objects are refused."""
     _require_file(path, what)
     wanted = f"{what}: it must be a NumPy file of numbers ({path.suffix})"

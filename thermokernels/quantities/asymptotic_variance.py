@@ -12,10 +12,14 @@ from concurrent.futures import Executor
 
 from thermokernels.common import tolerances
 from thermokernels.common.arrays import Floats
+from thermokernels.common.error_state import default_error_state
+from thermokernels.common.tolerances import EPSILON
 from thermokernels.model.chain import GibbsChain, as_chain, law_error
-from thermokernels.quantities.variance_time import EPSILON, VarianceTime, variance_time
+from thermokernels.model.exchangeable import ExchangeableChain
+from thermokernels.quantities import exchangeable_sums
+from thermokernels.quantities.variance_time import VarianceTime, variance_time
 from thermokernels.solvers.checkpoint import PathLike
-from thermokernels.solvers.many_observables import Progress
+from thermokernels.solvers.solve import Progress, Solve
 
 
 def observable_variances(chain: GibbsChain) -> Floats:
@@ -48,8 +52,9 @@ def bound_of(time: VarianceTime) -> float:
     return (2 * time.bound + variance_error) * (1 + 4 * EPSILON) + 2 * EPSILON * (2 * time.value + variance)
 
 
+@default_error_state
 def asymptotic_variance(
-    chain: GibbsChain,
+    chain: GibbsChain | ExchangeableChain,
     method: str = "auto",
     rtol: float = tolerances.SOLVE,
     progress: Progress | None = None,
@@ -76,4 +81,6 @@ def asymptotic_variance(
     >>> round(tk.asymptotic_variance(chain), 12), round(tk.observable_variance_time(chain), 12)
     (1.0, 1.0)
     """
-    return of_variance_time(variance_time(as_chain(chain), method, rtol, (), progress, checkpoint, executor))
+    if isinstance(chain, ExchangeableChain):
+        return exchangeable_sums.variance_time(chain, rtol).asymptotic_variance
+    return of_variance_time(variance_time(as_chain(chain), Solve(method, rtol, progress, checkpoint, executor)))

@@ -6,9 +6,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from thermokernels.common import arguments
+from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import UnresolvedError
+from thermokernels.common.tolerances import UNIT
 from thermokernels.compiled.decorator import jit
-from thermokernels.model.chain import UNIT, GibbsChain, as_chain, entry_error, law_error
+from thermokernels.model.chain import GibbsChain, as_chain, entry_error, law_error
 
 
 @jit
@@ -38,6 +40,7 @@ def _flow(inside, root_law, visible_rates, hidden_rates, quotient):
     return flow
 
 
+@default_error_state
 def conductance(chain: GibbsChain, mask: ArrayLike) -> float:
     """Conductance of a cut, per step.
 

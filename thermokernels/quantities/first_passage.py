@@ -16,14 +16,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from thermokernels.common import arguments, tolerances
 from thermokernels.common.arrays import Floats
+from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import NotConvergedError, NumericalError
+from thermokernels.common.tolerances import EPSILON
 from thermokernels.model.chain import GibbsChain, as_chain, entry_error, law_error
 from thermokernels.solvers import reduced_resolvent
 from thermokernels.solvers.off_target import RestrictedSystem
 
 METHODS = ("auto", "symmetrised", "reduction")
-
-EPSILON = float(np.finfo(np.float64).eps)
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +49,7 @@ class HittingTimes:
     method: str = "symmetrised"
 
 
+@default_error_state
 def hitting_times(chain: GibbsChain, target: ArrayLike, method: str = "auto") -> Floats:
     """Expected steps until the chain first meets a set of states.
 
@@ -150,6 +151,7 @@ def _rate_rounding(chain: GibbsChain, times: Floats, free: NDArray[np.bool_]) ->
     return min((2 * int(free.sum()) - 1) * error, by_flows) if chain.dynamics.single_flips else by_flows
 
 
+@default_error_state
 def mean_first_passage(chain: GibbsChain, start: ArrayLike, target: ArrayLike, method: str = "auto") -> float:
     """Mean first passage time from one set of states to another, in steps.
 

@@ -10,8 +10,9 @@ from itertools import permutations
 import numpy as np
 from numpy.typing import NDArray
 
-from thermokernels.common import arguments, tolerances
+from thermokernels.common import memory, tolerances
 from thermokernels.common.arrays import Floats
+from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import UnresolvedError
 from thermokernels.model.chain import GibbsChain, as_chain, energy_error
 from thermokernels.quantities import flooding
@@ -106,11 +107,13 @@ class MergeTree:
         return [[group[-1], *group[:-1]] for group in joined]
 
     @property
+    @default_error_state
     def n_minima(self) -> int:
         """Number of local minima (a plateau without a lower neighbour is one)."""
         return 1 + sum(len(group) - 1 for group in self._saddles)
 
     @property
+    @default_error_state
     def n_multiway_saddles(self) -> int:
         """Number of saddles that join three or more basins at once."""
         return sum(len(group) > 2 for group in self._saddles)
@@ -124,6 +127,7 @@ class MergeTree:
     def _default(self) -> list[list[MergeEvent]]:
         return [self._fold(group) for group in self._saddles]
 
+    @default_error_state
     def orderings(self, seed: int = 0, exhaustive: int = MAX_ENUMERATED, draws: int = MAX_ORDERS) -> Iterator[tuple[MergeEvent, ...]]:
         """The alternative event lists of the multiway rider, one multiway saddle reordered at a time.
 
@@ -186,6 +190,7 @@ class MergeTree:
         return f"MergeTree({self.n_minima} minima, {self.n_multiway_saddles} multiway saddles)"
 
 
+@default_error_state
 def merge_tree(chain: GibbsChain) -> MergeTree:
     """The merge tree (disconnectivity graph) of E on the graph of single flips, by the elder rule.
 
@@ -232,7 +237,7 @@ def merge_tree(chain: GibbsChain) -> MergeTree:
     chain = as_chain(chain)
     chain.require_both_layers("merge_tree, whose steps are flips of single spins,")
     n_states = chain.n_states
-    arguments.require_memory(56 * n_states, f"the merge tree of {n_states} states", "use fewer spins: each one less halves it")
+    memory.require(56 * n_states, f"the merge tree of {n_states} states", "use fewer spins: each one less halves it")
     with np.errstate(over="ignore"):
         energy_range = float(np.ptp(chain.energy))
     if not np.isfinite(energy_range):

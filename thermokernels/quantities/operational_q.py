@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike
 
 from thermokernels.common import arguments
 from thermokernels.common.arrays import Floats
+from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import ConstantError, ModelTooLargeError, UnresolvedError
 from thermokernels.model.chain import GibbsChain, as_chain
 from thermokernels.quantities import window_moments
@@ -86,6 +87,7 @@ class OperationalCurve:
     q_limit: Floats = field(repr=False)
 
 
+@default_error_state
 def operational_q(
     chain: GibbsChain,
     p_data: ArrayLike,
@@ -137,6 +139,7 @@ def operational_q(
     return question.answer(records, waited, question.modes([(records, waited)]))
 
 
+@default_error_state
 def operational_curve(
     chain: GibbsChain,
     p_data: ArrayLike,
@@ -212,6 +215,7 @@ class _Question:
         method: str,
     ) -> None:
         self.chain = chain = as_chain(chain)
+        chain.require_both_layers("Q_op of v_i h_j")
         data = arguments.as_law(p_data, 2**chain.n_visible)
         self.stationary = isinstance(start, str) and start == "stationary"
         self.start = start_law(chain, data, start)
@@ -224,7 +228,7 @@ class _Question:
 
     def records(self, sweeps: float, name: str, least: int) -> int:
         """Sweeps as a whole number of records."""
-        per_sweep = steps_per_sweep(self.chain)
+        per_sweep = self.chain.steps_per_sweep
         zero = least == 0 and not isinstance(sweeps, bool) and isinstance(sweeps, (int, float, np.integer, np.floating)) and sweeps == 0
         exact = 0.0 if zero else arguments.as_positive(sweeps, name, "sweeps") * per_sweep
         records = round(exact)
@@ -277,11 +281,6 @@ class _Question:
         if not math.isfinite(value):
             raise UnresolvedError(f"Q overflows float64 with E|ghat - g|^2 = {error:.3g}")
         return OperationalQ(value, self.signal, bias2, variance, self.positive, window, burn_in)
-
-
-def steps_per_sweep(chain: GibbsChain) -> int:
-    """Records of a sweep."""
-    return {"single-site": chain.n_spins, "two-block": 2}.get(chain.kernel, 1)
 
 
 def start_law(chain: GibbsChain, data: Floats, start: str | ArrayLike) -> Floats:

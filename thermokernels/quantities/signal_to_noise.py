@@ -15,13 +15,16 @@ from numpy.typing import ArrayLike
 
 from thermokernels.common import arguments, tolerances
 from thermokernels.common.arrays import Floats
+from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import UnresolvedError
-from thermokernels.model.chain import UNIT, GibbsChain
+from thermokernels.common.tolerances import UNIT
+from thermokernels.model.chain import GibbsChain
 from thermokernels.model.model import ModelLike, as_model
 from thermokernels.quantities import asymptotic_variance
 from thermokernels.quantities.variance_time import VarianceTime, model_chain, variance_time
 from thermokernels.solvers.checkpoint import PathLike
-from thermokernels.solvers.many_observables import Accumulator, Progress
+from thermokernels.solvers.many_observables import Accumulator
+from thermokernels.solvers.solve import AUTOMATIC, Progress, Solve
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +61,7 @@ class QStruct:
         return self.variance_time.bound
 
     @property
+    @default_error_state
     def bound(self) -> float:
         """|Q - value| <= (K / 2) (d|g|^2 + |g|^2 dT / T) / (T - dT), with the bounds d|g|^2 and dT; four roundings of the quotient."""
         lost = self.t_obs_bound
@@ -71,12 +75,14 @@ class QStruct:
         return asymptotic_variance.of_variance_time(self.variance_time)
 
     @property
+    @default_error_state
     def q_limit(self) -> float:
         """K |g|^2 / V; infinite where V vanishes."""
         variance = self.asymptotic_variance
         return self.window_steps * self.signal / variance if variance > 0.0 else math.inf
 
     @property
+    @default_error_state
     def q_limit_bound(self) -> float:
         """K (d|g|^2 + |g|^2 dV / V) / (V - dV), with the bounds d|g|^2 and dV; four roundings of the quotient."""
         variance, lost = self.asymptotic_variance, asymptotic_variance.bound_of(self.variance_time)
@@ -133,6 +139,7 @@ def signal_error(chain: GibbsChain, g: Floats) -> float:
     return float(((2 * np.abs(g) + errors) * errors).sum() * (1 + g.size * UNIT) + g.size * UNIT * np.einsum("ij,ij->", g, g))
 
 
+@default_error_state
 def q_struct(
     W: ModelLike,
     p_data: ArrayLike,
@@ -171,23 +178,19 @@ def q_struct(
     (0.0, 1.0)
     """
     chain = model_chain(as_model(W, b, c))
-    return chain_q_struct(chain, p_data, window, method, rtol, (), progress, checkpoint, executor)
+    return chain_q_struct(chain, p_data, window, Solve(method, rtol, progress, checkpoint, executor))
 
 
 def chain_q_struct(
     chain: GibbsChain,
     p_data: ArrayLike,
     window: float = 100.0,
-    method: str = "auto",
-    rtol: float = tolerances.SOLVE,
+    solve: Solve = AUTOMATIC,
     accumulators: Sequence[Accumulator] = (),
-    progress: Progress | None = None,
-    checkpoint: PathLike | None = None,
-    executor: Executor | None = None,
 ) -> QStruct:
     """:func:`q_struct` for a chain that exists already, with its kernel."""
     g, signal, window_steps = chain_signal(chain, p_data, window)
-    time = variance_time(chain, method, rtol, accumulators, progress, checkpoint, executor)
+    time = variance_time(chain, solve, accumulators)
     value = 0.5 * window_steps * signal / time.value
     if not np.isfinite(value):
         raise UnresolvedError(

@@ -27,9 +27,12 @@ from scipy.sparse import csr_array, diags_array
 
 from thermokernels.common import tolerances
 from thermokernels.common.arrays import Floats
+from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import ModelTooLargeError, NotConvergedError, NumericalError, UnresolvedError
-from thermokernels.model.chain import UNIT, GibbsChain, as_chain, entry_error, law_error
-from thermokernels.quantities import spectral_measure
+from thermokernels.common.tolerances import UNIT
+from thermokernels.model.chain import GibbsChain, as_chain, entry_error, law_error
+from thermokernels.model.exchangeable import ExchangeableChain
+from thermokernels.quantities import exchangeable_spectrum, spectral_measure
 from thermokernels.solvers import gap_bounds, red_black, reduced_gap
 from thermokernels.solvers.slow_cluster import slow_cluster
 
@@ -54,7 +57,8 @@ class SpectralGap:
     method: str
 
 
-def spectral_gap(chain: GibbsChain) -> float:
+@default_error_state
+def spectral_gap(chain: GibbsChain | ExchangeableChain) -> float:
     """The gap gamma = 1 - sigma_2 of the chain, per step, right to a relative 1e-6.
 
     Dense for small chains; above, the least Ritz value of a Lanczos run or of block inverse iteration, both from fixed start vectors. Where
@@ -76,6 +80,8 @@ def spectral_gap(chain: GibbsChain) -> float:
     >>> round(tk.spectral_gap(tk.gibbs_chain([[0.0, 0.0]], quotient=False)), 12)  # free spins: 1 / N
     0.333333333333
     """
+    if isinstance(chain, ExchangeableChain):
+        return exchangeable_spectrum.gap(chain)
     found = solve_spectral_gap(chain)
     if not found.bound <= SHARP * found.value:
         raise UnresolvedError(
@@ -85,6 +91,7 @@ def spectral_gap(chain: GibbsChain) -> float:
     return found.value
 
 
+@default_error_state
 def solve_spectral_gap(chain: GibbsChain, sharp: bool = True) -> SpectralGap:
     """:func:`thermokernels.spectral_gap` with the proven bound of its error.
 

@@ -21,12 +21,16 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import scipy.linalg.lapack as lapack
 
-from thermokernels.common import arguments, tolerances
+from thermokernels.common import arguments, memory, tolerances
 from thermokernels.common.arrays import Floats
+from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import ConstantError, NotConvergedError, NumericalError, UnresolvedError
-from thermokernels.model.chain import UNIT, GibbsChain, entry_error, law_error
+from thermokernels.common.tolerances import EPSILON, UNIT
+from thermokernels.model.chain import GibbsChain, entry_error, law_error
+from thermokernels.model.exchangeable import ExchangeableChain
+from thermokernels.quantities import exchangeable_spectrum
 from thermokernels.quantities.slow_modes import SlowModes, cluster_cut, slow_modes, slowest_relevant
-from thermokernels.quantities.variance_time import EPSILON, VarianceTime, variance_time
+from thermokernels.quantities.variance_time import VarianceTime, variance_time
 from thermokernels.solvers import reduced_gap
 from thermokernels.solvers.lanczos import COPY, GaussRules, LanczosRuns, tridiagonal_eigenvalues
 
@@ -232,7 +236,8 @@ def _from_reduction(chain: GibbsChain, starts: Floats) -> SpectralMeasure:
     return _with_errors(measure, chain, 0.0, float(errors[in_cluster].max()) + _spread(measure, gaps))
 
 
-def spectral_measure(chain: GibbsChain) -> SpectralMeasure:
+@default_error_state
+def spectral_measure(chain: GibbsChain | ExchangeableChain) -> SpectralMeasure:
     """Spectral measure of the gradient observables, its relevant gap, cluster C*(O) and gamma_eff.
 
     Raises
@@ -251,6 +256,9 @@ def spectral_measure(chain: GibbsChain) -> SpectralMeasure:
     >>> round(measure.relevant_gap, 12), measure.cluster_size  # products of two of N = 4 free spins: 2 / N
     (0.5, 1)
     """
+    if isinstance(chain, ExchangeableChain):
+        gaps, weights, missing = exchangeable_spectrum.nodes(chain)
+        return replace(_measure(gaps, weights, chain.n_spins), gamma_eff_error=missing)
     return measure_of(variance_time(chain))
 
 
@@ -284,7 +292,7 @@ def measure_of(time: VarianceTime) -> SpectralMeasure:
 def _of_eigenvalues(time: VarianceTime) -> SpectralMeasure:
     """The measure from eigenvalues of A in float64: all of them, or slow modes and Gauss rules."""
     chain, starts = time.chain, time.right_hand_sides
-    arguments.require_memory(3 * starts.nbytes, f"the spectral measure of {len(starts)} observables", "use a smaller model")
+    memory.require(3 * starts.nbytes, f"the spectral measure of {len(starts)} observables", "use a smaller model")
     if chain.n_states <= DENSE_STATES:
         return _decomposed(chain, starts)
     modes = slow_modes(chain, starts, CLUSTER_SPREAD)
@@ -358,6 +366,7 @@ def gap_run(chain: GibbsChain) -> LanczosRuns:
     raise NotConvergedError(f"the spectral gap {gap:.3g} still has a residual of {residual:.2g} after {runs.n_steps} Lanczos steps")
 
 
+@default_error_state
 def window_variance(measure: SpectralMeasure, K: float) -> float:
     """Variance of the mean of the observables over a stationary window of K steps, summed over the observables.
 

@@ -26,21 +26,26 @@ from numpy.typing import ArrayLike
 
 from thermokernels.common import arguments, footprint, tolerances
 from thermokernels.common.arrays import Floats
+from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import UnresolvedError
 from thermokernels.model.chain import GibbsChain
 from thermokernels.model.model import ModelLike, as_model
 from thermokernels.quantities.signal_to_noise import chain_signal
 from thermokernels.quantities.variance_time import correlations, error_terms, model_chain, relaxation_bounds
 from thermokernels.solvers import gap_bounds
-from thermokernels.solvers.checkpoint import Checkpoint, PathLike
-from thermokernels.solvers.many_observables import Accumulator, Observables, Progress, RowSums
-from thermokernels.solvers.observable_tasks import accumulate, as_executor
-from thermokernels.solvers.resolvent import SOLVERS, Solver
+from thermokernels.solvers.checkpoint import PathLike, RestartFile
+from thermokernels.solvers.many_observables import Accumulator, Observables, RowSums
+from thermokernels.solvers.observable_tasks import accumulate
+from thermokernels.solvers.resolvent import Solver
+from thermokernels.solvers.solve import Progress, Solve
 
 Seed = int | np.random.SeedSequence
 
 # Directions need no digits: they cost variance only.
 SKETCH = 1e-2
+
+# Taken out exactly where nothing else is asked for.
+DIRECTIONS = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,10 +73,12 @@ class ProbedTime:
     row_sums: RowSums = field(repr=False)
 
     @cached_property
+    @default_error_state
     def bound(self) -> float:
         """A bound on what the solves add to the error of ``value``, in steps, beside what chance leaves: see :class:`VarianceTime`."""
         return self.error_bound(1 / gap_bounds.gap_lower_bound(self.chain))
 
+    @default_error_state
     def error_bound(self, relaxation: float) -> float:
         """The same in steps, with ``relaxation`` >= 1 / gap in steps."""
         terms = sum(error_terms(self.chain, self.row_sums, relaxation))
@@ -108,12 +115,13 @@ def standard_error(samples: Floats) -> Floats:
     return error
 
 
+@default_error_state
 def probe_variance_time(
     chain: GibbsChain,
     n_probes: int = 8,
     *,
     seed: Seed,
-    n_directions: int = 4,
+    n_directions: int = DIRECTIONS,
     method: str = "auto",
     rtol: float = tolerances.SOLVE,
     progress: Progress | None = None,
@@ -154,7 +162,7 @@ def probe_variance_time(
     >>> abs(estimate.value - 8.5) < 4 * estimate.standard_error + 0.1
     True
     """
-    return probed(chain, n_probes, seed, n_directions, method, rtol, (), progress, checkpoint, executor)
+    return probed(chain, n_probes, seed, n_directions, Solve(method, rtol, progress, checkpoint, executor))
 
 
 def probed(
@@ -162,26 +170,21 @@ def probed(
     n_probes: int,
     seed: Seed,
     n_directions: int,
-    method: str,
-    rtol: float,
-    accumulators: tuple[Accumulator, ...],
-    progress: Progress | None,
-    checkpoint: PathLike | None,
-    executor: Executor | None,
+    solve: Solve,
+    accumulators: tuple[Accumulator, ...] = (),
 ) -> ProbedTime:
     """:func:`probe_variance_time` with accumulators that see the directions and then the probes."""
     n_probes, n_directions = arguments.as_count(n_probes, "n_probes", 2), arguments.as_count(n_directions, "n_directions", 0)
-    sequence, executor = _as_sequence(seed), as_executor(executor)
+    sequence = arguments.as_seed(seed)
     n_observables = chain.weights.size
     n_directions = min(n_directions, n_observables)
-    arguments.as_choice(method, SOLVERS, "method")
-    solver = Solver(chain, method, rtol)
+    solver = Solver(chain, solve.method, solve.rtol)
     footprint.require_solves(chain.n_visible, chain.n_hidden, not chain.quotient, chain.dynamics.single_flips, bool(accumulators))
     sums = sorted(name for accumulator in accumulators for name in accumulator.arrays)
     saved = None
-    if checkpoint is not None:
+    if solve.checkpoint is not None:
         numbers = {"n_probes": n_probes, "n_directions": n_directions, "seed": sequence.generate_state(8), "sums": " ".join(sums)}
-        saved = Checkpoint(checkpoint, solver.inputs | numbers)
+        saved = RestartFile(solve.checkpoint, solver.inputs | numbers)
     means = correlations(chain, chain.law)
 
     basis = _Basis(n_directions, n_observables)
@@ -193,9 +196,7 @@ def probed(
     signs = _signs(sequence, 1, n_probes, n_observables)
     rest = signs - (signs @ directions.T) @ directions
     coefficients = np.ascontiguousarray(np.concatenate([directions, rest]).reshape(-1, *chain.weights.shape))
-    row_sums, _ = accumulate(
-        solver, Observables.combined(chain, means, coefficients), accumulators, progress, saved, executor, basis.arrays
-    )
+    row_sums, _ = accumulate(solver, Observables.combined(chain, means, coefficients), solve, accumulators, saved, basis.arrays)
     values = row_sums.values
     exact, samples = float(values[:n_directions].sum()), values[n_directions:]
     value = exact + float(samples.mean())
@@ -247,14 +248,6 @@ class _Basis:
         self.arrays["directions"][...] = np.linalg.qr(swept.T)[0].T
 
 
-def _as_sequence(seed: Seed) -> np.random.SeedSequence:
-    if isinstance(seed, np.random.SeedSequence):
-        return seed
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
-        raise ValueError(f"seed must be a nonnegative integer or a numpy.random.SeedSequence; got {seed!r}")
-    return np.random.SeedSequence(int(seed))
-
-
 def _signs(sequence: np.random.SeedSequence, stream: int, n_rows: int, n_columns: int) -> Floats:
     """Random signs (n_rows, n_columns) of one stream (0 directions, 1 probes); a sequence that is handed in again gives them again."""
     child = np.random.SeedSequence(sequence.entropy, spawn_key=(*sequence.spawn_key, stream), pool_size=sequence.pool_size)
@@ -263,6 +256,7 @@ def _signs(sequence: np.random.SeedSequence, stream: int, n_rows: int, n_columns
     return signs
 
 
+@default_error_state
 def probe_q_struct(
     W: ModelLike,
     p_data: ArrayLike,
@@ -270,7 +264,7 @@ def probe_q_struct(
     n_probes: int = 8,
     *,
     seed: Seed,
-    n_directions: int = 4,
+    n_directions: int = DIRECTIONS,
     method: str = "auto",
     rtol: float = tolerances.SOLVE,
     b: ArrayLike | None = None,
@@ -292,7 +286,7 @@ def probe_q_struct(
     """
     chain = model_chain(as_model(W, b, c))
     g, signal, window_steps = chain_signal(chain, p_data, window)
-    time = probed(chain, n_probes, seed, n_directions, method, rtol, (), progress, checkpoint, executor)
+    time = probed(chain, n_probes, seed, n_directions, Solve(method, rtol, progress, checkpoint, executor))
     return probed_q(time, g, signal, window_steps)
 
 

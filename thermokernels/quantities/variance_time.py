@@ -15,18 +15,21 @@ from functools import cached_property
 
 import numpy as np
 
-from thermokernels.common import arguments, footprint, tolerances
+from thermokernels.common import footprint, memory, tolerances
 from thermokernels.common.arrays import Floats
+from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import ConstantError, NumericalError, UnresolvedError
+from thermokernels.common.tolerances import EPSILON
 from thermokernels.model.chain import GibbsChain, as_chain, entry_error, gibbs_chain, law_error
+from thermokernels.model.exchangeable import ExchangeableChain
 from thermokernels.model.model import Model
+from thermokernels.quantities import exchangeable_sums
 from thermokernels.solvers import gap_bounds, reduced_resolvent, spanning_tree_bound
-from thermokernels.solvers.checkpoint import Checkpoint, PathLike
-from thermokernels.solvers.many_observables import Accumulator, Observables, Progress, RowSums
-from thermokernels.solvers.observable_tasks import accumulate, as_executor
-from thermokernels.solvers.resolvent import METHODS, Solution, Solver
-
-EPSILON = float(np.finfo(np.float64).eps)
+from thermokernels.solvers.checkpoint import PathLike, RestartFile
+from thermokernels.solvers.many_observables import Accumulator, Observables, RowSums
+from thermokernels.solvers.observable_tasks import accumulate
+from thermokernels.solvers.resolvent import Solution, Solver
+from thermokernels.solvers.solve import AUTOMATIC, Progress, Solve
 
 # Laws below this are close to underflow: their square roots still are numbers, but products with them lose digits unnoticed.
 SMALLEST_LAW = 1e-280
@@ -85,9 +88,7 @@ class VarianceTime:
             return self._kept
         chain, observables = self.chain, gradient_observables(self.chain)
         n_bytes = 8 * (footprint.ARRAYS_OF_A_ROW * observables.n_rows + 8) * chain.n_states
-        arguments.require_memory(
-            n_bytes, f"the solutions for {observables.n_rows} observables on {chain.n_states} states", "use fewer spins"
-        )
+        memory.require(n_bytes, f"the solutions for {observables.n_rows} observables on {chain.n_states} states", "use fewer spins")
         right_hand_sides = observables.right_hand_sides(slice(None))
         return right_hand_sides, Solver(chain, self.method, self.rtol).solve(right_hand_sides)
 
@@ -141,36 +142,23 @@ def gradient_observables(chain: GibbsChain) -> Observables:
     return Observables.combined(chain, correlations(chain, chain.law), coefficients)
 
 
-def variance_time(
-    chain: GibbsChain,
-    method: str = "auto",
-    rtol: float = tolerances.SOLVE,
-    accumulators: Sequence[Accumulator] = (),
-    progress: Progress | None = None,
-    checkpoint: PathLike | None = None,
-    executor: Executor | None = None,
-) -> VarianceTime:
+def variance_time(chain: GibbsChain, solve: Solve = AUTOMATIC, accumulators: Sequence[Accumulator] = ()) -> VarianceTime:
     """T_O of a chain with what is known of its error; see :func:`observable_variance_time`.
 
     ``accumulators`` take in what others of their class have seen of every block of observables, here or in a worker; what they hold is
     of no use where the result is a reduction.
     """
-    chain, executor = as_chain(chain), as_executor(executor)
+    chain = as_chain(chain)
     chain.require_both_layers("the products v_i h_j")
-    arguments.as_choice(method, METHODS, "method")
-    if method == "reduction":
-        return _reduced_variance_time(chain, rtol)
-
-    def solved() -> VarianceTime:
-        return _solved_variance_time(chain, method, rtol, accumulators, progress, checkpoint, executor)
-
-    if method != "auto":
-        return solved()
+    if solve.method == "reduction":
+        return _reduced_variance_time(chain, solve.rtol)
+    if solve.method != "auto":
+        return _solved_variance_time(chain, solve, accumulators)
     chain.require_reversible()
     failure = "its law underflows" if chain.law.min() < SMALLEST_LAW else ""
     if not failure:
         try:
-            time = solved()
+            time = _solved_variance_time(chain, solve, accumulators)
         except NumericalError as error:
             failure = str(error)
         else:
@@ -182,7 +170,7 @@ def variance_time(
             f"T_O is not resolved in float64 ({failure}), and state reduction is limited to {reduced_resolvent.MAX_STATES} states; "
             f"this chain has {chain.n_states}: use a smaller model, or scale the couplings down"
         )
-    return _reduced_variance_time(chain, rtol)
+    return _reduced_variance_time(chain, solve.rtol)
 
 
 def relaxation_bounds(chain: GibbsChain) -> Iterator[float]:
@@ -230,28 +218,21 @@ def _require_variance(value: float) -> None:
         raise kind(f"T_O came out as {value!r}: no observable v_i h_j varies under pi in float64; scale the couplings down")
 
 
-def _solved_variance_time(
-    chain: GibbsChain,
-    method: str,
-    rtol: float,
-    accumulators: Sequence[Accumulator],
-    progress: Progress | None,
-    checkpoint: PathLike | None,
-    executor: Executor | None,
-) -> VarianceTime:
+def _solved_variance_time(chain: GibbsChain, solve: Solve, accumulators: Sequence[Accumulator]) -> VarianceTime:
     """T_O from the symmetrised system, by Cholesky or conjugate gradients."""
-    solver = Solver(chain, method, rtol)
+    solver = Solver(chain, solve.method, solve.rtol)
     footprint.require_solves(chain.n_visible, chain.n_hidden, not chain.quotient, chain.dynamics.single_flips, bool(accumulators))
     sums = sorted(name for accumulator in accumulators for name in accumulator.arrays)
-    saved = None if checkpoint is None else Checkpoint(checkpoint, solver.inputs | {"sums": " ".join(sums)})
-    row_sums, kept = accumulate(solver, gradient_observables(chain), accumulators, progress, saved, executor)
+    saved = None if solve.checkpoint is None else RestartFile(solve.checkpoint, solver.inputs | {"sums": " ".join(sums)})
+    row_sums, kept = accumulate(solver, gradient_observables(chain), solve, accumulators, saved)
     value = float(row_sums.values.sum())
     _require_variance(value)
-    return VarianceTime(chain, value, row_sums.residual, row_sums.iterations, solver.method, rtol, row_sums, _kept=kept)
+    return VarianceTime(chain, value, row_sums.residual, row_sums.iterations, solver.method, solver.rtol, row_sums, _kept=kept)
 
 
+@default_error_state
 def observable_variance_time(
-    chain: GibbsChain,
+    chain: GibbsChain | ExchangeableChain,
     method: str = "auto",
     rtol: float = tolerances.SOLVE,
     progress: Progress | None = None,
@@ -292,7 +273,9 @@ def observable_variance_time(
     >>> round(tk.observable_variance_time(tk.gibbs_chain([[0.0, 0.0]])), 12)  # two products, each with gap 2/3 per step
     3.0
     """
-    return variance_time(chain, method, rtol, (), progress, checkpoint, executor).value
+    if isinstance(chain, ExchangeableChain):
+        return exchangeable_sums.variance_time(chain, rtol).value
+    return variance_time(chain, Solve(method, rtol, progress, checkpoint, executor)).value
 
 
 def model_chain(model: Model, quotient: bool | None = None, gradient: bool = False) -> GibbsChain:

@@ -16,7 +16,8 @@ from __future__ import annotations
 import numpy as np
 
 from thermokernels.common.arrays import Floats
-from thermokernels.model.chain import UNIT, GibbsChain, entry_error, law_error
+from thermokernels.common.tolerances import UNIT
+from thermokernels.model.chain import GibbsChain, entry_error, law_error
 from thermokernels.solvers.off_target import RestrictedSystem
 
 MAX_ROUNDS = 3

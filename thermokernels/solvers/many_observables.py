@@ -22,8 +22,6 @@ from thermokernels.model.kernels.single_site import _energy_row, _local_fields
 from thermokernels.solvers.checkpoint import Array
 from thermokernels.solvers.resolvent import Solution, Solver
 
-Progress = Callable[[int, int], None]
-
 
 class Accumulator(Protocol):
     """What is added up over observables. ``arrays`` is all of its state, by name, and is changed in place."""

@@ -17,43 +17,35 @@ from functools import lru_cache
 
 import numpy as np
 
-from thermokernels.common import arguments, footprint, threads
+from thermokernels.common import footprint, memory, threads
 from thermokernels.common.arrays import Floats
 from thermokernels.common.errors import ExecutorError, NumericalError
 from thermokernels.compiled.decorator import kernel_hash
 from thermokernels.model.chain import gibbs_chain
 from thermokernels.model.kernels.registry import KERNELS
 from thermokernels.model.model import Model
-from thermokernels.solvers.checkpoint import Array, Checkpoint
-from thermokernels.solvers.many_observables import Accumulator, Observables, Progress, RowSums, Sums, solve_in_chunks
+from thermokernels.solvers.checkpoint import Array, RestartFile
+from thermokernels.solvers.many_observables import Accumulator, Observables, RowSums, Sums, solve_in_chunks
 from thermokernels.solvers.resolvent import Solution, Solver
+from thermokernels.solvers.solve import Solve
 
 Kinds = tuple[type[Accumulator], ...]
-
-
-def as_executor(value: object) -> Executor | None:
-    """An executor, or None for this process; else ValueError."""
-    if value is not None and not isinstance(value, Executor):
-        raise ValueError(f"executor must be a concurrent.futures.Executor or None; got {arguments.in_brief(value)}")
-    return value
 
 
 def accumulate(
     solver: Solver,
     observables: Observables,
+    solve: Solve,
     accumulators: Sequence[Accumulator] = (),
-    progress: Progress | None = None,
-    checkpoint: Checkpoint | None = None,
-    executor: Executor | None = None,
+    saved: RestartFile | None = None,
     state: Mapping[str, Array] | None = None,
 ) -> tuple[RowSums, tuple[Floats, Solution] | None]:
     """Solve for all observables and add them up; also right-hand sides and solutions themselves where all were in memory at once.
 
-    ``progress(done, total)`` is called after every chunk, or block of an executor. A checkpoint is read first and written whenever a
+    ``solve.progress(done, total)`` is called after every chunk, or block of an executor. ``saved`` is read first and written whenever a
     block is complete, along with the arrays ``state`` of the caller. Systems that are factorised are solved here: they are small, and
     their solutions depend on their neighbours.
     """
-    executor = as_executor(executor)
     n_rows = observables.n_rows
     row_sums = RowSums(solver.chain, n_rows)
     everything = (row_sums, *accumulators)
@@ -61,11 +53,11 @@ def accumulate(
     kept_state = {**(state or {}), "done": done}
     for accumulator in everything:
         kept_state |= accumulator.arrays
-    for name, array in (checkpoint.load() if checkpoint else {}).items():
+    for name, array in (saved.load() if saved else {}).items():
         if name in kept_state:
             kept_state[name][...] = array
-    if done[0] and progress:
-        progress(int(done[0]), n_rows)
+    if done[0] and solve.progress:
+        solve.progress(int(done[0]), n_rows)
 
     def take(rows: slice, sums: Sums) -> None:
         for accumulator, arrays in zip(everything, sums, strict=True):
@@ -73,16 +65,16 @@ def accumulate(
         done[0] = rows.stop
 
     def tell(solved: int) -> None:
-        if checkpoint and done[0] == solved:  # what is solved for of a block that is not complete is in none of the sums
-            checkpoint.save(kept_state)
-        if progress:
-            progress(solved, n_rows)
+        if saved and done[0] == solved:  # what is solved for of a block that is not complete is in none of the sums
+            saved.save(kept_state)
+        if solve.progress:
+            solve.progress(solved, n_rows)
 
     kinds = tuple(type(accumulator) for accumulator in everything)
-    if executor is None or solver.method == "cholesky":
+    if solve.executor is None or solver.method == "cholesky":
         return row_sums, solve_in_chunks(solver, observables, int(done[0]), kinds, take, tell)
     size = sum(array.nbytes for accumulator in everything for array in accumulator.arrays.values())
-    _solve_elsewhere(executor, solver, observables, int(done[0]), kinds, size, take, tell)
+    _solve_elsewhere(solve.executor, solver, observables, int(done[0]), kinds, size, take, tell)
     return row_sums, None
 
 
@@ -100,7 +92,7 @@ def _solve_elsewhere(
     n_rows, block = observables.n_rows, footprint.block_rows(solver.chain.n_states)
     question = _Question.of(solver)
     # results wait here for their turn, so that there must be room for those of all tasks that are under way
-    window = max(2, arguments.available_memory() // (2 * size))
+    window = max(2, memory.available() // (2 * size))
     coming = iter([slice(head, min(head + block, n_rows)) for head in range(first, n_rows, block)])
     waiting: deque[tuple[slice, Future[Sums]]] = deque()
 

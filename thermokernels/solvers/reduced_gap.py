@@ -16,12 +16,13 @@ from __future__ import annotations
 import numpy as np
 import scipy.linalg
 
-from thermokernels.common import arguments
+from thermokernels.common import memory
 from thermokernels.common.arrays import Floats
 from thermokernels.common.errors import ModelTooLargeError, UnresolvedError
+from thermokernels.common.tolerances import UNIT
 from thermokernels.compiled import wide_exponent
 from thermokernels.compiled.wide_exponent import Wide
-from thermokernels.model.chain import UNIT, GibbsChain, law_error
+from thermokernels.model.chain import GibbsChain, law_error
 from thermokernels.solvers.gth_elimination import eliminate
 from thermokernels.solvers.reduced_resolvent import ground_state, law
 
@@ -67,7 +68,7 @@ def reduced_gap(chain: GibbsChain) -> tuple[float, float]:
             f"the gap by state reduction takes all eigenvalues of a dense matrix and is limited to {MAX_GAP_STATES} states; this chain has "
             f"{chain.n_states}: use a smaller model, or scale the couplings down"
         )
-    arguments.require_memory(80 * chain.n_states**2, f"the gap of {chain.n_states} states", "use a smaller model")
+    memory.require(80 * chain.n_states**2, f"the gap of {chain.n_states} states", "use a smaller model")
     projected, lost, scale = _projected(chain)
     n = chain.n_states
     matrix = projected @ projected.T
@@ -98,7 +99,7 @@ def reduced_modes(chain: GibbsChain) -> tuple[Floats, Floats, Floats]:
     """
     if chain.n_states > MAX_GAP_STATES:
         raise ModelTooLargeError(f"modes by state reduction are limited to {MAX_GAP_STATES} states; this chain has {chain.n_states}")
-    arguments.require_memory(80 * chain.n_states**2, f"the modes of {chain.n_states} states", "use a smaller model")
+    memory.require(80 * chain.n_states**2, f"the modes of {chain.n_states} states", "use a smaller model")
     projected, lost, scale = _projected(chain)
     left, lengths, right = scipy.linalg.svd(projected, full_matrices=False, check_finite=False)
     n = chain.n_states

@@ -17,14 +17,12 @@ from numpy.typing import ArrayLike
 
 from thermokernels.common import arguments, threads, tolerances
 from thermokernels.common.arrays import Floats
+from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import NotConvergedError, NumericalError, UnresolvedError
+from thermokernels.common.tolerances import EPSILON
 from thermokernels.model.chain import MAX_DENSE_STATES, GibbsChain, as_chain, entry_error
 from thermokernels.solvers import conjugate_gradients, entrywise, gap_bounds, red_black, reduced_resolvent
-
-SOLVERS = ("auto", "cholesky", "cg")
-METHODS = (*SOLVERS, "reduction")
-
-EPSILON = float(np.finfo(np.float64).eps)
+from thermokernels.solvers.solve import METHODS, SOLVERS
 
 # What may be left of a relative residual, divided by gaps, in a response: with the default rtol a proven relative error of 1e-6 in L2(pi).
 RESPONSE = 1e4
@@ -194,6 +192,7 @@ class Resolvent:
     method: str
 
 
+@default_error_state
 def resolvent(chain: GibbsChain, F: ArrayLike, method: str = "auto", rtol: float = tolerances.SOLVE) -> Floats:
     """(I - P)^+ F: the sum over t >= 0 of P^t applied to the centred F.
 
@@ -232,6 +231,7 @@ def resolvent(chain: GibbsChain, F: ArrayLike, method: str = "auto", rtol: float
     return solve_resolvent(chain, F, method, rtol).values
 
 
+@default_error_state
 def solve_resolvent(chain: GibbsChain, F: ArrayLike, method: str = "auto", rtol: float = tolerances.SOLVE) -> Resolvent:
     """:func:`resolvent` with a proven bound of its error at every state.
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from thermokernels_app.commands.console import AsJson, errors
+from thermokernels_app.commands.console import AsJson, errors, report
 
-EXIT_CODES = "Exit codes: 0 compared, whatever came out · 1 unexpected error · 2 bad usage or input · 11 HALT, no exact time in float64"
+EXIT_CODES = "Exit codes: 0 compared, whatever came out; 1 unexpected error; 2 bad usage or input; 11 HALT, no exact time in float64"
 
 
 def compare(
@@ -26,9 +25,19 @@ def compare(
         list[str] | None,
         typer.Option("--observable", "-o", help="energy, magnetisation, visible-magnetisation, slowest, or spins as in v0h2; repeatable."),
     ] = None,
-    kernel: Annotated[str, typer.Option("--kernel", help="single-site or two-block, both random-scan.")] = "single-site",
+    kernel: Annotated[
+        str | None,
+        typer.Option(
+            "--kernel",
+            help="single-site or two-block, both random-scan, alternating (scikit-learn, rbms, thrml) or symmetrised-alternating; by "
+            "default that of the model, or single-site.",
+        ),
+    ] = None,
     every: Annotated[int, typer.Option("--every", min=1, help="Sweeps between records.")] = 1,
     every_steps: Annotated[int | None, typer.Option("--every-steps", min=1, help="Steps between records, in place of --every.")] = None,
+    layout: Annotated[
+        str | None, typer.Option("--layout", help="What the axes of the trace are: chain-draw (ArviZ) or draw-chain, then spins.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """What emcee and ArviZ make of a trace, beside the exact autocorrelation time of the model it was drawn from.
@@ -42,14 +51,17 @@ def compare(
 
         machine = load_model(model)
         found = comparison.compare(
-            data_files.read_trace(trace), machine, observables=observable, kernel=kernel, every=every, every_steps=every_steps
+            data_files.read_trace(trace),
+            machine,
+            observables=observable,
+            kernel=kernel,
+            every=every,
+            every_steps=every_steps,
+            layout=layout,
         )
-        if found.n_chains > 10 * found.n_records:
-            print(
-                f"note: {found.n_chains} chains of {found.n_records} records each; if these are exchanged, hand in trace.swapaxes(0, 1)",
-                file=sys.stderr,
-            )
         if as_json:
             print(json.dumps({"trace": str(trace), "model": str(model), **found.as_dict()}, allow_nan=False))
         else:
             comparison_tables.print_comparison(found)
+        if unresolved := [row.observable for row in found.rows if row.reason is not None and not row.constant]:
+            raise typer.Exit(report(11, f"HALT: no exact time of {', '.join(unresolved)}", False))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,15 +18,50 @@ if TYPE_CHECKING:
     from thermokernels_app.experiment.running.progress import Progress
 
 EXIT_CODES = (
-    "Exit codes: 0 every verdict PASS · 1 unexpected error · 2 bad usage, input or file · "
-    "3 not what was frozen, or a file that was altered · "
-    "10 a FAIL · 11 HALT · 12 stopped by the cap · 130 interrupted (what is done is kept)"
+    "Exit codes: 0 every verdict PASS; 1 unexpected error; 2 bad usage, input or file; "
+    "3 not what was frozen, or a file that was altered; "
+    "10 a FAIL; 11 HALT; 12 stopped by the cap; 130 interrupted (what is done is kept)"
 )
 
 Grid = Annotated[str, typer.Option("--grid", "-g", help="`default`, `smoke` (small and quick), or a TOML file with keys of the design.")]
 Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Replaces the seed of the design (registered: 0).")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout instead of tables.")]
 Workers = Annotated[int | None, typer.Option("--workers", "-w", min=1, help="Worker processes; by default one for every core.")]
+
+# Where the answer goes.
+
+
+class UnwritableError(Exception):
+    """Stdout takes no more: its disk is full, or whoever read it has gone."""
+
+    def __init__(self, cause: OSError) -> None:
+        super().__init__(f"the answer could not be written to stdout: {cause.strerror}")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is left of the answer, which is written when the program ends
+        self.exit_code = 141 if isinstance(cause, BrokenPipeError) else 2
+        if self.exit_code == 2:  # `thermo show | head` has what it wants
+            report(2, str(self), False)
+
+
+class Answer(io.TextIOWrapper):
+    """Stdout, whose errors are told apart from those of files, and which writes ``\\xb7`` for a character that its encoding has not."""
+
+    @classmethod
+    def of(cls, stdout: Any) -> Answer:
+        through = stdout.write_through
+        return cls(stdout.buffer, stdout.encoding, "backslashreplace", line_buffering=stdout.line_buffering, write_through=through)
+
+    def write(self, text: str) -> int:
+        try:
+            return super().write(text)
+        except OSError as error:
+            raise UnwritableError(error) from None
+
+    def flush(self) -> None:
+        try:
+            super().flush()
+        except OSError as error:
+            raise UnwritableError(error) from None
+
 
 # Errors: one sentence on stderr, never a traceback (but THERMO_DEBUG=1 shows it).
 
@@ -34,13 +70,13 @@ Workers = Annotated[int | None, typer.Option("--workers", "-w", min=1, help="Wor
 def errors(as_json: bool) -> Iterator[None]:
     try:
         yield
+        sys.stdout.flush()
     except (typer.Exit, typer.Abort):
         raise
     except KeyboardInterrupt:
         code, message = 130, "interrupted"
-    except BrokenPipeError:  # `thermo show | head` has what it wants
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit(141) from None
+    except UnwritableError as error:
+        raise typer.Exit(error.exit_code) from None
     except OSError as error:
         code, message = 2, f"{error.filename or 'a file'} cannot be read or written: {error.strerror or error}"
     except ValueError as error:
@@ -66,7 +102,8 @@ def errors(as_json: bool) -> Iterator[None]:
 def report(code: int, message: str, as_json: bool) -> int:
     """One sentence on stderr, and as JSON on stdout where that was asked for."""
     message = " ".join(message.split())
-    print(f"thermo: {message}", file=sys.stderr)
+    with suppress(OSError):  # nor can that be said where stderr is full
+        print(f"thermo: {message}", file=sys.stderr)
     if as_json:
         print(json.dumps({"error": {"exit_code": code, "message": message}}))
     return code

@@ -10,7 +10,7 @@ import typer
 
 from thermokernels_app.commands.console import AsJson, errors
 
-EXIT_CODES = "Exit codes: 0 diagnosed · 1 unexpected error · 2 bad usage or input, or a model that is too large · 130 interrupted"
+EXIT_CODES = "Exit codes: 0 diagnosed; 1 unexpected error; 2 bad usage or input, or a model that is too large; 130 interrupted"
 
 
 def diagnose(
@@ -36,8 +36,8 @@ def diagnose(
         from thermokernels_app.tools import data_files
 
         machine = tk.load_model(model)
-        for name, value in (("--window", window), ("--budget", budget)):
-            arguments.as_positive(value, name, "sweeps")
+        diagnose.as_window(window, machine, "--window")
+        arguments.as_positive(budget, "--budget", "sweeps")
         n_bytes = diagnose.require_memory(machine)
         law = None if data is None else data_files.read_data_law(data, machine.n_visible)
         if not as_json:

@@ -8,7 +8,7 @@ import typer
 
 from thermokernels_app.commands.console import AsJson, errors
 
-EXIT_CODES = "Exit codes: 0 healthy · 1 something is broken, or an unexpected error · 11 HALT, the compiled kernels give a wrong number"
+EXIT_CODES = "Exit codes: 0 healthy; 1 something is broken, or an unexpected error; 11 HALT, the compiled kernels give a wrong number"
 
 
 def doctor(as_json: AsJson = False) -> None:

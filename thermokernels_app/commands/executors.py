@@ -23,6 +23,16 @@ ExecutorKind = Annotated[Kind, typer.Option("--executor", help="`processes` of t
 Scheduler = Annotated[str | None, typer.Option("--scheduler", help="Address of the Dask scheduler, such as tcp://10.0.0.1:8786.")]
 
 
+def pool_of(kind: Kind, scheduler: str | None, workers: int | None) -> AbstractContextManager[Executor | None]:
+    """The executor of a computation in this process: None for its threads, or a pool of so many worker processes."""
+    chosen = executor_of(kind, scheduler, workers)
+    if workers is None:
+        return chosen
+    from thermokernels_app.experiment.running.pool import WorkerPool
+
+    return WorkerPool(workers)
+
+
 def executor_of(kind: Kind, scheduler: str | None, workers: int | None) -> AbstractContextManager[Executor | None]:
     """None for processes of this machine, which are the command's own business."""
     if kind is Kind.processes:

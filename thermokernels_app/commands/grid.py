@@ -42,7 +42,9 @@ def run(
     freeze: Annotated[
         Path | None, typer.Option("--freeze", help="Refuse to start (exit 3) unless design, sources and versions are the frozen ones.")
     ] = None,
-    cap: Annotated[str | None, typer.Option("--cap", help="Cap on the wall clock, such as 3h, 90m or 1h30m (registered: 3h).")] = None,
+    cap: Annotated[
+        str | None, typer.Option("--cap", help="Cap on the wall clock, such as 3h, 90m or 1h30m (registered: 3h); --resume may change it.")
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Reuse the finished cells of an earlier, unfinished run of this design.")
     ] = False,
@@ -70,7 +72,7 @@ def run(
 
         design = load_design(grid, seed=seed, cap=None if cap is None else seconds(cap))
         frozen = None if freeze is None else freezes.read(freeze)
-        if frozen is not None:
+        if frozen is not None and not resume:  # what is resumed may have another cap: the run itself looks
             frozen.require(design)
         many = None if seeds is None else seed_list(seeds)
         if many is not None and (seed is not None or freeze is not None):
@@ -187,13 +189,12 @@ def print_freeze(frozen: Freeze | None) -> None:
 
 def _default_folder(name: str, design: Design, resume: bool) -> Path:
     """runs/NAME-HASH-NUMBER: with ``resume`` the last unfinished run, else the last run; otherwise a new folder with the next number."""
-    from thermokernels_app.experiment.records.journal import JOURNAL
-
+    if resume and (last := _last_unfinished(name, design)):
+        return last
     name = f"{name}-{design.digest()[:12]}"
     numbers = sorted(int(path.name.rpartition("-")[2]) for path in Path("runs").glob(f"{name}-*") if path.name.rpartition("-")[2].isdigit())
-    unfinished = [number for number in numbers if any(Path("runs", f"{name}-{number}").glob(f"**/{JOURNAL}"))]
     if resume and numbers:
-        return Path("runs", f"{name}-{(unfinished or numbers)[-1]}")
+        return Path("runs", f"{name}-{numbers[-1]}")
     number = max(numbers, default=0) + 1
     while True:
         folder = Path("runs", f"{name}-{number}")
@@ -203,3 +204,17 @@ def _default_folder(name: str, design: Design, resume: bool) -> Path:
             number += 1
         else:
             return folder
+
+
+def _last_unfinished(name: str, design: Design) -> Path | None:
+    """The folder of the unfinished run of this design that was begun last, whatever its cap on the wall clock."""
+    from thermokernels_app.experiment.records.journal import JOURNAL
+    from thermokernels_app.experiment.running.runner import begun_as
+
+    found = []
+    for journal in Path("runs").glob(f"{name}-*/**/{JOURNAL}"):
+        run = Path(*journal.parts[:2])
+        digest, number = run.name.split("-")[-2:]
+        if begun_as(design, journal.parent).digest()[:12] == digest and number.isdigit():
+            found.append((begun_as(design, journal.parent) == design, int(number), run))
+    return max(found)[-1] if found else None

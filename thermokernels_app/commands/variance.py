@@ -6,27 +6,26 @@ import json
 import math
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from thermokernels_app.commands.console import AsJson, errors
-from thermokernels_app.commands.executors import ExecutorKind, Kind, Scheduler, executor_of
+from thermokernels_app.commands.executors import ExecutorKind, Kind, Scheduler, pool_of
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor
-
     from thermokernels import Model
     from thermokernels.common.arrays import Floats
+    from thermokernels.solvers.solve import Solve
 
 # From here on intervals of two standard errors held their level in the tests.
 MANY_PROBES = 16
 
 EXIT_CODES = (
-    "Exit codes: 0 computed · 1 unexpected error · 2 bad usage or input, or a model that is too large · "
-    "11 not resolved in float64 · 130 interrupted (with --checkpoint what is done is kept)"
+    "Exit codes: 0 computed; 1 unexpected error; 2 bad usage or input, or a model that is too large; "
+    "11 not resolved in float64; 130 interrupted (with --checkpoint what is done is kept)"
 )
 
 
@@ -62,32 +61,32 @@ def variance(
     """
     with errors(as_json):
         from thermokernels import load_model, set_threads
-        from thermokernels.common import arguments, footprint
-        from thermokernels.diagnosis.words import memory
+        from thermokernels.common import arguments, footprint, memory
+        from thermokernels.solvers.solve import Solve
         from thermokernels_app.tools import data_files
 
         if (probes is None) != (seed is None):
             raise ValueError("--probes and --seed belong together: an estimate is repeatable by its seed")
         if threads is not None:
             set_threads(threads)
-        pool = _pool(executor, scheduler, workers)
+        pool = pool_of(executor, scheduler, workers)
         machine = load_model(model)
         n_visible, n_hidden, full = machine.n_visible, machine.n_hidden, machine.has_fields
         arguments.as_positive(window, "--window", "sweeps")
         n_bytes = footprint.require_variance_time(n_visible, n_hidden, full)
         if workers is not None:
-            arguments.require_memory(workers * n_bytes, f"a solve in each of {workers} workers", "use fewer")
+            memory.require(workers * n_bytes, f"a solve in each of {workers} workers", "use fewer")
         law = None if data is None else data_files.read_data_law(data, n_visible)
         states = f"2**{n_visible + n_hidden - (not full)} {'states' if full else 'pairs {x, -x}'}"
         print(
             f"{n_visible} visible + {n_hidden} hidden spins, {states}, {n_visible * n_hidden} observables: "
-            f"from {memory(n_bytes)} of memory",
+            f"from {memory.readable(n_bytes)} of memory",
             file=sys.stderr,
         )
         try:
             with pool as elsewhere, _chunks_done() as progress:
-                options: dict[str, Any] = {"window": window, "progress": progress, "checkpoint": checkpoint, "executor": elsewhere}
-                found = _exact(machine, law, options) if probes is None else _probed(machine, law, options, probes, seed or 0)
+                solve = Solve(progress=progress, checkpoint=checkpoint, executor=elsewhere)
+                found = _exact(machine, law, window, solve) if probes is None else _probed(machine, law, window, solve, probes, seed or 0)
         except KeyboardInterrupt:
             if checkpoint is not None and checkpoint.exists():
                 print(f"finished solves are kept in {checkpoint}: the same command goes on from them", file=sys.stderr)
@@ -100,26 +99,15 @@ def variance(
             _print(found, n_spins)
 
 
-def _pool(kind: Kind, scheduler: str | None, workers: int | None) -> AbstractContextManager[Executor | None]:
-    """The executor of the solves; None for threads of this process."""
-    chosen = executor_of(kind, scheduler, workers)
-    if workers is None:
-        return chosen
-    from thermokernels_app.experiment.running.pool import WorkerPool
-
-    return WorkerPool(workers)
-
-
-def _exact(model: Model, law: Floats | None, options: dict[str, Any]) -> dict[str, Any]:
+def _exact(model: Model, law: Floats | None, window: float, solve: Solve) -> dict[str, Any]:
     from thermokernels.common.errors import NumericalError
     from thermokernels.quantities import asymptotic_variance
     from thermokernels.quantities.signal_to_noise import chain_q_struct
     from thermokernels.quantities.variance_time import model_chain, variance_time
 
-    window = options.pop("window")
     chain = model_chain(model)
-    q = None if law is None else chain_q_struct(chain, law, window, **options)
-    time = variance_time(chain, **options) if q is None else q.variance_time
+    q = None if law is None else chain_q_struct(chain, law, window, solve)
+    time = variance_time(chain, solve) if q is None else q.variance_time
     found: dict[str, Any] = {"t_obs_steps": time.value}
     try:
         found["t_obs_bound_steps"] = time.bound
@@ -140,16 +128,15 @@ def _finite(bound: float) -> float | None:
     return bound if math.isfinite(bound) else None
 
 
-def _probed(model: Model, law: Floats | None, options: dict[str, Any], probes: int, seed: int) -> dict[str, Any]:
+def _probed(model: Model, law: Floats | None, window: float, solve: Solve, probes: int, seed: int) -> dict[str, Any]:
     from thermokernels.quantities.asymptotic_variance import total_variance
     from thermokernels.quantities.signal_to_noise import chain_signal, signal_error
-    from thermokernels.quantities.trace_probes import probe_variance_time, probed_q
+    from thermokernels.quantities.trace_probes import DIRECTIONS, probed, probed_q
     from thermokernels.quantities.variance_time import model_chain
 
-    window = options.pop("window")
     chain = model_chain(model)
     g = None if law is None else chain_signal(chain, law, window)
-    time = probe_variance_time(chain, probes, seed=seed, **options)
+    time = probed(chain, probes, seed, DIRECTIONS, solve)
     found: dict[str, Any] = {
         "t_obs_steps": time.value,
         "t_obs_standard_error_steps": time.standard_error,

@@ -8,7 +8,7 @@ import typer
 
 from thermokernels_app.commands.console import AsJson, errors
 
-EXIT_CODES = "Exit codes: 0 every kernel is compiled and kept · 1 unexpected error · 2 the folder for compiled kernels cannot be written"
+EXIT_CODES = "Exit codes: 0 every kernel is compiled and kept; 1 unexpected error; 2 the folder for compiled kernels cannot be written"
 
 
 def warmup(as_json: AsJson = False) -> None:

@@ -31,6 +31,7 @@ from thermokernels.quantities.relevance import ObservableBasis, observable_basis
 from thermokernels.quantities.spectral_gap import solve_spectral_gap
 from thermokernels.solvers import gap_bounds
 from thermokernels.solvers.off_target import CHOLESKY_STATES
+from thermokernels.solvers.solve import Solve
 from thermokernels_app.experiment.design import Design
 from thermokernels_app.experiment.polishing import polish as polish_code
 from thermokernels_app.experiment.records.store import Arrays, Record
@@ -62,8 +63,8 @@ def compile_training(design: Design) -> None:
 
 def compile_solves(design: Design) -> None:
     """Compile, or load from the cache, what cells and checks need to solve: Q and its gradient, then first passages with their bounds."""
-    window, rtol = design.window_sweeps, design.thresholds.solve
-    for q in [chain_q_struct_gradient(chain, law, window=window, rtol=rtol)[0] for chain, law in _untrained(design)]:
+    window, solve = design.window_sweeps, Solve(rtol=design.thresholds.solve)
+    for q in [chain_q_struct_gradient(chain, law, window, solve)[0] for chain, law in _untrained(design)]:
         first_passage.solve_mean_first_passage(q.variance_time.chain, [0], [1])
         _ = q.bound
 
@@ -190,7 +191,7 @@ def _measure(design: Design, network: Hypernetwork, u: Floats, law: Floats) -> t
     directions_of_couplings, singular_values, _ = np.linalg.svd(jacobian, full_matrices=False)
     rank = int((singular_values > design.thresholds.rank * singular_values[0]).sum())
     chain = gibbs_chain(weights)
-    q, ct_model = chain_q_struct_gradient(chain, law, window=design.window_sweeps, rtol=design.thresholds.solve)
+    q, ct_model = chain_q_struct_gradient(chain, law, design.window_sweeps, Solve(rtol=design.thresholds.solve))
     dq_dphi = couplings_vjp(network, u, ct_model.W)
     measure = spectral_measure.measure_of(q.variance_time)
     gap = solve_spectral_gap(chain, sharp=False)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from thermokernels_app.report import ensemble
+from thermokernels_app.report.layout import COLOURS, print_table
 
 if TYPE_CHECKING:
     from thermokernels_app.experiment.running.outcome import Run
-
-COLOURS = {"PASS": "green", "FAIL": "red", "HALT": "yellow", "yes": "green", "no": "red"}
 
 # What the reported numbers are called on the screen; the keys are those of results.json.
 LABELS = {
@@ -200,20 +199,3 @@ def _print_title(title: str, verdict: str, statement: str = "") -> None:
         Console(highlight=False).print(text.append(f"  {statement}", style="not bold"))
     else:
         print(f"{title}: {verdict}  {statement}".rstrip())
-
-
-def print_table(header: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> None:
-    lines = [tuple(str(cell) for cell in row) for row in rows]
-    if sys.stdout.isatty():
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
-
-        table = Table(*header)
-        for line in lines:
-            table.add_row(*(Text(cell, style=COLOURS.get(cell, "")) for cell in line))
-        Console().print(table)
-        return
-    widths = [max(map(len, column)) for column in zip(header, *lines, strict=True)]
-    for line in (header, *lines):
-        print("  " + "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())

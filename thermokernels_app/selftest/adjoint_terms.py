@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+import adjoints.exchangeable
 import adjoints.hypernetwork
 import adjoints.laws
 import adjoints.reduced_resolvent
@@ -31,6 +32,7 @@ Sabotage = Callable[[float], AbstractContextManager[Any]]  # of the factor that 
 _time_module: Any = adjoints.variance_time
 _signal_module: Any = adjoints.signal_to_noise
 _asymptotic_module: Any = import_module("adjoints.asymptotic_variance")  # the package has a function of that name
+_exchangeable: Any = adjoints.exchangeable
 _reduced: Any = adjoints.reduced_resolvent
 _laws: Any = adjoints.laws
 _network_module: Any = adjoints.hypernetwork
@@ -100,6 +102,26 @@ def _rates(table: str, factor: float) -> Iterator[None]:
 def _variance(factor: float) -> Iterator[None]:
     whole = _asymptotic_module.variance_cotangents
     with patched(_asymptotic_module, "variance_cotangents", lambda chain: _scaled(whole(chain), factor)):
+        yield
+
+
+@contextmanager
+def _of_classes(function: str, factor: float) -> Iterator[None]:
+    """What one function of the gradient by classes returns, an array or two of them."""
+    whole = getattr(_exchangeable, function)
+
+    def broken(*given: Any) -> Any:
+        result = whole(*given)
+        return tuple(factor * part for part in result) if isinstance(result, tuple) else factor * result
+
+    with patched(_exchangeable, function, broken):
+        yield
+
+
+@contextmanager
+def _data_of_classes(factor: float) -> Iterator[None]:
+    whole = _exchangeable.signal_gradient
+    with patched(_exchangeable, "signal_gradient", lambda chain, law, g: whole(chain, factor * law, g)):
         yield
 
 
@@ -268,6 +290,12 @@ TERMS: dict[tuple[str, str], list[tuple[str, Sabotage, tuple[str, ...]]]] = {
     ("signal_to_noise", "data"): [("dE_data[f] in dg", _data, ("q_on_pairs", "q_with_fields"))],
     ("asymptotic_variance", "variance"): [("E_pi[f] dE_pi[f] in dV", _variance, ("asymptotic_variance",))],
     ("asymptotic_variance", "resolvent"): [("dT_O in dV", _time, ("asymptotic_variance",))],
+    ("exchangeable", "weights"): [("dlog pi", partial(_of_classes, "magnetisation_products"), ("exchangeable_time",))],
+    ("exchangeable", "moves"): [("dS(k, k + 1)", partial(_of_classes, "_of_moves"), ("exchangeable_time",))],
+    ("exchangeable", "stays"): [("dS(k, k)", partial(_of_classes, "_of_stays"), ("exchangeable_time",))],
+    ("exchangeable", "class fields"): [("dF_c and dF_d", partial(_of_classes, "field_cotangents"), ("exchangeable_time",))],
+    ("exchangeable", "class model"): [("dE_pi[m_c m_d] in dg", partial(_of_classes, "covariances"), ("exchangeable_q",))],
+    ("exchangeable", "class data"): [("dtanh F_d in dg", _data_of_classes, ("exchangeable_q",))],
     ("reduced_resolvent", "law"): [("dlog pi at y held still", partial(_weights_of_reduction, "law"), ("time_by_reduction",))],
     ("reduced_resolvent", "edges"): [("the Dirichlet form", partial(_weights_of_reduction, "edges"), ("time_by_reduction",))],
     ("reduced_resolvent", "conductance"): [

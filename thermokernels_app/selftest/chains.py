@@ -20,6 +20,7 @@ from thermokernels.model.chain import GibbsChain, gibbs_chain
 from thermokernels.model.kernels import single_site
 from thermokernels.quantities import variance_time
 from thermokernels.solvers.resolvent import Solution
+from thermokernels.solvers.solve import Solve
 from thermokernels_app.judges import battery
 from thermokernels_app.selftest.case import Case, Spoken, patched, refused, under
 from thermokernels_app.selftest.gradient_probes import data_law
@@ -94,7 +95,7 @@ def _other_spins(parts: dict[str, Any]) -> None:
 
 
 def _solved_loosely(parts: dict[str, Any]) -> None:
-    parts["solution"] = variance_time.variance_time(parts["chain"], method="cg", rtol=1e-4).solution
+    parts["solution"] = variance_time.variance_time(parts["chain"], Solve("cg", 1e-4)).solution
 
 
 def _factor(name: str, factor: float) -> Callable[[dict[str, Any]], None]:

@@ -108,7 +108,7 @@ def q_on_pairs() -> Probe:
     shape, law = (3, 2), data_law(3)
     return Probe(
         0.8 * _draws(0).normal(size=6),
-        lambda x: adjoints.q_struct(x.reshape(shape), law)[1].ravel(),  # type: ignore[union-attr]
+        lambda x: adjoints.q_struct(x.reshape(shape), law)[1].ravel(),
         lambda x: tk.q_struct(x.reshape(shape), law).value,
         lambda x: reference.q_struct(x.reshape(shape), law).value,
     )
@@ -163,6 +163,51 @@ def asymptotic_variance() -> Probe:
         0.8 * _draws(7).normal(size=11),
         lambda x: _joined(adjoints.asymptotic_variance(*_split(x, shape), fields=True)[1]),
         lambda x: tk.asymptotic_variance(tk.gibbs_chain(*_split(x, shape))),
+        analytic,
+    )
+
+
+# Sites of the classes of an exchangeable model; fields tell classes with the same couplings apart, and signs are its gauge.
+VISIBLE_CLASSES, HIDDEN_CLASSES = np.array([0, 0, 1]), np.array([0, 1, 1])
+
+
+def _exchangeable(w: Array) -> tuple[Array, Floats, Floats]:
+    signs, others = np.array([1.0, -1.0, 1.0]), np.array([1.0, 1.0, -1.0])  # the first site of a class is the one that is not turned
+    W = signs[:, None] * w.reshape(2, 2)[np.ix_(VISIBLE_CLASSES, HIDDEN_CLASSES)] * others
+    return W, signs * np.array([0.3, -0.2])[VISIBLE_CLASSES], others * np.array([0.1, 0.4])[HIDDEN_CLASSES]
+
+
+def exchangeable_time() -> Probe:
+    """T_O of a model with exchangeable sites as a function of the couplings of its classes."""
+
+    def analytic(x: Array) -> Any:
+        W, b, c = _exchangeable(x)
+        return reference.q_struct(W, data_law(3), b=b, c=c).t_obs
+
+    return Probe(
+        0.8 * _draws(8).normal(size=4),
+        lambda x: adjoints.exchangeable_variance_time(tk.exchangeable_chain(*_exchangeable(x)), 1e-13)[1].ravel(),
+        lambda x: tk.observable_variance_time(tk.exchangeable_chain(*_exchangeable(x))),
+        analytic,
+    )
+
+
+def exchangeable_q() -> Probe:
+    """Q of that model, for a law of the data that is symmetric."""
+    counts = np.array([0.1, 0.3, 0.05, 0.25, 0.2, 0.1])  # numbers of -1 spins: 0, 1, 2 in the first class, 0, 1 in the second
+    states = np.arange(8)
+    spins = reference.spins(3) * np.array([1.0, -1.0, 1.0])
+    number = (spins[:, :2] < 0).sum(axis=1) + 3 * (spins[:, 2] < 0)
+    law = (counts / np.bincount(number))[number[states]]
+
+    def analytic(x: Array) -> Any:
+        W, b, c = _exchangeable(x)
+        return reference.q_struct(W, law, b=b, c=c).value
+
+    return Probe(
+        0.8 * _draws(8).normal(size=4),
+        lambda x: adjoints.exchangeable_q(tk.exchangeable_chain(*_exchangeable(x)), counts)[1].ravel(),
+        lambda x: tk.exchangeable_q(tk.exchangeable_chain(*_exchangeable(x)), counts).value,
         analytic,
     )
 

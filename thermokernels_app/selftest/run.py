@@ -10,7 +10,18 @@ from typing import Any
 from thermokernels_app.experiment import freeze
 from thermokernels_app.experiment.design import Design
 from thermokernels_app.judges import automatic_differentiation, verdicts
-from thermokernels_app.selftest import adjoint_terms, answers, case, chains, checkpoints, gradient_probes, rules, stale_kernels, tampering
+from thermokernels_app.selftest import (
+    adjoint_terms,
+    answers,
+    case,
+    chains,
+    checkpoints,
+    coupled_chains,
+    gradient_probes,
+    rules,
+    stale_kernels,
+    tampering,
+)
 from thermokernels_app.selftest.case import Case
 from thermokernels_app.selftest.sound_records import Records
 
@@ -23,7 +34,7 @@ def cases(design: Design | None = None) -> dict[str, list[Case]]:
     plain = (design or Design()).as_dict()
     thresholds = plain["thresholds"]
     return {
-        "kernels": [*answers.cases(), *stale_kernels.cases()],
+        "kernels": [*answers.cases(), *stale_kernels.cases(), *coupled_chains.cases()],
         "adjoints": adjoint_terms.cases(thresholds),
         "gradient check": checkpoints.cases(thresholds),
         "battery": chains.cases(thresholds),
@@ -43,6 +54,7 @@ def gates(design: Design | None = None) -> set[str]:
         answers.PLAIN,
         stale_kernels.KEY,
         stale_kernels.NUMBER,
+        coupled_chains.EXACT,
         *gradient_probes.LEGS,
         gradient_probes.REFUSED,
         *(checkpoints.gate_of(number, number != "solution_residual") for number in legs),

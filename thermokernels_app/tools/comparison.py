@@ -7,42 +7,41 @@ exact time counts records, and k times as many steps.
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import norm
 
 import thermokernels as tk
-from thermokernels.common import arguments
+from thermokernels.common import arguments, thresholds
 from thermokernels.common.arrays import Floats
+from thermokernels.common.error_state import default_error_state
+from thermokernels.common.errors import ConstantError, NumericalError
 from thermokernels.model.chain import GibbsChain, energy_error
-from thermokernels.model.model import ModelLike
-from thermokernels.quantities.autocorrelation import autocorrelation_times
+from thermokernels.model.kernels.registry import KERNELS as ALL_KERNELS
+from thermokernels.model.model import Model, ModelLike, as_model
+from thermokernels.quantities.recorded_series import RecordedSeries, recorded_series
+from thermokernels_app.tools import estimators
+from thermokernels_app.tools.trace_observables import Observable, as_names, as_trace, observable
 
-KERNELS = ("single-site", "two-block")  # others: exact times of records of both layers are made for these two
-ESTIMATORS = {"emcee": "emcee", "ArviZ": "arviz_stats"}
+KERNELS = tuple(name for name, kernel in ALL_KERNELS.items() if kernel.layer is None)
 
 # Basins below this share of the probability are not asked for: a trace may well miss them.
-LEAST_MASS = 0.004
+LEAST_MASS = thresholds.MASS
 
 # The rules by which users trust the estimators: 50 autocorrelation times (emcee's documentation), R-hat at most 1.01 (Vehtari et al. 2021).
 LONG_RUN = 50
 SMALL_RHAT = 1.01
 
-# Records are summed over this many autocorrelation times (Sokal's window, emcee's default), which sets the statistical error.
-SOKAL_WINDOW = 5
-# Agreement is asked for within so many standard errors, of an estimate that is at least this good; else within this factor.
-DEVIATIONS = 3.0
+# A trace of the model and the kernel that are named is doubted in one of so many comparisons, by Bonferroni over all that is looked at.
+FALSE_ALARMS = 1000
+# An estimate that is more uncertain than this tells nothing; it may be right, within this factor, by luck.
 LARGEST_ERROR = 0.2
 LUCK = 1.5
-# Parts of the trace whose estimates show how much they scatter.
-PARTS = 8
-# Steps for which an exact autocorrelation function is followed.
-MAX_STEPS = 100_000
 
 
 @dataclass(frozen=True)
@@ -54,12 +53,20 @@ class Estimate:
     estimator : "emcee" or "ArviZ"
     steps : its tau in steps, None where it has none
     factor : estimate / exact, or None
+    expected_steps : what it is on average for chains of that length, no less and no more; or None
+    relative_error : its standard error, as a share
+    deviation : how many standard errors it is outside of what is expected, on the scale of the logarithm
+    fits : another kernel with which it would agree, where that of the comparison does not fit, or None
     verdict : the comparison in words
     """
 
     estimator: str
     steps: float | None
     factor: float | None
+    expected_steps: tuple[float, float] | None
+    relative_error: float | None
+    deviation: float | None
+    fits: str | None
     verdict: str
 
 
@@ -73,19 +80,29 @@ class Row:
     exact_steps, exact_error_steps : tau of the recorded series and a bound on its error, in steps
     exact_records : the same time in records
     length : records of one chain, in exact autocorrelation times
+    reason : why there is no exact time, in words, or None; then these four are None and there are no estimates
+    constant : whether it is that the observable does not vary in the model
     r_hat : ArviZ's rank-normalised split R-hat, None where it has none
     looks_healthy : whether the usual rules pass: each estimate is at most a 50th of a chain, R-hat is at most 1.01; None without estimates
     estimates : of the estimators that are installed
     """
 
     observable: str
-    exact_steps: float
-    exact_error_steps: float
-    exact_records: float
-    length: float
+    exact_steps: float | None
+    exact_error_steps: float | None
+    exact_records: float | None
+    length: float | None
+    reason: str | None
+    constant: bool
     r_hat: float | None
     looks_healthy: bool | None
     estimates: tuple[Estimate, ...]
+
+    @property
+    def misleads(self) -> bool:
+        """Whether the trace looks healthy and an estimate is off by more than half, with any kernel."""
+        factors = [estimate.factor for estimate in self.estimates if estimate.factor is not None and estimate.fits is None]
+        return self.looks_healthy is True and any(not 1 / LUCK <= factor <= LUCK for factor in factors)
 
 
 @dataclass(frozen=True)
@@ -99,6 +116,7 @@ class Comparison:
     rows : one an observable
     visited_mass : the probability of the states that the trace met, None where it does not hold all spins
     missing : packages of estimators that are not installed
+    chance : standard errors up to which an estimate agrees, so that one comparison in 1000 doubts a right trace
     """
 
     n_chains: int
@@ -109,171 +127,134 @@ class Comparison:
     rows: tuple[Row, ...]
     visited_mass: float | None
     missing: tuple[str, ...]
+    chance: float
 
     def as_dict(self) -> dict[str, Any]:
         """All of it for JSON, times in steps."""
-        return {"convention": "tau = 1 + 2 sum_(t > 0) rho(t)", **asdict(self)}
+        return {"convention": "tau = 1 + 2 sum_(t > 0) rho(t)", "false_alarms": f"one comparison in {FALSE_ALARMS}", **asdict(self)}
 
 
-@dataclass(frozen=True)
-class _Observable:
-    name: str
-    odd: bool  # under x -> -x
-    needs_hidden: bool
-    of: Callable[[NDArray[Any], NDArray[Any]], Floats]  # visible (..., n_v) and hidden (..., n_h) spins -> (...)
+class _Recorded(NamedTuple):
+    """What was said of the trace, and the states that it met."""
+
+    model: Model
+    kernel: str
+    stride: int
+    states: NDArray[np.int64] | None
+    chance: float
 
 
+@default_error_state
 def compare(
-    trace: ArrayLike,
+    trace: ArrayLike | tk.Samples,
     W: ModelLike,
     b: ArrayLike | None = None,
     c: ArrayLike | None = None,
     *,
     observables: Sequence[str] | None = None,
-    kernel: str = "single-site",
-    every: int = 1,
+    kernel: str | None = None,
+    every: int | None = None,
     every_steps: int | None = None,
+    layout: str | None = None,
 ) -> Comparison:
     """emcee's and ArviZ's autocorrelation times of a trace beside the exact ones.
 
     Parameters
     ----------
     trace : (n_chains, n_records, N) spins +1 and -1, visible ones first; (n_chains, n_records, n_v) visible spins alone; or a series
-        (n_chains, n_records) or (n_records,) of the one observable that ``observables`` names
-        Burn-in taken off. Of :func:`thermokernels.sample`: ``np.concatenate([s.visible, s.hidden], axis=2).swapaxes(0, 1)``.
-    W : (n_v, n_h) or a Model; b : (n_v,); c : (n_h,), the model that the trace was drawn from
+        (n_chains, n_records) or (n_records,) of the one observable that ``observables`` names; or what :func:`thermokernels.sample` gives
+        Burn-in taken off.
+    W : (n_v, n_h); b : (n_v,); c : (n_h,), or a Model: what the trace was drawn from
     observables : names
         "energy", "magnetisation", "visible-magnetisation", "slowest" (the v_i h_j with the longest exact time), or a product of spins such
         as "v0", "v0h2", "v0v1"; by default energy, magnetisation and slowest, of visible spins alone their magnetisation.
-    kernel : "single-site" (random-scan, N steps a sweep) or "two-block" (random-scan, two steps a sweep)
-    every : sweeps between records; every_steps : the same in steps, and then it counts
+    kernel : "single-site" (random-scan, N steps a sweep), "two-block" (random-scan, two steps a sweep), "alternating" (one step a sweep) or
+        "symmetrised-alternating"; None for that of the samples or of the model, else "single-site"
+    every : sweeps between records, 1 where nothing is said; every_steps : the same in steps, and then it counts
+    layout : "chain-draw" (ArviZ's) or "draw-chain"; None asks where there are not four times more records than chains
 
     Raises
     ------
     ValueError
-        A trace that does not fit the model, unknown names, a constant observable; ModelTooLargeError: more states than memory.
-    NotConvergedError, UnresolvedError
-        The model is too close to frozen for an exact time in float64.
+        A trace that does not fit the model, unknown names; ModelTooLargeError: more states than memory.
+
+    Notes
+    -----
+    What cannot be had of one observable is said in its row, and the others go on.
 
     Examples
     --------
     >>> import thermokernels as tk
     >>> W = [[0.5, -0.2], [0.1, 0.3]]
     >>> s = tk.sample(W, n_chains=4, n_sweeps=1000, burn_in=100, kernel="single-site", seed=0)
-    >>> trace = np.concatenate([s.visible, s.hidden], axis=2).swapaxes(0, 1)
-    >>> (row,) = compare(trace, W, observables=["v0h0"]).rows
+    >>> (row,) = compare(s, W, observables=["v0h0"]).rows
     >>> f"{row.exact_steps:.3f} steps, {row.length:.0f} of them a chain"
     '4.617 steps, 866 of them a chain'
     """
-    kernel = arguments.as_choice(kernel, KERNELS, "kernel")
-    chain = tk.gibbs_chain(W, b, c, kernel=kernel)
-    steps_per_sweep = chain.steps_per_sweep
-    stride = arguments.as_count(every, "every") * steps_per_sweep if every_steps is None else arguments.as_count(every_steps, "every_steps")
-    array, names = _as_trace(trace, chain, observables)
-    chains = {False: chain, True: tk.gibbs_chain(chain.model, quotient=False, kernel=kernel) if chain.quotient else chain}
+    model = as_model(W, b, c)
+    if isinstance(trace, tk.Samples):
+        kernel = trace.kernel if kernel is None else kernel
+        every = int(trace.sweeps[1] - trace.sweeps[0]) if every is None and trace.sweeps.size > 1 else every
+        trace, layout = trace.trace(), "chain-draw"
+    kernel = arguments.as_choice(kernel or model.kernel or "single-site", KERNELS, "kernel")
+    steps_per_sweep = ALL_KERNELS[kernel].steps_per_sweep(model.n_spins)
+    sweeps = 1 if every is None else arguments.as_count(every, "every")
+    stride = sweeps * steps_per_sweep if every_steps is None else arguments.as_count(every_steps, "every_steps")
+    array, names = as_trace(trace, model, as_names(observables), layout)
 
     spins = array.ndim == 3
-    whole = spins and array.shape[2] == chain.n_spins
+    states = _states(array) if spins and array.shape[2] == model.n_spins else None
+    looks = max(1, len(names) * len(estimators.installed()))
+    recorded = _Recorded(model, kernel, stride, states, float(norm.isf(0.5 / FALSE_ALARMS / looks)))
     rows = []
     for name in names:
-        observable = _slowest(chain, stride) if name == "slowest" else _observable(name, chain)
-        if spins and observable.needs_hidden and not whole:
+        try:
+            looked_at = _slowest(recorded) if name == "slowest" else observable(name, model)
+        except NumericalError as problem:
+            rows.append(_without(name, problem))
+            continue
+        if spins and looked_at.of_hidden and states is None:
             raise ValueError(f"observables must be functions of the visible spins, the trace holds no others; got {name!r}")
-        of = chains[observable.odd]
-        series = observable.of(*np.split(array, [chain.n_visible], axis=2)) if spins else array
-        rows.append(_row(observable, of, series, stride, _stuck(of, array) if whole else False))
-    visited = float(chain.law[np.unique(_states(chain, array))].sum()) if whole else None
-    missing = tuple(package for package in ESTIMATORS.values() if find_spec(package) is None)
-    return Comparison(array.shape[0], array.shape[1], kernel, stride, steps_per_sweep, tuple(rows), visited, missing)
+        series = looked_at.of(*np.split(array, [model.n_visible], axis=2)) if spins else array
+        rows.append(_row(looked_at, series, recorded))
+    visited = None if states is None else float(tk.gibbs_chain(model, quotient=False).law[np.unique(states)].sum())
+    missing = tuple(package for package in estimators.PACKAGES.values() if find_spec(package) is None)
+    return Comparison(array.shape[0], array.shape[1], kernel, stride, steps_per_sweep, tuple(rows), visited, missing, recorded.chance)
 
 
-def _as_trace(trace: ArrayLike, chain: GibbsChain, observables: Sequence[str] | None) -> tuple[NDArray[Any], list[str]]:
-    """The trace as spins (n_chains, n_records, N or n_v) or as a series (n_chains, n_records), and the names of what to look at."""
-    try:
-        array = np.asarray(trace)
-    except ValueError:
-        raise ValueError("trace must be an array of numbers; got rows of different lengths") from None
-    if array.dtype.kind not in "fiu":
-        raise ValueError(f"trace must be an array of numbers (of 0/1 or bool spins, 2 * x - 1); got dtype {array.dtype}")
-    names = None if observables is None else [observables] if isinstance(observables, str) else list(observables)
-    if names == []:
-        raise ValueError("observables must name at least one observable; got none")
-    if array.ndim == 1:
-        array = array[None]
-    if array.ndim not in (2, 3) or array.shape[0] < 1 or array.shape[1] < 4:
-        raise ValueError(
-            "trace must have shape (n_chains, n_records, n_spins) or, a series, (n_chains, n_records), with at least four records; "
-            f"got shape {array.shape}"
-        )
-    if array.ndim == 2:
-        if names is None or len(names) != 1 or names == ["slowest"]:
-            raise ValueError(
-                f"observables (--observable) must name the one observable whose series the trace of shape {array.shape} is, "
-                "such as energy, magnetisation or v0h2; a trace of spins has shape (n_chains, n_records, n_spins)"
-            )
-        if not np.isfinite(array).all():
-            raise ValueError("trace must be finite; it holds NaN or infinite entries")
-        return array.astype(np.float64), names
-    if array.shape[2] not in (chain.n_spins, chain.n_visible):
-        raise ValueError(
-            f"trace must have {chain.n_spins} spins a record, or the {chain.n_visible} visible ones, as W says; got shape {array.shape}"
-        )
-    if not (np.abs(array) == 1).all():
-        raise ValueError("trace must hold spins +1 and -1 (of units 0 and 1, 2 * x - 1)")
-    default = ["energy", "magnetisation", "slowest"] if array.shape[2] == chain.n_spins else ["visible-magnetisation"]
-    return array.astype(np.int8), default if names is None else names
+def _states(spins: NDArray[Any]) -> NDArray[np.int64]:
+    """State numbers of spins (..., N) on the full chain."""
+    states: NDArray[np.int64] = (spins < 0) @ (np.int64(1) << np.arange(spins.shape[-1], dtype=np.int64))
+    return states
 
 
-def _observable(name: str, chain: GibbsChain) -> _Observable:
-    if name == "energy":
-        W, b, c = chain.model
-        return _Observable(name, False, True, lambda v, h: -((v @ W + c) * h).sum(axis=-1) - v @ b)
-    if name == "magnetisation":
-        return _Observable(name, True, True, lambda v, h: v.sum(axis=-1, dtype=np.float64) + h.sum(axis=-1, dtype=np.float64))
-    if name == "visible-magnetisation":
-        return _Observable(name, True, False, lambda v, h: v.sum(axis=-1, dtype=np.float64))
-    factors = [(block, int(index)) for block, index in re.findall(r"([vh])(\d+)", name)]
-    if not factors or "".join(f"{block}{index}" for block, index in factors) != name:
-        raise ValueError(
-            "observables must be energy, magnetisation, visible-magnetisation, slowest, or a product of spins such as v0, v0h2 or v0v1; "
-            f"got {name!r}"
-        )
-    for block, index in factors:
-        size = chain.n_visible if block == "v" else chain.n_hidden
-        if index >= size:
-            raise ValueError(f"observables must name spins of the model, {block}0 to {block}{size - 1}; got {name!r}")
-
-    def product(v: NDArray[Any], h: NDArray[Any]) -> Floats:
-        values: Floats = np.prod([(v if block == "v" else h)[..., index] for block, index in factors], axis=0, dtype=np.float64)
-        return values
-
-    return _Observable(name, len(factors) % 2 == 1, any(block == "h" for block, _ in factors), product)
+def _series(looked_at: Observable, model: Model, kernel: str, stride: int) -> tuple[GibbsChain, RecordedSeries]:
+    chain = looked_at.chain(model, kernel)
+    rounding = energy_error(chain) if looked_at.name == "energy" else 0.0
+    return chain, recorded_series(chain, looked_at.values(chain), stride, rounding)
 
 
-def _values(observable: _Observable, chain: GibbsChain) -> Floats:
-    """The observable on the states of the chain, (n_states,)."""
-    return observable.of(*np.split(chain.spins(), [chain.n_visible], axis=1))
+def _slowest(recorded: _Recorded) -> Observable:
+    """The v_i h_j with the longest exact time."""
+    times: dict[str, float] = {}
+    for i, j in np.ndindex(recorded.model.W.shape):
+        looked_at = observable(f"v{i}h{j}", recorded.model)
+        try:
+            times[looked_at.name] = _series(looked_at, recorded.model, recorded.kernel, recorded.stride)[1].tau
+        except ConstantError:
+            continue
+    if not times:
+        raise ConstantError("no v_i h_j varies under pi in float64")
+    return observable(max(times, key=times.__getitem__), recorded.model)
 
 
-def _slowest(chain: GibbsChain, stride: int) -> _Observable:
-    """The v_i h_j with the longest exact time, one hidden spin after the other to keep the arrays small."""
-    visible, hidden = np.split(chain.spins(), [chain.n_visible], axis=1)
-    times = np.stack(
-        [autocorrelation_times(chain, (visible * hidden[:, [j]]).astype(float), every=stride)[0] for j in range(chain.n_hidden)]
-    )
-    j, i = np.unravel_index(int(np.nanargmax(times)), times.shape)
-    return _observable(f"v{i}h{j}", chain)
-
-
-def _states(chain: GibbsChain, spins: NDArray[Any]) -> NDArray[np.int64]:
-    """State numbers of spins (..., N); on the quotient of the pair {x, -x}, whose number has its last spin at +1."""
-    states: NDArray[np.int64] = (spins < 0) @ (np.int64(1) << np.arange(chain.n_spins, dtype=np.int64))
-    return np.where(states >= chain.n_states, 2**chain.n_spins - 1 - states, states) if chain.quotient else states
-
-
-def _stuck(chain: GibbsChain, spins: NDArray[Any]) -> bool:
+def _stuck(looked_at: Observable, recorded: _Recorded) -> bool:
     """Whether some division of the landscape into two basins that matter was crossed by none of the chains."""
-    states = _states(chain, spins)
+    if recorded.states is None:
+        return False
+    chain, states = tk.gibbs_chain(recorded.model, quotient=False if looked_at.odd else None), recorded.states
+    if chain.quotient:  # a pair has the number of the state whose last spin is +1
+        states = np.where(states >= chain.n_states, 2 * chain.n_states - 1 - states, states)
     for event in tk.merge_tree(chain).events:
         if min(event.dying_mass, event.surviving_mass) >= LEAST_MASS:
             sides = np.stack([event.dying[states].any(axis=1), event.surviving[states].any(axis=1)])
@@ -282,71 +263,42 @@ def _stuck(chain: GibbsChain, spins: NDArray[Any]) -> bool:
     return False
 
 
-def _row(observable: _Observable, chain: GibbsChain, series: Floats, stride: int, stuck: bool) -> Row:
-    function = _values(observable, chain)
-    rounding = energy_error(chain) if observable.name == "energy" else 0.0
-    times, errors, _ = autocorrelation_times(chain, function[:, None], every=stride, function_error=rounding)
-    exact, error = float(times[0]), float(errors[0])
-    installed = [name for name, package in ESTIMATORS.items() if find_spec(package)]
+def _without(name: str, problem: Exception) -> Row:
+    constant = isinstance(problem, ConstantError)
+    reason = "constant in the model, so that nothing is correlated" if constant else f"no exact time: {problem}"
+    return Row(name, None, None, None, None, reason, constant, None, None, ())
+
+
+def _row(looked_at: Observable, series: Floats, recorded: _Recorded) -> Row:
+    try:
+        chain, exact = _series(looked_at, recorded.model, recorded.kernel, recorded.stride)
+    except NumericalError as problem:
+        return _without(looked_at.name, problem)
+    functions = estimators.installed()
     constant = int((np.ptp(series, axis=1) == 0).sum())
     moves = constant < len(series)
-    r_hat = _r_hat(series) if moves and "ArviZ" in installed else None
+    r_hat = estimators.r_hat(series) if moves and "ArviZ" in functions else None
+    covariances = exact.autocovariances(series.shape[1])
     estimates, values = [], []
-    for name in installed:
-        value = _ESTIMATE[name](series) if moves else None
+    for name, estimate in functions.items():
+        value = estimate(series) if moves else None
         if value is None:
-            estimates.append(Estimate(name, None, None, _no_estimate(constant, len(series))))
+            estimates.append(Estimate(name, None, None, None, None, None, None, _no_estimate(constant, len(series))))
             continue
         values.append(value)
-        verdict = _agreement(value / exact, max(_expected_error(exact, series.size), _scatter(_ESTIMATE[name], series)))
-        if "times too" in verdict:
-            verdict += f": {_cause(value, exact, chain, function, series, stride, stuck, r_hat)}"
-        estimates.append(Estimate(name, value * stride, value / exact, verdict))
+        expected = estimators.expected(name, covariances, len(series))
+        error = estimators.relative_error(estimate, expected[1], series)
+        deviation = _outside(value, expected) / error
+        verdict = _verdict(value / exact.tau, expected[0] / exact.tau, expected[1] / exact.tau, error, deviation, recorded.chance)
+        fits = None
+        if "{cause}" in verdict:
+            cause, fits = _cause(_Found(name, value, error, deviation), looked_at, chain, exact, series, recorded, r_hat)
+            verdict = verdict.format(cause=cause)
+        in_steps = expected[0] * recorded.stride, expected[1] * recorded.stride
+        estimates.append(Estimate(name, value * recorded.stride, value / exact.tau, in_steps, error, deviation, fits, verdict))
     healthy = None if not values else max(values) * LONG_RUN <= series.shape[1] and (r_hat is None or r_hat <= SMALL_RHAT)
-    return Row(observable.name, exact * stride, error * stride, exact, series.shape[1] / exact, r_hat, healthy, tuple(estimates))
-
-
-def _expected_error(exact: float, n_records: int) -> float:
-    """Relative standard error sqrt(2 (2 M + 1) / n) of an estimate with a window of M records (Sokal 1997, eq. 3.19, Gaussian series)."""
-    return math.sqrt(2 * (2 * SOKAL_WINDOW * exact + 1) / n_records)
-
-
-def _scatter(estimate: Callable[[Floats], float | None], series: Floats) -> float:
-    """Relative standard error of the estimate as the scatter over parts of the trace shows it: rare events are not Gaussian."""
-    pieces = -(-PARTS // len(series))
-    length = series.shape[1] // pieces
-    parts = series[:, : pieces * length].reshape(-1, 1, length) if length >= 4 else series[:0, None]
-    values = [value for part in parts if (value := estimate(part)) is not None]
-    return float(np.std(values, ddof=1) / np.mean(values) / math.sqrt(len(values))) if len(values) > 1 else 0.0
-
-
-def _by_emcee(series: Floats) -> float | None:
-    from emcee.autocorr import integrated_time
-
-    if (np.ptp(series, axis=1) == 0).any():  # it would divide by the variance of each chain
-        return None
-    return _finite(integrated_time(series.T, tol=0)[0])  # tol=0: whether the chain is long enough is our question
-
-
-def _by_arviz(series: Floats) -> float | None:
-    from arviz_stats.base import array_stats
-
-    size = _finite(array_stats.ess(series, chain_axis=0, draw_axis=1, method="mean"))
-    return None if size is None else series.size / size
-
-
-_ESTIMATE: dict[str, Callable[[Floats], float | None]] = {"emcee": _by_emcee, "ArviZ": _by_arviz}
-
-
-def _r_hat(series: Floats) -> float | None:
-    from arviz_stats.base import array_stats
-
-    with np.errstate(divide="ignore", invalid="ignore"):  # chains that stand still have no variance within
-        return _finite(array_stats.rhat(series, chain_axis=0, draw_axis=1, method="rank"))
-
-
-def _finite(number: Any) -> float | None:
-    return float(number) if np.isfinite(number) and number > 0 else None
+    in_steps = exact.tau * recorded.stride, exact.tau_error * recorded.stride
+    return Row(looked_at.name, *in_steps, exact.tau, series.shape[1] / exact.tau, None, False, r_hat, healthy, tuple(estimates))
 
 
 def _no_estimate(constant: int, n_chains: int) -> str:
@@ -355,43 +307,81 @@ def _no_estimate(constant: int, n_chains: int) -> str:
     return f"no estimate: the observable never changed in {constant} of {n_chains} chains" if constant else "no estimate: it is not finite"
 
 
-def _agreement(factor: float, error: float) -> str:
-    """The estimate beside the exact time, given its relative standard error."""
-    if error <= LARGEST_ERROR and abs(factor - 1) <= DEVIATIONS * error:
-        return f"agrees within the estimator's error ({error:.1%})"
-    if error > LARGEST_ERROR and 1 / LUCK <= factor <= LUCK:
-        return f"close, but by luck: from a trace of this length the estimate is uncertain by {error:.0%}"
-    return f"{1 / factor:.3g} times too small" if factor < 1 else f"{factor:.3g} times too large"
+def _outside(value: float, expected: tuple[float, float]) -> float:
+    """log(value / expected), 0 within what is expected."""
+    return max(0.0, math.log(value / expected[1])) + min(0.0, math.log(value / expected[0]))
+
+
+def _verdict(factor: float, least: float, most: float, error: float, deviation: float, chance: float) -> str:
+    """The estimate, given what it is on average and its standard error, all as shares of the exact time; with room for a cause."""
+    off = f"{1 / factor:.3g} times too small" if factor < 1 else f"{factor:.3g} times too large"
+    if abs(deviation) > chance:
+        return f"{off}: {{cause}}"
+    if error > LARGEST_ERROR:
+        uncertain = f"from a trace of this length the estimate is uncertain by {error:.0%}"
+        return f"close, but by luck: {uncertain}" if 1 / LUCK <= factor <= LUCK else f"{off}: {{cause}}"
+    standing = f"{abs(deviation):.1f} standard errors of {error:.1%} from its average (by chance up to {chance:.1f})"
+    bias = max(0.0, least - 1) + min(0.0, most - 1)
+    if abs(bias) <= error:
+        return f"agrees within the estimator's error: {factor - 1:+.1%}, {standing}"
+    return f"{off}: {{cause}}, and its average in chains of this length is {least:.3g} to {most:.3g} of the exact time; it is {standing}"
+
+
+class _Found(NamedTuple):
+    """An estimate in records, its relative standard error, and how many of these it is outside of what is expected."""
+
+    estimator: str
+    value: float
+    error: float
+    deviation: float
 
 
 def _cause(
-    value: float, exact: float, chain: GibbsChain, function: Floats, series: Floats, stride: int, stuck: bool, r_hat: float | None
-) -> str:
-    """Why an estimate is off, from what is known exactly; the first reason that holds."""
+    found: _Found, looked_at: Observable, chain: GibbsChain, exact: RecordedSeries, series: Floats, recorded: _Recorded, r_hat: float | None
+) -> tuple[str, str | None]:
+    """Why an estimate is off, from what is known exactly, the first reason that holds; and the kernel that would fit, if it is that."""
     n_chains, n_records = series.shape
-    if stuck:
-        return "the trace never left the basin it started in" if n_chains == 1 else "no chain ever left the basin it started in"
-    if n_records < LONG_RUN * exact:
-        return f"a chain is only {n_records / exact:.3g} exact autocorrelation times long"
-    windowed = _through_the_window(chain, function, stride, n_records)
-    if windowed is not None and windowed < exact / 1.1 and abs(value / windowed - 1) <= DEVIATIONS * _expected_error(windowed, series.size):
-        return "its window closes before the slow part of the autocorrelation begins, in a trace of any length"
-    slow = n_records * stride * tk.solve_spectral_gap(chain, sharp=False).value
+    if _stuck(looked_at, recorded):
+        return f"{'the trace never' if n_chains == 1 else 'no chain ever'} left the basin it started in", None
+    surprising = abs(found.deviation) > recorded.chance
+    if surprising and (fitting := _fitting_kernel(found, looked_at, series, recorded)):
+        other, tau = fitting
+        return (
+            f"the {recorded.kernel} kernel that you named does not fit, the {other} kernel does: its exact time is {tau:.4g} records "
+            f"(--kernel {other})"
+        ), other
+    if n_records < LONG_RUN * exact.tau:
+        return f"a chain is only {n_records / exact.tau:.3g} exact autocorrelation times long", None
+    if not surprising and found.value < exact.tau:
+        return "its window closes before the slow part of the autocorrelation begins, in a trace of any length", None
+    slow = n_records * recorded.stride * tk.solve_spectral_gap(_reversible(chain), sharp=False).value
     if slow < LONG_RUN:
-        return f"a chain is only {slow:.3g} relaxation times of the slowest mode long"
+        return f"a chain is only {slow:.3g} relaxation times of the slowest mode long", None
     if r_hat is not None and r_hat > SMALL_RHAT:
-        return f"the chains disagree (R-hat {r_hat:.3g}), burn-in perhaps"
-    return "more than chance: rare events of which the trace holds too few, or a trace of another model, kernel or spacing"
+        return f"the chains disagree (R-hat {r_hat:.3g}), burn-in perhaps", None
+    return (
+        f"more than chance: the {recorded.kernel} kernel that you named, the model or the spacing is not that of the trace, or it holds "
+        "too few rare events"
+    ), None
 
 
-def _through_the_window(chain: GibbsChain, function: Floats, stride: int, n_records: int) -> float | None:
-    """What Sokal's window makes of the exact autocorrelation: the sum up to the first record M >= 5 tau(M); None beyond MAX_STEPS."""
-    centred = function - chain.law @ function
-    variance, current, tau = float(chain.law @ centred**2), centred, 1.0
-    for record in range(1, min(n_records, MAX_STEPS // stride)):
-        for _ in range(stride):
-            current = chain.apply(current)
-        tau += 2 * float(chain.law @ (centred * current)) / variance
-        if record >= SOKAL_WINDOW * tau:
-            return tau
+def _reversible(chain: GibbsChain) -> GibbsChain:
+    """The chain whose gap is that of the records: of the alternating scan that of one layer."""
+    return chain if chain.reversible else tk.gibbs_chain(chain.model, kernel="alternating-visible", quotient=chain.quotient)
+
+
+def _fitting_kernel(found: _Found, looked_at: Observable, series: Floats, recorded: _Recorded) -> tuple[str, float] | None:
+    """Another kernel with which the estimate would agree, at the same number of sweeps a record, and its exact time in records."""
+    n_spins = recorded.model.n_spins
+    sweeps, rest = divmod(recorded.stride, ALL_KERNELS[recorded.kernel].steps_per_sweep(n_spins))
+    for other in KERNELS if not rest else ():
+        if other == recorded.kernel:
+            continue
+        try:
+            _, exact = _series(looked_at, recorded.model, other, sweeps * ALL_KERNELS[other].steps_per_sweep(n_spins))
+        except (NumericalError, ValueError):
+            continue
+        expected = estimators.expected(found.estimator, exact.autocovariances(series.shape[1]), len(series))
+        if abs(_outside(found.value, expected)) <= recorded.chance * found.error:
+            return other, exact.tau
     return None

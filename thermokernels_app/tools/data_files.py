@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from thermokernels import law_of_samples
+from thermokernels.common.arguments import as_samples
 from thermokernels.common.arrays import Floats
 from thermokernels.model.model_files import read_array
 
@@ -20,12 +22,21 @@ def read_data_law(path: Path, n_visible: int) -> Floats:
     ValueError, OSError
         As :func:`thermokernels.load_model`.
     """
+    return _as(path, n_visible, law_of_samples)
+
+
+def read_samples(path: Path, n_visible: int) -> Floats:
+    """The samples themselves, (n, n_v), +1 and -1, of a model of any size; else as :func:`read_data_law`."""
+    return _as(path, n_visible, as_samples)
+
+
+def _as(path: Path, n_visible: int, convert: Callable[[Any], Floats]) -> Floats:
     what = f"the samples file {path}"
     samples = read_array(path, what, ".npy or .csv")
     if np.ndim(samples) == 2 and samples.shape[0] and samples.shape[1] != n_visible:
         raise ValueError(f"{what}: samples must have one column a visible spin, {n_visible} of them; got shape {samples.shape}")
     try:
-        return law_of_samples(samples)
+        return convert(samples)
     except ValueError as error:
         raise ValueError(f"{what}: {error}") from None
 

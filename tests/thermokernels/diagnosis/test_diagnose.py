@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import thermokernels as tk
-from thermokernels.common import arguments
+from thermokernels.common import memory
 from thermokernels.diagnosis import result
 
 RNG = np.random.default_rng(3)
@@ -165,7 +165,7 @@ def test_a_model_too_large_is_told_what_to_ask_instead(monkeypatch):
         tk.diagnose(np.ones((40, 40)))
     with pytest.raises(tk.ModelTooLargeError, match=r"5000 visible and 6 hidden spins .* or draw samples, at any size"):
         tk.diagnose(np.ones((5000, 6)))  # 2**5005 is no float
-    monkeypatch.setattr(arguments, "available_memory", lambda: 300_000)
+    monkeypatch.setattr(memory, "available", lambda: 300_000)
     with pytest.raises(tk.ModelTooLargeError, match=r"W\[:\d, :\d\], or for its gap and basins alone with spectral_gap"):
         tk.diagnose(np.ones((5, 6)))
 
@@ -184,3 +184,9 @@ def test_a_model_too_large_is_told_what_to_ask_instead(monkeypatch):
 def test_bad_arguments(arguments_, message):
     with pytest.raises(ValueError, match=message):
         tk.diagnose(**arguments_)
+
+
+def test_a_window_below_one_step_is_refused():
+    with pytest.raises(ValueError, match=r"^window must be at least one step, 0.25 sweeps of this model's 4 spins; got 0.05$"):
+        tk.diagnose([[0.5, -0.2], [0.1, 0.3]], window=0.05)
+    assert tk.diagnose([[0.5, -0.2], [0.1, 0.3]], window=0.25).window == 0.25

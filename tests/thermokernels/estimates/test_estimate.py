@@ -35,7 +35,6 @@ def test_against_a_dense_chain(kernel, fields):
     assert errors(estimate.signal_interval, (g**2).sum(), estimate.signal) < LARGEST_Z
     assert errors(estimate.interval, q, estimate.value) < LARGEST_Z
     assert estimate.window_for_unit_q == pytest.approx(50 / estimate.value)
-    # the gradient's sign is that of E_data f - E_pi f with f = -v h
     assert np.abs(estimate.g + g).max() < 0.1
     assert estimate.t_obs_interval[1] - estimate.t_obs_interval[0] < 0.2 * t_obs
 
@@ -73,7 +72,8 @@ def test_same_bits_whoever_computes_them():
         assert (estimate.replicates == estimates[0].replicates).all()
         assert (estimate.value, estimate.interval, estimate.signal) == (estimates[0].value, estimates[0].interval, estimates[0].signal)
     longer = tk.estimate_q((W, b, c), DATA, n_replicates=192, seed=3)
-    assert (longer.replicates[:160] == estimates[0].replicates).all()
+    # the same replicates, but for the control, which is a mean over all
+    assert np.corrcoef(longer.replicates[:160], estimates[0].replicates)[0, 1] > 0.999
     other = tk.estimate_q((W, b, c), DATA, n_replicates=160, seed=4)
     assert (other.replicates == estimates[0].replicates).mean() < 0.1
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from thermokernels.estimates.intervals import fieller, jackknife_covariance, largest_share, mean_interval, quantile
+from thermokernels.estimates.intervals import controlled, fieller, jackknife_covariance, largest_share, mean_interval, quantile
 from thermokernels.estimates.signal import Groups, estimate_signal
 
 pytestmark = pytest.mark.small
@@ -32,22 +32,32 @@ def test_mean_interval_and_largest_share():
 def test_signal_is_the_mean_over_pairs_of_different_groups():
     draws = np.random.default_rng(0)
     data, groups = draws.normal(size=6), Groups(6)
-    rows = draws.normal(size=(11, 6)) + 0.3
+    rows, weights = draws.normal(size=(11, 6)) + 0.3, draws.uniform(0.5, 1.5, 11)
     parts = [rows[0:3], rows[3:5], rows[5:9], rows[9:11]]
     first = 0
     for part in parts:
-        groups.take(part.sum(axis=0), len(part), first)
+        groups.take(
+            (weights[first : first + len(part), None] * part).sum(axis=0), weights[first : first + len(part)].sum(), len(part), first
+        )
         first += len(part)
 
+    parts = [weights[first : first + len(part), None] * (part - data) for part, first in zip(parts, (0, 3, 5, 9), strict=True)]
+
     def plain(parts):
-        products = [(x - data) @ (y - data) for k, p in enumerate(parts) for x in p for m, q in enumerate(parts) if m != k for y in q]
+        products = [x @ y for k, p in enumerate(parts) for x in p for m, q in enumerate(parts) if m != k for y in q]
         return np.mean(products)
 
     signal = estimate_signal(groups, data)
     assert signal.value == pytest.approx(plain(parts))
     assert signal.left_out == pytest.approx([plain(parts[:k] + parts[k + 1 :]) for k in range(4)])
-    assert signal.mean == pytest.approx(rows.mean(axis=0))
+    assert signal.g == pytest.approx(np.concatenate(parts).mean(axis=0))
     assert [members.tolist() for members in signal.members] == [[0, 1, 2], [3, 4], [5, 6, 7, 8], [9, 10]]
+
+
+def test_weights_of_mean_one_are_a_control():
+    sums, weights = np.array([3.0, 4.0, 9.0, 4.0]), np.array([1.0, 1.0, 3.0, 1.0])
+    assert controlled(sums, weights).tolist() == [3.0, 4.0, 1.0, 4.0]
+    assert controlled(sums, np.array([1.0, 0.0, 1.0, 1.0])).tolist() == [3.0, 10.0, 9.0, 4.0]
 
 
 def test_jackknife_of_a_mean_is_its_squared_standard_error():

@@ -14,6 +14,7 @@ import thermokernels as tk
 from thermokernels.common import tolerances
 from thermokernels.quantities.signal_to_noise import chain_q_struct
 from thermokernels.quantities.variance_time import correlations, variance_time
+from thermokernels.solvers.solve import Solve
 
 small = pytest.mark.small
 
@@ -254,7 +255,7 @@ def test_the_bound_holds_the_error_and_is_not_vacuous(shape, scale, rtol):
 @pytest.mark.parametrize("kernel", ["single-site", "two-block"])
 def test_the_bound_holds_for_larger_chains_and_the_other_kernel(kernel, rtol):
     chain = tk.gibbs_chain(random_model((4, 4), 6)[0], kernel=kernel)
-    time = variance_time(chain, "cg", rtol)
+    time = variance_time(chain, Solve("cg", rtol))
     error = dense_variance_time(chain) - time.value
     assert -1e-12 * time.value <= error <= time.bound
     assert error > 1e-3 * time.bound  # within three orders of magnitude of what is certified
@@ -386,7 +387,7 @@ def test_the_automatic_choice_checks_ten_digits_of_block_kernels():
     # T_O of diag(13, 13) by Cholesky is off by 1e-5
     time = variance_time(tk.gibbs_chain(np.diag([13.0, 13.0]), quotient=False, kernel="two-block"))
     assert time.method == "reduction"
-    reference = variance_time(tk.gibbs_chain(np.diag([13.0, 13.0]), kernel="two-block"), "reduction")
+    reference = variance_time(tk.gibbs_chain(np.diag([13.0, 13.0]), kernel="two-block"), Solve("reduction"))
     assert abs(time.value - reference.value) <= time.bound <= 1e-10 * time.value
 
 

@@ -12,10 +12,11 @@ import pytest
 
 import adjoints
 import thermokernels as tk
-from thermokernels.common import arguments, errors, footprint, threads
+from thermokernels.common import errors, footprint, memory, threads
 from thermokernels.quantities.variance_time import variance_time
 from thermokernels.solvers import observable_tasks
 from thermokernels.solvers.resolvent import Solver
+from thermokernels.solvers.solve import Solve
 
 W = np.random.default_rng(7).normal(size=(4, 4))
 b = np.array([0.3, -0.2, 0.1, 0.4])
@@ -125,7 +126,7 @@ def test_the_same_bits_with_the_blocks_of_a_larger_model(monkeypatch, processes)
 
 def test_the_numbers_that_come_with_the_value_are_the_same():
     chain = tk.gibbs_chain(W)
-    expected, found = variance_time(chain, "cg"), variance_time(chain, "cg", executor=Here())
+    expected, found = variance_time(chain, Solve("cg")), variance_time(chain, Solve("cg", executor=Here()))
     for name in ("value", "residual", "iterations", "method", "bound"):
         assert getattr(found, name) == getattr(expected, name)
     np.testing.assert_array_equal(found.solution.vectors, expected.solution.vectors)  # solved for once more, here
@@ -159,7 +160,7 @@ def test_a_task_uses_one_thread(monkeypatch):
 
 def test_tasks_of_one_process_share_the_chain(monkeypatch):
     made, make = [], observable_tasks.gibbs_chain
-    monkeypatch.setattr(observable_tasks, "gibbs_chain", lambda *given: made.append(1) or make(*given))
+    monkeypatch.setattr(observable_tasks, "gibbs_chain", lambda *given, **how: made.append(1) or make(*given, **how))
     with ThreadPoolExecutor(3) as pool:
         COMPUTATIONS["gradient"](executor=pool)
         assert len(made) == 1
@@ -169,7 +170,7 @@ def test_tasks_of_one_process_share_the_chain(monkeypatch):
 def test_no_more_tasks_are_under_way_than_memory_has_room_for_their_results(monkeypatch):
     adjoint = adjoints.variance_time.VarianceTimeAdjoint(tk.gibbs_chain(W))
     size = sum(array.nbytes for array in adjoint.arrays.values()) + 8 * (16 * 6 + 2)
-    monkeypatch.setattr(arguments, "available_memory", lambda: 3 * 2 * size)
+    monkeypatch.setattr(memory, "available", lambda: 3 * 2 * size)
     here, ahead = Here(), []
     COMPUTATIONS["gradient"](executor=here, progress=lambda done, total: ahead.append(len(here.calls) - -(-done // 3)))
     assert ahead == [3, 3, 3, 2, 1, 0]
@@ -189,8 +190,8 @@ def test_a_numerical_error_arrives_as_itself(processes):
 
 def test_a_worker_without_room_says_so(monkeypatch):
     chain, here = tk.gibbs_chain(np.zeros((9, 9))), Here()
-    enough = arguments.available_memory
-    monkeypatch.setattr(arguments, "available_memory", lambda: 2**20 if threads._state.serial else enough())
+    enough = memory.available
+    monkeypatch.setattr(memory, "available", lambda: 2**20 if threads._state.serial else enough())
     with pytest.raises(tk.ModelTooLargeError, match=r"T_O of 81 observables of 18 spins \(2\*\*17 states\) would take"):
         tk.observable_variance_time(chain, executor=here)
 
@@ -225,7 +226,7 @@ def test_a_task_that_is_lost_is_named_and_loses_nothing_before_it(error, words, 
 def test_a_pool_that_breaks_is_said_and_the_rest_is_done_elsewhere(tmp_path, monkeypatch):
     compute, path = COMPUTATIONS["gradient"], tmp_path / "state.npz"
     # room for two results: the tasks after that are submitted to a pool whose worker is gone
-    monkeypatch.setattr(arguments, "available_memory", lambda: 2**15)
+    monkeypatch.setattr(memory, "available", lambda: 2**15)
 
     def kill(done, total):
         for process in pool._processes.values():
@@ -273,3 +274,29 @@ def test_a_checkpoint_is_gone_on_from_with_and_without_an_executor(first, second
 def test_what_is_no_executor_is_refused(name):
     with pytest.raises(ValueError, match=r"^executor must be a concurrent.futures.Executor or None; got 2$"):
         COMPUTATIONS[name](executor=2)
+
+
+@pytest.mark.parametrize(
+    ("keyword", "given", "sentence"),
+    [
+        ("progress", 3, r"^progress must be a function, or None for none; got 3$"),
+        ("progress", "loud", r"^progress must be a function, or None for none; got 'loud'$"),
+        ("checkpoint", 3, r"^checkpoint must be the path of a file, a str or a pathlib.Path, or None for none; got 3$"),
+        ("checkpoint", "", r"^checkpoint must be the path of a file, .* got ''$"),
+        ("checkpoint", b"sums.npz", r"^checkpoint must be the path of a file, .* got b'sums.npz'$"),
+        ("checkpoint", "sums\0.npz", r"^checkpoint must be the path of a file"),
+    ],
+)
+def test_callbacks_and_paths_that_are_none(keyword, given, sentence):
+    W, p_data = [[0.5, -0.2]], [0.75, 0.25]
+    chain = tk.gibbs_chain(W)
+    for call in (
+        lambda **options: tk.observable_variance_time(chain, **options),
+        lambda **options: tk.asymptotic_variance(chain, **options),
+        lambda **options: tk.q_struct(W, p_data, **options),
+        lambda **options: tk.probe_variance_time(chain, seed=0, **options),
+        lambda **options: adjoints.q_struct(W, p_data, **options),
+        lambda **options: adjoints.observable_variance_time(W, **options),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            call(**{keyword: given})

@@ -13,6 +13,7 @@ from thermokernels.compiled import wide_exponent
 from thermokernels.model.chain import law_error
 from thermokernels.quantities import first_passage, variance_time
 from thermokernels.solvers import gth_elimination, reduced_resolvent, solution_differences, spanning_tree_bound
+from thermokernels.solvers.solve import Solve
 
 mp = pytest.importorskip("mpmath", reason="mpmath is not installed: pip install mpmath")
 
@@ -147,12 +148,12 @@ FROZEN = {
 def test_variance_time_has_ten_digits_however_frozen(case):
     W = FROZEN[case]
     exact = exactly(W).variance_time()
-    time = variance_time.variance_time(tk.gibbs_chain(W), "reduction")
+    time = variance_time.variance_time(tk.gibbs_chain(W), Solve("reduction"))
     assert deviation(time.value, exact) <= min(1e-12, time.reduced.relative_bound)
     assert time.bound == time.reduced.relative_bound * time.value
     assert time.bound <= 1e-10 * time.value
     full = tk.gibbs_chain(W, quotient=False)
-    assert variance_time.variance_time(full, "reduction").value == time.value
+    assert variance_time.variance_time(full, Solve("reduction")).value == time.value
     automatic = variance_time.variance_time(full)
     assert automatic.value == pytest.approx(time.value, rel=1e-10)
 
@@ -242,7 +243,7 @@ def test_nothing_is_silently_wrong_in_random_hard_cases():
         W = random_couplings(draws)
         chain, model = tk.gibbs_chain(W), exactly(W)
         exact = model.variance_time()
-        automatic, time = variance_time.variance_time(chain), variance_time.variance_time(chain, "reduction")
+        automatic, time = variance_time.variance_time(chain), variance_time.variance_time(chain, Solve("reduction"))
         methods.add(automatic.solution.method)
         assert deviation(automatic.value, exact) <= 1e-10
         error = deviation(time.value, exact)

@@ -31,19 +31,33 @@ def test_compare_screen(invoke):
     result = invoke("compare", "trace.npy", "--model", "W.npy", "-o", "energy", "-o", "v0")
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
-    assert lines[0] == "4 chains of 500 records, one every 4 steps (1 sweeps) of the single-site kernel"
+    assert lines[0] == "4 chains of 500 records, one every 4 steps (1 sweep) of the single-site kernel"
     assert "tau = 1 + 2 sum_(t > 0) rho(t) of the recorded series, in steps; a sweep is 4 steps" in lines
     rows = {line.split()[0]: line.split() for line in lines if line.startswith(("  energy ", "  v0 "))}
     for row in compare(np.load("trace.npy"), W, observables=["energy", "v0"]).rows:
         assert float(rows[row.observable][1]) == pytest.approx(row.exact_steps, rel=1e-3)
 
 
-def test_a_trace_with_its_axes_exchanged_is_noticed(invoke):
+def test_a_trace_with_its_axes_exchanged_is_asked_about(invoke):
     np.save("exchanged.npy", np.load("trace.npy").swapaxes(0, 1))
     result = invoke("compare", "exchanged.npy", "--model", "W.npy", "-o", "energy")
+    assert result.exit_code == 2
+    assert "layout (--layout) must say what the axes of a trace of shape (500, 4, 4) are" in result.stderr
+    answered = invoke("compare", "exchanged.npy", "--model", "W.npy", "-o", "energy", "--layout", "draw-chain")
+    assert answered.stdout == invoke("compare", "trace.npy", "--model", "W.npy", "-o", "energy").stdout
+
+
+def test_a_constant_observable_is_a_row_of_its_own(invoke):
+    result = invoke("compare", "trace.npy", "--model", "W.npy", "-o", "v0v0", "-o", "v0")
     assert result.exit_code == 0, result.output
-    assert "note: 500 chains of 4 records each; if these are exchanged" in result.stderr
-    assert "note:" not in invoke("compare", "trace.npy", "--model", "W.npy", "-o", "energy").stderr
+    assert "* v0v0: constant in the model, so that nothing is correlated." in result.stdout
+    assert any(line.split()[:2] == ["v0v0", "constant"] for line in result.stdout.splitlines())
+
+
+def test_the_model_says_how_it_is_sampled(invoke):
+    tk.Model(W, kernel="alternating").save("model.npz")
+    screen = invoke("compare", "trace.npy", "--model", "model.npz", "-o", "v0").stdout
+    assert screen.startswith("4 chains of 500 records, one every 1 step (1 sweep) of the alternating kernel")
 
 
 def test_compare_json(invoke):
@@ -59,7 +73,7 @@ def test_compare_json(invoke):
         (("none.npy", "--model", "W.npy"), "the trace file none.npy: it must be a file; there is none"),
         (("trace.npy", "--model", "none.npy"), "the model file none.npy"),
         (("trace.txt", "--model", "W.npy"), "its name must end in .npy or .csv"),
-        (("W.npy", "--model", "W.npy"), "trace must have shape"),
+        (("W.npy", "--model", "W.npy"), "trace must have at least one chain and four records; got 2 chains of 2 records"),
         (("trace.npy", "--model", "W.npy", "-o", "warmth"), "got 'warmth'"),
     ],
 )

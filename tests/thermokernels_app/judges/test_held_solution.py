@@ -5,6 +5,7 @@ import pytest
 
 from thermokernels.model.chain import gibbs_chain
 from thermokernels.quantities.variance_time import variance_time
+from thermokernels.solvers.solve import Solve
 from thermokernels_app.judges import held_solution, reference
 
 
@@ -15,7 +16,7 @@ def model(shape, seed=3):
 
 
 def responses(w, quotient=None):
-    return variance_time(gibbs_chain(w, quotient=quotient), rtol=1e-12).responses
+    return variance_time(gibbs_chain(w, quotient=quotient), Solve(rtol=1e-12)).responses
 
 
 @pytest.mark.parametrize("shape", [(1, 2), (2, 3), (4, 3), (3, 3)])

@@ -7,6 +7,7 @@ import pytest
 
 import thermokernels as tk
 from thermokernels_app.tools import comparison
+from thermokernels_app.tools import estimators as estimators_module
 from thermokernels_app.tools.comparison import compare
 
 W = np.array([[0.6, -0.3], [0.2, 0.5]])
@@ -15,9 +16,12 @@ _RNG = np.random.default_rng(0)
 STUCK = 4.0 * (np.where(_RNG.random((5, 5)) < 0.5, -1.0, 1.0) + 0.1 * _RNG.standard_normal((5, 5)))  # frustrated, and cold
 
 
-def trace_of(weights, n_sweeps=4000, n_chains=4, kernel="single-site", thin=1, **options):
-    s = tk.sample(weights, n_chains=n_chains, n_sweeps=n_sweeps, kernel=kernel, thin=thin, seed=0, **({"burn_in": 200} | options))
-    return np.concatenate([s.visible, s.hidden], axis=2).swapaxes(0, 1)
+def samples_of(weights, n_sweeps=4000, n_chains=4, kernel="single-site", thin=1, **options):
+    return tk.sample(weights, n_chains=n_chains, n_sweeps=n_sweeps, kernel=kernel, thin=thin, seed=0, **({"burn_in": 200} | options))
+
+
+def trace_of(*arguments, **options):
+    return samples_of(*arguments, **options).trace()
 
 
 @pytest.fixture
@@ -37,16 +41,18 @@ def exact(weights, function, every, kernel="single-site"):
     return 2 * (chain.law @ (f * response)) / (chain.law @ f**2) - 1
 
 
-@pytest.mark.parametrize(("kernel", "steps_per_sweep"), [("single-site", 4), ("two-block", 2)])
+@pytest.mark.parametrize(
+    ("kernel", "steps_per_sweep"), [("single-site", 4), ("two-block", 2), ("alternating", 1), ("symmetrised-alternating", 1)]
+)
 def test_exact_times_are_those_of_the_recorded_series(kernel, steps_per_sweep):
-    found = compare(
-        trace_of(W, 60, thin=3, kernel=kernel), W, kernel=kernel, every=3, observables=["energy", "v0h1", "magnetisation", "v1"]
-    )
+    trace = trace_of(W, 60, thin=3)  # whatever it holds: the exact time is that of the kernel that is named
+    found = compare(trace, W, kernel=kernel, every=3, observables=["energy", "v0h1", "magnetisation", "v1", "h0h1"])
     functions = [
         lambda v, h: -np.einsum("xi,ij,xj->x", v, W, h),
         lambda v, h: v[:, 0] * h[:, 1],
         lambda v, h: v.sum(axis=1) + h.sum(axis=1),
         lambda v, h: v[:, 1],
+        lambda v, h: h[:, 0] * h[:, 1],
     ]
     assert (found.every_steps, found.n_chains, found.n_records) == (3 * steps_per_sweep, 4, 20)
     for row, function in zip(found.rows, functions, strict=True):
@@ -102,7 +108,7 @@ def test_a_stuck_chain_that_looks_healthy_is_seen_through(estimators):
 
 @pytest.mark.bridges
 def test_another_model_is_suspected(estimators):
-    (row,) = compare(trace_of(W), 2 * W, observables=["v1"]).rows
+    (row,) = compare(trace_of(W), 3 * W, observables=["v1"]).rows
     assert all("more than chance" in estimate.verdict for estimate in row.estimates)
 
 
@@ -117,7 +123,8 @@ def test_what_never_changes_has_no_estimate(estimators):
 
 
 def test_without_estimators_the_exact_time_remains(monkeypatch):
-    monkeypatch.setattr(comparison, "find_spec", lambda _: None)
+    for module in (comparison, estimators_module):
+        monkeypatch.setattr(module, "find_spec", lambda _: None)
     found = compare(trace_of(W, 40), W, observables=["energy"])
     assert found.missing == ("emcee", "arviz_stats")
     assert found.rows[0].estimates == ()
@@ -138,15 +145,31 @@ def test_visible_spins_and_series():
     [
         (np.ones((2, 9, 3)), {}, r"trace must have 4 spins a record, or the 2 visible ones"),
         (np.zeros((2, 9, 4)), {}, r"trace must hold spins \+1 and -1"),
-        (np.ones((2, 9, 4), bool), {}, r"2 \* x - 1\); got dtype bool"),
-        (np.ones((2, 3, 4)), {}, "at least four records"),
+        (
+            np.ones((2, 9, 4), bool),
+            {},
+            r"trace must hold spins \+1 and -1; got dtype bool: .* 2 \* x.astype\(int\) - 1",
+        ),
+        (2 * np.zeros((2, 9, 4), np.uint8) - 1, {}, "entry .* is 255: 2 .* of unsigned units 0 and 1"),
+        (np.ones((2, 3, 4)), {"layout": "chain-draw"}, "at least one chain and four records; got 2 chains of 3 records"),
+        (
+            np.ones((400, 100)),
+            {"observables": "v0"},
+            r"\(--layout\) .* 'chain-draw' for 400 chains of 100 records, 'draw-chain'",
+        ),
+        (np.ones((9, 9, 4)), {}, "layout .* must say"),
+        (np.ones((2, 9, 4)), {"layout": "draw"}, "layout must be one of 'chain-draw', 'draw-chain'; got 'draw'"),
         (np.ones((2, 9)), {}, r"observables \(--observable\) must name the one observable whose series the trace of shape \(2, 9\) is"),
         (np.full((2, 9), np.nan), {"observables": ["energy"]}, "trace must be finite"),
         (np.ones((2, 9, 4)), {"observables": ["warmth"]}, "got 'warmth'"),
         (np.ones((2, 9, 4)), {"observables": ["v0h2"]}, "h0 to h1; got 'v0h2'"),
         (np.ones((2, 9, 2)), {"observables": ["energy"]}, "functions of the visible spins"),
         (np.ones((2, 9, 4)), {"observables": []}, "at least one observable"),
-        (np.ones((2, 9, 4)), {"kernel": "alternating"}, "kernel must be one of 'single-site', 'two-block'"),
+        (
+            np.ones((2, 9, 4)),
+            {"kernel": "gibbs"},
+            "kernel must be one of 'single-site', 'two-block', 'alternating', 'symm",
+        ),
         (np.ones((2, 9, 4)), {"every": 0}, "every must be an integer of at least 1"),
         ([[1, 2], [1]], {}, "rows of different lengths"),
     ],
@@ -154,3 +177,114 @@ def test_visible_spins_and_series():
 def test_what_does_not_fit_is_named(trace, options, message):
     with pytest.raises(ValueError, match=message):
         compare(trace, W, **options)
+
+
+# Traces of alternating samplers.
+
+THREE = np.array([[0.9, 0.3, -0.3], [0.4, -0.8, 0.6], [-0.2, 0.7, 0.9]])
+
+
+@pytest.mark.bridges
+def test_the_alternating_scan_has_times_of_its_own(estimators):
+    """Visible spins of it are a chain by themselves; what scikit-learn, rbms and thrml sample is not slower than it says."""
+    trace = trace_of(THREE, 20000, n_chains=8, kernel="alternating")
+    (row,) = compare(trace[:, :, :3], tk.Model(THREE, kernel="alternating")).rows
+    assert row.exact_records == pytest.approx(2.330036, abs=5e-7)
+    assert all(estimate.verdict.startswith("agrees") for estimate in row.estimates)
+    for row in compare(trace, THREE, kernel="alternating").rows:
+        assert all(estimate.verdict.startswith("agrees") for estimate in row.estimates), row
+
+
+@pytest.mark.bridges
+def test_the_kernel_that_was_named_is_doubted_before_the_trace(estimators):
+    trace = trace_of(THREE, 20000, n_chains=8, kernel="alternating")[:, :, :3]
+    (row,) = compare(trace, THREE).rows
+    for estimate in row.estimates:
+        assert "the single-site kernel that you named does not fit, the alternating kernel does: its exact time is 2.33" in estimate.verdict
+        assert estimate.fits == "alternating"
+    assert row.looks_healthy
+    assert not row.misleads
+
+
+def test_samples_say_how_they_were_made():
+    samples = samples_of(THREE, 60, thin=3, kernel="alternating")
+    found = compare(samples, THREE, observables=["v0h0"])
+    assert (found.kernel, found.every_steps, found.n_chains, found.n_records) == ("alternating", 3, 4, 20)
+    assert found == compare(samples.trace(), THREE, observables=["v0h0"], kernel="alternating", every=3)
+
+
+# Axes.
+
+
+class Labelled(np.ndarray):
+    """As xarray's, whose axes have names."""
+
+    dims = ("draw", "chain", "spin")
+
+    def transpose(self, *names):
+        assert names == ("chain", "draw", ...)
+        return np.asarray(self).transpose(1, 0, 2)
+
+
+def test_axes_are_asked_for_or_known():
+    trace = trace_of(W, 40)
+    for given, layout in (
+        (trace, None),
+        (trace, "chain-draw"),
+        (trace.swapaxes(0, 1), "draw-chain"),
+        (trace.swapaxes(0, 1).view(Labelled), None),
+    ):
+        assert compare(given, W, observables=["v0h0"], layout=layout) == compare(trace, W, observables=["v0h0"])
+
+
+# What is constant.
+
+
+def test_a_constant_observable_does_not_stop_the_others():
+    found = compare(trace_of(W, 60), W, observables=["v0v0", "v0"])
+    constant, other = found.rows
+    assert constant.constant
+    assert (constant.exact_steps, constant.estimates) == (None, ())
+    assert constant.reason == "constant in the model, so that nothing is correlated"
+    assert other.exact_steps == compare(trace_of(W, 60), W, observables=["v0"]).rows[0].exact_steps
+    assert [row.constant for row in compare(trace_of(0 * W, 60), 0 * W).rows] == [True, False, False]
+
+
+# Estimators and their averages.
+
+
+@pytest.mark.parametrize("n_records", [8, 25, 64])
+def test_the_expected_products_are_those_of_a_gaussian_series(n_records):
+    """E sum (x - xbar)(x' - xbar), by the covariance matrix of the whole series."""
+    covariances = 2.0 * 0.9 ** np.arange(n_records) + 0.5 * (-0.4) ** np.arange(n_records)
+    matrix = covariances[np.abs(np.subtract.outer(np.arange(n_records), np.arange(n_records)))]
+    centring = np.eye(n_records) - 1 / n_records
+    centred = centring @ matrix @ centring
+    products, mean_square = estimators_module._expected_products(covariances)
+    np.testing.assert_allclose(products, [np.trace(centred, t) for t in range(n_records)], rtol=1e-12, atol=1e-12)
+    assert mean_square == pytest.approx(matrix.mean(), rel=1e-12)
+
+
+@pytest.mark.bridges
+def test_many_short_chains_are_biased_and_it_is_said(estimators):
+    """The error shrinks with the number of chains, the bias does not: without its average half of these would blame the model."""
+    weights = 2 * THREE
+    samples = samples_of(weights, 400, n_chains=200, burn_in=1000)
+    (row,) = compare(samples, weights, observables=["magnetisation"]).rows
+    estimate = row.estimates[0]
+    least, most = np.array(estimate.expected_steps) / row.exact_steps
+    assert 0.75 < least < most < 0.85
+    assert least == pytest.approx(estimate.factor, abs=0.05)
+    assert "a chain is only 40.1 exact autocorrelation times long, and its average in chains of this length is" in estimate.verdict
+
+
+@pytest.mark.bridges
+@pytest.mark.parametrize(("kernel", "n_chains", "n_records"), [("single-site", 4, 300), ("alternating", 1, 600)])
+def test_right_traces_are_seldom_doubted(estimators, kernel, n_chains, n_records):
+    """100 of them here; validation/false_alarms.py asks 1,000 of each of several kinds."""
+    samples = tk.sample(THREE, n_chains=100 * n_chains, n_sweeps=n_records, kernel=kernel, burn_in=300, seed=5).trace()
+    doubted = 0
+    for trace in np.split(samples, 100):
+        (row,) = compare(trace, THREE, kernel=kernel, observables=["magnetisation"]).rows
+        doubted += any(abs(estimate.deviation) > 3.48 for estimate in row.estimates)
+    assert doubted <= 2

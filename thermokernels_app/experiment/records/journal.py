@@ -17,8 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
+from thermokernels.common.atomic_file import replacing
 from thermokernels_app.experiment.records.lock import LOCK, FolderLock
-from thermokernels_app.experiment.records.store import ARRAYS, RESULTS, SCHEMA, SCHEMA_VERSION, Arrays, Record, read_results, replace_file
+from thermokernels_app.experiment.records.store import ARRAYS, RESULTS, SCHEMA, SCHEMA_VERSION, Arrays, Record, read_results
 
 JOURNAL = "journal.jsonl"
 
@@ -40,7 +41,7 @@ class Journal:
     folder : Path
         Made where it does not exist.
     identity : dict
-        ``design_sha256`` and ``sources_sha256`` of the run, and ``freeze_sha256`` where it was frozen.
+        ``design_sha256``, ``cap_seconds`` and ``sources_sha256`` of the run, and ``freeze_sha256`` where it was frozen.
     resume : bool
         Go on with what the folder holds.
 
@@ -71,7 +72,8 @@ class Journal:
                     finished = _finished(line)
                     self.finished[finished.task] = finished
                     sound.append(line)
-            replace_file(self.path, self._head + b"".join(map(_line, sound)))
+            with replacing(self.path) as file:
+                file.write(self._head + b"".join(map(_line, sound)))
             self._file = self.path.open("ab", buffering=0)
             self._size = self.path.stat().st_size
         except BaseException:
@@ -150,6 +152,19 @@ class Journal:
         if not isinstance(head.get("design_sha256"), str) or "sources_sha256" not in head:
             raise ValueError(f"the output folder {self.folder} holds files of a run that cannot be read; name another folder")
         return head
+
+
+def held_cap(folder: Path) -> float | None:
+    """The cap on the wall clock in the design of the run that a folder holds; None where it holds none that can be read."""
+    head: Record = {}
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        if (folder / JOURNAL).exists():
+            with (folder / JOURNAL).open("rb") as file:
+                head = _read(file.readline()) or {}
+        else:
+            head = dict(read_results(folder)["design"])
+    cap = head.get("cap_seconds")
+    return cap if isinstance(cap, float) else None
 
 
 def remove_leftover(folder: Path) -> None:

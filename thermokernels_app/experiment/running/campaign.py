@@ -16,6 +16,7 @@ from thermokernels_app.experiment.records import store
 from thermokernels_app.experiment.records.journal import Finished, Journal
 from thermokernels_app.experiment.records.store import Record
 from thermokernels_app.experiment.running import tasks
+from thermokernels_app.experiment.running.pool import LimitError
 from thermokernels_app.experiment.running.progress import Progress, Report
 from thermokernels_app.experiment.running.tasks import Task
 
@@ -49,6 +50,8 @@ class Campaign:
         Where finished tasks are kept and those of an earlier run are found.
     freeze : Freeze or None
         What was fixed before the run.
+    cap : float or None
+        Seconds on the wall clock where a run is gone on with under another cap than its design's.
 
     Attributes
     ----------
@@ -56,8 +59,9 @@ class Campaign:
         Told after every finished task.
     """
 
-    def __init__(self, design: Design, journal: Journal | None, freeze: Freeze | None = None) -> None:
+    def __init__(self, design: Design, journal: Journal | None, freeze: Freeze | None = None, cap: float | None = None) -> None:
         self.design, self.journal, self.freeze = design, journal, freeze
+        self.cap_seconds = design.cap_seconds if cap is None else cap
         self.progress: Report | None = None
         grid = design.grid
         self.trainings = [Task("train", key) for key in product(grid.m, grid.split)]
@@ -96,7 +100,7 @@ class Campaign:
     @property
     def seconds_left(self) -> float:
         """Until the cap."""
-        return self.design.cap_seconds - self.seconds
+        return self.cap_seconds - self.seconds
 
     def take(self, future: Future[Any]) -> None:
         """Draw the consequences of a future that is done."""
@@ -179,14 +183,19 @@ class Campaign:
             raise error
         if not tasks.is_the_workers_fault(error):
             raise RuntimeError(f"{task.where} failed: {type(error).__name__}: {error}") from error
-        self._failed(task, arguments, str(error) or type(error).__name__)
+        self._failed(task, arguments, str(error) or type(error).__name__, error)
 
-    def _failed(self, task: Task, arguments: tuple[Any, ...], reason: str) -> None:
+    def _failed(self, task: Task, arguments: tuple[Any, ...], reason: str, error: Exception | None = None) -> None:
         """A worker died, hung or returned nonsense: try once more, then report the task as lost and let the others finish."""
         if task.name not in self.retried:
             self.retried[task.name] = reason
             self._submit(task, *arguments)
         elif task.function in COMPILE:
+            if isinstance(error, LimitError):
+                raise ValueError(
+                    f"the task limit (--task-limit) of {error.limit:g} s is too short: compiling the kernels takes longer; give more, or "
+                    "run `thermo warmup` first"
+                )
             raise RuntimeError(
                 f"{task.where} failed twice: {reason}; is there too little memory, or was run() called from a script without "
                 '`if __name__ == "__main__":`?'
@@ -250,13 +259,13 @@ class Campaign:
         if self.projection is not None or done < self.design.projection_share * len(self.cells_to_do):
             return
         projected = self.seconds * _states(self.cells_to_do) / _states(self.cells_done)
-        proceed = projected <= self.design.cap_seconds
+        proceed = projected <= self.cap_seconds
         self.projection = {
             "cells_done": done,
             "cells": len(self.cells_to_do),
             "seconds": self.seconds,
             "projected_seconds": projected,
-            "cap_seconds": self.design.cap_seconds,
+            "cap_seconds": self.cap_seconds,
             "decision": "PROCEED" if proceed else "STOP",
         }
         if not proceed:

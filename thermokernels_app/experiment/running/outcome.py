@@ -110,6 +110,7 @@ def circumstances_of(campaign: Campaign, workers: int | None) -> Record:
         "seconds": campaign.seconds,
         "compile_seconds": max(compile_seconds.values(), default=0.0),
         "task_seconds": {key: value for key, value in sorted(campaign.seconds_by_function.items()) if key not in compile_seconds},
+        "cap_seconds": campaign.cap_seconds,
         "tasks_resumed": campaign.resumed,
         "retries": [{"task": task, "reason": reason} for task, reason in campaign.retried.items()],
         "workers": workers,

@@ -27,6 +27,14 @@ class WorkerError(RuntimeError):
     """A worker process died, hung or returned something that cannot be read; the message says which."""
 
 
+class LimitError(WorkerError):
+    """A task took longer than it may, ``limit`` in seconds."""
+
+    def __init__(self, limit: float) -> None:
+        super().__init__(f"the worker process took more than {limit:g} s and was ended")
+        self.limit = limit
+
+
 class WorkerPool(Executor):
     """Spawned worker processes; leaving the ``with`` block by an exception ends them at once.
 
@@ -154,8 +162,9 @@ class _Worker:
         except (OSError, EOFError):
             self.spent = True
             self.process.join(10.0)  # its end of the pipe is closed before it is gone
-            how = f"took more than {limit:g} s and was ended" if hanging.is_set() else _how_it_ended(self.process.exitcode)
-            raise WorkerError(f"the worker process {how}") from None
+            if limit is not None and hanging.is_set():
+                raise LimitError(limit) from None
+            raise WorkerError(f"the worker process {_how_it_ended(self.process.exitcode)}") from None
         finally:
             alarm.cancel()
         self.spent = hanging.is_set()  # killed in the moment it answered

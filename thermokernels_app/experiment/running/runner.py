@@ -21,7 +21,7 @@ from thermokernels_app.experiment.design import Design
 from thermokernels_app.experiment.freeze import Freeze
 from thermokernels_app.experiment.records import store
 from thermokernels_app.experiment.records.environment import available_cores, source_hash
-from thermokernels_app.experiment.records.journal import Journal
+from thermokernels_app.experiment.records.journal import Journal, held_cap
 from thermokernels_app.experiment.running import tasks
 from thermokernels_app.experiment.running.campaign import Campaign
 from thermokernels_app.experiment.running.outcome import STATUSES, Run, arrays_of, circumstances_of, complete_run, document_of, exit_code
@@ -58,7 +58,8 @@ def run(
     executor : concurrent.futures.Executor, optional
         Runs the tasks instead of a pool of our own; it is not shut down.
     resume : bool
-        Take the finished cells of an earlier run of the same design in ``out``; a complete run is returned as it is.
+        Take the finished cells of an earlier run of the same design in ``out``; a complete run is returned as it is. The cap on the wall
+        clock may be another one: the run keeps its design and hash, and ``document["run"]["cap_seconds"]`` says how long it was given.
     freeze : Freeze, optional
         What was fixed before the run; nothing is run unless design and program agree with it, and the results carry its chain.
     task_limit : float, optional
@@ -90,7 +91,7 @@ def run(
     ...     run(load_design("smoke"), executor=threads).verdicts
     """
     if freeze is not None:
-        freeze.require(design)
+        freeze.require(begun_as(design, out) if resume else design)
     (result,) = _run_all([(design, None if out is None else Path(out))], workers, executor, resume, task_limit, progress, freeze)
     return result
 
@@ -161,7 +162,8 @@ def _run_all(
     runs: list[Run | Campaign] = []
     try:
         for design, folder in designs:
-            runs.append((resume and complete_run(folder, design, frozen)) or _campaign(design, folder, resume, freeze))
+            begun = begun_as(design, folder) if resume else design
+            runs.append((resume and complete_run(folder, begun, frozen)) or _campaign(begun, folder, resume, freeze, design.cap_seconds))
         campaigns = [one for one in runs if isinstance(one, Campaign)]
         if progress:
             reports = [progress] if len(campaigns) == 1 else mean_of(progress, len(campaigns))
@@ -196,9 +198,20 @@ def _run_all(
                 one.journal.close(complete=False)
 
 
-def _campaign(design: Design, folder: Path | None, resume: bool, freeze: Freeze | None) -> Campaign:
-    identity = {"design_sha256": design.digest(), "sources_sha256": source_hash(), "freeze_sha256": freeze.sha256 if freeze else None}
-    return Campaign(design, None if folder is None else Journal(folder, identity, resume=resume), freeze)
+def begun_as(design: Design, folder: Path | str | None) -> Design:
+    """This design with the cap on the wall clock that the run in a folder was begun with, where there is one."""
+    cap = None if folder is None else held_cap(Path(folder))
+    return design if cap is None else replace(design, cap_seconds=cap)
+
+
+def _campaign(design: Design, folder: Path | None, resume: bool, freeze: Freeze | None, cap: float) -> Campaign:
+    identity = {
+        "design_sha256": design.digest(),
+        "cap_seconds": design.cap_seconds,
+        "sources_sha256": source_hash(),
+        "freeze_sha256": freeze.sha256 if freeze else None,
+    }
+    return Campaign(design, None if folder is None else Journal(folder, identity, resume=resume), freeze, cap)
 
 
 def _work(campaigns: Sequence[Campaign], pool: Executor, patience: float, ended: Callable[[Campaign], None]) -> None:

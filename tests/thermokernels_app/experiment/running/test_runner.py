@@ -185,6 +185,30 @@ def test_the_projection_at_half_time_decides(tmp_path):
 
 
 @pytest.mark.usefixtures("ticking")
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_run_that_was_stopped_goes_on_under_another_cap(tmp_path, killed):
+    short = replace(TINY, cap_seconds=2.0)
+    stopped = runner.run(short, tmp_path, executor=Inline())
+    assert (stopped.document["status"], stopped.document["run"]["cap_seconds"]) == ("stopped", 2.0)
+    if killed:  # before it wrote its results: the journal alone says what it was
+        (tmp_path / store.RESULTS).unlink()
+    went_on = runner.run(replace(TINY, cap_seconds=1e6), tmp_path, resume=True, executor=Inline())
+    assert went_on.document["status"] == "complete"
+    assert went_on.document["design_sha256"] == stopped.document["design_sha256"] == short.digest()
+    assert (went_on.document["design"]["cap_seconds"], went_on.document["run"]["cap_seconds"]) == (2.0, 1e6)
+    assert runner.run(TINY, tmp_path, resume=True, executor=Inline()).document == store.read_results(tmp_path)
+    with pytest.raises(ValueError, match="holds the run of another design"):
+        runner.run(replace(TINY, cap_seconds=1e6), tmp_path, executor=Inline())
+    with pytest.raises(ValueError, match="holds the run of another design"):
+        runner.run(replace(TINY, seed=1), tmp_path, resume=True, executor=Inline())
+
+
+def test_a_task_limit_that_compiling_exceeds_is_named():
+    with pytest.raises(ValueError, match=r"the task limit \(--task-limit\) of 0.01 s is too short: compiling the kernels takes longer"):
+        runner.run(TINY, workers=1, task_limit=0.01)
+
+
+@pytest.mark.usefixtures("ticking")
 def test_the_cap_stops_a_run_before_half_time(tmp_path):
     run = runner.run(replace(TINY, cap_seconds=2.0), tmp_path, executor=Inline())
     assert (run.document["status"], run.exit_code, run.document["run"]["projection"]) == ("stopped", 12, None)
@@ -215,7 +239,7 @@ def test_a_folder_of_another_design_is_left_alone(tmp_path):
 
 
 def test_a_model_too_large_for_memory_is_bad_input(monkeypatch):
-    monkeypatch.setattr("thermokernels.common.arguments.available_memory", lambda: 1000)
+    monkeypatch.setattr("thermokernels.common.memory.available", lambda: 1000)
     with pytest.raises(ValueError, match="of memory"):
         runner.run(load_design("smoke"), executor=Inline())
 

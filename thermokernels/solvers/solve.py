@@ -1,0 +1,69 @@
+"""How the systems behind a quantity are to be solved: what public functions take as keywords, as one object below them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import TypedDict
+
+from thermokernels.common import arguments, tolerances
+from thermokernels.solvers.checkpoint import PathLike
+
+SOLVERS = ("auto", "cholesky", "cg")
+METHODS = (*SOLVERS, "reduction")
+
+# of solves done and solves in all
+Progress = Callable[[int, int], object]
+
+
+def as_executor(value: object) -> Executor | None:
+    """An executor, or None for this process; else ValueError."""
+    if value is not None and not isinstance(value, Executor):
+        raise ValueError(f"executor must be a concurrent.futures.Executor or None; got {arguments.in_brief(value)}")
+    return value
+
+
+@dataclass(frozen=True)
+class Solve:
+    """One computation's choices, checked once.
+
+    Attributes
+    ----------
+    method : "auto", "cholesky", "cg" or "reduction"
+    rtol : largest accepted relative residual of Cholesky and conjugate gradients
+    progress : called as ``progress(done, total)``, or None
+    checkpoint : of a file that keeps finished blocks, or None
+    executor : whose tasks the blocks are, or None for this process
+
+    Raises
+    ------
+    ValueError
+        One sentence that names the keyword.
+    """
+
+    method: str = "auto"
+    rtol: float = tolerances.SOLVE
+    progress: Progress | None = None
+    checkpoint: PathLike | None = None
+    executor: Executor | None = None
+
+    def __post_init__(self) -> None:
+        arguments.as_choice(self.method, METHODS, "method")
+        object.__setattr__(self, "rtol", arguments.as_positive(self.rtol, "rtol", "relative residual"))
+        arguments.as_callback(self.progress, "progress")
+        arguments.as_path(self.checkpoint, "checkpoint")
+        as_executor(self.executor)
+
+
+AUTOMATIC = Solve()
+
+
+class Options(TypedDict, total=False):
+    """The keywords of :class:`Solve`, for signatures that pass them on."""
+
+    method: str
+    rtol: float
+    progress: Progress | None
+    checkpoint: PathLike | None
+    executor: Executor | None

@@ -1,0 +1,166 @@
+"""The command for models beyond enumeration: estimate Q and T_O by coupled chains."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from thermokernels_app.commands.console import AsJson, errors, seconds
+from thermokernels_app.commands.executors import ExecutorKind, Kind, Scheduler, executor_of
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+NOT_TRUSTED = 11
+
+EXIT_CODES = (
+    "Exit codes: 0 estimated; 1 unexpected error; 2 bad usage or input, or a budget that is too short; "
+    "11 not to be trusted, for the reason that is given; 130 interrupted twice"
+)
+
+
+def estimate(
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="Couplings W (visible x hidden) in .npy or .csv, or .npz with W and optional b, c.")
+    ],
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Samples of the visible spins, one a row, +1 and -1, in .npy or .csv: Q needs them.")
+    ] = None,
+    window: Annotated[float, typer.Option("--window", help="Length in sweeps of the run of samples behind one gradient.")] = 100.0,
+    kernel: Annotated[str, typer.Option("--kernel", help="The sampler: `alternating`, `two-block` or `single-site`.")] = "alternating",
+    precision: Annotated[
+        float | None, typer.Option("--precision", help="Wanted half width of the interval, relative to Q (or to T_O without --data).")
+    ] = None,
+    budget: Annotated[str | None, typer.Option("--budget", help="Time such as 60s or 5m, which becomes a number of replicates.")] = None,
+    replicates: Annotated[
+        int | None,
+        typer.Option("--replicates", min=1, help="That number itself: with the same seed it gives the same digits."),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of all random numbers.")] = 0,
+    observables: Annotated[str, typer.Option("--observables", help="`products` v_i h_j, or `expected` v_i E[h_j | v].")] = "products",
+    units: Annotated[str, typer.Option("--units", help="`pm1`, or `zero-one`: gradients of couplings between units 0 and 1.")] = "pm1",
+    fields: Annotated[bool, typer.Option("--fields", help="The gradients of b and c too.")] = False,
+    workers: Annotated[
+        int | None, typer.Option("--workers", "-w", min=1, help="Work in so many processes of this machine, not in threads of this one.")
+    ] = None,
+    executor: ExecutorKind = Kind.processes,
+    scheduler: Scheduler = None,
+    as_json: AsJson = False,
+) -> None:
+    """Can a model of real size be trained with its Gibbs sampler? Q with an interval, from coupled chains that prove when they are done.
+
+    Unbiased where pairs of chains meet; where they do not, the answer is that it cannot be trusted. An interrupt ends it early: what was
+    begun is finished and counted; a second one gives no answer.
+    """
+    with errors(as_json):
+        from thermokernels import estimate_q, load_model
+        from thermokernels.common import arguments
+        from thermokernels_app.report import estimate_tables
+        from thermokernels_app.tools import data_files
+
+        pool = _pool(executor, scheduler, workers)
+        machine = load_model(model)
+        arguments.as_positive(window, "--window", "sweeps")
+        samples = None if data is None else data_files.read_samples(data, machine.n_visible)
+        time = None if budget is None else seconds(budget, "--budget")
+        if not as_json:
+            print(estimate_tables.first_line(machine, kernel, window), flush=True)
+        with pool as elsewhere, _interrupts() as stop, _progress() as progress:
+            result = estimate_q(
+                machine,
+                samples,
+                window,
+                kernel,
+                precision=precision,
+                budget=time,
+                n_replicates=replicates,
+                seed=seed,
+                executor=elsewhere,
+                observables=observables,
+                units=units,
+                fields=fields,
+                progress=progress,
+                stop=stop,
+            )
+        if as_json:
+            names = {"model": str(model), "data": None if data is None else str(data), "seed": seed}
+            print(json.dumps(names | estimate_tables.as_dict(result), allow_nan=False))
+        else:
+            estimate_tables.print_estimate(result)
+        if not result.trusted:
+            raise typer.Exit(NOT_TRUSTED)
+
+
+def _pool(kind: Kind, scheduler: str | None, workers: int | None) -> AbstractContextManager[Executor | None]:
+    """The executor of the replicates; None for threads of this process."""
+    chosen = executor_of(kind, scheduler, workers)
+    if workers is None:
+        return chosen
+    from thermokernels_app.experiment.running.pool import WorkerPool
+
+    return WorkerPool(workers)
+
+
+@contextmanager
+def _interrupts() -> Iterator[Callable[[], bool]]:
+    """The first interrupt asks for an end after the replicates that are under way; the second one is an interrupt."""
+    asked = False
+
+    def ask(_signal: int, _frame: object) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+        print("ending after the replicates that were begun; once more to give up", file=sys.stderr)
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield lambda: asked
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int, tuple[float, float]], None]]:
+    """The interval of T_O as it shrinks, on stderr: a bar on a terminal, else a line at every quarter."""
+    if not sys.stderr.isatty():
+        yield _lines()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+    columns: Any = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("pilot", total=None)
+
+        def show(done: int, total: int, interval: tuple[float, float]) -> None:
+            bar.update(task, description=_shrinking(interval), completed=done, total=total)
+
+        yield show
+
+
+def _lines() -> Callable[[int, int, tuple[float, float]], None]:
+    shown = 0
+
+    def show(done: int, total: int, interval: tuple[float, float]) -> None:
+        nonlocal shown
+        if shown < 4 * done // total < 4:
+            shown = 4 * done // total
+            print(f"{done} of {total} replicates, {_shrinking(interval)}", file=sys.stderr)
+
+    return show
+
+
+def _shrinking(interval: tuple[float, float]) -> str:
+    low, high = interval
+    if math.isnan(low):
+        return "T_O not known yet"
+    return f"T_O {(low + high) / 2:.4g} +- {(high - low) / 2:.2g} steps"

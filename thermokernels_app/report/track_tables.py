@@ -1,0 +1,33 @@
+"""The screen of ``thermo track``: the sentences, then a row a checkpoint."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from thermokernels_app.report.layout import print_table
+
+if TYPE_CHECKING:
+    from thermokernels import Track, TrackedModel
+
+HEADER = ("checkpoint", "Q", "from", "to", "T_O (steps)", "window for Q = 1", "|g|^2", "KL", "pseudo-lik.", "how")
+
+
+def print_track(track: Track) -> None:
+    """What matters in sentences, then the numbers; Q lies between its two ends (proven, or with 95 %)."""
+    print(f"Q at {track.window:g} sweeps of the {track.kernel} kernel, checkpoint by checkpoint")
+    print()
+    for sentence in track.sentences:
+        print(f"* {sentence}")
+    print()
+    print_table(HEADER, [_row(row) for row in track.rows])
+    print("Windows are in sweeps, KL and pseudo-likelihood in nats a sample; '?' marks what cannot be trusted.")
+
+
+def _row(row: TrackedModel) -> tuple[str, ...]:
+    numbers = (row.value, *row.interval, row.t_obs, row.window_for_unit_q, row.signal, row.kl, row.pseudo_likelihood)
+    return (row.name, *map(_short, numbers), row.method if row.trusted else f"{row.method} ?")
+
+
+def _short(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.3g}"

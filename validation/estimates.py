@@ -1,0 +1,167 @@
+"""Estimates from coupled chains are unbiased, their intervals cover where they are trusted, and a chain that is stuck is found out.
+
+    python validation/estimates.py [replicates a model and kernel, 12000 by default] [seed]
+
+Thirty small models times three kernels against the exact engine: the error of T_O in standard errors, and how many of the intervals from
+224 replicates hold the exact value, given that they are trusted. Then the laws of a coupled layer by chi-square, and a chain that is stuck.
+Exit code 1 where a claim fails.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+import numpy as np
+from scipy import stats
+
+import thermokernels as tk
+from thermokernels.compiled.simd_float32 import LANES, aligned_rows
+from thermokernels.estimates import trust
+from thermokernels.estimates.generators import _start_lane, _stream
+from thermokernels.estimates.intervals import largest_share, mean_interval
+from thermokernels.estimates.layer_coupling import _couple_layer
+
+KERNELS = ("alternating", "two-block", "single-site")
+REPETITION = 224
+# Of ninety standard normal numbers, the largest is beyond this once in two hundred times.
+LARGEST_Z = 4.0
+POOLED, EACH = (0.94, 0.96), 0.93
+
+
+def models() -> Iterator[tuple[str, tk.Model]]:
+    """Thirty models of up to sixteen spins: Gaussian, ferromagnetic, frustrated, planted, with fields and without, square and not."""
+    for sd in (0.3, 0.6, 1.0):
+        for shape in ((6, 6), (4, 7)):
+            for fields in (0.0, 0.3):
+                draws = np.random.default_rng([int(10 * sd), *shape])
+                W = draws.normal(0, sd, shape)
+                b, c = fields * draws.normal(size=shape[0]), fields * draws.normal(size=shape[1])
+                yield f"Gauss {shape[0]}x{shape[1]} sd {sd}{' fields' if fields else ''}", tk.Model(W, b, c)
+    for coupling in (0.05, 0.1, 0.15):
+        yield f"ferromagnet 8x8 J {coupling}", tk.Model(np.full((8, 8), coupling))
+    for beta in (0.5, 1.0, 1.5, 2.0):
+        for seed in (3, 4):
+            signs = np.sign(np.random.default_rng(seed).normal(size=(5, 5)))
+            yield f"frustrated 5x5 beta {beta} table {seed}", tk.Model(0.8 * beta * signs)
+    for strength in (0.1, 0.15, 0.2):
+        draws = np.random.default_rng(1)
+        W = strength * np.sign(draws.normal(size=(2, 8))).T @ np.sign(draws.normal(size=(2, 8)))
+        yield f"planted 8x8 {strength}", tk.Model(W)
+        yield f"planted 8x8 {strength} fields", tk.Model(W, draws.normal(0, 0.2, 8), draws.normal(0, 0.2, 8))
+    yield "independent 3x3", tk.Model(np.zeros((3, 3)))
+
+
+def exact_time(model: tk.Model, kernel: str) -> float:
+    """T_O in steps: the exact engine; of the alternating scan densely on the visible layer, sum Var + < u, E[(I - K)^+ w | h] >."""
+    if kernel != "alternating":
+        return tk.observable_variance_time(tk.gibbs_chain(model, kernel=kernel))
+    W, b, c = model
+    v, h = (1.0 - 2 * ((np.arange(2**n)[:, None] >> np.arange(n)) & 1) for n in W.shape)
+    energy = v @ W @ h.T + (v @ b)[:, None] + h @ c
+    law = np.exp(energy - energy.max())
+    law /= law.sum()
+    to_hidden, to_visible = law / law.sum(axis=1, keepdims=True), law / law.sum(axis=0)
+    means = np.einsum("vh,vi,hj->ij", law, v, h).ravel()
+    seen = np.einsum("vi,vj->vij", v, np.tanh(v @ W + c)).reshape(len(v), -1) - means
+    left = np.einsum("hi,hj->hij", np.tanh(h @ W.T + b), h).reshape(len(h), -1) - means
+    solution = np.linalg.solve(np.eye(len(v)) - to_hidden @ to_visible.T + law.sum(axis=1), seen)
+    return float(W.size - means @ means + (law.sum(axis=0)[:, None] * left * (to_visible.T @ solution)).sum())
+
+
+def estimates(n_replicates: int, seed: int) -> bool:
+    """The table of models, and the verdict on bias and coverage."""
+    largest, trusted, covered, below = 0.0, 0, 0, []
+    print(f"{'model':32} {'kernel':12} {'T_O exact':>11} {'estimate':>11} {'z':>6} {'trusted':>8} {'covers':>7}")
+    for name, model in models():
+        for kernel in KERNELS:
+            exact = exact_time(model, kernel)
+            found = tk.estimate_q(model, None, kernel=kernel, n_replicates=n_replicates, seed=seed)
+            error = found.replicates.std(ddof=1) / np.sqrt(found.n_replicates)
+            z = (found.t_obs - exact) / error if error > 0 else 0.0
+            parts = found.replicates[: found.n_replicates // REPETITION * REPETITION].reshape(-1, REPETITION)
+            held = [_holds(part, exact) for part in parts if not _doubt(part)]
+            largest, trusted, covered = max(largest, abs(z)), trusted + len(held), covered + sum(held)
+            share = np.mean(held) if held else np.nan
+            # compatible with 93 % unless so few would come once in a thousand times
+            if held and stats.binom.cdf(sum(held), len(held), EACH) < 0.001:
+                below.append(f"{name}, {kernel}")
+            print(
+                f"{name:32} {kernel:12} {exact:11.5g} {found.t_obs:11.5g} {z:6.2f} {len(held) / len(parts):8.0%} {share:7.3f}", flush=True
+            )
+    pooled = covered / trusted
+    spread = np.sqrt(0.95 * 0.05 / trusted)
+    sound = largest < LARGEST_Z and POOLED[0] - 2 * spread <= pooled <= POOLED[1] + 2 * spread and not below
+    print(f"largest |z| {largest:.2f}; {trusted} trusted intervals cover {pooled:.4f}; below {EACH}: {', '.join(below) or 'none'}")
+    return sound
+
+
+def _doubt(part: np.ndarray) -> str:
+    return trust.doubt(len(part), largest_share(part), mean_interval(part), (np.nan, np.nan), np.nan)
+
+
+def _holds(part: np.ndarray, exact: float) -> bool:
+    low, high = mean_interval(part)
+    return low - 1e-12 * abs(exact) <= exact <= high + 1e-12 * abs(exact)
+
+
+def laws_of_a_coupled_layer(seed: int) -> bool:
+    """Chi-square of both marginal laws over all values of seven units, for several kappa, ten pairs of fields each."""
+    values = []
+    for number in range(10):
+        fields = np.random.default_rng([seed, number]).normal(0, 1.2, (2, 7))
+        for kappa in (0.0, 1.0, 4.0, 16.0, 1e9):
+            for side, spins in enumerate(_coupled(fields, kappa, number, 200_000 // LANES)):
+                counts = np.bincount(((spins < 0) << np.arange(7)).sum(axis=1), minlength=128)
+                signs = 1 - 2 * ((np.arange(128)[:, None] >> np.arange(7)) & 1)
+                expected = len(spins) * (1 / (1 + np.exp(-2 * signs * fields[side]))).prod(axis=1)
+                keep = expected >= 5
+                observed = np.append(counts[keep], counts[~keep].sum())
+                wanted = np.append(expected[keep], expected[~keep].sum())
+                wanted, observed = wanted[wanted > 0], observed[wanted > 0]
+                values.append(stats.chi2.sf(((observed - wanted) ** 2 / wanted).sum(), len(wanted) - 1))
+    uniform = stats.kstest(values, "uniform").pvalue
+    print(f"laws of a coupled layer: {len(values)} chi-square tests, smallest p {min(values):.3g}, uniform with p {uniform:.3g}")
+    return min(values) > 1e-3 / len(values) and uniform > 1e-3
+
+
+def _coupled(fields: np.ndarray, kappa: float, number: int, n_rounds: int) -> list[np.ndarray]:
+    table = np.zeros((8, 2), np.float32)
+    table[:7] = fields.T
+    others = aligned_rows(np.float32, 2), aligned_rows(np.float32, 2)
+    others[0][0], others[1][1] = 1, 1  # X feels the first column, Y the second
+    spins, sums, words = (aligned_rows(np.float32, 7), aligned_rows(np.float32, 7)), aligned_rows(np.float32, 8), aligned_rows(np.uint32, 4)
+    for lane in range(LANES):
+        _start_lane(np.uint64(_stream(np.uint64(number), lane, 0)), words, lane)
+    seen: list[list[np.ndarray]] = [[], []]
+    for _ in range(n_rounds):
+        _couple_layer(table, np.zeros(8, np.float32), others, kappa, words, sums, spins, spins, False)
+        for side in range(2):
+            seen[side].append(spins[side].T.copy())
+    return [np.concatenate(side) for side in seen]
+
+
+def stuck_chain() -> bool:
+    """Two wells that are never left: no estimate, no matter how quickly chains meet within a well."""
+    model = tk.Model(np.full((5, 5), 2.0), np.full(5, 0.01))
+    found = [tk.estimate_q(model, None, kernel=kernel, budget=1.0) for kernel in KERNELS]
+    for kernel, one in zip(KERNELS, found, strict=True):
+        print(f"stuck, {kernel}: trusted {one.trusted}, {one.reason}")
+    return not any(one.trusted or np.isfinite(one.t_obs) for one in found)
+
+
+def main() -> int:
+    """Run all parts."""
+    n_replicates, seed = (int(value) for value in (*sys.argv[1:], "12000", "1")[:2]) if len(sys.argv) != 2 else (int(sys.argv[1]), 1)
+    verdicts = {
+        "a stuck chain is found out": stuck_chain(),
+        "both laws of a coupled layer": laws_of_a_coupled_layer(seed),
+        "no bias, and coverage": estimates(n_replicates, seed),
+    }
+    for claim, holds in verdicts.items():
+        print(f"{'PASS' if holds else 'FAIL'}  {claim}")
+    return 0 if all(verdicts.values()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
