@@ -67,13 +67,13 @@ BRIDGES = tuple(f"thermokernels_bridges.{name}" for name in ("scipy", "jax", "to
 def test_docstring_examples(packages, least, tmp_path):
     # pytest imports modules of the namespace package by a shorter name, which kernels in a cache that others read must not bear.
     cache = {"NUMBA_CACHE_DIR": str(tmp_path / "kernels")} if packages[0].startswith("thermokernels_app") else {}
-    options = ("-q", "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(tmp_path), "-p", "no:cacheprovider")
+    options = ("-q", "-n0", "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(tmp_path), "-p", "no:cacheprovider")
     result = run(sys.executable, "-P", "-m", "pytest", *options, "--doctest-modules", "--pyargs", *packages, cwd=tmp_path, **cache)
     assert int(re.search(r"(\d+) passed", result.stdout)[1]) >= least
 
 
 def test_small_tests_without_compilation(tmp_path):
-    options = ("-q", "-m", "small", "-p", "no:cacheprovider")
+    options = ("-q", "-n0", "-m", "small", "-p", "no:cacheprovider")
     result = run(sys.executable, "-P", "-m", "pytest", *options, str(ROOT / "tests"), NUMBA_DISABLE_JIT="1")
     assert int(re.search(r"(\d+) passed", result.stdout)[1]) >= 10
 

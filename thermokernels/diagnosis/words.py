@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from html import escape
 
+from thermokernels.common import memory, thresholds
 from thermokernels.common.digits import certified
 from thermokernels.diagnosis.result import Findings, Number
 
@@ -15,9 +16,6 @@ HEADER: Row = ("quantity", "value", "unit", "in sweeps", "how exact")
 CROSSINGS_HEADER: Row = (
     "basin", "pi(basin)", "pi(deeper)", "barrier", "out (sweeps)", "back (sweeps)", "relevance", "crossable", "seen",
 )  # fmt: skip
-
-# Below this share of the probability a basin does not make it into a sentence (the registered threshold of the question P2).
-MASS = 0.004
 
 # Correlations over more sweeps than this are called slow; a window has to be this many relaxation times long to be called long.
 LONG = 10.0
@@ -33,16 +31,11 @@ def states(diagnosis: Findings) -> str:
     return f"{diagnosis.n_states} {'pairs {x, -x}' if diagnosis.quotient else 'states'}"
 
 
-def memory(n_bytes: int) -> str:
-    """Bytes as MiB or GiB."""
-    return f"{max(1, round(n_bytes / 2**20))} MiB" if n_bytes < 2**30 else f"{n_bytes / 2**30:.1f} GiB"
-
-
 def model(n_visible: int, n_hidden: int, has_fields: bool, n_bytes: int) -> str:
     """The first line: what is about to be computed, and what it takes."""
     n_spins = n_visible + n_hidden
     what = f"2**{n_spins} states" if has_fields else f"2**{n_spins - 1} pairs {{x, -x}}"
-    return f"{n_visible} visible + {n_hidden} hidden spins: {what}, about {memory(n_bytes)} of memory; a sweep is {n_spins} steps"
+    return f"{n_visible} visible + {n_hidden} hidden spins: {what}, about {memory.readable(n_bytes)} of memory; a sweep is {n_spins} steps"
 
 
 def one_line(diagnosis: Findings) -> str:
@@ -116,8 +109,8 @@ def crossing_notes(diagnosis: Findings) -> list[str]:
     errors = [number.error / number.value for c in d.crossings for number in (c.out, c.back) if number.value and number.error is not None]
     if d.crossings:
         notes.append(
-            f"crossable: both passages within {d.budget:g} sweeps; seen: relevance at least 0.03; masses, barriers and relevance are exact "
-            f"to rounding (barriers to {d.crossings[0].barrier_error:.1g})"
+            f"crossable: both passages within {d.budget:g} sweeps; seen: relevance at least {thresholds.RELEVANCE:g}; "
+            f"masses, barriers and relevance are exact to rounding (barriers to {d.crossings[0].barrier_error:.1g})"
             + (f", passages to a relative {max(errors):.1g} (proven)" if errors else "")
         )
     return notes
@@ -197,17 +190,17 @@ def _basins(d: Findings) -> Iterator[str]:
     if d.n_minima == 1:
         yield "The energy has one basin only" + (", up to x and -x" if d.quotient else "") + ": there is no barrier to cross."
         return
-    large = [crossing for crossing in d.crossings if min(crossing.mass, crossing.deeper_mass) >= MASS]
+    large = [crossing for crossing in d.crossings if min(crossing.mass, crossing.deeper_mass) >= thresholds.MASS]
     if not large:
         times = [crossing.out for crossing in d.crossings if crossing.out.value is not None]
         longest = max(times, key=lambda out: out.value or 0.0, default=None)
         leave = f"; a run that starts in one takes up to {_sweeps(longest, d.n_spins)} sweeps to leave it" if longest else ""
-        yield f"No second basin holds {MASS:g} of the probability{leave}."
+        yield f"No second basin holds {thresholds.MASS:g} of the probability{leave}."
         return
     crossable = [crossing for crossing in large if crossing.crossable is True]
     yield (
-        f"{len(crossable)} of {len(large)} basins with at least {MASS:g} of the probability can be crossed both ways within {d.budget:g} "
-        f"sweeps; the gradient sees {sum(crossing.seen is True for crossing in crossable)} of these."
+        f"{len(crossable)} of {len(large)} basins with at least {thresholds.MASS:g} of the probability can be crossed both ways within "
+        f"{d.budget:g} sweeps; the gradient sees {sum(crossing.seen is True for crossing in crossable)} of these."
     )
     for crossing in large:  # the most probable of those that cannot
         if crossing.crossable is True:

@@ -13,10 +13,11 @@ from concurrent.futures import Executor
 from thermokernels.common import tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
+from thermokernels.common.tolerances import EPSILON
 from thermokernels.model.chain import GibbsChain, as_chain, law_error
 from thermokernels.model.exchangeable import ExchangeableChain
 from thermokernels.quantities import exchangeable_sums
-from thermokernels.quantities.variance_time import EPSILON, VarianceTime, variance_time
+from thermokernels.quantities.variance_time import VarianceTime, variance_time
 from thermokernels.solvers.checkpoint import PathLike
 from thermokernels.solvers.solve import Progress, Solve
 

@@ -9,11 +9,10 @@ import numpy as np
 from thermokernels.common import tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.common.errors import ConstantError, NumericalError
+from thermokernels.common.tolerances import EPSILON
 from thermokernels.model.chain import GibbsChain, entry_error, law_error
 from thermokernels.solvers import gap_bounds, reduced_resolvent
 from thermokernels.solvers.resolvent import resolvent, solved
-
-EPSILON = float(np.finfo(np.float64).eps)
 
 # A variance is resolved from this many times its own rounding, to a relative 1e-10.
 FLAT = 1e10

@@ -8,8 +8,9 @@ from numpy.typing import ArrayLike
 from thermokernels.common import arguments
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import UnresolvedError
+from thermokernels.common.tolerances import UNIT
 from thermokernels.compiled.decorator import jit
-from thermokernels.model.chain import UNIT, GibbsChain, as_chain, entry_error, law_error
+from thermokernels.model.chain import GibbsChain, as_chain, entry_error, law_error
 
 
 @jit

@@ -18,13 +18,12 @@ from thermokernels.common import arguments, tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import NotConvergedError, NumericalError
+from thermokernels.common.tolerances import EPSILON
 from thermokernels.model.chain import GibbsChain, as_chain, entry_error, law_error
 from thermokernels.solvers import reduced_resolvent
 from thermokernels.solvers.off_target import RestrictedSystem
 
 METHODS = ("auto", "symmetrised", "reduction")
-
-EPSILON = float(np.finfo(np.float64).eps)
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ from itertools import permutations
 import numpy as np
 from numpy.typing import NDArray
 
-from thermokernels.common import arguments, tolerances
+from thermokernels.common import memory, tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import UnresolvedError
@@ -237,7 +237,7 @@ def merge_tree(chain: GibbsChain) -> MergeTree:
     chain = as_chain(chain)
     chain.require_both_layers("merge_tree, whose steps are flips of single spins,")
     n_states = chain.n_states
-    arguments.require_memory(56 * n_states, f"the merge tree of {n_states} states", "use fewer spins: each one less halves it")
+    memory.require(56 * n_states, f"the merge tree of {n_states} states", "use fewer spins: each one less halves it")
     with np.errstate(over="ignore"):
         energy_range = float(np.ptp(chain.energy))
     if not np.isfinite(energy_range):

@@ -15,22 +15,21 @@ from functools import cached_property
 
 import numpy as np
 
-from thermokernels.common import arguments, footprint, tolerances
+from thermokernels.common import footprint, memory, tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import ConstantError, NumericalError, UnresolvedError
+from thermokernels.common.tolerances import EPSILON
 from thermokernels.model.chain import GibbsChain, as_chain, entry_error, gibbs_chain, law_error
 from thermokernels.model.exchangeable import ExchangeableChain
 from thermokernels.model.model import Model
 from thermokernels.quantities import exchangeable_sums
 from thermokernels.solvers import gap_bounds, reduced_resolvent, spanning_tree_bound
-from thermokernels.solvers.checkpoint import Checkpoint, PathLike
+from thermokernels.solvers.checkpoint import PathLike, RestartFile
 from thermokernels.solvers.many_observables import Accumulator, Observables, RowSums
 from thermokernels.solvers.observable_tasks import accumulate
 from thermokernels.solvers.resolvent import Solution, Solver
 from thermokernels.solvers.solve import AUTOMATIC, Progress, Solve
-
-EPSILON = float(np.finfo(np.float64).eps)
 
 # Laws below this are close to underflow: their square roots still are numbers, but products with them lose digits unnoticed.
 SMALLEST_LAW = 1e-280
@@ -89,9 +88,7 @@ class VarianceTime:
             return self._kept
         chain, observables = self.chain, gradient_observables(self.chain)
         n_bytes = 8 * (footprint.ARRAYS_OF_A_ROW * observables.n_rows + 8) * chain.n_states
-        arguments.require_memory(
-            n_bytes, f"the solutions for {observables.n_rows} observables on {chain.n_states} states", "use fewer spins"
-        )
+        memory.require(n_bytes, f"the solutions for {observables.n_rows} observables on {chain.n_states} states", "use fewer spins")
         right_hand_sides = observables.right_hand_sides(slice(None))
         return right_hand_sides, Solver(chain, self.method, self.rtol).solve(right_hand_sides)
 
@@ -226,7 +223,7 @@ def _solved_variance_time(chain: GibbsChain, solve: Solve, accumulators: Sequenc
     solver = Solver(chain, solve.method, solve.rtol)
     footprint.require_solves(chain.n_visible, chain.n_hidden, not chain.quotient, chain.dynamics.single_flips, bool(accumulators))
     sums = sorted(name for accumulator in accumulators for name in accumulator.arrays)
-    saved = None if solve.checkpoint is None else Checkpoint(solve.checkpoint, solver.inputs | {"sums": " ".join(sums)})
+    saved = None if solve.checkpoint is None else RestartFile(solve.checkpoint, solver.inputs | {"sums": " ".join(sums)})
     row_sums, kept = accumulate(solver, gradient_observables(chain), solve, accumulators, saved)
     value = float(row_sums.values.sum())
     _require_variance(value)

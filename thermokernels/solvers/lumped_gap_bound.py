@@ -12,8 +12,9 @@ import numpy as np
 
 from thermokernels.common.arrays import Floats
 from thermokernels.common.errors import NotConvergedError, UnresolvedError
+from thermokernels.common.tolerances import UNIT
 from thermokernels.compiled.decorator import jit
-from thermokernels.model.lumped import UNIT, LumpedChain
+from thermokernels.model.lumped import LumpedChain
 from thermokernels.solvers import lumped_solves
 
 # Conjugate gradients are believed where sqrt(pi) is above this share of its largest.

@@ -32,9 +32,10 @@ from numpy.typing import NDArray
 from thermokernels.common import tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.common.errors import UnresolvedError
+from thermokernels.common.tolerances import UNIT
 from thermokernels.compiled import wide_exponent
 from thermokernels.compiled.wide_exponent import Wide
-from thermokernels.model.chain import UNIT, GibbsChain, gibbs_chain, law_error
+from thermokernels.model.chain import GibbsChain, gibbs_chain, law_error
 from thermokernels.solvers.gth_elimination import MAX_STATES, Elimination, applies_to, eliminate
 from thermokernels.solvers.solution_differences import Differences, flow_error, solve_differences
 

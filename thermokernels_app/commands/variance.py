@@ -61,8 +61,7 @@ def variance(
     """
     with errors(as_json):
         from thermokernels import load_model, set_threads
-        from thermokernels.common import arguments, footprint
-        from thermokernels.diagnosis.words import memory
+        from thermokernels.common import arguments, footprint, memory
         from thermokernels.solvers.solve import Solve
         from thermokernels_app.tools import data_files
 
@@ -76,12 +75,12 @@ def variance(
         arguments.as_positive(window, "--window", "sweeps")
         n_bytes = footprint.require_variance_time(n_visible, n_hidden, full)
         if workers is not None:
-            arguments.require_memory(workers * n_bytes, f"a solve in each of {workers} workers", "use fewer")
+            memory.require(workers * n_bytes, f"a solve in each of {workers} workers", "use fewer")
         law = None if data is None else data_files.read_data_law(data, n_visible)
         states = f"2**{n_visible + n_hidden - (not full)} {'states' if full else 'pairs {x, -x}'}"
         print(
             f"{n_visible} visible + {n_hidden} hidden spins, {states}, {n_visible * n_hidden} observables: "
-            f"from {memory(n_bytes)} of memory",
+            f"from {memory.readable(n_bytes)} of memory",
             file=sys.stderr,
         )
         try:

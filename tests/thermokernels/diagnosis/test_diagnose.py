@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import thermokernels as tk
-from thermokernels.common import arguments
+from thermokernels.common import memory
 from thermokernels.diagnosis import result, words
 
 RNG = np.random.default_rng(3)
@@ -166,7 +166,7 @@ def test_a_model_too_large_is_told_what_to_ask_instead(monkeypatch):
         tk.diagnose(np.ones((40, 40)))
     with pytest.raises(tk.ModelTooLargeError, match=r"5000 visible and 6 hidden spins .* or draw samples, at any size"):
         tk.diagnose(np.ones((5000, 6)))  # 2**5005 is no float
-    monkeypatch.setattr(arguments, "available_memory", lambda: 300_000)
+    monkeypatch.setattr(memory, "available", lambda: 300_000)
     with pytest.raises(tk.ModelTooLargeError, match=r"W\[:\d, :\d\], or for its gap and basins alone with spectral_gap"):
         tk.diagnose(np.ones((5, 6)))
 
