@@ -30,6 +30,7 @@ CALLS = {
     },
     tk.observable_variance_time: {"chain": CHAIN, "method": "auto", "rtol": 1e-10, "executor": None},
     tk.asymptotic_variance: {"chain": CHAIN, "method": "auto", "rtol": 1e-10, "executor": None},
+    tk.alternating_variance_time: {"W": W, "b": [0.1, 0.2], "c": [0.3, 0.4], "rtol": 1e-10, "progress": None},
     tk.resolvent: {"chain": CHAIN, "F": np.arange(8.0), "method": "auto", "rtol": 1e-10},
     tk.spectral_measure: {"chain": CHAIN},
     tk.spectral_gap: {"chain": CHAIN},
