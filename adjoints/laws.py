@@ -7,7 +7,8 @@ from typing import Literal, overload
 import numpy as np
 from numpy.typing import ArrayLike
 
-from thermokernels.common.arguments import as_flag, as_law, require_memory
+from thermokernels.common import memory
+from thermokernels.common.arguments import as_flag, as_law
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.compiled.decorator import jit
@@ -94,7 +95,7 @@ def kl_hessian_product(p_data: ArrayLike, model: Model, direction: tuple[Floats,
         As :func:`kl_divergence_and_gradient`; the tables here take n_h times as much memory.
     """
     model, (t_W, t_b, t_c) = _moderate(model), direction
-    require_memory(5 * 8 * model.n_hidden * 2**model.n_visible, "a Hessian of the divergence", "use fewer visible spins")
+    memory.require(5 * 8 * model.n_hidden * 2**model.n_visible, "a Hessian of the divergence", "use fewer visible spins")
     log_weights = _log_weights(model)
     _, difference = _divergence(as_law(p_data, 2**model.n_visible), log_weights)
     q = np.exp(log_weights - log_weights.max())

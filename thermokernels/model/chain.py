@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from thermokernels.common import arguments, footprint
+from thermokernels.common import arguments, footprint, memory
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import NotReversibleError, UnresolvedError
+from thermokernels.common.tolerances import UNIT
 from thermokernels.model.kernels import one_layer, single_site, two_block
 from thermokernels.model.kernels.kernel import Kernel
 from thermokernels.model.kernels.registry import KERNELS
@@ -22,9 +23,6 @@ MAX_DENSE_STATES = 2**13
 
 # Roots of a layer's law below this are too close to underflow to be divided by.
 SMALLEST_ROOT = 1e-140
-
-# Half the distance from one to the next double: the relative error of one rounding.
-UNIT = 2.0**-53
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -168,7 +166,7 @@ class GibbsChain:
     def spins(self) -> NDArray[np.int8]:
         """Spins of every state, (n_states, N) int8 with entries +1 and -1; visible spins first; on one layer the spins of that layer."""
         n_spins = self.spins_of_a_state
-        arguments.require_memory(17 * self.n_states * n_spins, f"the spins of {self.n_states} states", "use apply(F) on functions instead")
+        memory.require(17 * self.n_states * n_spins, f"the spins of {self.n_states} states", "use apply(F) on functions instead")
         bits = (np.arange(self.n_states)[:, None] >> np.arange(n_spins)) & 1
         return (1 - 2 * bits).astype(np.int8)
 
@@ -236,7 +234,7 @@ class GibbsChain:
                 f"transition_matrix() is dense and limited to {MAX_DENSE_STATES} states; "
                 f"this chain has {self.n_states}: use apply(F) instead"
             )
-        arguments.require_memory(40 * self.n_states**2, f"a dense matrix on {self.n_states} states", "use apply(F) instead")
+        memory.require(40 * self.n_states**2, f"a dense matrix on {self.n_states} states", "use apply(F) instead")
         return self.apply(np.eye(self.n_states))
 
     @default_error_state
@@ -331,7 +329,7 @@ def gibbs_chain(
     use_quotient = obstacle is None and (quotient is None or bool(quotient))
 
     n_hidden_states = 2 ** (model.n_hidden - use_quotient)
-    arguments.require_memory(
+    memory.require(
         footprint.chain(model.n_visible, model.n_hidden, not use_quotient, layer),
         f"a chain of {model.n_spins} spins (2**{model.n_spins - use_quotient} states)"
         if layer is None

@@ -11,7 +11,7 @@ from contextlib import suppress
 import numpy as np
 from numpy.typing import ArrayLike
 
-from thermokernels.common import arguments
+from thermokernels.common import arguments, memory
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.model.model import Model
@@ -166,7 +166,7 @@ def law_of_samples(samples: ArrayLike, weights: ArrayLike | None = None) -> Floa
     spins = arguments.as_samples(samples)
     n_samples, n_visible = spins.shape
     shares = np.ones(n_samples) if weights is None else _as_shares(weights, n_samples)
-    arguments.require_memory(4 * 8 * 2**n_visible, f"the law of {n_visible} visible spins", "use fewer visible spins")
+    memory.require(4 * 8 * 2**n_visible, f"the law of {n_visible} visible spins", "use fewer visible spins")
     states = (spins < 0) @ (1 << np.arange(n_visible, dtype=np.int64))
     law: Floats = np.asarray(np.bincount(states, shares, minlength=2**n_visible), dtype=np.float64)
     law /= shares.sum()

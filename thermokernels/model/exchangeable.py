@@ -25,7 +25,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from thermokernels.common import arguments
+from thermokernels.common import memory
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.model.lumped import LumpedChain
@@ -243,7 +243,7 @@ def exchangeable_chain(W: ModelLike, b: ArrayLike | None = None, c: ArrayLike | 
     couplings = np.array([[gauged[np.ix_(row, column)].mean() for column in hidden_classes] for row in visible_classes])
     visible_sizes, hidden_sizes = tuple(len(one) for one in visible_classes), tuple(len(one) for one in hidden_classes)
     n_states = math.prod(n + 1 for n in (*visible_sizes, *hidden_sizes))
-    arguments.require_memory(
+    memory.require(
         8 * ARRAYS * n_states,
         f"{n_states} states of {len(visible_sizes)} visible and {len(hidden_sizes)} hidden classes of exchangeable sites",
         "use fewer patterns or spins, or gibbs_chain where 2**N is less",

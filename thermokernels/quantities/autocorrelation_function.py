@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from thermokernels.common import arguments
+from thermokernels.common import arguments, memory
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import ConstantError
@@ -38,7 +38,7 @@ def autocorrelation_function(chain: GibbsChain, n_lags: int) -> Floats:
     array([1.   , 0.5  , 0.25 , 0.125])
     """
     chain, n_lags = as_chain(chain), arguments.as_count(n_lags, "n_lags", least=0)
-    arguments.require_memory(32 * chain.n_states * chain.weights.size, f"{chain.weights.size} observables", "use a smaller model")
+    memory.require(32 * chain.n_states * chain.weights.size, f"{chain.weights.size} observables", "use a smaller model")
     functions = centred_products(chain)
     later = functions
     covariances: Floats = np.empty(n_lags + 1)

@@ -18,8 +18,8 @@ from thermokernels.common import arguments, tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import ConstantError, UnresolvedError
+from thermokernels.common.tolerances import UNIT
 from thermokernels.model.exchangeable import ExchangeableChain, Sector
-from thermokernels.model.lumped import UNIT
 from thermokernels.solvers import lumped_gap_bound, lumped_solves
 from thermokernels.solvers.lumped_solves import LumpedSolution
 

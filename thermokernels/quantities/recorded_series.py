@@ -20,9 +20,10 @@ import numpy as np
 
 from thermokernels.common.arrays import Floats
 from thermokernels.common.errors import ConstantError
+from thermokernels.common.tolerances import EPSILON
 from thermokernels.model.chain import GibbsChain, gibbs_chain
 from thermokernels.model.kernels.two_block import resample_hidden, resample_visible
-from thermokernels.quantities.autocorrelation import EPSILON, FLAT, autocorrelation_times
+from thermokernels.quantities.autocorrelation import FLAT, autocorrelation_times
 from thermokernels.solvers.gap_bounds import gap_lower_bound
 
 # Chains of at most so many states are diagonalised, larger ones are seen through so many Lanczos vectors.

@@ -29,7 +29,8 @@ from thermokernels.common import tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import ModelTooLargeError, NotConvergedError, NumericalError, UnresolvedError
-from thermokernels.model.chain import UNIT, GibbsChain, as_chain, entry_error, law_error
+from thermokernels.common.tolerances import UNIT
+from thermokernels.model.chain import GibbsChain, as_chain, entry_error, law_error
 from thermokernels.model.exchangeable import ExchangeableChain
 from thermokernels.quantities import exchangeable_spectrum, spectral_measure
 from thermokernels.solvers import gap_bounds, red_black, reduced_gap

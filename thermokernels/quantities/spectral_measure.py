@@ -20,15 +20,16 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import scipy.linalg.lapack as lapack
 
-from thermokernels.common import arguments, tolerances
+from thermokernels.common import arguments, memory, tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import ConstantError, NotConvergedError, UnresolvedError
+from thermokernels.common.tolerances import EPSILON
 from thermokernels.model.chain import GibbsChain
 from thermokernels.model.exchangeable import ExchangeableChain
 from thermokernels.quantities import exchangeable_spectrum
 from thermokernels.quantities.slow_modes import SlowModes, cluster_cut, slow_modes, slowest_relevant
-from thermokernels.quantities.variance_time import EPSILON, VarianceTime, variance_time
+from thermokernels.quantities.variance_time import VarianceTime, variance_time
 from thermokernels.solvers.lanczos import COPY, GaussRules, LanczosRuns, tridiagonal_eigenvalues
 
 # Up to DENSE_STATES all eigenvalues cost less than a Lanczos run; up to DENSE_FALLBACK they are had where the cluster holds most of them.
@@ -200,7 +201,7 @@ def spectral_measure(chain: GibbsChain | ExchangeableChain) -> SpectralMeasure:
 def measure_of(time: VarianceTime) -> SpectralMeasure:
     """:func:`spectral_measure` from right-hand sides and solutions that T_O has needed already."""
     chain, starts = time.chain, time.right_hand_sides
-    arguments.require_memory(3 * starts.nbytes, f"the spectral measure of {len(starts)} observables", "use a smaller model")
+    memory.require(3 * starts.nbytes, f"the spectral measure of {len(starts)} observables", "use a smaller model")
     if chain.n_states <= DENSE_STATES:
         return _decomposed(chain, starts)
     modes = slow_modes(chain, starts, CLUSTER_SPREAD)

@@ -33,7 +33,7 @@ from thermokernels.model.model import ModelLike, as_model
 from thermokernels.quantities.signal_to_noise import chain_signal
 from thermokernels.quantities.variance_time import correlations, error_terms, model_chain, relaxation_bounds
 from thermokernels.solvers import gap_bounds
-from thermokernels.solvers.checkpoint import Checkpoint, PathLike
+from thermokernels.solvers.checkpoint import PathLike, RestartFile
 from thermokernels.solvers.many_observables import Accumulator, Observables, RowSums
 from thermokernels.solvers.observable_tasks import accumulate
 from thermokernels.solvers.resolvent import Solver
@@ -175,7 +175,7 @@ def probed(
 ) -> ProbedTime:
     """:func:`probe_variance_time` with accumulators that see the directions and then the probes."""
     n_probes, n_directions = arguments.as_count(n_probes, "n_probes", 2), arguments.as_count(n_directions, "n_directions", 0)
-    sequence = _as_sequence(seed)
+    sequence = arguments.as_seed(seed)
     n_observables = chain.weights.size
     n_directions = min(n_directions, n_observables)
     solver = Solver(chain, solve.method, solve.rtol)
@@ -184,7 +184,7 @@ def probed(
     saved = None
     if solve.checkpoint is not None:
         numbers = {"n_probes": n_probes, "n_directions": n_directions, "seed": sequence.generate_state(8), "sums": " ".join(sums)}
-        saved = Checkpoint(solve.checkpoint, solver.inputs | numbers)
+        saved = RestartFile(solve.checkpoint, solver.inputs | numbers)
     means = correlations(chain, chain.law)
 
     basis = _Basis(n_directions, n_observables)
@@ -246,14 +246,6 @@ class _Basis:
             (vector,) = loose.solve(observable.right_hand_sides(slice(None))).vectors
             swept[row] = -correlations(chain, chain.root_law * vector).ravel()  # b_a' z, as z is orthogonal to sqrt(pi)
         self.arrays["directions"][...] = np.linalg.qr(swept.T)[0].T
-
-
-def _as_sequence(seed: Seed) -> np.random.SeedSequence:
-    if isinstance(seed, np.random.SeedSequence):
-        return seed
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
-        raise ValueError(f"seed must be a nonnegative integer or a numpy.random.SeedSequence; got {seed!r}")
-    return np.random.SeedSequence(int(seed))
 
 
 def _signs(sequence: np.random.SeedSequence, stream: int, n_rows: int, n_columns: int) -> Floats:

@@ -19,11 +19,10 @@ from thermokernels.common import arguments, threads, tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import NotConvergedError, NumericalError, UnresolvedError
+from thermokernels.common.tolerances import EPSILON
 from thermokernels.model.chain import MAX_DENSE_STATES, GibbsChain, as_chain, entry_error
 from thermokernels.solvers import conjugate_gradients, gap_bounds, red_black, reduced_resolvent
 from thermokernels.solvers.solve import METHODS, SOLVERS
-
-EPSILON = float(np.finfo(np.float64).eps)
 
 # What may be left of a relative residual, divided by gaps, in a response: with the default rtol a proven relative error of 1e-6 in L2(pi).
 RESPONSE = 1e4
