@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from thermokernels.common.arrays import Floats
 from thermokernels.common.errors import NumericalError
@@ -140,8 +141,8 @@ class _Spectrum:
         inside = self._cluster(CLUSTER)
         self.gamma_eff = float(self.weights[inside].sum() / (self.weights[inside] / self.sweep_gaps[inside]).sum())
 
-    def _cluster(self, spread: float) -> Floats:
-        inside: Floats = self.sweep_gaps <= spread * self.sweep_gaps[0]
+    def _cluster(self, spread: float) -> NDArray[np.bool_]:
+        inside: NDArray[np.bool_] = self.sweep_gaps <= spread * self.sweep_gaps[0]
         return inside
 
     def bulk(self) -> Record:

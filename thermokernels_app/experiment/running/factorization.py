@@ -76,7 +76,7 @@ def run(
         "cells": cells,
         "run": {"seconds": time.monotonic() - start, "sources_sha256": identity["sources_sha256"], "environment": environment()},
     }
-    document = store.plain(document)
+    document = dict(store.plain(document))
     document["records_sha256"] = store.digest({key: document[key] for key in ("design", "verdicts", "cells")})
     _write(folder / FILE, json.dumps(document, indent=1, allow_nan=False) + "\n")
     for place in places:

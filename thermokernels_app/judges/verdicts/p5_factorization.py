@@ -31,7 +31,7 @@ def _bulk(cell: Record, limits: Record) -> bool:
     """Nothing outside of the cluster is no slow bulk."""
     if cell.get("A7") is None and cell.get("A7_reason"):
         return True
-    return number(cell, "A7", "cell") >= limits["bulk_gap"]
+    return bool(number(cell, "A7", "cell") >= limits["bulk_gap"])
 
 
 # Name, and whether it holds for (cell, window, thresholds).
