@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from thermokernels.common import arguments, tolerances
 from thermokernels.common.arrays import Floats
+from thermokernels.common.error_state import default_error_state
 from thermokernels.model.exchangeable import ExchangeableChain, Sector
 from thermokernels.model.lumped import LumpedChain
 from thermokernels.quantities import exchangeable_sums
@@ -72,6 +73,7 @@ def _of_stays(chain: LumpedChain, axis: int, rows: Floats) -> Floats:
     return stays
 
 
+@default_error_state
 def exchangeable_variance_time(chain: ExchangeableChain, rtol: float = tolerances.SOLVE) -> tuple[ExchangeableTime, Floats]:
     """T_O of an exchangeable chain (steps), and its gradient by the couplings of the classes, (C, D).
 
@@ -106,6 +108,7 @@ def covariances(chain: ExchangeableChain, coefficients: Floats) -> Floats:
     return result
 
 
+@default_error_state
 def exchangeable_asymptotic_variance(chain: ExchangeableChain, rtol: float = tolerances.SOLVE) -> tuple[float, Floats]:
     """V = 2 T_O - sum Var of an exchangeable chain (steps), and its gradient by the couplings of the classes, (C, D).
 
@@ -141,6 +144,7 @@ def signal_gradient(chain: ExchangeableChain, law: Floats, g: Floats) -> Floats:
     return gradient
 
 
+@default_error_state
 def exchangeable_q(
     chain: ExchangeableChain, data: ArrayLike, window: float = 100.0, rtol: float = tolerances.SOLVE
 ) -> tuple[ExchangeableQ, Floats]:

@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike
 
 from thermokernels.common.arguments import as_couplings, as_instance, as_vector
 from thermokernels.common.arrays import Floats
+from thermokernels.common.error_state import default_error_state
 from thermokernels.model.hypernetwork import Hypernetwork, _forward, finite
 
 # Both functions below differentiate W = A B', A = H_A z + a0, B = H_B z + b0 (reshaped), z = tanh(C u + c0):
@@ -15,6 +16,7 @@ from thermokernels.model.hypernetwork import Hypernetwork, _forward, finite
 #   dz = (1 - z^2) * (dC u + dc0)                                         (hidden layer)
 
 
+@default_error_state
 def couplings_vjp(network: Hypernetwork, u: ArrayLike, ct_W: ArrayLike) -> Floats:
     """Pull a cotangent of the couplings back to the parameters, ct_phi = J_u' vec(ct_W), without forming J_u.
 
@@ -65,6 +67,7 @@ def _pulled_back(network: Hypernetwork, code: Floats, ct_weights: Floats) -> Flo
     return np.concatenate([block.ravel() for block in blocks])
 
 
+@default_error_state
 def couplings_jacobian(network: Hypernetwork, u: ArrayLike) -> Floats:
     """Jacobian J_u = d vec W / d phi of the emitted couplings.
 

@@ -7,8 +7,10 @@ from typing import Literal, overload
 import numpy as np
 from numpy.typing import ArrayLike
 
-from thermokernels.common.arguments import as_flag, as_law, require_memory
+from thermokernels.common import memory
+from thermokernels.common.arguments import as_flag, as_law
 from thermokernels.common.arrays import Floats
+from thermokernels.common.error_state import default_error_state
 from thermokernels.compiled.decorator import jit
 from thermokernels.model.laws import _divergence, _fill_fields, _kernel_arguments, _log_weights, _moderate
 from thermokernels.model.model import Model, ModelLike, as_model
@@ -22,6 +24,7 @@ def kl_divergence_and_gradient(
 def kl_divergence_and_gradient(
     p_data: ArrayLike, W: ModelLike, b: ArrayLike | None = None, c: ArrayLike | None = None, *, fields: Literal[True]
 ) -> tuple[float, tuple[Floats, Floats, Floats]]: ...
+@default_error_state
 def kl_divergence_and_gradient(
     p_data: ArrayLike, W: ModelLike, b: ArrayLike | None = None, c: ArrayLike | None = None, *, fields: bool = False
 ) -> tuple[float, Floats] | tuple[float, tuple[Floats, Floats, Floats]]:
@@ -80,9 +83,9 @@ kl_divergence = kl_divergence_and_gradient
 
 
 # The gradient sum_v (q(v) - p(v)) dl(v) once more, along a direction (t_W, t_b, t_c):
-#   t_F_j = sum_i v_i t_W_ij + t_c_j,   t_l = t_b' v + sum_j tanh(F_j) t_F_j                                       (log weight)
-#   t_q = q (t_l - E_q t_l)                                                                                         (law)
-#   t(dKL/dF_j) = t_q tanh F_j + (q - p) sech^2(F_j) t_F_j                                                          (hidden fields)
+#   log weight      t_F_j = sum_i v_i t_W_ij + t_c_j,   t_l = t_b' v + sum_j tanh(F_j) t_F_j
+#   law             t_q = q (t_l - E_q t_l)
+#   hidden fields   t(dKL/dF_j) = t_q tanh F_j + (q - p) sech^2(F_j) t_F_j
 def kl_hessian_product(p_data: ArrayLike, model: Model, direction: tuple[Floats, Floats, Floats]) -> tuple[Floats, Floats, Floats]:
     """The Hessian of KL(p_data || q) by (W, b, c) times a direction of these shapes: the same shapes, in nats per unit of the direction.
 
@@ -92,7 +95,7 @@ def kl_hessian_product(p_data: ArrayLike, model: Model, direction: tuple[Floats,
         As :func:`kl_divergence_and_gradient`; the tables here take n_h times as much memory.
     """
     model, (t_W, t_b, t_c) = _moderate(model), direction
-    require_memory(5 * 8 * model.n_hidden * 2**model.n_visible, "a Hessian of the divergence", "use fewer visible spins")
+    memory.require(5 * 8 * model.n_hidden * 2**model.n_visible, "a Hessian of the divergence", "use fewer visible spins")
     log_weights = _log_weights(model)
     _, difference = _divergence(as_law(p_data, 2**model.n_visible), log_weights)
     q = np.exp(log_weights - log_weights.max())

@@ -18,9 +18,10 @@ import numpy as np
 
 from thermokernels.common.arrays import Floats
 from thermokernels.common.errors import UnresolvedError
+from thermokernels.common.tolerances import UNIT
 from thermokernels.compiled import wide_exponent
 from thermokernels.compiled.wide_exponent import Wide
-from thermokernels.model.chain import UNIT, law_error
+from thermokernels.model.chain import law_error
 from thermokernels.quantities.variance_time import correlations
 from thermokernels.solvers.reduced_resolvent import ReducedTime, centre
 from thermokernels.solvers.solution_differences import flow_error

@@ -9,10 +9,12 @@ from typing import Literal, Self, Unpack, overload
 import numpy as np
 from numpy.typing import ArrayLike
 
+from adjoints.cotangents import Cotangents
 from adjoints.signal_to_noise import FieldOptions, signal_cotangents
-from adjoints.variance_time import Cotangents, VarianceTimeAdjoint, require_adjoint
+from adjoints.variance_time import VarianceTimeAdjoint, require_adjoint
 from thermokernels.common import arguments, tolerances
 from thermokernels.common.arrays import Floats
+from thermokernels.common.error_state import default_error_state
 from thermokernels.model.chain import GibbsChain
 from thermokernels.model.model import ModelLike, as_model
 from thermokernels.quantities.signal_to_noise import chain_signal
@@ -66,6 +68,7 @@ def probe_variance_time_and_gradient(
 def probe_variance_time_and_gradient(
     W: ModelLike, n_probes: int = 8, *, seed: Seed, fields: Literal[True], **how: Unpack[ProbeOptions]
 ) -> tuple[ProbedTime, Cotangents, Cotangents]: ...
+@default_error_state
 def probe_variance_time_and_gradient(
     W: ModelLike,
     n_probes: int = 8,
@@ -136,6 +139,7 @@ def probe_q_struct_and_gradient(
     fields: Literal[True],
     **how: Unpack[ProbeOptions],
 ) -> tuple[ProbedQ, Cotangents, Cotangents]: ...
+@default_error_state
 def probe_q_struct_and_gradient(
     W: ModelLike,
     p_data: ArrayLike,

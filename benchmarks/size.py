@@ -16,7 +16,7 @@ from machine import print_machine
 
 import adjoints
 import thermokernels as tk
-from thermokernels.common import arguments, footprint
+from thermokernels.common import footprint, memory
 from thermokernels.quantities.variance_time import variance_time
 
 EXACT, PROBES = tuple(range(8, 25, 2)), (26, 28)
@@ -82,7 +82,7 @@ def main() -> None:
         print(json.dumps(measure(options.measure, options.easy, options.n_probes if options.probe else None, options.seed)))
         return
     print_machine()
-    print(f"{arguments.gibibytes(arguments.available_memory())} of memory available; T_O and dT_O/dW, {tk.get_threads()} threads\n")
+    print(f"{memory.readable(memory.available())} of memory available; T_O and dT_O/dW, {tk.get_threads()} threads\n")
     columns = f"{'seconds':>9} {'peak memory':>12} {'estimate':>9} {'residual':>9} {'iterations':>10}  error"
     print(f"{'N':>3} {'states':>10} {'observables':>12} {columns}")
     for n_spins, probe in [*((n, False) for n in options.exact), *((n, True) for n in options.probes)]:

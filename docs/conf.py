@@ -38,10 +38,14 @@ def _paths_for_links(_app, _name, source):
     source[0] = OUTSIDE.sub(lambda link: f"`{link[3]}`" if link[1] else f"{link[2]} (`{link[3]}`)", source[0])
 
 
-def _bars_are_absolute_values(_app, _what, _name, _object, _options, lines):
-    lines[:] = [line if ">>>" in line else re.sub(r"(?<!`)\|", r"\\|", line) for line in lines]
+def _formulas_are_no_markup(_app, _what, _name, _object, _options, lines):
+    """Bars are absolute values, and v_-i is an index."""
+    for number, line in enumerate(lines):
+        if ">>>" not in line:
+            line = re.sub(r"(?<!`)\|", r"\\|", line)
+            lines[number] = re.sub(r"(?<=\w)_(?=[^\w`]|$)", r"\\_", line)
 
 
 def setup(app) -> None:
-    app.connect("autodoc-process-docstring", _bars_are_absolute_values, priority=900)
+    app.connect("autodoc-process-docstring", _formulas_are_no_markup, priority=900)
     app.connect("source-read", _paths_for_links)

@@ -30,6 +30,7 @@ CALLS = {
     },
     tk.observable_variance_time: {"chain": CHAIN, "method": "auto", "rtol": 1e-10, "executor": None},
     tk.asymptotic_variance: {"chain": CHAIN, "method": "auto", "rtol": 1e-10, "executor": None},
+    tk.alternating_variance_time: {"W": W, "b": [0.1, 0.2], "c": [0.3, 0.4], "rtol": 1e-10, "progress": None},
     tk.resolvent: {"chain": CHAIN, "F": np.arange(8.0), "method": "auto", "rtol": 1e-10},
     tk.spectral_measure: {"chain": CHAIN},
     tk.spectral_gap: {"chain": CHAIN},
@@ -157,6 +158,37 @@ def test_any_argument_can_be_anything(name):
             words = [*CALLS[function], "T_O", "gap", "states", "spins", "hitting", "h and J"]  # a large W no longer fits the fields, say
             assert any(word in sentence for word in words), case
     assert refused > len(CALLS[function])
+
+
+COLD = {"W": 200 * W, "chain": tk.gibbs_chain(200 * W), "p_data": np.array([1 - 3e-300, 1e-300, 1e-300, 1e-300])}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_error_state_of_the_caller_does_not_matter(name):
+    """Probabilities of a cold model underflow, which is harmless: the same answer with ``np.seterr(all="raise")``."""
+    function = NAMES[name]
+    arguments = CALLS[function] | {key: value for key, value in COLD.items() if key in CALLS[function]}
+
+    def ask():
+        answer, sentence = outcome(function, arguments)
+        if isinstance(answer, tk.QStruct):
+            return [*numbers_in(answer), answer.bound, answer.t_obs_bound], sentence
+        if isinstance(answer, tk.GibbsChain):
+            return [*numbers_in(answer), *answer.apply(answer.energy), *np.ravel(answer.transition_matrix()), *answer.escape], sentence
+        return numbers_in(answer), sentence
+
+    expected, sentence = ask()
+    if function is tk.gibbs_chain:
+        with np.errstate(all="raise"), pytest.raises(FloatingPointError):
+            inspect.unwrap(function)(**arguments)  # what it guards against
+    before = np.seterr(all="raise")
+    try:
+        found, sentence_there = ask()
+        assert set(np.geterr().values()) == {"raise"}  # and it is left as it was
+    finally:
+        np.seterr(**before)
+    assert sentence_there == sentence
+    np.testing.assert_array_equal(found, expected)
 
 
 # Models at random: shapes, dtypes, memory orders, ties, and sizes from subnormal to almost frozen.

@@ -23,6 +23,7 @@ from typing import Any
 
 import mpmath as mp
 import numpy as np
+from claims import ROOT  # noqa: F401 - the clone is found
 
 import adjoints
 import thermokernels as tk
@@ -32,6 +33,7 @@ from thermokernels.quantities import asymptotic_variance, autocorrelation, condu
 from thermokernels.quantities.signal_to_noise import chain_q_struct
 from thermokernels.solvers import reduced_resolvent
 from thermokernels.solvers.gth_elimination import rate_error, transitions
+from thermokernels.solvers.solve import Solve
 
 MODELS = 1500
 KERNELS = ("single-site", "two-block", "symmetrised-alternating", "alternating-visible", "alternating-hidden", "alternating")
@@ -325,7 +327,7 @@ def examine(ledger: Ledger, case: int, kernel: str) -> None:
 def examine_variance_time(ledger: Ledger, case: int, chain: Any, model: Exact, p_data: Any) -> None:
     t_obs, signal, half_window = model.variance_time(), model.signal(p_data)[0], mp.mpf(50 * chain.n_spins)
     for method in ("auto", "cholesky", "reduction"):
-        q = ledger.attempt(f"Q, {method}", lambda method=method: chain_q_struct(chain, p_data, method=method))
+        q = ledger.attempt(f"Q, {method}", lambda method=method: chain_q_struct(chain, p_data, solve=Solve(method)))
         bound = None if q is None else ledger.attempt(f"T_O bound, {method}", lambda q=q: q.t_obs_bound)
         if bound is None:
             continue

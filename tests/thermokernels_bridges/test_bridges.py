@@ -351,6 +351,87 @@ def test_compiled_functions_say_nothing_rather_than_something_wrong():
     assert not answered[-1]
 
 
+def exact_signal(W, p_data):
+    """|g|^2 in mpmath, of the law as it is handed in divided by its sum."""
+    import mpmath as mp
+
+    V = 1 - 2 * ((np.arange(p_data.size)[:, None] >> np.arange(len(W))) & 1)
+    with mp.workdps(60):
+        F = [[mp.fsum(mp.mpf(float(w)) * int(s) for w, s in zip(column, v, strict=True)) for column in W.T] for v in V]
+        weights = [mp.fprod(mp.cosh(f) for f in fields) for fields in F]
+        excess = [q / mp.fsum(weights) - mp.mpf(float(p)) / mp.fsum(map(mp.mpf, p_data)) for q, p in zip(weights, p_data, strict=True)]
+        terms = (
+            mp.fsum(e * int(v[i]) * mp.tanh(fields[j]) for e, v, fields in zip(excess, V, F, strict=True)) ** 2
+            for i, j in np.ndindex(W.shape)
+        )
+        return mp.fsum(terms)
+
+
+@pytest.mark.parametrize("distance", [1e-3, 1e-6, 1e-9, 1e-12, 0.0])
+def test_the_compiled_signal_of_a_trained_model(distance):
+    pytest.importorskip("mpmath", reason="mpmath is not installed: pip install mpmath")
+    from thermokernels_bridges import numba as bridge
+
+    W, other = model((3, 3), seed=7)[0], np.random.default_rng(5).normal(size=(3, 3))
+    p_data, gradient = tk.visible_law(W + distance * other), np.zeros((3, 3))
+    value = bridge.q_struct(W, p_data, WINDOW, gradient)
+    signal, t_obs = float(exact_signal(W, p_data)), tk.observable_variance_time(tk.gibbs_chain(W))
+    assert value == pytest.approx(0.5 * WINDOW * 6 * signal / t_obs, rel=1e-8, abs=0)
+    step = 1e-3 * max(distance, 1e-12)
+    if distance >= 1e-9:  # along the way to the data, where the signal is quadratic
+        ahead, behind = (float(exact_signal(W + sign * step * other, p_data)) for sign in (1, -1))
+        times = [tk.observable_variance_time(tk.gibbs_chain(W + sign * step * other)) for sign in (1, -1)]
+        slope = 0.5 * WINDOW * 6 * (ahead / times[0] - behind / times[1]) / (2 * step)
+        assert (gradient * other).sum() == pytest.approx(slope, rel=1e-5)
+
+
+def test_the_compiled_signal_that_is_nothing_or_not_certified():
+    from thermokernels_bridges import numba as bridge
+
+    data, weights = np.full(4, 0.25), np.zeros((2, 2))
+    g, by_signal = np.zeros((2, 2)), np.zeros((2, 2))
+    law = np.full((2, 4), 0.125)
+    assert bridge._signal(data, 1.0, weights, np.zeros((2, 4)), law, g, by_signal) == 0.0
+    assert bridge.q_struct(weights, data, WINDOW, by_signal) == 0.0
+    assert not by_signal.any()
+    # a law that differs in ways that no observable sees: what is left of g is the rounding of the law
+    equal = np.full((2, 2), 0.3)
+    assert np.isnan(bridge.q_struct(equal, tk.visible_law(equal) + 1e-3 * np.array([0.0, 1.0, -1.0, 0.0]), WINDOW, by_signal))
+    assert np.isnan(by_signal).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "sentence"),
+    [
+        ("W", np.zeros(2), r"^W must be an array of real numbers with 2 dimensions; got array\(float64, 1d, C\)$"),
+        ("W", np.zeros((2, 2), dtype=complex), r"^W must be an array of real numbers with 2 dimensions; got array\(complex128, 2d, C\)$"),
+        ("W", 0.5, r"^W must be an array of real numbers with 2 dimensions; got float64$"),
+        ("W", np.zeros((2, 0)), r"^W must have at least one visible and one hidden spin$"),
+        ("gradient", np.zeros((2, 2), dtype=np.float32), r"^gradient must be an array of float64, .*; got one of float32$"),
+        ("gradient", np.zeros((2, 2), dtype=int), r"^gradient must be an array of float64, .*; got one of int64$"),
+        ("gradient", np.zeros(4), r"^gradient must be an array of real numbers with 2 dimensions"),
+        ("gradient", np.zeros((2, 3)), r"^gradient must have the shape of W$"),
+        ("gradient", np.zeros((1, 2)), r"^gradient must have the shape of W$"),
+        ("p_data", np.full(8, 0.125), r"^p_data must have 2\*\*n_v entries, one a visible state$"),
+        ("p_data", np.full((2, 2), 0.25), r"^p_data must be an array of real numbers with 1 dimensions"),
+        ("p_data", np.array([0.5, 0.5, 0.5, -0.5]), r"^p_data must be nonnegative$"),
+        ("p_data", np.array([0.5, 0.5, np.nan, 0.0]), r"^p_data must be nonnegative$"),
+        ("p_data", np.full(4, 0.3), r"^p_data must sum to one within 1e-9$"),
+    ],
+)
+def test_compiled_functions_refuse_what_they_would_write_past(name, given, sentence):
+    from thermokernels_bridges import numba as bridge
+
+    arguments = {"W": np.zeros((2, 2)), "p_data": np.full(4, 0.25), "gradient": np.zeros((2, 2))} | {name: given}
+    W, p_data, gradient = arguments.values()
+    calls = [lambda: bridge.q_struct(W, p_data, WINDOW, gradient), lambda: bridge.kl_divergence(p_data, W, gradient)]
+    if name != "p_data":
+        calls.append(lambda: bridge.observable_variance_time(W, gradient))
+    for call in calls:
+        with pytest.raises(ValueError, match=sentence):
+            call()
+
+
 def test_the_package_itself_imports_no_framework():
     code = (
         "import sys, thermokernels_bridges.scipy, thermokernels_bridges.numba\n"

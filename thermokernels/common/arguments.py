@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Hashable
-from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from thermokernels.common import control_groups, tolerances
+from thermokernels.common import tolerances
 from thermokernels.common.arrays import Array, Floats
-from thermokernels.common.errors import ModelTooLargeError
 from thermokernels.common.foreign_arrays import as_array
 
 Kind = TypeVar("Kind")
@@ -25,7 +23,12 @@ def in_brief(value: object) -> str:
         text = " ".join(repr(value).split())
     except Exception:  # an integer of 5000 digits, an object of somebody else's
         text = f"an object of type {type(value).__name__} that cannot be shown"
-    return text if len(text) <= 80 else text[:77] + "..."
+    return shortened(text, 80)
+
+
+def shortened(text: str, length: int) -> str:
+    """The text, or its beginning and three dots, ``length`` characters together."""
+    return text if len(text) <= length else f"{text[: length - 3]}..."
 
 
 def as_reals(value: ArrayLike, name: str) -> Array:
@@ -191,6 +194,18 @@ def as_flag(value: Any, name: str) -> bool:
     return bool(value)
 
 
+def as_seed(value: Any, optional: bool = False) -> np.random.SeedSequence:
+    """A seed as what streams of random numbers are spawned from; None is fresh entropy where the seed is optional; else ValueError."""
+    if isinstance(value, np.random.SeedSequence):
+        return value
+    if value is None and optional:
+        return np.random.SeedSequence()
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 0:
+        wanted = "None, a nonnegative integer" if optional else "a nonnegative integer"
+        raise ValueError(f"seed must be {wanted} or a numpy.random.SeedSequence; got {in_brief(value)}")
+    return np.random.SeedSequence(int(value))
+
+
 def as_instance(value: Any, kind: type[Kind], name: str, maker: str) -> Kind:
     """An object of one of our classes; else ValueError, which says what makes one."""
     if not isinstance(value, kind):
@@ -215,36 +230,3 @@ def as_choice(value: Any, choices: tuple[str, ...], name: str) -> str:
     if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}; got {in_brief(value)}")
     return str(value)
-
-
-def available_memory() -> int:
-    """Bytes of memory that this process may still take: what the system, and the control groups of a container, leave it."""
-    limit = control_groups.headroom()
-    return _system_memory() if limit is None else min(limit, _system_memory())
-
-
-def _system_memory() -> int:
-    """What the system calls available, or else its physical memory."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as lines:
-            for line in lines:
-                if line.startswith("MemAvailable:"):
-                    return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return 8 * 2**30
-
-
-def require_memory(n_bytes: int, what: str, instead: str) -> None:
-    """Raise ModelTooLargeError, before anything is allocated, where ``n_bytes`` do not fit."""
-    available = available_memory()
-    if n_bytes > available:
-        raise ModelTooLargeError(f"{what} would take {gibibytes(n_bytes)} of memory and {gibibytes(available)} are available; {instead}")
-
-
-def gibibytes(n_bytes: int) -> str:
-    """Three digits and the unit."""
-    return f"{Decimal(n_bytes) / 2**30:.3g} GiB"  # a float overflows at a thousand spins

@@ -7,7 +7,7 @@ Counted are arrays over the states, 8 bytes a state each. What Python and the ke
 
 from __future__ import annotations
 
-from thermokernels.common import arguments, threads
+from thermokernels.common import memory, threads
 
 # Observables are solved for in chunks of this many bytes, small enough that much of one is in the cache when it is looked at again, or of
 # so many rows where the rows are long.
@@ -17,7 +17,7 @@ CHUNK_ROWS = 8
 # Sums over observables are made in blocks of so many numbers of right-hand sides, but of no fewer rows than these: a worker returns sums
 # for them that are as long as two rows, and fewer solves for as many bytes leave the calling process no time for many workers.
 BLOCK_NUMBERS = 2**20
-BLOCK_ROWS = 4
+LEAST_BLOCK = 4
 
 # What asks for no more than this is not worth the time to find out how much there is.
 SMALL = 2**22
@@ -69,7 +69,7 @@ def landscape(n_visible: int, n_hidden: int, full: bool) -> int:
 
 def block_rows(states: int) -> int:
     """How many observables a block of sums holds. Every bit of a sum depends on it, and it on nothing but the size of the model."""
-    return max(BLOCK_NUMBERS // states, BLOCK_ROWS)
+    return max(BLOCK_NUMBERS // states, LEAST_BLOCK)
 
 
 def rows_at_once(n_rows: int, states: int) -> int:
@@ -77,7 +77,7 @@ def rows_at_once(n_rows: int, states: int) -> int:
     row = 8 * ARRAYS_OF_A_ROW * states
     used = threads.get_threads()
     rows = min(n_rows, max(CHUNK_BYTES // row, 1 if used == 1 else CHUNK_ROWS, used))
-    return rows if rows * row <= SMALL else max(1, min(rows, arguments.available_memory() // (4 * row)))
+    return rows if rows * row <= SMALL else max(1, min(rows, memory.available() // (4 * row)))
 
 
 def require_variance_time(n_visible: int, n_hidden: int, full: bool, single_flips: bool = True, gradient: bool = False) -> int:
@@ -86,7 +86,7 @@ def require_variance_time(n_visible: int, n_hidden: int, full: bool, single_flip
     if n_bytes <= SMALL:
         return n_bytes
     states = f"{n_visible + n_hidden} spins (2**{n_visible + n_hidden - (not full)} states)"
-    arguments.require_memory(
+    memory.require(
         n_bytes,
         f"T_O{' and its gradient' if gradient else ''} of {n_visible * n_hidden} observables of {states}",
         "use fewer spins: each one less halves it; samples can be drawn at any size",
@@ -101,4 +101,4 @@ def require_solves(n_visible: int, n_hidden: int, full: bool, single_flips: bool
     if n_bytes <= SMALL:
         return
     what = f"T_O{' and its gradient' if gradient else ''} of {n_visible * n_hidden} observables on {states} states"
-    arguments.require_memory(n_bytes, what, "use fewer spins: each one less halves it; samples can be drawn at any size")
+    memory.require(n_bytes, what, "use fewer spins: each one less halves it; samples can be drawn at any size")

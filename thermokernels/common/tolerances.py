@@ -3,6 +3,9 @@
 They follow from float64 (``eps = 2.2e-16``) and from conditioning; no result is a reason to move one.
 """
 
+# The distance from one to the next double, and half of it: the relative error of one rounding.
+EPSILON, UNIT = 2.0**-52, 2.0**-53
+
 # Relative residual |b - A z| / |b| of a resolvent solve. T_O is second order in it (section 4), so 1e-10 leaves T_O at 1e-20 / gap.
 SOLVE = 1e-10
 

@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from thermokernels.common import arguments, footprint
+from thermokernels.common import arguments, footprint, memory, thresholds
 from thermokernels.common.arrays import Floats
+from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import ConstantError, ModelTooLargeError, NumericalError, UnresolvedError
+from thermokernels.common.tolerances import EPSILON
 from thermokernels.diagnosis import words
 from thermokernels.diagnosis.result import Crossing, Findings, Number
 from thermokernels.model.chain import GibbsChain, energy_error, gibbs_chain
@@ -28,11 +30,7 @@ from thermokernels.quantities.relevance import ObservableBasis, observable_basis
 from thermokernels.quantities.signal_to_noise import chain_q_struct
 from thermokernels.quantities.spectral_gap import solve_spectral_gap
 from thermokernels.quantities.spectral_measure import DENSE_STATES, spectral_measure, window_variance
-from thermokernels.quantities.variance_time import EPSILON
 from thermokernels.solvers import gap_bounds, reduced_resolvent
-
-# Relevance from which the gradient is said to see a basin: the primary threshold of the registered question P2.
-SEEN = 0.03
 
 # First passages are solved for this many basins, the most probable first.
 MAX_CROSSINGS = 8
@@ -74,13 +72,14 @@ def as_window(window: float, model: Model, name: str = "window") -> float:
     return sweeps
 
 
+@default_error_state
 def diagnose(
     W: ModelLike,
     b: ArrayLike | None = None,
     c: ArrayLike | None = None,
     p_data: ArrayLike | None = None,
     window: float = 100.0,
-    budget: float = 250.0,
+    budget: float = thresholds.PASSAGE_SWEEPS,
 ) -> Diagnosis:
     """Can this model be trained with single-site Gibbs sampling, and if not, what stops it?
 
@@ -145,7 +144,7 @@ def diagnose(
 def require_memory(model: Model) -> int:
     """The peak of the memory in bytes; where it does not fit, ModelTooLargeError with smaller questions to ask."""
     n_visible, n_hidden, has_fields = model.n_visible, model.n_hidden, model.has_fields
-    n_bytes, available = footprint.diagnosis(n_visible, n_hidden, has_fields), arguments.available_memory()
+    n_bytes, available = footprint.diagnosis(n_visible, n_hidden, has_fields), memory.available()
     rows, columns = n_visible, n_hidden
     while footprint.diagnosis(rows, columns, has_fields) > available and rows + columns > 2:
         rows, columns = (rows - 1, columns) if rows >= columns else (rows, columns - 1)
@@ -155,7 +154,7 @@ def require_memory(model: Model) -> int:
     if footprint.variance_time(n_visible, n_hidden, has_fields) <= available:
         instead += ", or for T_O and Q alone with thermo variance or q_struct"
     instead += ", or, at any size, for T_O and Q with an interval by thermo estimate or estimate_q, or draw samples with sample"
-    arguments.require_memory(n_bytes, f"the diagnosis of {n_visible} visible and {n_hidden} hidden spins", instead)
+    memory.require(n_bytes, f"the diagnosis of {n_visible} visible and {n_hidden} hidden spins", instead)
     return n_bytes
 
 
@@ -364,5 +363,5 @@ def _crossing(chain: GibbsChain, event: MergeEvent, barrier_error: float, basis:
         back=back,
         relevance=seen,
         crossable=crossable,
-        seen=None if seen.value is None else seen.value >= SEEN,
+        seen=None if seen.value is None else seen.value >= thresholds.RELEVANCE,
     )

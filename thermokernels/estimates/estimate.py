@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from thermokernels.common import arguments, threads
+from thermokernels.common import arguments, memory, threads
 from thermokernels.common.arrays import Floats
+from thermokernels.common.error_state import default_error_state
 from thermokernels.estimates import trust
 from thermokernels.estimates.analytic_bound import variance_time_bound
 from thermokernels.estimates.batch_means import batch_times
@@ -40,6 +41,7 @@ MOST = 10_000_000
 Progress = Callable[[int, int, Interval], object]
 
 
+@default_error_state
 def estimate_q(
     model: Any,
     data: ArrayLike | None,
@@ -149,9 +151,7 @@ def _warm_up(kernel: str, observables: str) -> None:
 
 
 def _key(seed: Any) -> np.uint64:
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
-        raise ValueError(f"seed must be a nonnegative integer; got {arguments.in_brief(seed)}")
-    return np.uint64(np.random.SeedSequence(int(seed)).generate_state(1, np.uint64)[0])
+    return np.uint64(arguments.as_seed(seed).generate_state(1, np.uint64)[0])
 
 
 def model_of(model: Any) -> Model:
@@ -191,7 +191,7 @@ class _Problem:
         )
         n_spins, n_weights = n_visible + n_hidden, n_visible * n_hidden
         n_bytes = 64 * 64 * n_spins * 3 + 8 * n_weights * (4 if data is None else 52)
-        arguments.require_memory(n_bytes, f"coupled chains of {n_spins} spins", "estimate a smaller model")
+        memory.require(n_bytes, f"coupled chains of {n_spins} spins", "estimate a smaller model")
         return problem
 
     @property

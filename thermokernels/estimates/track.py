@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from thermokernels.common import arguments
 from thermokernels.common.arrays import Floats
+from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import NumericalError
 from thermokernels.estimates.estimate import estimate_q, model_of
 from thermokernels.estimates.intervals import Interval
@@ -87,6 +88,7 @@ class Track:
         rows = [{name: _plain(value) for name, value in asdict(row).items()} for row in self.rows]
         return {"window": self.window, "kernel": self.kernel, "rows": rows, "sentences": list(self.sentences)}
 
+    @default_error_state
     def to_frame(self) -> Any:
         """A pandas DataFrame with a row a checkpoint; needs pandas."""
         import pandas
@@ -102,6 +104,7 @@ class Track:
         return f"Track({len(self.rows)} checkpoints, {trusted} trusted, window of {self.window:g} sweeps, {self.kernel})"
 
 
+@default_error_state
 def track(
     history: Any,
     data: ArrayLike,

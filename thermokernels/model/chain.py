@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from thermokernels.common import arguments, footprint
+from thermokernels.common import arguments, footprint, memory
 from thermokernels.common.arrays import Floats
+from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import NotReversibleError, UnresolvedError
+from thermokernels.common.tolerances import UNIT
 from thermokernels.model.kernels import one_layer, single_site, two_block
 from thermokernels.model.kernels.kernel import Kernel
 from thermokernels.model.kernels.registry import KERNELS
@@ -21,9 +23,6 @@ MAX_DENSE_STATES = 2**13
 
 # Roots of a layer's law below this are too close to underflow to be divided by.
 SMALLEST_ROOT = 1e-140
-
-# Half the distance from one to the next double: the relative error of one rounding.
-UNIT = 2.0**-53
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -126,6 +125,7 @@ class GibbsChain:
         return block_spins(self.n_hidden, self.shape[0]), block_spins(self.n_visible, self.shape[1])
 
     @cached_property
+    @default_error_state
     def flip_masks(self) -> NDArray[np.int64]:
         """(N,): flipping spin i leads from state x to ``x ^ flip_masks[i]``, on the quotient too."""
         masks = np.int64(1) << np.arange(self.spins_of_a_state, dtype=np.int64)
@@ -134,6 +134,7 @@ class GibbsChain:
         return masks
 
     @cached_property
+    @default_error_state
     def escape(self) -> Floats:
         """(n_states,): 1 - P(x, x) per step of the single-site kernel, a sum of positive terms."""
         escape = np.empty(self.shape)
@@ -151,6 +152,7 @@ class GibbsChain:
         return two_block.conditional_laws(self.visible_flips, self.hidden_flips, self.shape[0])
 
     @cached_property
+    @default_error_state
     def root_conditional_laws(self) -> tuple[Floats, Floats]:
         visible, hidden = self.conditional_laws
         return np.sqrt(visible), np.sqrt(hidden)
@@ -160,13 +162,15 @@ class GibbsChain:
         """C(h, v) = sqrt(p(h | v) p(v | h)), (2**n_h, 2**n_v), on pairs half of either: :mod:`thermokernels.model.kernels.one_layer`."""
         return one_layer.layer_coupling(self.visible_flips, self.hidden_flips, self.quotient)
 
+    @default_error_state
     def spins(self) -> NDArray[np.int8]:
         """Spins of every state, (n_states, N) int8 with entries +1 and -1; visible spins first; on one layer the spins of that layer."""
         n_spins = self.spins_of_a_state
-        arguments.require_memory(17 * self.n_states * n_spins, f"the spins of {self.n_states} states", "use apply(F) on functions instead")
+        memory.require(17 * self.n_states * n_spins, f"the spins of {self.n_states} states", "use apply(F) on functions instead")
         bits = (np.arange(self.n_states)[:, None] >> np.arange(n_spins)) & 1
         return (1 - 2 * bits).astype(np.int8)
 
+    @default_error_state
     def apply(self, functions: ArrayLike) -> Floats:
         """P F: the conditional expectation of F after one step.
 
@@ -182,11 +186,13 @@ class GibbsChain:
         values = arguments.as_state_functions(functions, self.n_states)
         return self._from_rows(self.dynamics.apply(self, self._to_rows(values)), values.shape)
 
+    @default_error_state
     def apply_generator(self, functions: ArrayLike) -> Floats:
         """(I - P) F for F of shape (n_states,) or (n_states, k); reversible kernels take differences, so that small ones stay exact."""
         values = arguments.as_state_functions(functions, self.n_states)
         return self._from_rows(self.dynamics.apply_generator(self, self._to_rows(values)), values.shape)
 
+    @default_error_state
     def generator_terms(self, functions: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
         """(I - P) F as a sum of differences for F of shape (n_states,) or (n_states, k), and the sum of the sizes of its terms.
 
@@ -196,6 +202,7 @@ class GibbsChain:
         products, sizes = self.dynamics.differences(self, self._to_rows(functions))
         return self._from_rows(products, functions.shape), self._from_rows(sizes, functions.shape)
 
+    @default_error_state
     def apply_symmetrised_generator(self, vectors: Floats) -> Floats:
         """A x = (I - S) x for vectors of shape (k, n_states), one vector a row.
 
@@ -213,6 +220,11 @@ class GibbsChain:
         rows = vectors.reshape(-1, *self.shape)
         return self.dynamics.apply_symmetrised_generator(self, rows).reshape(vectors.shape)
 
+    def symmetrised_generator_matrix(self) -> Floats:
+        """A = I - S as a dense (n_states, n_states) matrix; raises as :meth:`apply_symmetrised_generator`."""
+        return self.apply_symmetrised_generator(np.eye(self.n_states))
+
+    @default_error_state
     def transition_matrix(self) -> Floats:
         """P as a dense (n_states, n_states) matrix, rows summing to one.
 
@@ -226,9 +238,10 @@ class GibbsChain:
                 f"transition_matrix() is dense and limited to {MAX_DENSE_STATES} states; "
                 f"this chain has {self.n_states}: use apply(F) instead"
             )
-        arguments.require_memory(40 * self.n_states**2, f"a dense matrix on {self.n_states} states", "use apply(F) instead")
+        memory.require(40 * self.n_states**2, f"a dense matrix on {self.n_states} states", "use apply(F) instead")
         return self.apply(np.eye(self.n_states))
 
+    @default_error_state
     def require_reversible(self) -> None:
         """Raise NotReversibleError for a kernel without detailed balance."""
         if not self.reversible:
@@ -237,6 +250,7 @@ class GibbsChain:
                 "not defined through its symmetrised form; use kernel='single-site' or kernel='two-block'"
             )
 
+    @default_error_state
     def require_both_layers(self, what: str) -> None:
         """Raise ValueError where the states are those of one layer only, which ``what`` cannot do with."""
         layer = self.dynamics.layer
@@ -269,6 +283,7 @@ def as_chain(chain: object) -> GibbsChain:
     return arguments.as_instance(chain, GibbsChain, "chain", "gibbs_chain(W)")
 
 
+@default_error_state
 def gibbs_chain(
     W: ModelLike,
     b: ArrayLike | None = None,
@@ -318,7 +333,7 @@ def gibbs_chain(
     use_quotient = obstacle is None and (quotient is None or bool(quotient))
 
     n_hidden_states = 2 ** (model.n_hidden - use_quotient)
-    arguments.require_memory(
+    memory.require(
         footprint.chain(model.n_visible, model.n_hidden, not use_quotient, layer),
         f"a chain of {model.n_spins} spins (2**{model.n_spins - use_quotient} states)"
         if layer is None

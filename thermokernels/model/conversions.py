@@ -11,13 +11,15 @@ from contextlib import suppress
 import numpy as np
 from numpy.typing import ArrayLike
 
-from thermokernels.common import arguments
+from thermokernels.common import arguments, memory
 from thermokernels.common.arrays import Floats
+from thermokernels.common.error_state import default_error_state
 from thermokernels.model.model import Model
 
 LARGEST = 1e300  # of a field or coupling: two of them still add up
 
 
+@default_error_state
 def from_zero_one(weights: ArrayLike, visible_bias: ArrayLike, hidden_bias: ArrayLike) -> Model:
     """Couplings of spins from those of 0/1 units: unit 0 becomes spin -1, unit 1 becomes spin +1.
 
@@ -55,6 +57,7 @@ def from_zero_one(weights: ArrayLike, visible_bias: ArrayLike, hidden_bias: Arra
     return Model(matrix / 4, visible / 2 + matrix.sum(axis=1) / 4, hidden / 2 + matrix.sum(axis=0) / 4)
 
 
+@default_error_state
 def from_ising(
     h: Mapping[Hashable, float], J: Mapping[tuple[Hashable, Hashable], float], visible: Sequence[Hashable], hidden: Sequence[Hashable]
 ) -> Model:
@@ -135,6 +138,7 @@ def _as_number(value: object, name: str, key: object) -> float:
     )
 
 
+@default_error_state
 def law_of_samples(samples: ArrayLike, weights: ArrayLike | None = None) -> Floats:
     """The empirical law (2**n_v,) of samples (n, n_v) of visible spins +1 and -1.
 
@@ -162,7 +166,7 @@ def law_of_samples(samples: ArrayLike, weights: ArrayLike | None = None) -> Floa
     spins = arguments.as_samples(samples)
     n_samples, n_visible = spins.shape
     shares = np.ones(n_samples) if weights is None else _as_shares(weights, n_samples)
-    arguments.require_memory(4 * 8 * 2**n_visible, f"the law of {n_visible} visible spins", "use fewer visible spins")
+    memory.require(4 * 8 * 2**n_visible, f"the law of {n_visible} visible spins", "use fewer visible spins")
     states = (spins < 0) @ (1 << np.arange(n_visible, dtype=np.int64))
     law: Floats = np.asarray(np.bincount(states, shares, minlength=2**n_visible), dtype=np.float64)
     law /= shares.sum()

@@ -25,8 +25,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from thermokernels.common import arguments
+from thermokernels.common import memory
 from thermokernels.common.arrays import Floats
+from thermokernels.common.error_state import default_error_state
 from thermokernels.model.lumped import LumpedChain
 from thermokernels.model.model import ModelLike, as_model
 
@@ -117,6 +118,7 @@ class ExchangeableChain:
         return -self.lumped.log_law
 
     @cached_property
+    @default_error_state
     def means(self) -> Floats:
         """E_pi v_i h_j of a pair of classes, in the gauge, (C, D)."""
         hidden, visible = self.lumped.magnetisations
@@ -125,11 +127,13 @@ class ExchangeableChain:
         return means
 
     @cached_property
+    @default_error_state
     def pair_sizes(self) -> Floats:
         """n_c n_d, (C, D)."""
         sizes: Floats = np.outer(self.lumped.visible_sizes, self.lumped.hidden_sizes).astype(np.float64)
         return sizes
 
+    @default_error_state
     def omega(self, visible: int | None, hidden: int | None) -> Floats:
         """omega_c(k) omega_d(l), (n_states,)."""
         lumped = self.lumped
@@ -142,6 +146,7 @@ class ExchangeableChain:
             result = result * (4 * k * (n - k) / (n * (n - 1)))[:, None]
         return result.ravel()
 
+    @default_error_state
     def sectors(self) -> Iterator[Sector]:
         """The parts of all v_i h_j; chains are made one at a time, and let go."""
         lumped, (n_classes, n_others) = self.lumped, self.lumped.couplings.shape
@@ -172,6 +177,7 @@ class ExchangeableChain:
         mass = 1.0 if visible is None and hidden is None else float(self.lumped.law @ self.omega(visible, hidden))
         return Sector(chain, pairs, multiplicities, functions.reshape(len(pairs), -1), mass, visible, hidden)
 
+    @default_error_state
     def reduced(self, visible: int | None, hidden: int | None) -> LumpedChain:
         """The chain of two spins less in a visible and in a hidden class, with the killing of either."""
         lumped = self.lumped
@@ -195,6 +201,7 @@ class ExchangeableChain:
         return f"ExchangeableChain({sizes} spins in classes, {self.n_states} states)"
 
 
+@default_error_state
 def exchangeable_chain(W: ModelLike, b: ArrayLike | None = None, c: ArrayLike | None = None) -> ExchangeableChain:
     """The single-site Gibbs chain of the RBM with E(v, h) = -v'W h - b'v - c'h, lumped over exchangeable sites.
 
@@ -236,7 +243,7 @@ def exchangeable_chain(W: ModelLike, b: ArrayLike | None = None, c: ArrayLike | 
     couplings = np.array([[gauged[np.ix_(row, column)].mean() for column in hidden_classes] for row in visible_classes])
     visible_sizes, hidden_sizes = tuple(len(one) for one in visible_classes), tuple(len(one) for one in hidden_classes)
     n_states = math.prod(n + 1 for n in (*visible_sizes, *hidden_sizes))
-    arguments.require_memory(
+    memory.require(
         8 * ARRAYS * n_states,
         f"{n_states} states of {len(visible_sizes)} visible and {len(hidden_sizes)} hidden classes of exchangeable sites",
         "use fewer patterns or spins, or gibbs_chain where 2**N is less",

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from thermokernels.common.arguments import as_instance, as_vector, in_brief
 from thermokernels.common.arrays import Floats
+from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import NumericalError
 
 
@@ -75,6 +76,7 @@ class Hypernetwork:
     b0: Floats
 
     @classmethod
+    @default_error_state
     def from_parameters(cls, phi: ArrayLike, shape: Shape | tuple[int, int, int, int, int]) -> Hypernetwork:
         """The network whose flat parameter vector (n_parameters,) is ``phi``; a wrong length or entry is a ValueError."""
         shape = _as_shape(shape)
@@ -86,6 +88,7 @@ class Hypernetwork:
             start += size
         return cls(shape, *blocks)
 
+    @default_error_state
     def parameters(self) -> Floats:
         """The flat parameter vector phi = (C, c0, H_A, a0, H_B, b0), each block in C order, (n_parameters,)."""
         return np.concatenate([getattr(self, name).ravel() for name, _ in self.shape.blocks()])
@@ -121,6 +124,7 @@ class Hypernetwork:
         return self.shape.n_codes
 
 
+@default_error_state
 def couplings(network: Hypernetwork, u: ArrayLike) -> Floats:
     """Couplings W = g_phi(u) that the network emits for a code.
 

@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from thermokernels.common import arguments
+from thermokernels.common.error_state import default_error_state
 from thermokernels.model.conversions import from_ising, from_zero_one, told_apart
 from thermokernels.model.model import Label, Model
 
@@ -22,6 +23,7 @@ MACHINES_OF_RBMS = {"BBRBM": "zero-one", "IIRBM": "pm1"}
 VISIBLE_TYPES = {"BBRBM": ("bernoulli",), "IIRBM": ("ising",)}
 
 
+@default_error_state
 def from_scikit_learn(rbm: Any) -> Model:
     """The model of a fitted ``sklearn.neural_network.BernoulliRBM``: units 0 and 1 become spins -1 and +1.
 
@@ -53,6 +55,7 @@ def from_scikit_learn(rbm: Any) -> Model:
     return _sampled(from_zero_one(arguments.as_couplings(components, "components_").T, visible, hidden))
 
 
+@default_error_state
 def from_rbms(params: Any) -> Model:
     """The model of a machine of the package ``rbms`` with binary units on both sides.
 
@@ -106,6 +109,7 @@ def _version_of(package: str, machine: Any) -> str:
     return ""
 
 
+@default_error_state
 def from_dimod(bqm: Any, visible: Iterable[Label] | None = None, hidden: Iterable[Label] | None = None, beta: float = 1.0) -> Model:
     """The law exp(-beta E) of a bipartite ``dimod.BinaryQuadraticModel``, of SPIN or BINARY vartype.
 
@@ -139,6 +143,7 @@ def from_dimod(bqm: Any, visible: Iterable[Label] | None = None, hidden: Iterabl
     return _labelled(list(variables), fields, couplings, visible, hidden, -arguments.as_positive(beta, "beta", "inverse temperature"))
 
 
+@default_error_state
 def from_thrml(ebm: Any, visible: Iterable[Label] | None = None, hidden: Iterable[Label] | None = None) -> Model:
     """The law of a bipartite ``thrml.models.IsingEBM``; its temperature ``beta`` goes into W, b and c.
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from thermokernels.common.arguments import as_law, require_memory
+from thermokernels.common import memory
+from thermokernels.common.arguments import as_law
 from thermokernels.common.arrays import Floats
+from thermokernels.common.error_state import default_error_state
 from thermokernels.compiled.decorator import jit
 from thermokernels.model.model import Model, ModelLike, as_model
 
@@ -17,6 +19,7 @@ from thermokernels.model.model import Model, ModelLike, as_model
 FACTORS_PER_LOGARITHM = 512
 
 
+@default_error_state
 def visible_law(W: ModelLike, b: ArrayLike | None = None, c: ArrayLike | None = None) -> Floats:
     """Exact law of the visible spins.
 
@@ -53,6 +56,7 @@ def visible_law(W: ModelLike, b: ArrayLike | None = None, c: ArrayLike | None = 
     return law
 
 
+@default_error_state
 def kl_divergence(p_data: ArrayLike, W: ModelLike, b: ArrayLike | None = None, c: ArrayLike | None = None) -> float:
     """Divergence KL(p_data || q) = sum_v p_data(v) log(p_data(v) / q(v)) of the model's visible law q from the data, in nats.
 
@@ -91,7 +95,7 @@ def kl_divergence(p_data: ArrayLike, W: ModelLike, b: ArrayLike | None = None, c
 
 def _moderate(model: Model) -> Model:
     """The model, where its visible law fits into memory and its energies into float64; else ModelTooLargeError, ValueError."""
-    require_memory(6 * 8 * 2**model.n_visible, f"the law of {model.n_visible} visible spins", "use fewer visible spins")
+    memory.require(6 * 8 * 2**model.n_visible, f"the law of {model.n_visible} visible spins", "use fewer visible spins")
     with np.errstate(over="ignore"):
         bound = sum(np.abs(part).sum() for part in model)
         if not np.isfinite(4.0 * bound):

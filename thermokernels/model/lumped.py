@@ -25,9 +25,8 @@ from numpy.typing import NDArray
 
 from thermokernels.common import threads
 from thermokernels.common.arrays import Floats
+from thermokernels.common.tolerances import UNIT
 from thermokernels.compiled.decorator import jit
-
-UNIT = 2.0**-53
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from thermokernels.common import arguments
 from thermokernels.common.arrays import Floats
+from thermokernels.common.error_state import default_error_state
 from thermokernels.common.foreign_arrays import labels_of
 from thermokernels.model import model_files
 
@@ -121,6 +122,7 @@ class Model:
         """The same couplings and names alone."""
         return Model(self.W, visible=self.visible, hidden=self.hidden, kernel=self.kernel)
 
+    @default_error_state
     def save(self, path: str | PathLike[str]) -> None:
         """Write the model to a file that :func:`thermokernels.load_model` and the command read; an existing one is replaced as a whole.
 

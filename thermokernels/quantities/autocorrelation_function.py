@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from thermokernels.common import arguments
+from thermokernels.common import arguments, memory
 from thermokernels.common.arrays import Floats
+from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import ConstantError
 from thermokernels.model.chain import GibbsChain, as_chain
 from thermokernels.quantities.window_moments import centred_products
 
 
+@default_error_state
 def autocorrelation_function(chain: GibbsChain, n_lags: int) -> Floats:
     """rho(t) = sum_ij Cov(f_ij(X_0), f_ij(X_t)) / sum_ij Var f_ij of the stationary chain, f_ij = -v_i h_j, for every kernel.
 
@@ -36,7 +38,7 @@ def autocorrelation_function(chain: GibbsChain, n_lags: int) -> Floats:
     array([1.   , 0.5  , 0.25 , 0.125])
     """
     chain, n_lags = as_chain(chain), arguments.as_count(n_lags, "n_lags", least=0)
-    arguments.require_memory(32 * chain.n_states * chain.weights.size, f"{chain.weights.size} observables", "use a smaller model")
+    memory.require(32 * chain.n_states * chain.weights.size, f"{chain.weights.size} observables", "use a smaller model")
     functions = centred_products(chain)
     later = functions
     covariances: Floats = np.empty(n_lags + 1)

@@ -16,9 +16,10 @@ from numpy.typing import ArrayLike
 
 from thermokernels.common import arguments, tolerances
 from thermokernels.common.arrays import Floats
+from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import ConstantError, UnresolvedError
+from thermokernels.common.tolerances import UNIT
 from thermokernels.model.exchangeable import ExchangeableChain, Sector
-from thermokernels.model.lumped import UNIT
 from thermokernels.solvers import lumped_gap_bound, lumped_solves
 from thermokernels.solvers.lumped_solves import LumpedSolution
 
@@ -162,6 +163,7 @@ class ExchangeableQ:
         return self.time.asymptotic_variance
 
 
+@default_error_state
 def exchangeable_q(chain: ExchangeableChain, data: ArrayLike, window: float = 100.0, rtol: float = tolerances.SOLVE) -> ExchangeableQ:
     """Q_struct_perp and Q_limit of a model with exchangeable sites, of any size that its classes allow.
 

@@ -20,9 +20,10 @@ import numpy as np
 
 from thermokernels.common.arrays import Floats
 from thermokernels.common.errors import ConstantError
+from thermokernels.common.tolerances import EPSILON
 from thermokernels.model.chain import GibbsChain, gibbs_chain
 from thermokernels.model.kernels.two_block import resample_hidden, resample_visible
-from thermokernels.quantities.autocorrelation import EPSILON, FLAT, autocorrelation_times
+from thermokernels.quantities.autocorrelation import FLAT, autocorrelation_times
 from thermokernels.solvers.gap_bounds import gap_lower_bound
 
 # Chains of at most so many states are diagonalised, larger ones are seen through so many Lanczos vectors.
@@ -156,7 +157,7 @@ def _modes(chain: GibbsChain, function: Floats) -> Modes:
     if norm == 0.0:
         return np.zeros(0), np.zeros(0)
     if chain.n_states <= DENSE_STATES:
-        gaps, vectors = np.linalg.eigh(chain.apply_symmetrised_generator(np.eye(chain.n_states)) + np.outer(root, root))
+        gaps, vectors = np.linalg.eigh(chain.symmetrised_generator_matrix() + np.outer(root, root))
         return 1.0 - gaps, (start @ vectors) ** 2
     basis, diagonal, beside = [start / norm], [], []
     for _ in range(min(LANCZOS_VECTORS, chain.n_states - 1)):

@@ -11,8 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from thermokernels.common import arguments, tolerances
 from thermokernels.common.arrays import Floats
+from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import UnresolvedError
-from thermokernels.model.chain import UNIT, GibbsChain, as_chain, law_error
+from thermokernels.common.tolerances import UNIT
+from thermokernels.model.chain import GibbsChain, as_chain, law_error
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -130,6 +132,7 @@ def _rounding(chain: GibbsChain) -> float:
     return law_error(chain) + (sum(chain.shape) + 8) * UNIT
 
 
+@default_error_state
 def observable_span(chain: GibbsChain, span: ArrayLike | None = None) -> int:
     """Dimension in L2(pi), modulo constants, of the observables that the columns of ``span`` combine (all f_ij for None).
 
@@ -147,6 +150,7 @@ def observable_span(chain: GibbsChain, span: ArrayLike | None = None) -> int:
     return observable_basis(chain, span).dimension
 
 
+@default_error_state
 def relevance(chain: GibbsChain, mask: ArrayLike | Sequence[NDArray[np.bool_]], span: ArrayLike | None = None) -> float | Floats:
     """Relevance r_e of a set of states: the share of its centred indicator that lies in the observable span.
 

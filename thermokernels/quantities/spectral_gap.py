@@ -27,8 +27,10 @@ from scipy.sparse import csr_array, diags_array
 
 from thermokernels.common import tolerances
 from thermokernels.common.arrays import Floats
+from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import ModelTooLargeError, NotConvergedError, NumericalError, UnresolvedError
-from thermokernels.model.chain import UNIT, GibbsChain, as_chain, entry_error, law_error
+from thermokernels.common.tolerances import UNIT
+from thermokernels.model.chain import GibbsChain, as_chain, entry_error, law_error
 from thermokernels.model.exchangeable import ExchangeableChain
 from thermokernels.quantities import exchangeable_spectrum, spectral_measure
 from thermokernels.solvers import gap_bounds, red_black, reduced_gap
@@ -55,6 +57,7 @@ class SpectralGap:
     method: str
 
 
+@default_error_state
 def spectral_gap(chain: GibbsChain | ExchangeableChain) -> float:
     """The gap gamma = 1 - sigma_2 of the chain, per step, right to a relative 1e-6.
 
@@ -88,6 +91,7 @@ def spectral_gap(chain: GibbsChain | ExchangeableChain) -> float:
     return found.value
 
 
+@default_error_state
 def solve_spectral_gap(chain: GibbsChain, sharp: bool = True) -> SpectralGap:
     """:func:`thermokernels.spectral_gap` with the proven bound of its error.
 
@@ -124,7 +128,7 @@ def solve_spectral_gap(chain: GibbsChain, sharp: bool = True) -> SpectralGap:
 
 
 def _from_eigenvalues(chain: GibbsChain) -> SpectralGap:
-    matrix = chain.apply_symmetrised_generator(np.eye(chain.n_states))
+    matrix = chain.symmetrised_generator_matrix()
     matrix += 2.0 * np.outer(chain.root_law, chain.root_law)  # moves the null vector above the spectrum, which ends at 1
     eigenvalues, vectors = scipy.linalg.eigh(matrix, check_finite=False)
     # psi is right to law_error / 2 and the sum over the states

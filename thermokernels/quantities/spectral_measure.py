@@ -20,14 +20,16 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import scipy.linalg.lapack as lapack
 
-from thermokernels.common import arguments, tolerances
+from thermokernels.common import arguments, memory, tolerances
 from thermokernels.common.arrays import Floats
+from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import ConstantError, NotConvergedError, UnresolvedError
+from thermokernels.common.tolerances import EPSILON
 from thermokernels.model.chain import GibbsChain
 from thermokernels.model.exchangeable import ExchangeableChain
 from thermokernels.quantities import exchangeable_spectrum
 from thermokernels.quantities.slow_modes import SlowModes, cluster_cut, slow_modes, slowest_relevant
-from thermokernels.quantities.variance_time import EPSILON, VarianceTime, variance_time
+from thermokernels.quantities.variance_time import VarianceTime, variance_time
 from thermokernels.solvers.lanczos import COPY, GaussRules, LanczosRuns, tridiagonal_eigenvalues
 
 # Up to DENSE_STATES all eigenvalues cost less than a Lanczos run; up to DENSE_FALLBACK they are had where the cluster holds most of them.
@@ -147,7 +149,7 @@ def _matrix(chain: GibbsChain) -> Floats:
     """A + 2 psi psi', which moves the null vector above the spectrum, which ends at 1, or at 9/8 where eigenvalues are negative."""
     matrix = 2.0 * np.outer(chain.root_law, chain.root_law)
     if not chain.dynamics.single_flips:
-        return matrix + chain.apply_symmetrised_generator(np.eye(chain.n_states))
+        return matrix + chain.symmetrised_generator_matrix()
     states, (n_rows, n_columns) = np.arange(chain.n_states), chain.shape
     rates = np.concatenate([np.repeat(chain.visible_rates, n_columns, axis=1), np.tile(chain.hidden_rates, (1, n_rows))])
     matrix[states, states] += chain.escape
@@ -170,6 +172,7 @@ def _decomposed(chain: GibbsChain, starts: Floats) -> SpectralMeasure:
     return _measure(gaps[0, :-1], (seen[0, :-1] ** 2).sum(axis=1), chain.steps_per_sweep)
 
 
+@default_error_state
 def spectral_measure(chain: GibbsChain | ExchangeableChain) -> SpectralMeasure:
     """Spectral measure of the gradient observables, its relevant gap, cluster C*(O) and gamma_eff.
 
@@ -198,7 +201,7 @@ def spectral_measure(chain: GibbsChain | ExchangeableChain) -> SpectralMeasure:
 def measure_of(time: VarianceTime) -> SpectralMeasure:
     """:func:`spectral_measure` from right-hand sides and solutions that T_O has needed already."""
     chain, starts = time.chain, time.right_hand_sides
-    arguments.require_memory(3 * starts.nbytes, f"the spectral measure of {len(starts)} observables", "use a smaller model")
+    memory.require(3 * starts.nbytes, f"the spectral measure of {len(starts)} observables", "use a smaller model")
     if chain.n_states <= DENSE_STATES:
         return _decomposed(chain, starts)
     modes = slow_modes(chain, starts, CLUSTER_SPREAD)
@@ -268,6 +271,7 @@ def gap_run(chain: GibbsChain) -> LanczosRuns:
     raise NotConvergedError(f"the spectral gap {gap:.3g} still has a residual of {residual:.2g} after {runs.n_steps} Lanczos steps")
 
 
+@default_error_state
 def window_variance(measure: SpectralMeasure, K: float) -> float:
     """Variance of the mean of the observables over a stationary window of K steps, summed over the observables.
 

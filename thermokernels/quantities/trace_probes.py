@@ -26,13 +26,14 @@ from numpy.typing import ArrayLike
 
 from thermokernels.common import arguments, footprint, tolerances
 from thermokernels.common.arrays import Floats
+from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import UnresolvedError
 from thermokernels.model.chain import GibbsChain
 from thermokernels.model.model import ModelLike, as_model
 from thermokernels.quantities.signal_to_noise import chain_signal
 from thermokernels.quantities.variance_time import correlations, error_terms, model_chain, relaxation_bounds
 from thermokernels.solvers import gap_bounds
-from thermokernels.solvers.checkpoint import Checkpoint, PathLike
+from thermokernels.solvers.checkpoint import PathLike, RestartFile
 from thermokernels.solvers.many_observables import Accumulator, Observables, RowSums
 from thermokernels.solvers.observable_tasks import accumulate
 from thermokernels.solvers.resolvent import Solver
@@ -72,10 +73,12 @@ class ProbedTime:
     row_sums: RowSums = field(repr=False)
 
     @cached_property
+    @default_error_state
     def bound(self) -> float:
         """A bound on what the solves add to the error of ``value``, in steps, beside what chance leaves: see :class:`VarianceTime`."""
         return self.error_bound(1 / gap_bounds.gap_lower_bound(self.chain))
 
+    @default_error_state
     def error_bound(self, relaxation: float) -> float:
         """The same in steps, with ``relaxation`` >= 1 / gap in steps."""
         terms = sum(error_terms(self.chain, self.row_sums, relaxation))
@@ -112,6 +115,7 @@ def standard_error(samples: Floats) -> Floats:
     return error
 
 
+@default_error_state
 def probe_variance_time(
     chain: GibbsChain,
     n_probes: int = 8,
@@ -171,7 +175,7 @@ def probed(
 ) -> ProbedTime:
     """:func:`probe_variance_time` with accumulators that see the directions and then the probes."""
     n_probes, n_directions = arguments.as_count(n_probes, "n_probes", 2), arguments.as_count(n_directions, "n_directions", 0)
-    sequence = _as_sequence(seed)
+    sequence = arguments.as_seed(seed)
     n_observables = chain.weights.size
     n_directions = min(n_directions, n_observables)
     solver = Solver(chain, solve.method, solve.rtol)
@@ -180,7 +184,7 @@ def probed(
     saved = None
     if solve.checkpoint is not None:
         numbers = {"n_probes": n_probes, "n_directions": n_directions, "seed": sequence.generate_state(8), "sums": " ".join(sums)}
-        saved = Checkpoint(solve.checkpoint, solver.inputs | numbers)
+        saved = RestartFile(solve.checkpoint, solver.inputs | numbers)
     means = correlations(chain, chain.law)
 
     basis = _Basis(n_directions, n_observables)
@@ -244,14 +248,6 @@ class _Basis:
         self.arrays["directions"][...] = np.linalg.qr(swept.T)[0].T
 
 
-def _as_sequence(seed: Seed) -> np.random.SeedSequence:
-    if isinstance(seed, np.random.SeedSequence):
-        return seed
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
-        raise ValueError(f"seed must be a nonnegative integer or a numpy.random.SeedSequence; got {seed!r}")
-    return np.random.SeedSequence(int(seed))
-
-
 def _signs(sequence: np.random.SeedSequence, stream: int, n_rows: int, n_columns: int) -> Floats:
     """Random signs (n_rows, n_columns) of one stream (0 directions, 1 probes); a sequence that is handed in again gives them again."""
     child = np.random.SeedSequence(sequence.entropy, spawn_key=(*sequence.spawn_key, stream), pool_size=sequence.pool_size)
@@ -260,6 +256,7 @@ def _signs(sequence: np.random.SeedSequence, stream: int, n_rows: int, n_columns
     return signs
 
 
+@default_error_state
 def probe_q_struct(
     W: ModelLike,
     p_data: ArrayLike,

@@ -15,21 +15,23 @@ from functools import cached_property
 
 import numpy as np
 
-from thermokernels.common import arguments, footprint, tolerances
+from thermokernels.common import footprint, memory, tolerances
 from thermokernels.common.arrays import Floats
+from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import ConstantError, NumericalError, UnresolvedError
+from thermokernels.common.tolerances import EPSILON
 from thermokernels.model.chain import GibbsChain, as_chain, entry_error, gibbs_chain, law_error
 from thermokernels.model.exchangeable import ExchangeableChain
+from thermokernels.model.kernels.registry import KERNELS
 from thermokernels.model.model import Model
 from thermokernels.quantities import exchangeable_sums
+from thermokernels.quantities.alternating_scan import of_model
 from thermokernels.solvers import gap_bounds, reduced_resolvent, spanning_tree_bound
-from thermokernels.solvers.checkpoint import Checkpoint, PathLike
+from thermokernels.solvers.checkpoint import PathLike, RestartFile
 from thermokernels.solvers.many_observables import Accumulator, Observables, RowSums
 from thermokernels.solvers.observable_tasks import accumulate
 from thermokernels.solvers.resolvent import Solution, Solver
 from thermokernels.solvers.solve import AUTOMATIC, Progress, Solve
-
-EPSILON = float(np.finfo(np.float64).eps)
 
 # Laws below this are close to underflow: their square roots still are numbers, but products with them lose digits unnoticed.
 SMALLEST_LAW = 1e-280
@@ -88,9 +90,7 @@ class VarianceTime:
             return self._kept
         chain, observables = self.chain, gradient_observables(self.chain)
         n_bytes = 8 * (footprint.ARRAYS_OF_A_ROW * observables.n_rows + 8) * chain.n_states
-        arguments.require_memory(
-            n_bytes, f"the solutions for {observables.n_rows} observables on {chain.n_states} states", "use fewer spins"
-        )
+        memory.require(n_bytes, f"the solutions for {observables.n_rows} observables on {chain.n_states} states", "use fewer spins")
         right_hand_sides = observables.right_hand_sides(slice(None))
         return right_hand_sides, Solver(chain, self.method, self.rtol).solve(right_hand_sides)
 
@@ -225,13 +225,14 @@ def _solved_variance_time(chain: GibbsChain, solve: Solve, accumulators: Sequenc
     solver = Solver(chain, solve.method, solve.rtol)
     footprint.require_solves(chain.n_visible, chain.n_hidden, not chain.quotient, chain.dynamics.single_flips, bool(accumulators))
     sums = sorted(name for accumulator in accumulators for name in accumulator.arrays)
-    saved = None if solve.checkpoint is None else Checkpoint(solve.checkpoint, solver.inputs | {"sums": " ".join(sums)})
+    saved = None if solve.checkpoint is None else RestartFile(solve.checkpoint, solver.inputs | {"sums": " ".join(sums)})
     row_sums, kept = accumulate(solver, gradient_observables(chain), solve, accumulators, saved)
     value = float(row_sums.values.sum())
     _require_variance(value)
     return VarianceTime(chain, value, row_sums.residual, row_sums.iterations, solver.method, solver.rtol, row_sums, _kept=kept)
 
 
+@default_error_state
 def observable_variance_time(
     chain: GibbsChain | ExchangeableChain,
     method: str = "auto",
@@ -241,6 +242,9 @@ def observable_variance_time(
     executor: Executor | None = None,
 ) -> float:
     """T_O = sum_ij <f~_ij, (I - P)^+ f~_ij>_pi in steps, over all gradient observables f_ij = -v_i h_j.
+
+    Of the alternating kernel, which is not reversible, by solves on one layer (:func:`thermokernels.alternating_variance_time`, which needs
+    no chain on all states); method "auto" or "cg", no checkpoint and no executor.
 
     Parameters
     ----------
@@ -276,11 +280,12 @@ def observable_variance_time(
     """
     if isinstance(chain, ExchangeableChain):
         return exchangeable_sums.variance_time(chain, rtol).value
-    return variance_time(chain, Solve(method, rtol, progress, checkpoint, executor)).value
+    chain, solve = as_chain(chain), Solve(method, rtol, progress, checkpoint, executor)
+    return of_model(chain.model, solve).value if chain.dynamics.by_layers else variance_time(chain, solve).value
 
 
-def model_chain(model: Model, quotient: bool | None = None, gradient: bool = False) -> GibbsChain:
+def model_chain(model: Model, quotient: bool | None = None, gradient: bool = False, kernel: str = "single-site") -> GibbsChain:
     """The chain of a model whose T_O is wanted: refused before anything is allocated where that would not fit into memory."""
     full = quotient is False or model.has_fields
-    footprint.require_variance_time(model.n_visible, model.n_hidden, full, gradient=gradient)
-    return gibbs_chain(model, quotient=quotient)
+    footprint.require_variance_time(model.n_visible, model.n_hidden, full, KERNELS[kernel].single_flips, gradient)
+    return gibbs_chain(model, quotient=quotient, kernel=kernel)

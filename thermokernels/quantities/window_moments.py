@@ -26,7 +26,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.linalg
 
-from thermokernels.common import arguments
+from thermokernels.common import memory
 from thermokernels.common.arrays import Floats
 from thermokernels.common.errors import UnresolvedError
 from thermokernels.model.chain import GibbsChain
@@ -170,7 +170,7 @@ class WindowModes:
     def __init__(self, chain: GibbsChain) -> None:
         self.chain = chain
         size = n_memories(chain)
-        arguments.require_memory(
+        memory.require(
             8 * (6 * size**2 + 3 * chain.n_states * size), f"the {size} modes of the kernel", "use method='recursion' or a smaller model"
         )
         self.law = chain.law if chain.reversible else chain.law.reshape(chain.shape).sum(axis=1)

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from thermokernels.common import arguments
+from thermokernels.common import arguments, memory
 from thermokernels.common.arrays import Floats
+from thermokernels.common.error_state import default_error_state
 from thermokernels.common.foreign_arrays import as_array
 from thermokernels.common.threads import get_threads
 from thermokernels.compiled.simd_float32 import LANES, aligned_rows
@@ -54,6 +55,7 @@ class Samples:
     n_hidden: int
     packed: bool
 
+    @default_error_state
     def unpacked(self) -> Samples:
         """The same samples as int8 spins.
 
@@ -65,12 +67,11 @@ class Samples:
         if not self.packed:
             return self
         n_states = self.visible.shape[0] * self.visible.shape[1]
-        arguments.require_memory(
-            n_states * (self.n_visible + self.n_hidden), f"{n_states} unpacked samples", "unpack fewer records at a time"
-        )
+        memory.require(n_states * (self.n_visible + self.n_hidden), f"{n_states} unpacked samples", "unpack fewer records at a time")
         visible, hidden = _unpack(self.visible, self.n_visible), _unpack(self.hidden, self.n_hidden)
         return replace(self, visible=visible, hidden=hidden, packed=False)
 
+    @default_error_state
     def trace(self) -> NDArray[np.int8]:
         """The spins as ArviZ and emcee's users lay traces out: (n_chains, n_records, N) int8, visible spins first.
 
@@ -90,6 +91,7 @@ class Samples:
         return f"Samples({n_records} records of {n_chains} chains, {spins}{', packed' if self.packed else ''}, {self.kernel})"
 
 
+@default_error_state
 def sample(
     W: ModelLike,
     b: ArrayLike | None = None,
@@ -164,12 +166,12 @@ def sample(
     if burn_in + n_sweeps >= 2**63:
         raise ValueError(f"burn_in and n_sweeps must add up to less than 2**63 sweeps; got {burn_in} and {n_sweeps}")
     require_moderate(model)
-    sequence = _as_seed(seed)
+    sequence = arguments.as_seed(seed, optional=True)
 
     n_spins, n_records, n_chunks = n_visible + n_hidden, n_sweeps // thin, -(-n_chains // LANES)
     # the packed records twice (the chains of whole chunks, and without them), the unpacked ones, and the chunks
     n_bytes = n_records * n_chunks * LANES * (n_spins // 4 + 16 + (0 if packed else n_spins)) + n_chunks * LANES * (8 * n_spins + 64)
-    arguments.require_memory(
+    memory.require(
         n_bytes, f"{n_records} records of {n_chains} chains of {n_spins} spins", "use packed=True, a larger thin or fewer chains"
     )
 
@@ -227,14 +229,6 @@ def require_moderate(model: Model) -> None:
         largest = max((magnitudes.sum(axis=1) + np.abs(model.b)).max(), (magnitudes.sum(axis=0) + np.abs(model.c)).max())
     if largest > MAX_FIELD:
         raise ValueError(f"W, b and c must give local fields of at most {MAX_FIELD:g} in absolute value; they reach {largest:g}")
-
-
-def _as_seed(seed: int | np.random.SeedSequence | None) -> np.random.SeedSequence:
-    if isinstance(seed, np.random.SeedSequence):
-        return seed
-    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0):
-        raise ValueError(f"seed must be None, a nonnegative integer or a numpy SeedSequence; got {arguments.in_brief(seed)}")
-    return np.random.SeedSequence(None if seed is None else int(seed))
 
 
 def _chunks(n_visible: int, n_hidden: int, n_chains: int, sequence: np.random.SeedSequence, start: ArrayLike | None) -> list[scans.Chunk]:

@@ -6,11 +6,9 @@ written into, so that whatever moment the process ends at it holds the state aft
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import os
-import tempfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,13 +17,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from thermokernels.common.atomic_file import replacing
 from thermokernels.compiled.decorator import kernel_hash
 
 Array = NDArray[Any]
 PathLike = str | os.PathLike[str]
 
 
-class Checkpoint:
+class RestartFile:
     """The finished part of one computation in a file.
 
     Parameters
@@ -75,15 +74,6 @@ class Checkpoint:
 
     def save(self, arrays: Mapping[str, Array]) -> None:
         """Replace the file by one with these arrays."""
-        descriptor, temporary = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                everything: dict[str, Any] = {**arrays, "digest": np.array(self._digest)}
-                np.savez(file, **everything)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, self.path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise
+        everything: dict[str, Any] = {**arrays, "digest": np.array(self._digest)}
+        with replacing(self.path) as file:
+            np.savez(file, **everything)

@@ -9,16 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thermokernels.common.arrays import Floats
+from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import NumericalError, UnresolvedError
+from thermokernels.common.tolerances import EPSILON
 from thermokernels.compiled import wide_exponent
 from thermokernels.model.chain import GibbsChain, as_chain, entry_error
 from thermokernels.solvers import reduced_resolvent
 from thermokernels.solvers.gth_elimination import eliminate
 from thermokernels.solvers.off_target import RestrictedSystem
 
-EPSILON = float(np.finfo(np.float64).eps)
 
-
+@default_error_state
 def gap_lower_bound(chain: GibbsChain) -> float:
     """A rigorous lower bound of the spectral gap per step, without an eigenvalue solver.
 

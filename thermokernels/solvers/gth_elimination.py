@@ -27,12 +27,13 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from thermokernels.common import arguments
+from thermokernels.common import memory
 from thermokernels.common.errors import ModelTooLargeError, UnresolvedError
+from thermokernels.common.tolerances import UNIT
 from thermokernels.compiled import wide_exponent
 from thermokernels.compiled.decorator import jit
 from thermokernels.compiled.wide_exponent import Wide, add, divide, multiply
-from thermokernels.model.chain import UNIT, GibbsChain, entry_error, input_error
+from thermokernels.model.chain import GibbsChain, entry_error, input_error
 from thermokernels.model.kernels import wide_rates
 
 MAX_STATES = 2**12
@@ -141,7 +142,7 @@ def eliminate(chain: GibbsChain, target: NDArray[np.bool_]) -> Elimination:
             "the couplings down until method='cg' resolves it"
         )
     # rates as pairs, while they are made and in plain float64
-    arguments.require_memory(40 * chain.n_states**2, f"state reduction of {chain.n_states} states", "use a smaller model")
+    memory.require(40 * chain.n_states**2, f"state reduction of {chain.n_states} states", "use a smaller model")
     error = rate_error(chain)
     order = np.argsort(-chain.energy, kind="stable")
     states = order[~target[order]]

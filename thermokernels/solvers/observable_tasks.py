@@ -17,14 +17,14 @@ from functools import lru_cache
 
 import numpy as np
 
-from thermokernels.common import arguments, footprint, threads
+from thermokernels.common import footprint, memory, threads
 from thermokernels.common.arrays import Floats
 from thermokernels.common.errors import ExecutorError, NumericalError
 from thermokernels.compiled.decorator import kernel_hash
 from thermokernels.model.chain import gibbs_chain
 from thermokernels.model.kernels.registry import KERNELS
 from thermokernels.model.model import Model
-from thermokernels.solvers.checkpoint import Array, Checkpoint
+from thermokernels.solvers.checkpoint import Array, RestartFile
 from thermokernels.solvers.many_observables import Accumulator, Observables, RowSums, Sums, solve_in_chunks
 from thermokernels.solvers.resolvent import Solution, Solver
 from thermokernels.solvers.solve import Solve
@@ -37,7 +37,7 @@ def accumulate(
     observables: Observables,
     solve: Solve,
     accumulators: Sequence[Accumulator] = (),
-    saved: Checkpoint | None = None,
+    saved: RestartFile | None = None,
     state: Mapping[str, Array] | None = None,
 ) -> tuple[RowSums, tuple[Floats, Solution] | None]:
     """Solve for all observables and add them up; also right-hand sides and solutions themselves where all were in memory at once.
@@ -92,7 +92,7 @@ def _solve_elsewhere(
     n_rows, block = observables.n_rows, footprint.block_rows(solver.chain.n_states)
     question = _Question.of(solver)
     # results wait here for their turn, so that there must be room for those of all tasks that are under way
-    window = max(2, arguments.available_memory() // (2 * size))
+    window = max(2, memory.available() // (2 * size))
     coming = iter([slice(head, min(head + block, n_rows)) for head in range(first, n_rows, block)])
     waiting: deque[tuple[slice, Future[Sums]]] = deque()
 

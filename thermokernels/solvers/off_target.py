@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from thermokernels.common import tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.common.errors import UnresolvedError
+from thermokernels.common.tolerances import EPSILON
 from thermokernels.compiled.decorator import jit
 from thermokernels.model.chain import GibbsChain
 from thermokernels.solvers import conjugate_gradients, red_black
@@ -25,7 +26,6 @@ from thermokernels.solvers import conjugate_gradients, red_black
 # Below this a factorisation costs less than the first iterations.
 CHOLESKY_STATES = 256
 SWEEPS = 4
-EPSILON = float(np.finfo(np.float64).eps)
 MAX_ROUNDS = 8
 
 # 2^27 + 1: splits a double into two halves whose products are exact (Dekker 1971).
@@ -52,7 +52,7 @@ class RestrictedSystem:
         self._dense = chain.n_states <= CHOLESKY_STATES
         self._bipartite = not self._dense and red_black.applies_to(chain)
         if self._dense:
-            matrix = chain.apply_symmetrised_generator(np.eye(chain.n_states))[np.ix_(self.free, self.free)]
+            matrix = chain.symmetrised_generator_matrix()[np.ix_(self.free, self.free)]
             try:
                 self._factor = scipy.linalg.cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
             except scipy.linalg.LinAlgError:

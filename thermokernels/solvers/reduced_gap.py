@@ -16,12 +16,13 @@ from __future__ import annotations
 import numpy as np
 import scipy.linalg
 
-from thermokernels.common import arguments
+from thermokernels.common import memory
 from thermokernels.common.arrays import Floats
 from thermokernels.common.errors import ModelTooLargeError, UnresolvedError
+from thermokernels.common.tolerances import UNIT
 from thermokernels.compiled import wide_exponent
 from thermokernels.compiled.wide_exponent import Wide
-from thermokernels.model.chain import UNIT, GibbsChain, law_error
+from thermokernels.model.chain import GibbsChain, law_error
 from thermokernels.solvers.gth_elimination import eliminate
 from thermokernels.solvers.reduced_resolvent import ground_state, law
 
@@ -67,7 +68,7 @@ def reduced_gap(chain: GibbsChain) -> tuple[float, float]:
             f"the gap by state reduction takes all eigenvalues of a dense matrix and is limited to {MAX_GAP_STATES} states; this chain has "
             f"{chain.n_states}: use a smaller model, or scale the couplings down"
         )
-    arguments.require_memory(80 * chain.n_states**2, f"the gap of {chain.n_states} states", "use a smaller model")
+    memory.require(80 * chain.n_states**2, f"the gap of {chain.n_states} states", "use a smaller model")
     inverse, error, scale = _inverse_factor(chain)
     root_law = wide_exponent.root(law(chain)).to_floats()
     projected = inverse - np.outer(inverse @ root_law, root_law)

@@ -32,9 +32,10 @@ from numpy.typing import NDArray
 from thermokernels.common import tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.common.errors import UnresolvedError
+from thermokernels.common.tolerances import UNIT
 from thermokernels.compiled import wide_exponent
 from thermokernels.compiled.wide_exponent import Wide
-from thermokernels.model.chain import UNIT, GibbsChain, gibbs_chain, law_error
+from thermokernels.model.chain import GibbsChain, gibbs_chain, law_error
 from thermokernels.solvers.gth_elimination import MAX_STATES, Elimination, applies_to, eliminate
 from thermokernels.solvers.solution_differences import Differences, flow_error, solve_differences
 
@@ -113,7 +114,7 @@ def variance_time(chain: GibbsChain) -> ReducedTime:
     sizes, sources = wide_exponent.magnitude(charges), observables.take(free)
     majorants = elimination.solve(wide_exponent.magnitude(sources))
     majorant = wide_exponent.total(wide_exponent.product(sizes.take(free), majorants))
-    if chain.kernel == "single-site":
+    if chain.dynamics.single_flips:
         differences = solve_differences(elimination, probability, observables)
         responses, drift = differences.values()
         total, lost = _dirichlet(chain, differences, charges.take(free), responses, drift)

@@ -17,12 +17,12 @@ from numpy.typing import ArrayLike
 
 from thermokernels.common import arguments, threads, tolerances
 from thermokernels.common.arrays import Floats
+from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import NotConvergedError, NumericalError, UnresolvedError
+from thermokernels.common.tolerances import EPSILON
 from thermokernels.model.chain import MAX_DENSE_STATES, GibbsChain, as_chain, entry_error
 from thermokernels.solvers import conjugate_gradients, gap_bounds, red_black, reduced_resolvent
 from thermokernels.solvers.solve import METHODS, SOLVERS
-
-EPSILON = float(np.finfo(np.float64).eps)
 
 # What may be left of a relative residual, divided by gaps, in a response: with the default rtol a proven relative error of 1e-6 in L2(pi).
 RESPONSE = 1e4
@@ -122,7 +122,7 @@ class Solver:
     @cached_property
     def _factor(self) -> tuple[Floats, bool]:
         chain = self.chain
-        matrix = chain.apply_symmetrised_generator(np.eye(chain.n_states))
+        matrix = chain.symmetrised_generator_matrix()
         matrix += np.outer(chain.root_law, chain.root_law)
         try:
             factor: tuple[Floats, bool] = scipy.linalg.cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
@@ -176,6 +176,7 @@ def _orthogonal(vectors: Floats, root_law: Floats) -> Floats:
     return rest
 
 
+@default_error_state
 def resolvent(chain: GibbsChain, F: ArrayLike, method: str = "auto", rtol: float = tolerances.SOLVE) -> Floats:
     """(I - P)^+ F: the sum over t >= 0 of P^t applied to the centred F.
 

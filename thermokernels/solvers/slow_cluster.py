@@ -20,10 +20,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import scipy.linalg
 
-from thermokernels.common import arguments
+from thermokernels.common import memory
 from thermokernels.common.arrays import Floats
 from thermokernels.common.errors import UnresolvedError
-from thermokernels.model.chain import UNIT, GibbsChain, entry_error
+from thermokernels.common.tolerances import UNIT
+from thermokernels.model.chain import GibbsChain, entry_error
 from thermokernels.solvers.gap_bounds import killed_rate_bound
 from thermokernels.solvers.resolvent import Solver
 
@@ -71,7 +72,7 @@ def slow_cluster(chain: GibbsChain, accuracy: float) -> SlowCluster:
         The block does not fit into memory.
     """
     size = min(BLOCK, chain.n_states - 1)
-    arguments.require_memory(8 * 6 * size * chain.n_states, f"{size} slow modes of {chain.n_states} states", "use a smaller model")
+    memory.require(8 * 6 * size * chain.n_states, f"{size} slow modes of {chain.n_states} states", "use a smaller model")
     solver = Solver(chain, "auto", INEXACT)
     draws = np.random.Generator(np.random.PCG64(0))
     vectors = _orthonormal(chain, draws.standard_normal((size, chain.n_states)))

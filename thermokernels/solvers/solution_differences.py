@@ -29,14 +29,15 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from thermokernels.common.tolerances import UNIT
 from thermokernels.compiled import wide_exponent
 from thermokernels.compiled.decorator import jit
 from thermokernels.compiled.wide_exponent import Wide, add, divide, multiply
-from thermokernels.model.chain import UNIT, GibbsChain, input_error, law_error
+from thermokernels.model.chain import GibbsChain, input_error, law_error
 from thermokernels.solvers.gth_elimination import Elimination, flip_rates, neighbours
 from thermokernels.solvers.spanning_tree_bound import lowest_passes
 
-# `chain.UNIT` again: what a kernel uses is compiled into it, and has to stand in a file that the key of the kernels' cache covers.
+# `tolerances.UNIT` again: what a kernel uses is compiled into it, and has to stand in a file that the key of the kernels' cache covers.
 COMPILED_UNIT = 2.0**-53
 
 

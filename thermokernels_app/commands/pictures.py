@@ -41,7 +41,7 @@ def plot(
     """
     with errors(False):
         _require_extra()
-        from thermokernels_app.experiment.records.store import replace_file
+        from thermokernels.common.atomic_file import replacing
         from thermokernels_app.report import style
 
         chosen = _pictures(source, cells, colour)
@@ -56,7 +56,9 @@ def plot(
         out.mkdir(parents=True, exist_ok=True)
         for picture in chosen:
             file = out / f"{picture.name}.{kind}"
-            replace_file(file, style.as_file(picture.draw(), kind))
+            content = style.as_file(picture.draw(), kind)
+            with replacing(file) as opened:
+                opened.write(content)
             print(file)
 
 
@@ -69,6 +71,7 @@ def report(
     """Write a run as one HTML page: verdicts, pictures and where they come from, with nothing to load from elsewhere."""
     with errors(False):
         _require_extra()
+        from thermokernels.common.atomic_file import replacing
         from thermokernels_app.experiment import audit
         from thermokernels_app.experiment.records import store
         from thermokernels_app.report import page, pictures
@@ -79,7 +82,9 @@ def report(
             raise store.MismatchError(found.altered)
         chosen = pictures.of_run(document, arrays, None if cells is None else [pictures.parse_cell(cell) for cell in cells], colour)
         file = out if out is not None else (run if run.is_dir() else run.parent) / "report.html"
-        store.replace_file(file, page.render(document, found.verdicts, chosen, found.freeze.sentences() if found.freeze else ()).encode())
+        content = page.render(document, found.verdicts, chosen, found.freeze.sentences() if found.freeze else ())
+        with replacing(file) as opened:
+            opened.write(content.encode())
     print(file)
 
 

@@ -27,6 +27,7 @@ def selftest(
     and known answers through the compiled kernels and through their plain Python bodies. A gate that nothing trips is a FAIL.
     """
     with errors(as_json):
+        from thermokernels.common.arguments import shortened
         from thermokernels_app.report import layout
         from thermokernels_app.selftest import run as tests
 
@@ -38,7 +39,7 @@ def selftest(
             print(json.dumps(report, allow_nan=False))
         else:
             rows = [(row["gate"], row["breaks"], "yes" if row["caught"] else "no", row["said"]) for row in report["cases"]]
-            layout.print_table(("gate", "broken", "caught", "what the gate said"), [(*row[:3], _short(row[3])) for row in rows])
+            layout.print_table(("gate", "broken", "caught", "what the gate said"), [(*row[:3], shortened(row[3], 90)) for row in rows])
             _print_summary(report)
     raise typer.Exit(0 if report["verdict"] == "PASS" else 10)
 
@@ -64,7 +65,3 @@ def _progress() -> Any:
             print(f"{group} ({done} of {total} done)", file=sys.stderr, flush=True)
 
     return show
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 90 else f"{text[:87]}..."

@@ -61,8 +61,7 @@ def variance(
     """
     with errors(as_json):
         from thermokernels import load_model, set_threads
-        from thermokernels.common import arguments, footprint
-        from thermokernels.diagnosis.words import memory
+        from thermokernels.common import arguments, footprint, memory
         from thermokernels.solvers.solve import Solve
         from thermokernels_app.tools import data_files
 
@@ -76,12 +75,12 @@ def variance(
         arguments.as_positive(window, "--window", "sweeps")
         n_bytes = footprint.require_variance_time(n_visible, n_hidden, full)
         if workers is not None:
-            arguments.require_memory(workers * n_bytes, f"a solve in each of {workers} workers", "use fewer")
+            memory.require(workers * n_bytes, f"a solve in each of {workers} workers", "use fewer")
         law = None if data is None else data_files.read_data_law(data, n_visible)
         states = f"2**{n_visible + n_hidden - (not full)} {'states' if full else 'pairs {x, -x}'}"
         print(
             f"{n_visible} visible + {n_hidden} hidden spins, {states}, {n_visible * n_hidden} observables: "
-            f"from {memory(n_bytes)} of memory",
+            f"from {memory.readable(n_bytes)} of memory",
             file=sys.stderr,
         )
         try:
@@ -153,7 +152,7 @@ def _probed(model: Model, law: Floats | None, window: float, solve: Solve, probe
     }
     if g is not None:
         q = probed_q(time, *g)
-        found |= {"signal": q.signal, "signal_bound": signal_error(chain, q.g), "window_sweeps": window}
+        found |= {"signal": q.signal, "signal_bound": signal_error(chain.model, q.g), "window_sweeps": window}
         found |= {"q": q.value, "q_standard_error": q.standard_error}
         if (variance := found["asymptotic_variance_steps"]) > 0.0:  # of few probes it need not be
             limit = q.window_steps * q.signal / variance

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from thermokernels.common import thresholds
 from thermokernels_app.experiment.keys import flat, override
 from thermokernels_app.experiment.records import store
 
@@ -103,10 +104,10 @@ class Thresholds:
     value: float = 1e-10
     difference: float = 1e-4
     complex: float = 1e-10
-    mass: float = 0.004
+    mass: float = thresholds.MASS
     barrier: float = math.log(2.0)
-    passage_sweeps: float = 250.0
-    overlap: float = 0.03
+    passage_sweeps: float = thresholds.PASSAGE_SWEEPS
+    overlap: float = thresholds.RELEVANCE
     overlap_rider: tuple[float, ...] = (0.003, 0.01, 0.03, 0.1)
     reversibility: float = 1e-10
     row_sum: float = 1e-12

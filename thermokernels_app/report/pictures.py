@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
 
 import thermokernels as tk
 from thermokernels.common.arrays import Floats
 from thermokernels_app.judges import verdicts
 from thermokernels_app.report import figures
+from thermokernels_app.tools import trace_observables
 
 Key = tuple[int, int, str, int]
 Measure = tuple[Floats, Floats, float, float]
@@ -81,24 +81,11 @@ def of_model(
 
 
 def observable(chain: tk.GibbsChain, name: str) -> Floats:
-    """The values (n_states,) of "magnetisation", "v0", "h1" or "v0h2" on the states of a chain."""
-    match = re.fullmatch(r"(?:v(\d+))?(?:h(\d+))?", name)
-    if name != "magnetisation" and (match is None or not name):
-        raise ValueError(f"the colour must be mass, magnetisation, a spin such as v0 or h1, or a product such as v0h2; got {name!r}")
-    odd = match is None or None in match.groups()
-    if odd and chain.quotient:
+    """The values (n_states,) of an observable, such as "magnetisation", "v0", "h1" or "v0h2", on the states of a chain."""
+    found = trace_observables.observable(name, chain.model, "the colour", "mass")
+    if found.odd and chain.quotient:
         raise ValueError(f"without fields x and -x are one state, on which {name} has no value; take a product such as v0h0")
-    spins = chain.spins().astype(np.float64)
-    if match is None:
-        return np.asarray(spins.sum(axis=1))
-    values = np.ones(chain.n_states)
-    for number, first, count, kind in zip(match.groups(), (0, chain.n_visible), (chain.n_visible, chain.n_hidden), "vh", strict=True):
-        if number is None:
-            continue
-        if int(number) >= count:
-            raise ValueError(f"the colour {name!r} asks for {kind}{number}, but the model has {kind}0 to {kind}{count - 1}")
-        values *= spins[:, first + int(number)]
-    return values
+    return found.values(chain)
 
 
 def of_run(

@@ -17,8 +17,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import norm
 
 import thermokernels as tk
-from thermokernels.common import arguments
+from thermokernels.common import arguments, thresholds
 from thermokernels.common.arrays import Floats
+from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import ConstantError, NumericalError
 from thermokernels.model.chain import GibbsChain, energy_error
 from thermokernels.model.kernels.registry import KERNELS as ALL_KERNELS
@@ -30,7 +31,7 @@ from thermokernels_app.tools.trace_observables import Observable, as_names, as_t
 KERNELS = tuple(name for name, kernel in ALL_KERNELS.items() if kernel.layer is None)
 
 # Basins below this share of the probability are not asked for: a trace may well miss them.
-LEAST_MASS = 0.004
+LEAST_MASS = thresholds.MASS
 
 # The rules by which users trust the estimators: 50 autocorrelation times (emcee's documentation), R-hat at most 1.01 (Vehtari et al. 2021).
 LONG_RUN = 50
@@ -143,6 +144,7 @@ class _Recorded(NamedTuple):
     chance: float
 
 
+@default_error_state
 def compare(
     trace: ArrayLike | tk.Samples,
     W: ModelLike,

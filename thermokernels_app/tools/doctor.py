@@ -71,9 +71,9 @@ def _machine() -> dict[str, Any]:
 
 def _memory() -> dict[str, int | None]:
     """Bytes that this process may still take, and what its control groups leave it where they have a limit."""
-    from thermokernels.common import arguments, control_groups
+    from thermokernels.common import memory
 
-    return {"available_bytes": arguments.available_memory(), "cgroup_headroom_bytes": control_groups.headroom()}
+    return {"available_bytes": memory.available(), "cgroup_headroom_bytes": memory.headroom()}
 
 
 def _blas() -> list[dict[str, Any]]:
@@ -136,20 +136,24 @@ def _canary(problems: list[str]) -> dict[str, Any]:
 
 def print_findings(found: dict[str, Any]) -> None:
     """The findings as lines, problems last."""
+    from thermokernels.common.memory import readable
+
     machine, memory, cache = found["machine"], found["memory"], found["cache"]
     print("versions    " + ", ".join(f"{name} {number}" for name, number in found["versions"].items()))
     print(f"machine     {machine['cpu'] or 'unknown processor'} ({machine['llvm_cpu']} to LLVM), {machine['cores']} cores")
     print(f"system      {machine['platform']}")
     headroom = memory["cgroup_headroom_bytes"]
-    allowance = "no limit of a control group" if headroom is None else f"its control groups leave {_size(headroom)}"
-    print(f"memory      {_size(memory['available_bytes'])} available, {allowance}")
+    allowance = "no limit of a control group" if headroom is None else f"its control groups leave {readable(headroom)}"
+    print(f"memory      {readable(memory['available_bytes'])} available, {allowance}")
     print(
         "blas        "
         + (", ".join(f"{pool['library']} {pool['version']}, {pool['threads']} threads" for pool in found["blas"]) or "unknown")
     )
     print(f"workers     started by {found['start_method']}")
     folder = (
-        f"{cache['folder']}, writable, {cache['kernels']} kernels, {_size(cache['bytes'])}" if cache["writable"] else "none can be written"
+        f"{cache['folder']}, writable, {cache['kernels']} kernels, " + readable(cache["bytes"])
+        if cache["writable"]
+        else "none can be written"
     )
     print(f"cache       {folder}")
     for extra, packages in found["extras"].items():
@@ -162,7 +166,3 @@ def print_findings(found: dict[str, Any]) -> None:
     for problem in found["problems"]:
         print(f"problem     {problem}")
     print("healthy" if not found["problems"] else "not healthy")
-
-
-def _size(n_bytes: int) -> str:
-    return f"{n_bytes / 2**30:.3g} GiB" if n_bytes >= 2**30 else f"{n_bytes / 2**20:.3g} MiB"

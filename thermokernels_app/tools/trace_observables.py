@@ -54,8 +54,8 @@ class Observable:
         return self.of(*np.split(spins, [chain.n_visible], axis=1))
 
 
-def observable(name: str, model: Model) -> Observable:
-    """The observable of this name; ValueError where there is none."""
+def observable(name: str, model: Model, argument: str = "observables", other: str = "slowest") -> Observable:
+    """The observable of this name; ValueError, which names the argument and what else it may be, where there is none."""
     weights, visible_field, hidden_field = model
     if name == "energy":
         return Observable(name, False, True, True, lambda v, h: -((v @ weights + hidden_field) * h).sum(axis=-1) - v @ visible_field)
@@ -66,13 +66,13 @@ def observable(name: str, model: Model) -> Observable:
     factors = [(block, int(index)) for block, index in re.findall(r"([vh])(\d{1,9})", name)]
     if not factors or "".join(f"{block}{index}" for block, index in factors) != name:
         raise ValueError(
-            "observables must be energy, magnetisation, visible-magnetisation, slowest, or a product of spins such as v0, v0h2 or v0v1; "
+            f"{argument} must be energy, magnetisation, visible-magnetisation, {other}, or a product of spins such as v0, v0h2 or v0v1; "
             f"got {name!r}"
         )
     for block, index in factors:
         size = model.n_visible if block == "v" else model.n_hidden
         if index >= size:
-            raise ValueError(f"observables must name spins of the model, {block}0 to {block}{size - 1}; got {name!r}")
+            raise ValueError(f"{argument} must name spins of the model, {block}0 to {block}{size - 1}; got {name!r}")
 
     def product(v: Array, h: Array) -> Floats:
         values: Floats = np.prod([(v if block == "v" else h)[..., index] for block, index in factors], axis=0, dtype=np.float64)

@@ -145,29 +145,23 @@ def test_choices():
             arguments.as_choice(given, ("a", "b"), "method")
 
 
-def test_memory_is_asked_for_before_it_is_taken(monkeypatch):
-    arguments.require_memory(1, "nothing", "do it")
-    monkeypatch.setattr(arguments, "available_memory", lambda: 2**30)
-    arguments.require_memory(2**30, "a table", "use less")
-    with pytest.raises(
-        tk.ModelTooLargeError, match=r"^a table would take 1.5 GiB of memory and 1 GiB are available; use a smaller one$"
-    ) as caught:
-        arguments.require_memory(3 * 2**29, "a table", "use a smaller one")
-    assert isinstance(caught.value, ValueError)
-    for exponent in (1_100, 20_000):  # beyond the largest float, and beyond the longest integer that Python prints
-        with pytest.raises(tk.ModelTooLargeError, match=r"would take \S+e[+]\d+ GiB of memory"):
-            arguments.require_memory(2**exponent, "a table", "use a smaller one")
+def test_seeds():
+    sequence = np.random.SeedSequence(3)
+    assert arguments.as_seed(sequence) is sequence
+    for given in (7, np.int64(7)):
+        assert arguments.as_seed(given).entropy == 7
+    assert arguments.as_seed(None, optional=True).entropy != arguments.as_seed(None, optional=True).entropy
+    for given in (-1, 1.0, True, "7", [7], None):
+        with pytest.raises(ValueError, match=r"^seed must be a nonnegative integer or a numpy.random.SeedSequence; got "):
+            arguments.as_seed(given)
+    with pytest.raises(ValueError, match=r"^seed must be None, a nonnegative integer or a numpy.random.SeedSequence; got -1$"):
+        arguments.as_seed(-1, optional=True)
 
 
-def test_memory_without_a_proc_file_system(monkeypatch):
-    def no_such_file(*_, **__):
-        raise FileNotFoundError
-
-    assert arguments.available_memory() > 2**20
-    monkeypatch.setattr(arguments, "open", no_such_file, raising=False)
-    assert arguments.available_memory() > 2**20
-    monkeypatch.setattr(arguments.os, "sysconf", lambda name: (_ for _ in ()).throw(ValueError(name)), raising=False)
-    assert arguments.available_memory() == 8 * 2**30
+def test_what_is_too_long_ends_in_three_dots():
+    assert arguments.shortened("abcdef", 6) == "abcdef"
+    assert arguments.shortened("abcdefg", 6) == "abc..."
+    assert len(arguments.in_brief("x" * 500)) == 80
 
 
 def test_errors_say_whose_fault_it_is():

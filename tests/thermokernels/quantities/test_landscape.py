@@ -218,6 +218,6 @@ def test_an_energy_range_beyond_float64_is_refused():
 
 def test_a_tree_beyond_memory_is_refused(monkeypatch):
     chain = gibbs_chain([[1.0]])
-    monkeypatch.setattr("thermokernels.common.arguments.available_memory", lambda: 10)
+    monkeypatch.setattr("thermokernels.common.memory.available", lambda: 10)
     with pytest.raises(ValueError, match="the merge tree of 2 states would take"):
         merge_tree(chain)

@@ -387,7 +387,7 @@ def test_the_automatic_choice_checks_ten_digits_of_block_kernels():
     # T_O of diag(13, 13) by Cholesky is off by 1e-5
     time = variance_time(tk.gibbs_chain(np.diag([13.0, 13.0]), quotient=False, kernel="two-block"))
     assert time.method == "reduction"
-    reference = variance_time(tk.gibbs_chain(np.diag([13.0, 13.0]), kernel="two-block"), "reduction")
+    reference = variance_time(tk.gibbs_chain(np.diag([13.0, 13.0]), kernel="two-block"), Solve("reduction"))
     assert abs(time.value - reference.value) <= time.bound <= 1e-10 * time.value
 
 

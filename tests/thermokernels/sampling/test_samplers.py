@@ -308,7 +308,7 @@ BAD = [
     ({"thin": 0}, "thin must be an integer of at least 1; got 0"),
     ({"threads": 0}, "threads must be an integer of at least 1; got 0"),
     ({"kernel": "metropolis"}, f"kernel must be one of {NAMES}; got 'metropolis'"),
-    ({"seed": -1}, "seed must be None, a nonnegative integer or a numpy SeedSequence; got -1"),
+    ({"seed": -1}, "seed must be None, a nonnegative integer or a numpy.random.SeedSequence; got -1"),
     ({"seed": "a"}, "seed must be None"),
     ({"start": np.ones(3)}, r"start must have shape \(4,\) or \(2, 4\), visible spins first; got shape \(3,\)"),
     ({"start": [1, 0, 1, 1]}, r"start must hold spins \+1 and -1; entry \(1,\) is 0"),

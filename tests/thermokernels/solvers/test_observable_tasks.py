@@ -12,7 +12,7 @@ import pytest
 
 import adjoints
 import thermokernels as tk
-from thermokernels.common import arguments, errors, footprint, threads
+from thermokernels.common import errors, footprint, memory, threads
 from thermokernels.quantities.variance_time import variance_time
 from thermokernels.solvers import observable_tasks
 from thermokernels.solvers.resolvent import Solver
@@ -170,7 +170,7 @@ def test_tasks_of_one_process_share_the_chain(monkeypatch):
 def test_no_more_tasks_are_under_way_than_memory_has_room_for_their_results(monkeypatch):
     adjoint = adjoints.variance_time.VarianceTimeAdjoint(tk.gibbs_chain(W))
     size = sum(array.nbytes for array in adjoint.arrays.values()) + 8 * (16 * 6 + 2)
-    monkeypatch.setattr(arguments, "available_memory", lambda: 3 * 2 * size)
+    monkeypatch.setattr(memory, "available", lambda: 3 * 2 * size)
     here, ahead = Here(), []
     COMPUTATIONS["gradient"](executor=here, progress=lambda done, total: ahead.append(len(here.calls) - -(-done // 3)))
     assert ahead == [3, 3, 3, 2, 1, 0]
@@ -190,8 +190,8 @@ def test_a_numerical_error_arrives_as_itself(processes):
 
 def test_a_worker_without_room_says_so(monkeypatch):
     chain, here = tk.gibbs_chain(np.zeros((9, 9))), Here()
-    enough = arguments.available_memory
-    monkeypatch.setattr(arguments, "available_memory", lambda: 2**20 if threads._state.serial else enough())
+    enough = memory.available
+    monkeypatch.setattr(memory, "available", lambda: 2**20 if threads._state.serial else enough())
     with pytest.raises(tk.ModelTooLargeError, match=r"T_O of 81 observables of 18 spins \(2\*\*17 states\) would take"):
         tk.observable_variance_time(chain, executor=here)
 
@@ -226,7 +226,7 @@ def test_a_task_that_is_lost_is_named_and_loses_nothing_before_it(error, words, 
 def test_a_pool_that_breaks_is_said_and_the_rest_is_done_elsewhere(tmp_path, monkeypatch):
     compute, path = COMPUTATIONS["gradient"], tmp_path / "state.npz"
     # room for two results: the tasks after that are submitted to a pool whose worker is gone
-    monkeypatch.setattr(arguments, "available_memory", lambda: 2**15)
+    monkeypatch.setattr(memory, "available", lambda: 2**15)
 
     def kill(done, total):
         for process in pool._processes.values():

@@ -50,7 +50,8 @@ def test_digits_that_are_not_certain_are_not_shown(invoke, monkeypatch):
     np.save("cold.npy", np.array([[14.0, 1e-3], [1e-3, 14.5]]))
     value = json.loads(invoke("cold.npy", "--json").stdout)["t_obs_steps"]
     shown = invoke("cold.npy").stdout
-    assert "(state reduction, proven)\nresidual   " in shown
+    assert "(state reduction, proven)\nV " in shown
+    assert "\nresidual   " in shown
     assert "(reduction, in the norm of the resolvent, proven)\n" in shown
     monkeypatch.setattr(VarianceTime, "bound", 2e-4 * value)
     assert f"T_O        {value:.2e} steps" in invoke("cold.npy").stdout
@@ -145,13 +146,13 @@ def test_an_interrupt_keeps_finished_chunks(tmp_path):
         "from thermokernels.common import footprint\n"
         "from thermokernels.solvers import checkpoint\n"
         "from thermokernels_app.main import main\n"
-        "word, save, calls = sys.argv[1], checkpoint.Checkpoint.save, []\n"
+        "word, save, calls = sys.argv[1], checkpoint.RestartFile.save, []\n"
         "def saved(self, arrays):\n"
         "    save(self, arrays)\n"
         "    calls.append(1)\n"
         "    if word == 'stop' and len(calls) == 2:\n"
         "        os.kill(os.getpid(), signal.SIGINT)\n"
-        "checkpoint.Checkpoint.save = saved\n"
+        "checkpoint.RestartFile.save = saved\n"
         "footprint.rows_at_once = footprint.block_rows = lambda *sizes: 2\n"
         "sys.argv[1:] = ['variance', 'W.npy', '--checkpoint', 'state.npz', '--json']\n"
         "main()\n"

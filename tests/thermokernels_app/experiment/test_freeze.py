@@ -42,7 +42,7 @@ def test_a_freeze_reads_back_and_names_what_differs(tmp_path, monkeypatch):
     with pytest.raises(MismatchError, match=names):
         read.require(SMOKE)
     monkeypatch.setattr(environment, "sources", lambda: {})
-    with pytest.raises(MismatchError, match=r"sources\.adjoints/__init__\.py, .* and \d\d more; nothing was run"):
+    with pytest.raises(MismatchError, match=r"sources\.adjoints/__init__\.py, .* and \d+ more; nothing was run"):
         read.require(SMOKE)
 
 
@@ -53,7 +53,7 @@ def test_the_versions_and_sources_are_all_there():
     files = (
         "thermokernels/model/chain.py",
         "adjoints/laws.py",
-        "thermokernels_app/judges/verdicts.py",
+        "thermokernels_app/judges/battery.py",
         "thermokernels_app/judges/__init__.py",
         "thermokernels_app/experiment/cell.py",
     )

@@ -210,8 +210,11 @@ def test_plot_of_a_model(invoke, tmp_path):
         (("RUN", "--cell", "m9/s2/half/code1"), "the run has no finished cell m9/s2/half/code1"),
         (("W.npy", "--cell", "m4/s2/half/code1"), "W.npy is a model file"),
         (("W.npy", "--colour", "v0"), "without fields x and -x are one state, on which v0 has no value"),
-        (("W.npy", "--colour", "v9h0"), "asks for v9, but the model has v0 to v3"),
-        (("W.npy", "--colour", "blue"), "the colour must be mass, magnetisation, a spin such as v0 or h1"),
+        (("W.npy", "--colour", "v9h0"), "the colour must name spins of the model, v0 to v3; got 'v9h0'"),
+        (
+            ("W.npy", "--colour", "blue"),
+            "the colour must be energy, magnetisation, visible-magnetisation, mass, or a product",
+        ),
         (("nowhere.npy",), "nowhere.npy"),
         (("empty",), "cannot be read"),
     ],

@@ -17,8 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
+from thermokernels.common.atomic_file import replacing
 from thermokernels_app.experiment.records.lock import LOCK, FolderLock
-from thermokernels_app.experiment.records.store import ARRAYS, RESULTS, SCHEMA, SCHEMA_VERSION, Arrays, Record, read_results, replace_file
+from thermokernels_app.experiment.records.store import ARRAYS, RESULTS, SCHEMA, SCHEMA_VERSION, Arrays, Record, read_results
 
 JOURNAL = "journal.jsonl"
 
@@ -71,7 +72,8 @@ class Journal:
                     finished = _finished(line)
                     self.finished[finished.task] = finished
                     sound.append(line)
-            replace_file(self.path, self._head + b"".join(map(_line, sound)))
+            with replacing(self.path) as file:
+                file.write(self._head + b"".join(map(_line, sound)))
             self._file = self.path.open("ab", buffering=0)
             self._size = self.path.stat().st_size
         except BaseException:

@@ -11,18 +11,16 @@ import hashlib
 import io
 import json
 import math
-import os
-import tempfile
 import warnings
 import zipfile
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from thermokernels.common.atomic_file import replacing
 from thermokernels_app.experiment.records import strict_json
 
 SCHEMA = "thermokernels/results"
@@ -69,35 +67,6 @@ def digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Write ``content`` to ``path`` so that readers see the old file or the new one, whatever happens in between."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except OSError as error:  # of a full disk, say: `write` does not know the name
-        Path(name).unlink(missing_ok=True)
-        raise OSError(error.errno, error.strerror, str(path)) from error
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """A new name outlives a loss of power only when its folder is on the disk, too; not every system and file system can be asked."""
-    with suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
 def arrays_as_bytes(arrays: Arrays) -> bytes:
     """The arrays as an uncompressed .npz, the same bytes for the same arrays (zip entries carry no time)."""
     buffer = io.BytesIO()
@@ -119,9 +88,11 @@ def write_results(folder: Path, document: Record, arrays: Arrays) -> Record:
     """
     content = arrays_as_bytes(arrays)
     document = seal(document, content)
-    replace_file(folder / ARRAYS, content)
+    with replacing(folder / ARRAYS) as file:
+        file.write(content)
     text = json.dumps(document, indent=1, allow_nan=False) + "\n"
-    replace_file(folder / RESULTS, text.encode())
+    with replacing(folder / RESULTS) as file:
+        file.write(text.encode())
     return document
 
 

@@ -19,6 +19,7 @@ from uuid import uuid4
 
 import numpy as np
 
+from thermokernels.common.arguments import shortened
 from thermokernels_app.experiment.records import store
 from thermokernels_app.experiment.records.environment import source_hash
 from thermokernels_app.experiment.records.store import Record
@@ -177,5 +178,4 @@ def _leaves(value: Any) -> Iterator[Any]:
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return shortened(repr(value), 60)

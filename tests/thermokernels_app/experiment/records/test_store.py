@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 
+from thermokernels.common import atomic_file
 from thermokernels_app.experiment.records import store
 
 DESIGN = {"seed": 0}
@@ -124,7 +125,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, document, monkeypatch):
     def fail(*_):
         raise OSError(28, "no space left")
 
-    monkeypatch.setattr(store.os, "replace", fail)
+    monkeypatch.setattr(atomic_file.os, "replace", fail)
     with pytest.raises(OSError, match="no space"):
         store.write_results(tmp_path, document | {"cells": []}, {})
     assert (tmp_path / "results.json").read_bytes() == before

@@ -239,7 +239,7 @@ def test_a_folder_of_another_design_is_left_alone(tmp_path):
 
 
 def test_a_model_too_large_for_memory_is_bad_input(monkeypatch):
-    monkeypatch.setattr("thermokernels.common.arguments.available_memory", lambda: 1000)
+    monkeypatch.setattr("thermokernels.common.memory.available", lambda: 1000)
     with pytest.raises(ValueError, match="of memory"):
         runner.run(load_design("smoke"), executor=Inline())
 

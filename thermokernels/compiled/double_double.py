@@ -1,0 +1,103 @@
+"""Numbers of twice the working precision: a pair high + low of float64, low at most half a unit in the last place of high.
+
+For the few sums and exponentials of a kernel whose difference is what is wanted. Sums and products are free of error but for terms of a
+relative 2**-104 (Dekker, Numer. Math. 18 (1971) 224; Hida, Li and Bailey, ARITH 15 (2001) 155); the exponential is right to a relative
+1e-28 for arguments between -600 and 700 (:func:`exponential`), below that by what the range of float64 leaves of the low half.
+Compiled without fast-math and without contraction, which they rest on.
+"""
+
+from __future__ import annotations
+
+import math
+
+from thermokernels.compiled.decorator import jit
+
+Pair = tuple[float, float]
+
+# 2^27 + 1: splits a double into two halves whose products are exact.
+SPLITTER = 134217729.0
+# ln 2, rounded to float64 and what that leaves
+LN2_HIGH, LN2_LOW = 0.6931471805599453, 2.3190468138462996e-17
+# The argument is divided by 2^9, |r| <= 7e-4, so that nine terms of the series are right to 1e-35.
+HALVINGS, TERMS = 9, 9
+# Relative error of :func:`exponential`: that of ln 2 times at most 1010, and of nine squarings.
+EXPONENTIAL_ERROR = 1e-28
+
+
+@jit
+def two_sum(a: float, b: float) -> Pair:
+    """a + b as a pair, exactly."""
+    sum_ = a + b
+    of_b = sum_ - a
+    return sum_, (a - (sum_ - of_b)) + (b - of_b)
+
+
+@jit
+def ordered_sum(a: float, b: float) -> Pair:
+    """The same for |a| >= |b|."""
+    sum_ = a + b
+    return sum_, b - (sum_ - a)
+
+
+@jit
+def two_product(a: float, b: float) -> Pair:
+    """a b as a pair, exactly while neither it nor its low half over- or underflows."""
+    product = a * b
+    t = SPLITTER * a
+    a_high = t - (t - a)
+    t = SPLITTER * b
+    b_high = t - (t - b)
+    a_low, b_low = a - a_high, b - b_high
+    return product, ((a_high * b_high - product) + a_high * b_low + a_low * b_high) + a_low * b_low
+
+
+@jit
+def add(a: float, p: float, b: float, q: float) -> Pair:
+    """(a, p) + (b, q)."""
+    high, low = two_sum(a, b)
+    rest, lost = two_sum(p, q)
+    high, low = ordered_sum(high, low + rest)
+    return ordered_sum(high, low + lost)
+
+
+@jit
+def multiply(a: float, p: float, b: float, q: float) -> Pair:
+    """(a, p) * (b, q)."""
+    high, low = two_product(a, b)
+    return ordered_sum(high, low + (a * q + p * b))
+
+
+@jit
+def divide(a: float, p: float, b: float, q: float) -> Pair:
+    """(a, p) / (b, q)."""
+    first = a / b
+    high, low = multiply(b, q, first, 0.0)
+    high, low = add(a, p, -high, -low)
+    second = high / b
+    left, rest = multiply(b, q, second, 0.0)
+    high, low = add(high, low, -left, -rest)
+    high, low = ordered_sum(first, second + high / b)
+    return high, low
+
+
+@jit
+def exponential(a: float, p: float) -> Pair:
+    """exp(a + p) as a pair, zero below -700."""
+    if a < -700.0:
+        return 0.0, 0.0
+    whole = math.floor(a / LN2_HIGH + 0.5)
+    high, low = multiply(whole, 0.0, LN2_HIGH, LN2_LOW)
+    high, low = add(a, p, -high, -low)
+    high, low = high * 2.0**-HALVINGS, low * 2.0**-HALVINGS
+    # e^r - 1 = r (1 + r/2 (1 + r/3 (...))), then HALVINGS times x -> 2 x + x^2, which keeps the digits of a small x
+    sum_, rest = 1.0, 0.0
+    for n in range(TERMS, 1, -1):
+        sum_, rest = multiply(sum_, rest, high, low)
+        sum_, rest = divide(sum_, rest, float(n), 0.0)
+        sum_, rest = add(1.0, 0.0, sum_, rest)
+    sum_, rest = multiply(sum_, rest, high, low)
+    for _ in range(HALVINGS):
+        high, low = multiply(sum_, rest, sum_, rest)
+        sum_, rest = add(2.0 * sum_, 2.0 * rest, high, low)
+    sum_, rest = add(1.0, 0.0, sum_, rest)
+    return math.ldexp(sum_, int(whole)), math.ldexp(rest, int(whole))
