@@ -55,7 +55,9 @@ class ExchangeableTime:
     @cached_property
     def bound(self) -> float:
         """A bound on |T_O - value| in steps: |r|^2 over the proven gap, and rounding of the law, of the entries of A and of the sums."""
-        return self._unsolved / lumped_gap_bound.gap_lower_bound(self.chain.lumped) + self._rounding
+        lumped = self.chain.lumped
+        even = not (lumped.visible_field.any() or lumped.hidden_field.any())  # and so are the observables
+        return self._unsolved / lumped_gap_bound.gap_lower_bound(lumped, even) + self._rounding
 
 
 def variance_time(chain: ExchangeableChain, rtol: float = tolerances.SOLVE, visit: Visitor | None = None) -> ExchangeableTime:
