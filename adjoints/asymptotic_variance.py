@@ -7,16 +7,20 @@ from typing import Literal, Unpack, overload
 
 from numpy.typing import ArrayLike
 
-from adjoints.variance_time import Cotangents, VarianceTimeAdjoint, _log_law_cotangents
+from adjoints import alternating_scan
+from adjoints.cotangents import Cotangents, KernelOptions
+from adjoints.variance_time import VarianceTimeAdjoint, _log_law_cotangents
 from thermokernels.common import arguments, tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.model.chain import GibbsChain
+from thermokernels.model.kernels.registry import KERNELS
 from thermokernels.model.model import ModelLike, as_model
+from thermokernels.quantities.alternating_scan import of_model
 from thermokernels.quantities.asymptotic_variance import of_variance_time
 from thermokernels.quantities.variance_time import correlations, model_chain, variance_time
 from thermokernels.solvers.checkpoint import PathLike
-from thermokernels.solvers.solve import Options, Progress, Solve
+from thermokernels.solvers.solve import Progress, Solve
 
 
 # sum_a Var f_a = n_v n_h - sum_ij (E_pi[v_i h_j])^2 is a function of the law alone:
@@ -30,11 +34,11 @@ def variance_cotangents(chain: GibbsChain) -> Cotangents:
 
 @overload
 def asymptotic_variance_and_gradient(
-    W: ModelLike, b: ArrayLike | None = None, c: ArrayLike | None = None, *, fields: Literal[False] = False, **how: Unpack[Options]
+    W: ModelLike, b: ArrayLike | None = None, c: ArrayLike | None = None, *, fields: Literal[False] = False, **how: Unpack[KernelOptions]
 ) -> tuple[float, Floats]: ...
 @overload
 def asymptotic_variance_and_gradient(
-    W: ModelLike, b: ArrayLike | None = None, c: ArrayLike | None = None, *, fields: Literal[True], **how: Unpack[Options]
+    W: ModelLike, b: ArrayLike | None = None, c: ArrayLike | None = None, *, fields: Literal[True], **how: Unpack[KernelOptions]
 ) -> tuple[float, Cotangents]: ...
 # dV = 2 dT_O - d sum_a Var f_a.                                                                                            (resolvent)
 @default_error_state
@@ -48,6 +52,7 @@ def asymptotic_variance_and_gradient(
     progress: Progress | None = None,
     checkpoint: PathLike | None = None,
     executor: Executor | None = None,
+    kernel: str = "single-site",
 ) -> tuple[float, Floats] | tuple[float, Cotangents]:
     """V (steps) and its gradient: that of T_O twice, and that of the variances.
 
@@ -66,11 +71,16 @@ def asymptotic_variance_and_gradient(
     (0.786448, -0.726862)
     """
     fields = arguments.as_flag(fields, "fields")
-    adjoint = VarianceTimeAdjoint(model_chain(as_model(W, b, c), quotient=False if fields else None, gradient=True))
-    time = variance_time(adjoint.chain, Solve(method, rtol, progress, checkpoint, executor), (adjoint,))
-    of_time, of_variance = adjoint.cotangents(time), variance_cotangents(adjoint.chain)
-    cotangents = Cotangents(*(2 * slow + lag_zero for slow, lag_zero in zip(of_time, of_variance, strict=True)))
-    value = of_variance_time(time)
+    model, solve = as_model(W, b, c), Solve(method, rtol, progress, checkpoint, executor)
+    if KERNELS[arguments.as_choice(kernel, tuple(KERNELS), "kernel")].by_layers:
+        scan = of_model(model, solve)
+        value, cotangents = scan.asymptotic_variance, alternating_scan.gradient(scan, lag_zero=1.0, others=2.0)
+    else:
+        adjoint = VarianceTimeAdjoint(model_chain(model, quotient=False if fields else None, gradient=True, kernel=kernel))
+        time = variance_time(adjoint.chain, solve, (adjoint,))
+        of_time, of_variance = adjoint.cotangents(time), variance_cotangents(adjoint.chain)
+        cotangents = Cotangents(*(2 * slow + lag_zero for slow, lag_zero in zip(of_time, of_variance, strict=True)))
+        value = of_variance_time(time)
     if fields:
         return value, cotangents
     return value, cotangents.W

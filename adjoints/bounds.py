@@ -85,10 +85,11 @@ def q_struct_gradient_bound(q: QStruct, gradient: Floats) -> float:
     >>> q_struct_gradient_bound(q, gradient) < 1e-12
     True
     """
-    time, chain = q.variance_time, q.variance_time.chain
+    time = q.state_time
+    chain = time.chain
     t_error, sizes = q.t_obs_bound / q.t_obs, np.abs(q.g)
     entries = 4 * law_error(chain) + 2 * entry_error(chain) + 2 * (sum(chain.shape) + chain.n_spins + 16) * UNIT
-    signal_gradient = 2 * float((sizes * entries + 2 * (data_gradient_error(chain) + UNIT * sizes)).sum())
+    signal_gradient = 2 * float((sizes * entries + 2 * (data_gradient_error(chain.model) + UNIT * sizes)).sum())
     if not t_error < 1.0:
         return math.inf
     largest = float(np.abs(gradient).max())

@@ -8,13 +8,17 @@ from typing import Literal, Unpack, overload
 import numpy as np
 from numpy.typing import ArrayLike
 
-from adjoints.variance_time import Cotangents, VarianceTimeAdjoint, _log_law_cotangents
+from adjoints import alternating_scan
+from adjoints.cotangents import Cotangents, KernelOptions
+from adjoints.variance_time import VarianceTimeAdjoint, _log_law_cotangents
 from thermokernels.common import arguments, tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.model.chain import GibbsChain
-from thermokernels.model.model import ModelLike, as_model
-from thermokernels.quantities.signal_to_noise import QStruct, chain_q_struct
+from thermokernels.model.kernels.registry import KERNELS
+from thermokernels.model.model import Model, ModelLike, as_model
+from thermokernels.quantities.alternating_scan import AlternatingTime
+from thermokernels.quantities.signal_to_noise import QStruct, alternating_q_struct, chain_q_struct
 from thermokernels.quantities.variance_time import model_chain
 from thermokernels.solvers.checkpoint import PathLike
 from thermokernels.solvers.solve import AUTOMATIC, Options, Progress, Solve
@@ -40,13 +44,17 @@ class FieldOptions(Options, total=False):
     c: ArrayLike | None
 
 
+class QOptions(FieldOptions, KernelOptions, total=False):
+    """The same for Q, of any kernel that has an adjoint."""
+
+
 @overload
 def q_struct_and_gradient(
-    W: ModelLike, p_data: ArrayLike, window: float = 100.0, *, fields: Literal[False] = False, **how: Unpack[FieldOptions]
+    W: ModelLike, p_data: ArrayLike, window: float = 100.0, *, fields: Literal[False] = False, **how: Unpack[QOptions]
 ) -> tuple[QStruct, Floats]: ...
 @overload
 def q_struct_and_gradient(
-    W: ModelLike, p_data: ArrayLike, window: float = 100.0, *, fields: Literal[True], **how: Unpack[FieldOptions]
+    W: ModelLike, p_data: ArrayLike, window: float = 100.0, *, fields: Literal[True], **how: Unpack[QOptions]
 ) -> tuple[QStruct, Cotangents]: ...
 @default_error_state
 def q_struct_and_gradient(
@@ -61,11 +69,12 @@ def q_struct_and_gradient(
     progress: Progress | None = None,
     checkpoint: PathLike | None = None,
     executor: Executor | None = None,
+    kernel: str = "single-site",
 ) -> tuple[QStruct, Floats] | tuple[QStruct, Cotangents]:
     """Q and its gradient: dQ = Q (d|g|^2 / |g|^2 - dT_O / T_O), and 0 where g = 0.
 
-    Parameters and errors are those of :func:`thermokernels.q_struct` (window in sweeps). With ``fields=True`` the gradients with respect
-    to b and c come too, on the full chain.
+    Parameters and errors are those of :func:`thermokernels.q_struct` (window in sweeps), of the kernels "single-site" and "alternating".
+    With ``fields=True`` the gradients with respect to b and c come too, on the full chain.
 
     Returns
     -------
@@ -79,8 +88,12 @@ def q_struct_and_gradient(
     array([[0.]])
     """
     fields = arguments.as_flag(fields, "fields")
-    chain = model_chain(as_model(W, b, c), quotient=False if fields else None, gradient=True)
-    q, cotangents = chain_q_struct_gradient(chain, p_data, window, Solve(method, rtol, progress, checkpoint, executor))
+    model, solve = as_model(W, b, c), Solve(method, rtol, progress, checkpoint, executor)
+    if KERNELS[arguments.as_choice(kernel, tuple(KERNELS), "kernel")].by_layers:
+        q, cotangents = _alternating_q_struct_gradient(model, p_data, window, solve)
+    else:
+        chain = model_chain(model, quotient=False if fields else None, gradient=True, kernel=kernel)
+        q, cotangents = chain_q_struct_gradient(chain, p_data, window, solve)
     if fields:
         return q, cotangents
     return q, cotangents.W
@@ -96,16 +109,29 @@ def chain_q_struct_gradient(
 
     On the quotient the gradients with respect to the fields are zero by symmetry.
     """
+    if chain.dynamics.by_layers:
+        return _alternating_q_struct_gradient(chain.model, p_data, window, solve)
     adjoint = VarianceTimeAdjoint(chain)
     q = chain_q_struct(chain, p_data, window, solve, (adjoint,))
     if q.signal == 0.0:
         return q, Cotangents(np.zeros_like(chain.weights), np.zeros(chain.n_visible), np.zeros(chain.n_hidden))
     ct_signal = signal_cotangents(chain, arguments.as_law(p_data, 2**chain.n_visible), q.g)
-    ct_time = adjoint.cotangents(q.variance_time)
-    ct_weights, ct_visible, ct_hidden = (
-        q.value * (signal / q.signal - time / q.t_obs) for signal, time in zip(ct_signal, ct_time, strict=True)
-    )
-    return q, Cotangents(ct_weights, ct_visible, ct_hidden)
+    return q, _quotient(q, ct_signal, adjoint.cotangents(q.state_time))
+
+
+def _alternating_q_struct_gradient(model: Model, p_data: ArrayLike, window: float, solve: Solve) -> tuple[QStruct, Cotangents]:
+    q = alternating_q_struct(model, p_data, window, solve)
+    if q.signal == 0.0:
+        return q, Cotangents(np.zeros_like(model.W), np.zeros(model.n_visible), np.zeros(model.n_hidden))
+    assert isinstance(q.variance_time, AlternatingTime)
+    law = arguments.as_law(p_data, 2**model.n_visible)
+    ct_signal = alternating_scan.signal_cotangents(q.variance_time.layers, model, law, q.g)
+    return q, _quotient(q, ct_signal, alternating_scan.gradient(q.variance_time))
+
+
+def _quotient(q: QStruct, ct_signal: Cotangents, ct_time: Cotangents) -> Cotangents:
+    """dQ = Q (d|g|^2 / |g|^2 - dT_O / T_O)."""
+    return Cotangents(*(q.value * (signal / q.signal - time / q.t_obs) for signal, time in zip(ct_signal, ct_time, strict=True)))
 
 
 q_struct = q_struct_and_gradient

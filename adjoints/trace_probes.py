@@ -9,8 +9,9 @@ from typing import Literal, Self, Unpack, overload
 import numpy as np
 from numpy.typing import ArrayLike
 
+from adjoints.cotangents import Cotangents
 from adjoints.signal_to_noise import FieldOptions, signal_cotangents
-from adjoints.variance_time import Cotangents, VarianceTimeAdjoint, require_adjoint
+from adjoints.variance_time import VarianceTimeAdjoint, require_adjoint
 from thermokernels.common import arguments, tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import Executor
-from typing import Literal, NamedTuple, Self, Unpack, overload
+from typing import Literal, Self, Unpack, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from adjoints import reduced_resolvent
+from adjoints import alternating_scan, reduced_resolvent
+from adjoints.cotangents import Cotangents, KernelOptions
 from thermokernels.common import arguments, threads, tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
@@ -21,21 +22,14 @@ from thermokernels.compiled.decorator import jit
 from thermokernels.compiled.register_tiles import ROWS
 from thermokernels.compiled.simd_float64 import LANES, add, fill, load, multiply_add, reverse, store, swap1, swap2, swap4, total
 from thermokernels.model.chain import GibbsChain
+from thermokernels.model.kernels.registry import KERNELS
 from thermokernels.model.model import ModelLike, as_model
+from thermokernels.quantities.alternating_scan import of_model
 from thermokernels.quantities.variance_time import VarianceTime, correlations, model_chain, variance_time
 from thermokernels.solvers.checkpoint import PathLike
 from thermokernels.solvers.reduced_resolvent import ReducedTime
 from thermokernels.solvers.resolvent import Solution
-from thermokernels.solvers.solve import Options, Progress, Solve
-
-
-class Cotangents(NamedTuple):
-    """Derivatives of a number with respect to the model: W (n_v, n_h), b (n_v,), c (n_h,)."""
-
-    W: Floats
-    b: Floats
-    c: Floats
-
+from thermokernels.solvers.solve import Progress, Solve
 
 # Columns of a vector that are copied out together: 512 bytes of every row.
 PACKED_COLUMNS = 64
@@ -258,7 +252,7 @@ def require_adjoint(chain: GibbsChain) -> None:
     chain.require_reversible()
     chain.require_both_layers("the products v_i h_j")
     if not chain.dynamics.has_adjoint:
-        raise ValueError(f"the adjoint of T_O is that of the single-site kernel; got kernel={chain.kernel!r}")
+        raise ValueError(f"the adjoint of T_O is that of the single-site and the alternating kernel; got kernel={chain.kernel!r}")
 
 
 def _cotangents(chain: GibbsChain, visible_rates: Floats, hidden_rates: Floats, squares: Floats, law_weights: Floats) -> Cotangents:
@@ -305,11 +299,11 @@ def _log_law_cotangents(chain: GibbsChain, weights: Floats) -> Cotangents:
 
 @overload
 def observable_variance_time_and_gradient(
-    W: ModelLike, b: ArrayLike | None = None, c: ArrayLike | None = None, *, fields: Literal[False] = False, **how: Unpack[Options]
+    W: ModelLike, b: ArrayLike | None = None, c: ArrayLike | None = None, *, fields: Literal[False] = False, **how: Unpack[KernelOptions]
 ) -> tuple[float, Floats]: ...
 @overload
 def observable_variance_time_and_gradient(
-    W: ModelLike, b: ArrayLike | None = None, c: ArrayLike | None = None, *, fields: Literal[True], **how: Unpack[Options]
+    W: ModelLike, b: ArrayLike | None = None, c: ArrayLike | None = None, *, fields: Literal[True], **how: Unpack[KernelOptions]
 ) -> tuple[float, Cotangents]: ...
 @default_error_state
 def observable_variance_time_and_gradient(
@@ -322,6 +316,7 @@ def observable_variance_time_and_gradient(
     progress: Progress | None = None,
     checkpoint: PathLike | None = None,
     executor: Executor | None = None,
+    kernel: str = "single-site",
 ) -> tuple[float, Floats] | tuple[float, Cotangents]:
     """T_O (steps) and its gradient, at the price of one more pass over the forward solution.
 
@@ -331,6 +326,7 @@ def observable_variance_time_and_gradient(
     method, rtol : of the solve, as in :func:`thermokernels.q_struct`
     fields : return the gradients with respect to b and c too (with the full chain, since fields break the Z2 symmetry)
     progress, checkpoint, executor : as in :func:`thermokernels.observable_variance_time`; sums of the gradient are kept with the value
+    kernel : "single-site" or "alternating"
 
     Returns
     -------
@@ -349,12 +345,17 @@ def observable_variance_time_and_gradient(
     (1, 1)
     """
     fields = arguments.as_flag(fields, "fields")
-    adjoint = VarianceTimeAdjoint(model_chain(as_model(W, b, c), quotient=False if fields else None, gradient=True))
-    time = variance_time(adjoint.chain, Solve(method, rtol, progress, checkpoint, executor), (adjoint,))
-    cotangents = adjoint.cotangents(time)
+    model, solve = as_model(W, b, c), Solve(method, rtol, progress, checkpoint, executor)
+    if KERNELS[arguments.as_choice(kernel, tuple(KERNELS), "kernel")].by_layers:
+        scan = of_model(model, solve)
+        value, cotangents = scan.value, alternating_scan.gradient(scan)
+    else:
+        adjoint = VarianceTimeAdjoint(model_chain(model, quotient=False if fields else None, gradient=True, kernel=kernel))
+        time = variance_time(adjoint.chain, solve, (adjoint,))
+        value, cotangents = time.value, adjoint.cotangents(time)
     if fields:
-        return time.value, cotangents
-    return time.value, cotangents.W
+        return value, cotangents
+    return value, cotangents.W
 
 
 observable_variance_time = observable_variance_time_and_gradient

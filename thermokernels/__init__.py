@@ -36,6 +36,7 @@ from thermokernels.model.hypernetwork import Hypernetwork, couplings
 from thermokernels.model.importers import from_dimod, from_rbms, from_scikit_learn, from_thrml
 from thermokernels.model.laws import kl_divergence, visible_law
 from thermokernels.model.model import Model, load_model
+from thermokernels.quantities.alternating_scan import AlternatingTime, alternating_variance_time
 from thermokernels.quantities.asymptotic_variance import asymptotic_variance
 from thermokernels.quantities.autocorrelation_function import autocorrelation_function
 from thermokernels.quantities.conductance import conductance
@@ -62,6 +63,7 @@ except PackageNotFoundError:  # a source tree that was never installed
     __version__ = "unknown"
 
 __all__ = [
+    "AlternatingTime",
     "Diagnosis",
     "ExchangeableChain",
     "ExchangeableQ",
@@ -89,6 +91,7 @@ __all__ = [
     "TrackedModel",
     "Tracker",
     "UnresolvedError",
+    "alternating_variance_time",
     "asymptotic_variance",
     "autocorrelation_function",
     "conductance",

@@ -30,6 +30,7 @@ FUNCTIONS = {
         "n_chains": 1,
         "n_data": None,
     },
+    tk.alternating_variance_time: {"W": REQUIRED, "b": None, "c": None, "observables": "products", "units": "pm1", "fields": False},
     tk.exchangeable_chain: {"W": REQUIRED, "b": None, "c": None},
     tk.exchangeable_q: {"chain": REQUIRED, "data": REQUIRED, "window": 100.0},
     tk.resolvent: {"chain": REQUIRED, "F": REQUIRED},

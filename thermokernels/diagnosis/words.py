@@ -134,28 +134,29 @@ def _answer(d: Findings) -> Iterator[str]:
         return
     if q >= 1:
         yield (
-            f"Yes, it can be trained: a window of {d.window:g} sweeps is long enough for the gradient, {short(q)} times as long as "
-            f"Q = 1 needs ({short(needed)} sweeps)."
+            f"Yes, it can be trained: a window of {d.window:g} sweeps is long enough for the gradient, {_value(d.q)} times as long as "
+            f"Q = 1 needs ({_sweeps(d.window_for_unit_q, d.n_spins)} sweeps)."
         )
     else:
         yield (
-            f"No, not with this window: the noise is louder than the gradient (Q = {short(q)}). {d.window:g} sweeps are too short by a "
-            f"factor of {short(1 / q)}: {short(needed)} sweeps are needed."
+            f"No, not with this window: the noise is louder than the gradient (Q = {_value(d.q)}). {d.window:g} sweeps are too short by a "
+            f"factor of {_derived(1 / q, d.q)}: {_sweeps(d.window_for_unit_q, d.n_spins)} sweeps are needed."
         )
         if tau is not None:
             independent = q * (tau + 1) / d.n_spins
             if independent >= 1:
                 yield (
-                    f"What stops it is the sampler: its samples stay correlated for {short(tau / d.n_spins)} sweeps, and an independent "
-                    f"one at every sweep would give Q = {short(independent)}."
+                    f"What stops it is the sampler: its samples stay correlated for {_sweeps(d.tau_gradient, d.n_spins)} sweeps, and an "
+                    f"independent one at every sweep would give Q = {_derived(independent, d.q, d.tau_gradient)}."
                 )
             else:
-                yield f"What stops it is the signal: even an independent sample at every sweep would give Q = {short(independent)} only."
+                alone = _derived(independent, d.q, d.tau_gradient)
+                yield f"What stops it is the signal: even an independent sample at every sweep would give Q = {alone} only."
     gap, exact = d.relevant_gap.value, d.q_operational.value
     if gap is not None and exact is not None and d.window * d.n_spins * gap < LONG:
         yield (
-            f"The window is not long against the slowest mode that the gradient sees ({_relaxation(gap, d)} sweeps), which Q assumes; the "
-            f"exact value for this window is {short(exact)}."
+            f"The window is not long against the slowest mode that the gradient sees ({_sweeps(d.relevant_gap, d.n_spins)} sweeps), "
+            f"which Q assumes; the exact value for this window is {_value(d.q_operational)}."
         )
 
 
@@ -164,21 +165,22 @@ def _modes(d: Findings) -> Iterator[str]:
     if gap is not None and relevant is not None and gap < 0.5 * relevant:
         odd = " (it tells x from -x)" if d.quotient and (pairs is None or gap < 0.999 * pairs) else ""
         yield (
-            f"The slowest mode{odd} is invisible to the gradient: it relaxes in {_relaxation(gap, d)} sweeps, the slowest one that the "
-            f"gradient sees in {_relaxation(relevant, d)}."
+            f"The slowest mode{odd} is invisible to the gradient: it relaxes in {_sweeps(d.gap, d.n_spins)} sweeps, the slowest one that "
+            f"the gradient sees in {_sweeps(d.relevant_gap, d.n_spins)}."
         )
     magnetisation, observable, energy = d.tau_magnetisation.value, d.tau_observable.value, d.tau_energy.value
     if magnetisation is None or observable is None:
         return
     if magnetisation > 3 * observable:
         yield (
-            f"Do not judge by the magnetisation: it stays correlated for {short(magnetisation / d.n_spins)} sweeps, and no observable of "
-            f"the gradient for more than {short(observable / d.n_spins)}."
+            f"Do not judge by the magnetisation: it stays correlated for {_sweeps(d.tau_magnetisation, d.n_spins)} sweeps, and no "
+            f"observable of the gradient for more than {_sweeps(d.tau_observable, d.n_spins)}."
         )
     if energy is not None and observable > 3 * max(magnetisation, energy):
+        longer = d.tau_magnetisation if magnetisation > energy else d.tau_energy
         yield (
             f"Do not judge by energy and magnetisation: the slowest observable of the gradient stays correlated for "
-            f"{short(observable / d.n_spins)} sweeps, these for no more than {short(max(magnetisation, energy) / d.n_spins)}."
+            f"{_sweeps(d.tau_observable, d.n_spins)} sweeps, these for no more than {_sweeps(longer, d.n_spins)}."
         )
 
 
@@ -190,8 +192,9 @@ def _basins(d: Findings) -> Iterator[str]:
         return
     large = [crossing for crossing in d.crossings if min(crossing.mass, crossing.deeper_mass) >= thresholds.MASS]
     if not large:
-        times = [crossing.out.value for crossing in d.crossings if crossing.out.value is not None]
-        leave = f"; a run that starts in one takes up to {short(max(times) / d.n_spins)} sweeps to leave it" if times else ""
+        times = [crossing.out for crossing in d.crossings if crossing.out.value is not None]
+        longest = max(times, key=lambda out: out.value or 0.0, default=None)
+        leave = f"; a run that starts in one takes up to {_sweeps(longest, d.n_spins)} sweeps to leave it" if longest else ""
         yield f"No second basin holds {thresholds.MASS:g} of the probability{leave}."
         return
     crossable = [crossing for crossing in large if crossing.crossable is True]
@@ -250,12 +253,17 @@ def certainty(number: Number) -> str:
     return number.certainty if number.error is None else f"error at most {number.error:.1g} ({number.certainty})"
 
 
-def _relaxation(gap: float, d: Findings) -> str:
-    return short(1 / (gap * d.n_spins))
-
-
 def _value(number: Number) -> str:
     return "-" if number.value is None else short(number.value, number.error)
+
+
+def _derived(value: float, *sources: Number) -> str:
+    """A number that is made of others by products and quotients: their relative errors add up."""
+    shares = [source.error / abs(source.value) for source in sources if source.error is not None and source.value]
+    share = sum(shares)
+    if not shares:
+        return short(value)
+    return short(value, abs(value) * share / (1 - share)) if share < 1 else f"about {value:.1g}"
 
 
 def _sweeps(number: Number, n_spins: int) -> str:

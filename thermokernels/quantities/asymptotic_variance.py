@@ -17,6 +17,7 @@ from thermokernels.common.tolerances import EPSILON
 from thermokernels.model.chain import GibbsChain, as_chain, law_error
 from thermokernels.model.exchangeable import ExchangeableChain
 from thermokernels.quantities import exchangeable_sums
+from thermokernels.quantities.alternating_scan import AlternatingTime, of_model
 from thermokernels.quantities.variance_time import VarianceTime, variance_time
 from thermokernels.solvers.checkpoint import PathLike
 from thermokernels.solvers.solve import Progress, Solve
@@ -41,14 +42,19 @@ def total_variance(chain: GibbsChain) -> tuple[float, float]:
     return value, 2 * (law_error(chain) + terms * EPSILON) * value
 
 
-def of_variance_time(time: VarianceTime) -> float:
+def variance_of(time: VarianceTime | AlternatingTime) -> tuple[float, float]:
+    """:func:`total_variance` of the observables whose T_O is given."""
+    return (time.variance, time.variance_error) if isinstance(time, AlternatingTime) else total_variance(time.chain)
+
+
+def of_variance_time(time: VarianceTime | AlternatingTime) -> float:
     """V in steps, given T_O."""
-    return 2 * time.value - total_variance(time.chain)[0]
+    return 2 * time.value - variance_of(time)[0]
 
 
-def bound_of(time: VarianceTime) -> float:
+def bound_of(time: VarianceTime | AlternatingTime) -> float:
     """A bound on the error of V in steps: twice that of T_O and that of the variances, and the roundings of the difference."""
-    variance, variance_error = total_variance(time.chain)
+    variance, variance_error = variance_of(time)
     return (2 * time.bound + variance_error) * (1 + 4 * EPSILON) + 2 * EPSILON * (2 * time.value + variance)
 
 
@@ -83,4 +89,5 @@ def asymptotic_variance(
     """
     if isinstance(chain, ExchangeableChain):
         return exchangeable_sums.variance_time(chain, rtol).asymptotic_variance
-    return of_variance_time(variance_time(as_chain(chain), Solve(method, rtol, progress, checkpoint, executor)))
+    chain, solve = as_chain(chain), Solve(method, rtol, progress, checkpoint, executor)
+    return of_variance_time(of_model(chain.model, solve) if chain.dynamics.by_layers else variance_time(chain, solve))

@@ -11,6 +11,7 @@ from thermokernels.common.arrays import Floats
 from thermokernels.common.errors import ConstantError, NumericalError
 from thermokernels.common.tolerances import EPSILON
 from thermokernels.model.chain import GibbsChain, entry_error, law_error
+from thermokernels.quantities.alternating_autocorrelation import alternating_autocorrelation_times
 from thermokernels.solvers import gap_bounds, reduced_resolvent
 from thermokernels.solvers.resolvent import resolvent, solved
 
@@ -42,6 +43,8 @@ def autocorrelation_times(
     I - P^k = (I - P) M with M = I + P + ... + P^(k-1), whose eigenvalues lie in [1, k] however slow the chain: M u = f~ costs a few
     iterations, and y = (I - P)^+ u is as before.
 
+    The alternating kernel, which is not reversible: :mod:`thermokernels.quantities.alternating_autocorrelation`.
+
     Raises
     ------
     ConstantError
@@ -57,6 +60,8 @@ def autocorrelation_times(
     >>> tau.round(12), variance, bool(error < 1e-12)
     (array([3.]), array([1.]), True)
     """
+    if chain.dynamics.by_layers:
+        return alternating_autocorrelation_times(chain, functions, every, function_error)
     centred = functions - chain.law @ functions
     variances: Floats = chain.law @ centred**2
     lost_variances = (EPSILON * np.abs(functions).max(axis=0)) ** 2  # from rounding of the mean
@@ -98,7 +103,7 @@ def _from_residuals(
     values = functions if every == 1 else _invert_sum(chain, centred, every)
     responses = solved(chain, values, "auto", tolerances.SOLVE) if reducible else resolvent(chain, values)
     gap = gap_bounds.gap_lower_bound(chain) if gap_bound is None else gap_bound
-    gap = -np.expm1(every * np.log1p(-min(gap, 1 - EPSILON)))  # of P^every
+    gap = -np.expm1(every * np.log1p(-min(gap, 1 + chain.dynamics.lowest_eigenvalue - EPSILON)))  # of P^every
     with np.errstate(over="ignore", invalid="ignore"):
         products = chain.apply_generator(responses)
         residuals = centred - (products if every == 1 else _sum_of_powers(chain, products, every))

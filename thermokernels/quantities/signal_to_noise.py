@@ -8,19 +8,22 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from thermokernels.common import arguments, tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import UnresolvedError
 from thermokernels.common.tolerances import UNIT
-from thermokernels.model.chain import GibbsChain
-from thermokernels.model.model import ModelLike, as_model
+from thermokernels.model.chain import GibbsChain, block_spins
+from thermokernels.model.kernels.registry import KERNELS
+from thermokernels.model.model import Model, ModelLike, as_model
 from thermokernels.quantities import asymptotic_variance
+from thermokernels.quantities.alternating_scan import AlternatingTime, of_model
 from thermokernels.quantities.variance_time import VarianceTime, model_chain, variance_time
 from thermokernels.solvers.checkpoint import PathLike
 from thermokernels.solvers.many_observables import Accumulator
@@ -39,7 +42,7 @@ class QStruct:
     t_obs : T_O in steps; t_obs_bound : a bound on its error, in steps
     asymptotic_variance : V = 2 T_O - sum_a Var_pi f_a in steps
     q_limit : K signal / V, what Q tends to in a long window; q_limit_bound : a bound on its error
-    g : (n_v, n_h), E_data[f_ij] - E_pi[f_ij]
+    g : (n_v, n_h), E_data[f_ij] - E_pi[f_ij]; g_visible, g_hidden : (n_v,), (n_h,) of the gradients of b and c where they count
     residual : largest relative residual of the solves, of a reduction their backward error; iterations : largest number of CG iterations
     method : of the solve: "cholesky", "cg" or "reduction"
     window_steps : K in steps
@@ -54,7 +57,24 @@ class QStruct:
     iterations: int
     method: str
     window_steps: float
-    variance_time: VarianceTime = field(repr=False)
+    variance_time: VarianceTime | AlternatingTime = field(repr=False)
+    g_visible: Floats | None = field(default=None, repr=False)
+    g_hidden: Floats | None = field(default=None, repr=False)
+
+    @property
+    def state_time(self) -> VarianceTime:
+        """``variance_time`` of a kernel that is solved on all states.
+
+        Raises
+        ------
+        ValueError
+            Q of the alternating scan, which is solved on one layer.
+        """
+        if isinstance(self.variance_time, AlternatingTime):
+            raise ValueError(
+                "q must come from a kernel that is solved on all states, such as 'single-site'; got Q of the alternating kernel"
+            )
+        return self.variance_time
 
     @property
     def t_obs_bound(self) -> float:
@@ -92,22 +112,28 @@ class QStruct:
         return largest * (1 + 8 * UNIT) + 4 * UNIT * self.q_limit
 
 
-def data_gradient(chain: GibbsChain, p_data: Floats) -> Floats:
-    """g = E_data[f] - E_pi[f], (n_v, n_h), as sum_v (pi(v) - p_data(v)) v_i tanh F_j(v), p_data divided by its sum.
+def data_gradients(model: Model, p_data: Floats) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """E_data[f] - E_pi[f] of f_ij = -v_i h_j (n_v, n_h), -v_i and -h_j, as sum_v (pi(v) - p_data(v)) v_i tanh F_j(v), in long double.
 
     A trained model reproduces its data and the difference of the laws cancels to a millionth, so the visible marginal is computed in
     long double (extended precision on x86; where it is plain double, |g|^2 of a trained model keeps about ten digits).
     """
-    visible = chain.block_spins[1].astype(np.longdouble)
-    fields = visible @ chain.weights.astype(np.longdouble) + chain.hidden_field.astype(np.longdouble)
-    log_law = visible @ chain.visible_field.astype(np.longdouble) + np.logaddexp(fields, -fields).sum(axis=1)
+    visible = block_spins(model.n_visible, 2**model.n_visible).astype(np.longdouble)
+    fields = visible @ model.W.astype(np.longdouble) + model.c.astype(np.longdouble)
+    log_law = visible @ model.b.astype(np.longdouble) + np.logaddexp(fields, -fields).sum(axis=1)
     law = np.exp(log_law - log_law.max())
     data = p_data.astype(np.longdouble)
     excess = law / law.sum() - data / data.sum()
-    return np.ascontiguousarray(visible.T @ (excess[:, None] * np.tanh(fields)), dtype=np.float64)
+    hidden = np.tanh(fields)
+    return visible.T @ (excess[:, None] * hidden), excess @ visible, excess @ hidden
 
 
-def data_gradient_error(chain: GibbsChain) -> float:
+def data_gradient(model: Model, p_data: Floats) -> Floats:
+    """g = E_data[f] - E_pi[f], (n_v, n_h), p_data divided by its sum."""
+    return np.ascontiguousarray(data_gradients(model, p_data)[0], dtype=np.float64)
+
+
+def data_gradient_error(model: Model) -> float:
     """A bound on the rounding error of every entry of g before it is rounded to float64, for the law as it is handed in, over its sum.
 
     With u the rounding of long double, L the largest |log-weight| of a visible state and elementary functions right to 8 u (glibc manual,
@@ -117,25 +143,25 @@ def data_gradient_error(chain: GibbsChain) -> float:
         |dg_ij| <= (relative errors of pi and p) + 2 (dF + (2^n_v + 12) u).
     """
     unit = float(np.finfo(np.longdouble).eps) / 2
-    columns = np.abs(chain.weights).sum(axis=0) + np.abs(chain.hidden_field)
-    fields = (chain.n_visible + 1) * unit * float(columns.max())
-    largest = float(np.abs(chain.visible_field).sum() + columns.sum()) + chain.n_hidden * math.log(2)
-    logarithms = chain.n_hidden * (fields + 8 * unit) + (chain.n_spins + 12) * unit * largest
-    n_states = 2**chain.n_visible
+    columns = np.abs(model.W).sum(axis=0) + np.abs(model.c)
+    fields = (model.n_visible + 1) * unit * float(columns.max())
+    largest = float(np.abs(model.b).sum() + columns.sum()) + model.n_hidden * math.log(2)
+    logarithms = model.n_hidden * (fields + 8 * unit) + (model.n_spins + 12) * unit * largest
+    n_states = 2**model.n_visible
     return float(2 * logarithms + (4 * largest + 2 * n_states + 17) * unit + 2 * (fields + (n_states + 12) * unit))
 
 
 def chain_signal(chain: GibbsChain, p_data: ArrayLike, window: float) -> tuple[Floats, float, float]:
     """g (n_v, n_h), |g|^2, and the window in steps: all of Q but T_O."""
     law = arguments.as_undivided_law(p_data, 2**chain.n_visible)
-    window_steps = arguments.as_positive(window, "window", "sweeps") * chain.n_spins
-    g = data_gradient(chain, law)
+    window_steps = arguments.as_positive(window, "window", "sweeps") * chain.steps_per_sweep
+    g = data_gradient(chain.model, law)
     return g, float(np.einsum("ij,ij->", g, g)), window_steps
 
 
-def signal_error(chain: GibbsChain, g: Floats) -> float:
+def signal_error(model: Model, g: Floats) -> float:
     """A bound on the rounding error of |g|^2, from :func:`data_gradient_error` and the rounding of g to float64."""
-    errors = data_gradient_error(chain) + UNIT * np.abs(g)
+    errors = data_gradient_error(model) + UNIT * np.abs(g)
     return float(((2 * np.abs(g) + errors) * errors).sum() * (1 + g.size * UNIT) + g.size * UNIT * np.einsum("ij,ij->", g, g))
 
 
@@ -151,6 +177,11 @@ def q_struct(
     progress: Progress | None = None,
     checkpoint: PathLike | None = None,
     executor: Executor | None = None,
+    *,
+    kernel: str = "single-site",
+    observables: Literal["products", "expected"] = "products",
+    units: Literal["pm1", "zero-one"] = "pm1",
+    fields: bool = False,
 ) -> QStruct:
     """Q_struct_perp = (K / 2) |g|^2 / T_O: the squared signal-to-noise ratio of the gradient from a window of Gibbs samples.
 
@@ -160,10 +191,12 @@ def q_struct(
     p_data : (2**n_v,)
         Data law on the visible states; state number v has bit i = spin i, spin = 1 - 2 bit.
     window : float, in sweeps
-        K = window * N steps.
+        K steps in all: N a sweep of the single-site kernel, one of the alternating scan.
     method : "auto", "cholesky", "cg" or "reduction"; rtol : largest accepted relative residual (see :func:`observable_variance_time`)
     b, c : (n_v,), (n_h,) fields, None for zero
     progress, checkpoint, executor : as in :func:`observable_variance_time`
+    kernel : "single-site", "two-block", "symmetrised-alternating" or "alternating"
+    observables, units, fields : what is averaged, of the alternating kernel, as in :func:`alternating_variance_time`
 
     Raises
     ------
@@ -177,8 +210,27 @@ def q_struct(
     >>> q.signal, round(q.t_obs, 12)  # nothing to learn; one product with gap 1 per step
     (0.0, 1.0)
     """
-    chain = model_chain(as_model(W, b, c))
-    return chain_q_struct(chain, p_data, window, Solve(method, rtol, progress, checkpoint, executor))
+    model, solve = as_model(W, b, c), Solve(method, rtol, progress, checkpoint, executor)
+    if KERNELS[arguments.as_choice(kernel, tuple(KERNELS), "kernel")].by_layers:
+        return alternating_q_struct(model, p_data, window, solve, observables=observables, units=units, fields=fields)
+    for name, value, usual in (("observables", observables, "products"), ("units", units, "pm1"), ("fields", fields, False)):
+        if value != usual:
+            raise ValueError(f"{name} must be {usual!r} for the {kernel} kernel; got {value!r}: use kernel='alternating'")
+    return chain_q_struct(model_chain(model, kernel=kernel), p_data, window, solve)
+
+
+def alternating_q_struct(model: Model, p_data: ArrayLike, window: float, solve: Solve, **options: Any) -> QStruct:
+    """Q of the alternating scan, whose time is had without a chain on all states; ``options`` say what is averaged."""
+    law = arguments.as_undivided_law(p_data, 2**model.n_visible)
+    window_steps = arguments.as_positive(window, "window", "sweeps")
+    time = of_model(model, solve, **options)
+    couplings, visible, hidden = data_gradients(model, law)
+    if options.get("units", "pm1") == "zero-one":  # (1 + v)(1 + h) / 4
+        couplings, visible, hidden = (couplings + visible[:, None] + hidden) / 4, visible / 2, hidden / 2
+    g = [np.ascontiguousarray(part, dtype=np.float64) for part in (couplings, visible, hidden)]
+    whole = np.concatenate([part.ravel() for part in g])[None] if options.get("fields", False) else g[0]
+    q = _q_struct(model, g[0], float(np.einsum("ij,ij->", whole, whole)), signal_error(model, whole), window_steps, time)
+    return replace(q, g_visible=g[1], g_hidden=g[2]) if options.get("fields", False) else q
 
 
 def chain_q_struct(
@@ -189,17 +241,25 @@ def chain_q_struct(
     accumulators: Sequence[Accumulator] = (),
 ) -> QStruct:
     """:func:`q_struct` for a chain that exists already, with its kernel."""
+    if chain.dynamics.by_layers:
+        return alternating_q_struct(chain.model, p_data, window, solve)
     g, signal, window_steps = chain_signal(chain, p_data, window)
     time = variance_time(chain, solve, accumulators)
+    return _q_struct(chain.model, g, signal, signal_error(chain.model, g), window_steps, time)
+
+
+def _q_struct(
+    model: Model, g: Floats, signal: float, signal_bound: float, window_steps: float, time: VarianceTime | AlternatingTime
+) -> QStruct:
     value = 0.5 * window_steps * signal / time.value
     if not np.isfinite(value):
         raise UnresolvedError(
-            f"Q overflows float64 with T_O = {time.value:.3g} steps and a window of {window:.3g} sweeps; use a shorter window"
+            f"Q overflows float64 with T_O = {time.value:.3g} steps and a window of {window_steps:.3g} steps; use a shorter window"
         )
     return QStruct(
         value=value,
         signal=signal,
-        signal_bound=signal_error(chain, g),
+        signal_bound=signal_bound,
         t_obs=time.value,
         g=g,
         residual=time.residual,

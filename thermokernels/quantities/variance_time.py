@@ -22,8 +22,10 @@ from thermokernels.common.errors import ConstantError, NumericalError, Unresolve
 from thermokernels.common.tolerances import EPSILON
 from thermokernels.model.chain import GibbsChain, as_chain, entry_error, gibbs_chain, law_error
 from thermokernels.model.exchangeable import ExchangeableChain
+from thermokernels.model.kernels.registry import KERNELS
 from thermokernels.model.model import Model
 from thermokernels.quantities import exchangeable_sums
+from thermokernels.quantities.alternating_scan import of_model
 from thermokernels.solvers import gap_bounds, reduced_resolvent, spanning_tree_bound
 from thermokernels.solvers.checkpoint import PathLike, RestartFile
 from thermokernels.solvers.many_observables import Accumulator, Observables, RowSums
@@ -241,6 +243,9 @@ def observable_variance_time(
 ) -> float:
     """T_O = sum_ij <f~_ij, (I - P)^+ f~_ij>_pi in steps, over all gradient observables f_ij = -v_i h_j.
 
+    Of the alternating kernel, which is not reversible, by solves on one layer (:func:`thermokernels.alternating_variance_time`, which needs
+    no chain on all states); method "auto" or "cg", no checkpoint and no executor.
+
     Parameters
     ----------
     method : "auto", "cholesky", "cg" or "reduction"
@@ -275,11 +280,12 @@ def observable_variance_time(
     """
     if isinstance(chain, ExchangeableChain):
         return exchangeable_sums.variance_time(chain, rtol).value
-    return variance_time(chain, Solve(method, rtol, progress, checkpoint, executor)).value
+    chain, solve = as_chain(chain), Solve(method, rtol, progress, checkpoint, executor)
+    return of_model(chain.model, solve).value if chain.dynamics.by_layers else variance_time(chain, solve).value
 
 
-def model_chain(model: Model, quotient: bool | None = None, gradient: bool = False) -> GibbsChain:
+def model_chain(model: Model, quotient: bool | None = None, gradient: bool = False, kernel: str = "single-site") -> GibbsChain:
     """The chain of a model whose T_O is wanted: refused before anything is allocated where that would not fit into memory."""
     full = quotient is False or model.has_fields
-    footprint.require_variance_time(model.n_visible, model.n_hidden, full, gradient=gradient)
-    return gibbs_chain(model, quotient=quotient)
+    footprint.require_variance_time(model.n_visible, model.n_hidden, full, KERNELS[kernel].single_flips, gradient)
+    return gibbs_chain(model, quotient=quotient, kernel=kernel)

@@ -114,7 +114,7 @@ def variance_time(chain: GibbsChain) -> ReducedTime:
     sizes, sources = wide_exponent.magnitude(charges), observables.take(free)
     majorants = elimination.solve(wide_exponent.magnitude(sources))
     majorant = wide_exponent.total(wide_exponent.product(sizes.take(free), majorants))
-    if chain.kernel == "single-site":
+    if chain.dynamics.single_flips:
         differences = solve_differences(elimination, probability, observables)
         responses, drift = differences.values()
         total, lost = _dirichlet(chain, differences, charges.take(free), responses, drift)

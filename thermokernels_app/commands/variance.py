@@ -152,7 +152,7 @@ def _probed(model: Model, law: Floats | None, window: float, solve: Solve, probe
     }
     if g is not None:
         q = probed_q(time, *g)
-        found |= {"signal": q.signal, "signal_bound": signal_error(chain, q.g), "window_sweeps": window}
+        found |= {"signal": q.signal, "signal_bound": signal_error(chain.model, q.g), "window_sweeps": window}
         found |= {"q": q.value, "q_standard_error": q.standard_error}
         if (variance := found["asymptotic_variance_steps"]) > 0.0:  # of few probes it need not be
             limit = q.window_steps * q.signal / variance

@@ -65,7 +65,7 @@ def compile_solves(design: Design) -> None:
     """Compile, or load from the cache, what cells and checks need to solve: Q and its gradient, then first passages with their bounds."""
     window, solve = design.window_sweeps, Solve(rtol=design.thresholds.solve)
     for q in [chain_q_struct_gradient(chain, law, window, solve)[0] for chain, law in _untrained(design)]:
-        first_passage.solve_mean_first_passage(q.variance_time.chain, [0], [1])
+        first_passage.solve_mean_first_passage(q.state_time.chain, [0], [1])
         _ = q.bound
 
 
@@ -193,7 +193,7 @@ def _measure(design: Design, network: Hypernetwork, u: Floats, law: Floats) -> t
     chain = gibbs_chain(weights)
     q, ct_model = chain_q_struct_gradient(chain, law, design.window_sweeps, Solve(rtol=design.thresholds.solve))
     dq_dphi = couplings_vjp(network, u, ct_model.W)
-    measure = spectral_measure.measure_of(q.variance_time)
+    measure = spectral_measure.measure_of(q.state_time)
     gap = solve_spectral_gap(chain, sharp=False)
     tree = landscape.merge_tree(chain)
     basis = observable_basis(chain, directions_of_couplings[:, :rank])

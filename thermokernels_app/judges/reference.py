@@ -192,6 +192,32 @@ def q_struct(w: Array, p_data: Array, window: float = 100.0, b: Array | None = N
     return _assemble(model, np.linalg.inv(_deflated_matrix(model.law, model.rates)) @ model.centred, window)
 
 
+def alternating_time(w: Array, b: Array, c: Array) -> tuple[Array, Array]:
+    """T_O and sum Var of all v_i h_j for records of the alternating scan, from the dense P = Pi_v Pi_h; analytic in W, b, c."""
+    n_visible, n_hidden = w.shape
+    law, _ = law_and_rates(w, b, c)
+    table = law.reshape(2**n_hidden, 2**n_visible)
+    numbers = np.arange(law.size).reshape(table.shape)
+    resample_visible, resample_hidden = np.zeros((2, law.size, law.size), dtype=law.dtype)
+    for row, states in zip(table, numbers, strict=True):
+        resample_visible[np.ix_(states, states)] = row / row.sum()
+    for column, states in zip(table.T, numbers.T, strict=True):
+        resample_hidden[np.ix_(states, states)] = column / column.sum()
+    x = spins(n_visible + n_hidden)
+    f = -(x[:, :n_visible, None] * x[:, None, n_visible:]).reshape(len(x), -1)
+    centred = f - law @ f
+    solution = np.linalg.solve(np.eye(law.size) - resample_visible @ resample_hidden + law, centred)
+    return law @ (centred * solution).sum(axis=1), law @ (centred**2).sum(axis=1)
+
+
+def alternating_q_struct(w: Array, p_data: Array, window: float = 100.0, b: Array | None = None, c: Array | None = None) -> ReferenceQ:
+    """Q of the alternating scan: :func:`q_struct` with one step a sweep."""
+    b, c = (np.zeros(n) if field is None else field for field, n in ((b, w.shape[0]), (c, w.shape[1])))
+    t_obs, _ = alternating_time(w, b, c)
+    g = signal_gradient(w, p_data, law_and_rates(w, b, c)[0], c)
+    return ReferenceQ(0.5 * window * (g @ g) / t_obs, t_obs, g @ g)
+
+
 def derivatives(w: Array, p_data: Array, tangents: Array, window: float = 100.0) -> tuple[ReferenceQ, Derivatives]:
     """Q at W and its derivatives along ``tangents`` (k, n_v, n_h), by complex steps that share one real factorisation.
 

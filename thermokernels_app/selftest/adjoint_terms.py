@@ -16,13 +16,14 @@ from typing import Any
 
 import numpy as np
 
+import adjoints.alternating_scan
 import adjoints.exchangeable
 import adjoints.hypernetwork
 import adjoints.laws
 import adjoints.reduced_resolvent
 import adjoints.signal_to_noise
 import adjoints.variance_time
-from adjoints.variance_time import Cotangents
+from adjoints.cotangents import Cotangents
 from thermokernels.model.chain import block_spins
 from thermokernels_app.selftest import gradient_probes as probes
 from thermokernels_app.selftest.case import Case, Check, patched, under
@@ -32,6 +33,7 @@ Sabotage = Callable[[float], AbstractContextManager[Any]]  # of the factor that 
 _time_module: Any = adjoints.variance_time
 _signal_module: Any = adjoints.signal_to_noise
 _asymptotic_module: Any = import_module("adjoints.asymptotic_variance")  # the package has a function of that name
+_alternating_module: Any = adjoints.alternating_scan
 _exchangeable: Any = adjoints.exchangeable
 _reduced: Any = adjoints.reduced_resolvent
 _laws: Any = adjoints.laws
@@ -106,6 +108,14 @@ def _variance(factor: float) -> Iterator[None]:
 
 
 @contextmanager
+def _alternating(function: str, factor: float) -> Iterator[None]:
+    """One term of the potential of the alternating scan."""
+    whole = getattr(_alternating_module, function)
+    with patched(_alternating_module, function, lambda *given: _alternating_module._scaled(whole(*given), factor)):
+        yield
+
+
+@contextmanager
 def _of_classes(function: str, factor: float) -> Iterator[None]:
     """What one function of the gradient by classes returns, an array or two of them."""
     whole = getattr(_exchangeable, function)
@@ -115,6 +125,13 @@ def _of_classes(function: str, factor: float) -> Iterator[None]:
         return tuple(factor * part for part in result) if isinstance(result, tuple) else factor * result
 
     with patched(_exchangeable, function, broken):
+        yield
+
+
+@contextmanager
+def _alternating_signal(function: str, factor: float) -> Iterator[None]:
+    whole = getattr(_alternating_module, function)
+    with patched(_alternating_module, function, lambda *given: _scaled(whole(*given), factor)):
         yield
 
 
@@ -290,6 +307,26 @@ TERMS: dict[tuple[str, str], list[tuple[str, Sabotage, tuple[str, ...]]]] = {
     ("signal_to_noise", "data"): [("dE_data[f] in dg", _data, ("q_on_pairs", "q_with_fields"))],
     ("asymptotic_variance", "variance"): [("E_pi[f] dE_pi[f] in dV", _variance, ("asymptotic_variance",))],
     ("asymptotic_variance", "resolvent"): [("dT_O in dV", _time, ("asymptotic_variance",))],
+    **{
+        ("alternating_scan", label): [
+            (words, partial(_alternating, "_" + label.replace(" ", "_")), ("alternating_q_on_pairs", "alternating_q_with_fields"))
+        ]
+        for label, words in (
+            ("lag zero", "dVar f"),
+            ("near", "f~ z1"),
+            ("far", "f~ eta2"),
+            ("forward", "U z2"),
+            ("backward", "z1 eta2"),
+            ("near norm", "z1 z2"),
+            ("far norm", "U eta2"),
+        )
+    },
+    ("alternating_scan", "law of the layers"): [
+        ("dE_pi[f] in dg", partial(_alternating_signal, "_signal_of_model"), ("alternating_q_on_pairs", "alternating_q_with_fields"))
+    ],
+    ("alternating_scan", "data on the layer"): [
+        ("dE_data[f] in dg", partial(_alternating_signal, "_signal_of_data"), ("alternating_q_on_pairs", "alternating_q_with_fields"))
+    ],
     ("exchangeable", "weights"): [("dlog pi", partial(_of_classes, "magnetisation_products"), ("exchangeable_time",))],
     ("exchangeable", "moves"): [("dS(k, k + 1)", partial(_of_classes, "_of_moves"), ("exchangeable_time",))],
     ("exchangeable", "stays"): [("dS(k, k)", partial(_of_classes, "_of_stays"), ("exchangeable_time",))],

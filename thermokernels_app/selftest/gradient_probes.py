@@ -167,6 +167,36 @@ def asymptotic_variance() -> Probe:
     )
 
 
+def alternating_q_on_pairs() -> Probe:
+    """Q of the alternating scan as a function of W on pairs {x, -x}; the hidden layer is the smaller one."""
+    shape, law = (3, 2), data_law(3)
+    return Probe(
+        0.8 * _draws(8).normal(size=6),
+        lambda x: adjoints.q_struct(x.reshape(shape), law, kernel="alternating")[1].ravel(),
+        lambda x: tk.q_struct(x.reshape(shape), law, kernel="alternating").value,
+        lambda x: reference.alternating_q_struct(x.reshape(shape), law).value,
+    )
+
+
+def alternating_q_with_fields() -> Probe:
+    """Q of the alternating scan as a function of W, b and c on all states."""
+    shape, law = (2, 3), data_law(2)
+
+    def gradient(x: Floats) -> Floats:
+        W, b, c = _split(x, shape)
+        return _joined(adjoints.q_struct(W, law, b=b, c=c, fields=True, kernel="alternating")[1])
+
+    def value(x: Floats) -> float:
+        W, b, c = _split(x, shape)
+        return tk.q_struct(W, law, b=b, c=c, kernel="alternating").value
+
+    def analytic(x: Array) -> Any:
+        W, b, c = _split(x, shape)
+        return reference.alternating_q_struct(W, law, b=b, c=c).value
+
+    return Probe(0.7 * _draws(9).normal(size=11), gradient, value, analytic)
+
+
 # Sites of the classes of an exchangeable model; fields tell classes with the same couplings apart, and signs are its gauge.
 VISIBLE_CLASSES, HIDDEN_CLASSES = np.array([0, 0, 1]), np.array([0, 1, 1])
 

@@ -177,7 +177,7 @@ def test_frozen_and_irreversible_chains_are_refused():
         tk.probe_variance_time(tk.gibbs_chain([[800.0]]), seed=0)
     with pytest.raises(tk.NotReversibleError):
         tk.probe_variance_time(tk.gibbs_chain([[0.5]], kernel="alternating"), seed=0)
-    with pytest.raises(ValueError, match="the adjoint of T_O is that of the single-site kernel"):
+    with pytest.raises(ValueError, match="the adjoint of T_O is that of the single-site and the alternating kernel"):
         adjoints.trace_probes._RowGradients(tk.gibbs_chain([[0.5]], kernel="two-block"), 3)
 
 

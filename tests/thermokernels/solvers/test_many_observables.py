@@ -78,7 +78,9 @@ def test_two_block_values_in_chunks(shape, rows_at_once):
 
 
 def test_the_two_block_kernel_has_no_gradient():
-    with pytest.raises(ValueError, match="the adjoint of T_O is that of the single-site kernel; got kernel='two-block'"):
+    with pytest.raises(
+        ValueError, match="the adjoint of T_O is that of the single-site and the alternating kernel; got kernel='two-block'"
+    ):
         adjoints.signal_to_noise.chain_q_struct_gradient(tk.gibbs_chain(np.ones((2, 2)), kernel="two-block"), np.full(4, 0.25))
 
 

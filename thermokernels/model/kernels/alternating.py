@@ -16,7 +16,9 @@ class Alternating(Kernel):
 
     name = "alternating"
     reversible = False
-    positive = False
+    lowest_eigenvalue = -1.0
+    by_layers = True
+    has_adjoint = True
     scan = "alternating"
 
     def steps_per_sweep(self, n_spins: int) -> int:

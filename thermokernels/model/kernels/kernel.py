@@ -53,24 +53,30 @@ class Kernel:
     ----------
     name : what the public argument ``kernel`` says
     reversible : detailed balance holds, so that S = D^(1/2) P D^(-1/2) is symmetric (assumption A2)
-    positive : all eigenvalues of P lie in [0, 1]
+    lowest_eigenvalue : no eigenvalue of P is below it; those of a ``positive`` kernel lie in [0, 1]
     layer : the layer whose configurations are the states, None for both
     single_flips : a step changes one spin at most, at the rates of the chain's tables of flips
     parity_halves : A = I - S couples states of unlike parity only (red-black), so that half of the unknowns can be eliminated
     reducible : state reduction (GTH elimination) is made for it, by single flips or by :meth:`wide_rates`
+    by_layers : T_O of the products v_i h_j is had by solves on one layer (:mod:`thermokernels.quantities.alternating_scan`)
     has_adjoint : the gradient of T_O with respect to the couplings is derived
     scan : how samples are drawn
     """
 
     name: ClassVar[str]
     reversible: ClassVar[bool] = True
-    positive: ClassVar[bool] = True
+    lowest_eigenvalue: ClassVar[float] = 0.0
     layer: Layer | None = None
     single_flips: ClassVar[bool] = False
     parity_halves: ClassVar[bool] = False
     reducible: ClassVar[bool] = False
+    by_layers: ClassVar[bool] = False
     has_adjoint: ClassVar[bool] = False
     scan: ClassVar[Scan]
+
+    @property
+    def positive(self) -> bool:
+        return self.lowest_eigenvalue >= 0.0
 
     def steps_per_sweep(self, n_spins: int) -> int:
         """Steps in which every spin is resampled once, on average."""

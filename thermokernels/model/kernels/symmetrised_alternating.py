@@ -23,7 +23,7 @@ class SymmetrisedAlternating(Kernel):
     """P = (Pi_v Pi_h + Pi_h Pi_v) / 2."""
 
     name = "symmetrised-alternating"
-    positive = False
+    lowest_eigenvalue = -1 / 8
     reducible = True
     scan = "random-order"
 

@@ -1,0 +1,22 @@
+"""What every gradient with respect to a model is returned as."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from thermokernels.common.arrays import Floats
+from thermokernels.solvers.solve import Options
+
+
+class Cotangents(NamedTuple):
+    """Derivatives of a number with respect to the model: W (n_v, n_h), b (n_v,), c (n_h,)."""
+
+    W: Floats
+    b: Floats
+    c: Floats
+
+
+class KernelOptions(Options, total=False):
+    """Keywords for signatures that pass them on, of the functions that take a kernel."""
+
+    kernel: str

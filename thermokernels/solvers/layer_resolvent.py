@@ -1,0 +1,144 @@
+"""A z = b with A = I - (C'C)^m on one layer, for many right-hand sides at once as matrix products.
+
+C (far, near) couples the two layers of an alternating scan (:mod:`thermokernels.model.kernels.one_layer`): C'C is its kernel on the near
+layer, symmetrised, with the null vector sqrt(pi) of A; m counts the sweeps between records. Conjugate gradients (Hestenes and Stiefel,
+J. Res. Nat. Bur. Stand. 49 (1952) 409) on blocks of BLOCK rows, each on one thread with one BLAS thread: a block's bits depend on nothing
+but its rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from thermokernels.common import blas, threads
+from thermokernels.common.arrays import Floats
+from thermokernels.common.errors import NotConvergedError
+from thermokernels.solvers.conjugate_gradients import FLOOR, MAX_ITERATIONS
+
+# Right-hand sides that are multiplied together: enough for products to run at the speed of BLAS, few enough for several threads.
+BLOCK = 64
+
+# A residual is checked against rtol after it was driven to this share of it.
+AIM = 0.05
+
+
+@dataclass(frozen=True, eq=False)
+class LayerSolution:
+    """Solutions of A z = b, one a row.
+
+    Attributes
+    ----------
+    vectors, residuals : (k, near), z orthogonal to sqrt(pi), and the true residuals b - A z
+    relative_residual : the largest |b - A z| / |b|; iterations : the largest number of a row
+    """
+
+    vectors: Floats
+    residuals: Floats
+    relative_residual: float
+    iterations: int
+
+
+@dataclass(frozen=True, eq=False)
+class LayerSystem:
+    """A = I - (C'C)^every on the near layer.
+
+    Attributes
+    ----------
+    coupling : C, (far, near), C-contiguous; root_law : sqrt(pi) of the near layer, (near,)
+    every : sweeps between records
+    """
+
+    coupling: Floats
+    root_law: Floats
+    every: int = 1
+
+    def to_far(self, rows: Floats) -> Floats:
+        """Rows (k, near) times C'."""
+        return self._in_blocks(rows, self.coupling.shape[0], lambda block: block @ self.coupling.T)
+
+    def to_near(self, rows: Floats) -> Floats:
+        """Rows (k, far) times C."""
+        return self._in_blocks(rows, self.coupling.shape[1], lambda block: block @ self.coupling)
+
+    def apply(self, rows: Floats) -> Floats:
+        """(C'C)^every for the rows of one block (k, near), on this thread."""
+        for _ in range(self.every):
+            rows = (rows @ self.coupling.T) @ self.coupling
+        return rows
+
+    def solve(self, right_hand_sides: Floats, rtol: float) -> LayerSolution:
+        """Solutions of A z = b for the rows b, orthogonal to sqrt(pi).
+
+        Raises
+        ------
+        NotConvergedError
+            A row missed the relative residual ``rtol``.
+        """
+        vectors, residuals = np.empty_like(right_hand_sides), np.empty_like(right_hand_sides)
+        iterations = np.zeros(len(right_hand_sides), dtype=np.int64)
+
+        def solve_block(rows: slice) -> None:
+            b = right_hand_sides[rows]
+            vectors[rows], iterations[rows] = self._conjugate_gradients(b, AIM * rtol)
+            residuals[rows] = b - vectors[rows] + self.apply(vectors[rows])
+
+        self._for_blocks(solve_block, len(right_hand_sides), 50 * self.every)
+        sizes, errors = (np.sqrt(_inner(part, part)) for part in (right_hand_sides, residuals))
+        relative = float(np.max(np.divide(errors, sizes, out=np.zeros_like(sizes), where=sizes > 0), initial=0.0))
+        most = int(iterations.max(initial=0))
+        if not relative <= rtol:  # also when it is NaN
+            raise NotConvergedError(
+                f"the resolvent on one layer was solved to a relative residual of {relative:.2g}, not {rtol:.2g} ({most} iterations): the "
+                "chain is too close to frozen for float64; scale the couplings down, or accept a larger rtol"
+            )
+        return LayerSolution(vectors, residuals, relative, most)
+
+    def _conjugate_gradients(self, right_hand_sides: Floats, aim: float) -> tuple[Floats, np.ndarray]:
+        """All rows of a block side by side; one that has converged stands still."""
+        null, solutions = self.root_law, np.zeros_like(right_hand_sides)
+        iterations = np.zeros(len(right_hand_sides), dtype=np.int64)
+        residuals, steps = _orthogonal(right_hand_sides, null), np.zeros_like(right_hand_sides)
+        targets, squares = aim * np.sqrt(_inner(right_hand_sides, right_hand_sides)), _inner(residuals, residuals)
+        ratios = np.zeros(len(right_hand_sides))
+        for _ in range(MAX_ITERATIONS):
+            going = np.flatnonzero(np.sqrt(squares) > np.maximum(targets, FLOOR * np.sqrt(_inner(solutions, solutions))))
+            if going.size == 0:
+                break
+            step = ratios[going, None] * steps[going] + residuals[going]
+            image = step - self.apply(step)
+            lengths = squares[going] / _inner(step, image)
+            steps[going] = step
+            solutions[going] += lengths[:, None] * step
+            rest = _orthogonal(residuals[going] - lengths[:, None] * image, null)
+            residuals[going], updated = rest, _inner(rest, rest)
+            ratios[going], squares[going] = updated / squares[going], updated
+            iterations[going] += 1
+        return _orthogonal(solutions, null), iterations
+
+    def _in_blocks(self, rows: Floats, length: int, multiply: Callable[[Floats], Floats]) -> Floats:
+        products = np.empty((len(rows), length))
+
+        def task(block: slice) -> None:
+            products[block] = multiply(rows[block])
+
+        self._for_blocks(task, len(rows), 1)
+        return products
+
+    def _for_blocks(self, task: Callable[[slice], None], n_rows: int, n_products: int) -> None:
+        """task of fixed blocks of rows, on threads where ``n_products`` products with C a row are worth it."""
+        with blas.one_thread():
+            n_blocks, work = -(-n_rows // BLOCK), n_rows * n_products * self.coupling.size
+            threads.for_each(lambda block: task(slice(BLOCK * block, min(BLOCK * (block + 1), n_rows))), n_blocks, work)
+
+
+def _inner(rows: Floats, others: Floats) -> Floats:
+    sums: Floats = np.einsum("an,an->a", rows, others)
+    return sums
+
+
+def _orthogonal(rows: Floats, null: Floats) -> Floats:
+    rest: Floats = rows - np.einsum("an,n->a", rows, null)[:, None] * null
+    return rest
