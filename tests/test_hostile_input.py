@@ -29,6 +29,7 @@ CALLS = {
     tk.gibbs_chain: {"W": W, "b": [0.1, 0.2], "c": [0.3, 0.4], "quotient": None, "kernel": "single-site"},
     tk.q_struct: {
         "W": W, "p_data": LAW, "window": 100.0, "method": "auto", "rtol": 1e-10, "b": [0.1, 0.2], "c": [0.3, 0.4], "executor": None,
+        "kernel": "single-site", "observables": "products", "units": "pm1", "fields": False,
     },
     tk.observable_variance_time: {"chain": CHAIN, "method": "auto", "rtol": 1e-10, "executor": None},
     tk.asymptotic_variance: {"chain": CHAIN, "method": "auto", "rtol": 1e-10, "executor": None},
@@ -75,13 +76,15 @@ CALLS = {
     },
     adjoints.q_struct: {
         "W": W, "p_data": LAW, "window": 100.0, "method": "auto", "rtol": 1e-10, "b": [0.1, 0.2], "c": [0.3, 0.4], "fields": False,
-        "executor": None,
+        "executor": None, "kernel": "single-site",
     },
     adjoints.observable_variance_time: {
         "W": W, "b": [0.1, 0.2], "c": [0.3, 0.4], "method": "auto", "rtol": 1e-10, "fields": False, "executor": None,
+        "kernel": "single-site",
     },
     adjoints.asymptotic_variance: {
         "W": W, "b": [0.1, 0.2], "c": [0.3, 0.4], "method": "auto", "rtol": 1e-10, "fields": False, "executor": None,
+        "kernel": "single-site",
     },
     adjoints.exchangeable_variance_time: {"chain": LUMPED, "rtol": 1e-10},
     adjoints.exchangeable_asymptotic_variance: {"chain": LUMPED, "rtol": 1e-10},
@@ -93,7 +96,7 @@ CALLS = {
 # Those that take other libraries' models, files, random probes or the number of threads are tested with what they serve.
 ELSEWHERE = {
     *("from_dimod", "from_thrml", "from_scikit_learn", "from_rbms", "load_model", "load_history"),
-    "estimate_q",  # a run of chains for each argument: its tests have a table of wrong ones
+    *("estimate_q", "estimate_q_and_gradient"),  # a run of chains for each argument: their tests have a table of wrong ones
     *(
         "probe_variance_time",
         "probe_q_struct",

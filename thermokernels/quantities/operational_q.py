@@ -178,7 +178,12 @@ def operational_curve(
     """
     question = _Question(chain, p_data, start, n_chains, n_data, hidden, method)
     for name, values in (("windows", windows), ("burn_ins", burn_ins)):
-        if not (np.iterable(values) and not isinstance(values, str | bytes) and np.ndim(values) == 1 and len(values)):
+        if (
+            isinstance(values, str | bytes)
+            or not isinstance(values, Sequence | np.ndarray)
+            or np.shape(values[:0]) != (0,)
+            or not len(values)
+        ):
             raise ValueError(f"{name} must be a list of at least one number of sweeps; got {arguments.in_brief(values)}")
     records = [question.records(value, "windows", 1) for value in windows]
     waits = [question.records(value, "burn_ins", 0) for value in burn_ins]
@@ -352,7 +357,7 @@ def start_law(chain: GibbsChain, data: Floats, start: str | ArrayLike) -> Floats
             )
         ratio = np.divide(given, visible, out=np.zeros_like(visible), where=needed)
         return np.ascontiguousarray((chain.law.reshape(chain.shape) * ratio).ravel())
-    law = np.asarray(start)
+    law = arguments.as_finite(start, "start")
     if chain.quotient and law.shape == (2 * chain.n_states,):
         full = arguments.as_law(law, 2 * chain.n_states, "start")
         return np.ascontiguousarray(full[: chain.n_states] + full[chain.n_states :][::-1])

@@ -215,7 +215,7 @@ def q_struct(
         return alternating_q_struct(model, p_data, window, solve, observables=observables, units=units, fields=fields)
     for name, value, usual in (("observables", observables, "products"), ("units", units, "pm1"), ("fields", fields, False)):
         if value != usual:
-            raise ValueError(f"{name} must be {usual!r} for the {kernel} kernel; got {value!r}: use kernel='alternating'")
+            raise ValueError(f"{name} must be {usual!r} for the {kernel} kernel; got {arguments.in_brief(value)}: use kernel='alternating'")
     return chain_q_struct(model_chain(model, kernel=kernel), p_data, window, solve)
 
 
