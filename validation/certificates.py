@@ -33,6 +33,7 @@ from thermokernels.quantities import asymptotic_variance, autocorrelation, condu
 from thermokernels.quantities.signal_to_noise import chain_q_struct
 from thermokernels.solvers import reduced_resolvent
 from thermokernels.solvers.gth_elimination import rate_error, transitions
+from thermokernels.solvers.resolvent import solve_resolvent
 from thermokernels.solvers.solve import Solve
 
 MODELS = 1500
@@ -463,6 +464,11 @@ def examine_functions(ledger: Ledger, case: int, chain: Any, model: Exact, draws
     F = draws.normal(size=(chain.n_states, 2))
     centred = model.centre([[mp.mpf(float(f)) for f in row] for row in F])
     Y = model.resolvent(centred)
+    for method in ("auto", "cholesky", "reduction"):
+        response = ledger.attempt(f"resolvent, {method}", lambda method=method: solve_resolvent(chain, F, method))
+        if response is not None:
+            for x, a in np.ndindex(F.shape):
+                ledger.enter(f"resolvent, {method}", response.values[x, a], Y[x][a], response.bound[x, a], case)
     found = ledger.attempt("tau", lambda: autocorrelation.autocorrelation_times(chain, F))
     if found is not None:
         for a in range(2):
