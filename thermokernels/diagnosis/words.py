@@ -200,8 +200,8 @@ def _basins(d: Findings) -> Iterator[str]:
         yield f"No second basin holds {thresholds.MASS:g} of the probability{leave}."
         return
     if d.kernel != "single-site":  # passages are those of single spins
-        seen = sum(crossing.seen is True for crossing in large)
-        yield f"{len(large)} more basins hold at least {thresholds.MASS:g} of the probability, of which the gradient sees {seen}."
+        n_seen = sum(crossing.seen is True for crossing in large)
+        yield f"{len(large)} more basins hold at least {thresholds.MASS:g} of the probability, of which the gradient sees {n_seen}."
         return
     crossable = [crossing for crossing in large if crossing.crossable is True]
     yield (
