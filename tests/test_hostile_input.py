@@ -33,7 +33,10 @@ CALLS = {
     },
     tk.observable_variance_time: {"chain": CHAIN, "method": "auto", "rtol": 1e-10, "executor": None},
     tk.asymptotic_variance: {"chain": CHAIN, "method": "auto", "rtol": 1e-10, "executor": None},
-    tk.alternating_variance_time: {"W": W, "b": [0.1, 0.2], "c": [0.3, 0.4], "rtol": 1e-10, "progress": None},
+    tk.alternating_variance_time: {
+        "W": W, "b": [0.1, 0.2], "c": [0.3, 0.4], "observables": "products", "units": "pm1", "fields": False, "rtol": 1e-10,
+        "progress": None,
+    },
     tk.autocorrelation_function: {"chain": CHAIN, "n_lags": 5},
     tk.operational_q: {
         "chain": CHAIN, "p_data": LAW, "window": 10.0, "burn_in": 1.0, "start": "uniform", "n_chains": 2, "n_data": 50,
@@ -191,6 +194,7 @@ def test_any_argument_can_be_anything(name):
                 "hitting",
                 "h and J",
                 "W must",
+                "W, b and c must",
             ]  # a large W no longer fits the fields, say
             assert any(word in sentence for word in words), case
     assert refused > len(CALLS[function])

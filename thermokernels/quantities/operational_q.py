@@ -178,12 +178,7 @@ def operational_curve(
     """
     question = _Question(chain, p_data, start, n_chains, n_data, hidden, method)
     for name, values in (("windows", windows), ("burn_ins", burn_ins)):
-        if (
-            isinstance(values, str | bytes)
-            or not isinstance(values, Sequence | np.ndarray)
-            or np.shape(values[:0]) != (0,)
-            or not len(values)
-        ):
+        if not (isinstance(values, list | tuple) or (isinstance(values, np.ndarray) and values.ndim == 1)) or not len(values):
             raise ValueError(f"{name} must be a list of at least one number of sweeps; got {arguments.in_brief(values)}")
     records = [question.records(value, "windows", 1) for value in windows]
     waits = [question.records(value, "burn_ins", 0) for value in burn_ins]
