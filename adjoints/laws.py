@@ -83,9 +83,9 @@ kl_divergence = kl_divergence_and_gradient
 
 
 # The gradient sum_v (q(v) - p(v)) dl(v) once more, along a direction (t_W, t_b, t_c):
-#   t_F_j = sum_i v_i t_W_ij + t_c_j,   t_l = t_b' v + sum_j tanh(F_j) t_F_j                                       (log weight)
-#   t_q = q (t_l - E_q t_l)                                                                                         (law)
-#   t(dKL/dF_j) = t_q tanh F_j + (q - p) sech^2(F_j) t_F_j                                                          (hidden fields)
+#   log weight      t_F_j = sum_i v_i t_W_ij + t_c_j,   t_l = t_b' v + sum_j tanh(F_j) t_F_j
+#   law             t_q = q (t_l - E_q t_l)
+#   hidden fields   t(dKL/dF_j) = t_q tanh F_j + (q - p) sech^2(F_j) t_F_j
 def kl_hessian_product(p_data: ArrayLike, model: Model, direction: tuple[Floats, Floats, Floats]) -> tuple[Floats, Floats, Floats]:
     """The Hessian of KL(p_data || q) by (W, b, c) times a direction of these shapes: the same shapes, in nats per unit of the direction.
 

@@ -11,6 +11,7 @@ from thermokernels.common.errors import UnresolvedError
 from thermokernels.common.tolerances import UNIT
 from thermokernels.compiled.decorator import jit
 from thermokernels.model.chain import GibbsChain, as_chain, entry_error, law_error
+from thermokernels.model.exchangeable import ExchangeableChain
 
 
 @jit
@@ -41,7 +42,7 @@ def _flow(inside, root_law, visible_rates, hidden_rates, quotient):
 
 
 @default_error_state
-def conductance(chain: GibbsChain, mask: ArrayLike) -> float:
+def conductance(chain: GibbsChain | ExchangeableChain, mask: ArrayLike) -> float:
     """Conductance of a cut, per step.
 
     Phi(A) = sum_{x in A, y not in A} pi_x P_xy / min(pi(A), 1 - pi(A)), a sum of positive terms, with pi(A) and 1 - pi(A) summed apart.
@@ -75,15 +76,25 @@ def conductance(chain: GibbsChain, mask: ArrayLike) -> float:
     >>> conductance(chain, chain.spins()[:, 0] > 0)
     0.25
     """
+    if isinstance(chain, ExchangeableChain):
+        inside = arguments.as_state_set(mask, chain.n_states, "mask")
+        mass = min(float(chain.law[inside].sum()), float(chain.law[~inside].sum()))
+        _require_mass(mass)
+        across = chain.lumped.apply((~inside).astype(np.float64)[:, None])[:, 0]
+        return float(chain.law[inside] @ across[inside]) / mass
     chain = as_chain(chain)
     inside = arguments.as_state_set(mask, chain.n_states, "mask")
     mass = min(float(chain.law[inside].sum()), float(chain.law[~inside].sum()))
-    if mass < np.finfo(np.float64).tiny:
-        raise UnresolvedError(f"conductance of a cut whose smaller side has probability {mass:g}, below the range of float64")
+    _require_mass(mass)
     if chain.dynamics.single_flips:
         rows = (inside.reshape(chain.shape), chain.root_law.reshape(chain.shape))
         return float(_flow(*rows, chain.visible_rates, chain.hidden_rates, chain.quotient)) / mass
     return float(chain.law[inside] @ chain.apply((~inside).astype(np.float64))[inside]) / mass
+
+
+def _require_mass(mass: float) -> None:
+    if mass < np.finfo(np.float64).tiny:
+        raise UnresolvedError(f"conductance of a cut whose smaller side has probability {mass:g}, below the range of float64")
 
 
 def conductance_error(chain: GibbsChain) -> float:

@@ -20,7 +20,8 @@ from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import NotConvergedError, NumericalError
 from thermokernels.common.tolerances import EPSILON
 from thermokernels.model.chain import GibbsChain, as_chain, entry_error, law_error
-from thermokernels.solvers import reduced_resolvent
+from thermokernels.model.exchangeable import ExchangeableChain
+from thermokernels.solvers import lumped_elimination, reduced_resolvent
 from thermokernels.solvers.off_target import RestrictedSystem
 
 METHODS = ("auto", "symmetrised", "reduction")
@@ -35,8 +36,9 @@ class HittingTimes:
     times : (n_states,), expected steps until the target is met, 0 on it
     residual : float
         max |(I - P) t - 1| off the target, or the bound proved in :mod:`thermokernels.solvers.gth_elimination`.
-    bound : float
+    relative_bound : float
         No entry of ``times`` is wrong by more than this share of itself: the residual, and what the rounding of the rates can add.
+    bound : (n_states,), a proven bound on |exact - times| in steps
     iterations : int
         Conjugate-gradient iterations in all; 0 for a factorisation.
     method : "symmetrised" or "reduction"
@@ -44,21 +46,25 @@ class HittingTimes:
 
     times: Floats
     residual: float
-    bound: float
+    relative_bound: float
     iterations: int
     method: str = "symmetrised"
 
+    @property
+    def bound(self) -> Floats:
+        return self.relative_bound * self.times
+
 
 @default_error_state
-def hitting_times(chain: GibbsChain, target: ArrayLike, method: str = "auto") -> Floats:
+def hitting_times(chain: GibbsChain | ExchangeableChain, target: ArrayLike, method: str = "auto") -> Floats:
     """Expected steps until the chain first meets a set of states.
 
     t = 0 on the target, (I - P) t = 1 off it.
 
     Parameters
     ----------
-    chain : GibbsChain
-        With a reversible kernel.
+    chain : GibbsChain or ExchangeableChain
+        With a reversible kernel; of an exchangeable chain states are numbers of -1 spins, and times come from elimination in a band.
     target : (n_states,) bool, or state numbers
         Neither empty nor everything.
     method : "auto", "symmetrised" or "reduction"
@@ -96,7 +102,7 @@ def hitting_times(chain: GibbsChain, target: ArrayLike, method: str = "auto") ->
     return solve_hitting_times(chain, target, method).times
 
 
-def solve_hitting_times(chain: GibbsChain, target: ArrayLike, method: str = "auto") -> HittingTimes:
+def solve_hitting_times(chain: GibbsChain | ExchangeableChain, target: ArrayLike, method: str = "auto") -> HittingTimes:
     """:func:`hitting_times` together with the residual that certifies them.
 
     Parameters, raises and source as there.
@@ -107,8 +113,10 @@ def solve_hitting_times(chain: GibbsChain, target: ArrayLike, method: str = "aut
     >>> solve_hitting_times(tk.gibbs_chain([[0.3, -0.7]]), [0]).residual < 1e-12
     True
     """
-    chain = as_chain(chain)
     arguments.as_choice(method, METHODS, "method")
+    if isinstance(chain, ExchangeableChain):
+        return _of_classes(chain, target)
+    chain = as_chain(chain)
     mask = arguments.as_state_set(target, chain.n_states, "target")
     if method != "reduction":
         try:
@@ -120,6 +128,17 @@ def solve_hitting_times(chain: GibbsChain, target: ArrayLike, method: str = "aut
     if not bound <= tolerances.HITTING:
         raise NotConvergedError(
             f"hitting times of {chain.n_states} states are certified to a relative {bound:.2g} only by state reduction, not "
+            f"{tolerances.HITTING:.0e}: use a smaller model, or scale the couplings down"
+        )
+    return HittingTimes(times, bound, bound, 0, "reduction")
+
+
+def _of_classes(chain: ExchangeableChain, target: ArrayLike) -> HittingTimes:
+    mask = arguments.as_state_set(target, chain.n_states, "target")
+    times, bound = lumped_elimination.hitting_times(chain.lumped, mask)
+    if not bound <= tolerances.HITTING:
+        raise NotConvergedError(
+            f"hitting times of {chain.n_states} lumped states are certified to a relative {bound:.2g} only, not "
             f"{tolerances.HITTING:.0e}: use a smaller model, or scale the couplings down"
         )
     return HittingTimes(times, bound, bound, 0, "reduction")
@@ -152,7 +171,7 @@ def _rate_rounding(chain: GibbsChain, times: Floats, free: NDArray[np.bool_]) ->
 
 
 @default_error_state
-def mean_first_passage(chain: GibbsChain, start: ArrayLike, target: ArrayLike, method: str = "auto") -> float:
+def mean_first_passage(chain: GibbsChain | ExchangeableChain, start: ArrayLike, target: ArrayLike, method: str = "auto") -> float:
     """Mean first passage time from one set of states to another, in steps.
 
     MFPT(A -> B) = sum_{x in A} pi_x t_x / pi(A), t the hitting times of B: the start is drawn from pi restricted to A.
@@ -187,8 +206,15 @@ class FirstPassage:
     relative_bound: float
     hitting: HittingTimes = field(repr=False)
 
+    @property
+    def bound(self) -> float:
+        """A proven bound on |exact - value| in steps."""
+        return self.relative_bound * self.value
 
-def solve_mean_first_passage(chain: GibbsChain, start: ArrayLike, target: ArrayLike, method: str = "auto") -> FirstPassage:
+
+def solve_mean_first_passage(
+    chain: GibbsChain | ExchangeableChain, start: ArrayLike, target: ArrayLike, method: str = "auto"
+) -> FirstPassage:
     """:func:`mean_first_passage` with the proven bound of its error.
 
     Each weight pi_x is right to a relative :func:`thermokernels.model.chain.law_error`, once in the numerator and once in the denominator
@@ -205,15 +231,16 @@ def solve_mean_first_passage(chain: GibbsChain, start: ArrayLike, target: ArrayL
     hitting = solve_hitting_times(chain, target, method)
     inside = arguments.as_state_set(start, chain.n_states, "start")
     value, n_states = mean_over(chain, inside, hitting.times), int(inside.sum())
-    bound = hitting.bound + 2 * law_error(chain) + (n_states + 2) * EPSILON
+    of_law = chain.lumped.law_error if isinstance(chain, ExchangeableChain) else law_error(chain)
+    bound = hitting.relative_bound + 2 * of_law + (n_states + 2) * EPSILON
     if value > 0.0:  # weights that underflow
         bound += n_states * float(np.finfo(np.float64).tiny) * (float(hitting.times.max()) / value)
     return FirstPassage(value, bound, hitting)
 
 
-def mean_over(chain: GibbsChain, start: ArrayLike, times: Floats) -> float:
+def mean_over(chain: GibbsChain | ExchangeableChain, start: ArrayLike, times: Floats) -> float:
     """Mean of ``times`` (n_states,) under pi restricted to ``start``; relative weights, so that no probability underflows."""
     inside = arguments.as_state_set(start, chain.n_states, "start")
-    energy = chain.energy[inside]
+    energy = (chain.free_energy if isinstance(chain, ExchangeableChain) else chain.energy)[inside]
     weights = np.exp(energy.min() - energy)
     return float(weights @ times[inside]) / float(weights.sum())

@@ -23,9 +23,10 @@ def _find(top, node):
 
 
 @jit
-def _flood(order, level_starts, flip_masks, nodes, level, parent, top, stack):
+def _flood(order, level_starts, flips, nodes, level, parent, top, stack):
     """Flood ``order[level_starts[k] : level_starts[k + 1]]`` for k = 0, 1, ... and return the number of nodes opened.
 
+    ``flips`` (1, k) lead from any state to its neighbours by exclusive or, (n_states, k) have a row for each state.
     On entry parent is NONE and top[n] = n everywhere, stack has room for the largest level. On return nodes[x] is the node of
     state x, parent[n] > n the node that absorbed n, level[n] the level at which n was opened. All
     states of a level are flooded together: a plateau touches components of lower levels only, and two plateaus of one level that
@@ -50,8 +51,8 @@ def _flood(order, level_starts, flip_masks, nodes, level, parent, top, stack):
                 depth -= 1
                 state = stack[depth]
                 nodes[state] = node
-                for mask in flip_masks:
-                    neighbour = state ^ mask
+                for flip in flips[min(state, flips.shape[0] - 1)]:
+                    neighbour = state ^ flip
                     if nodes[neighbour] == PENDING:
                         nodes[neighbour] = node
                         stack[depth] = neighbour

@@ -15,7 +15,9 @@ from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import UnresolvedError
 from thermokernels.model.chain import GibbsChain, as_chain, energy_error
+from thermokernels.model.exchangeable import ExchangeableChain
 from thermokernels.quantities import flooding
+from thermokernels.solvers.lumped_gap_bound import all_strides, move_rates
 
 Integers = NDArray[np.int32]
 Interval = tuple[int, int]
@@ -191,7 +193,7 @@ class MergeTree:
 
 
 @default_error_state
-def merge_tree(chain: GibbsChain) -> MergeTree:
+def merge_tree(chain: GibbsChain | ExchangeableChain) -> MergeTree:
     """The merge tree (disconnectivity graph) of E on the graph of single flips, by the elder rule.
 
     For rising u the connected components of {x : E(x) < u} grow, and merge at saddles; where q of them meet at one level, q - 1 die:
@@ -204,8 +206,9 @@ def merge_tree(chain: GibbsChain) -> MergeTree:
 
     Parameters
     ----------
-    chain : GibbsChain
-        Of any kernel, on the full space or the quotient. Energies are dimensionless (the temperature is absorbed).
+    chain : GibbsChain or ExchangeableChain
+        Of any kernel, on the full space or the quotient. Of an exchangeable chain the landscape is that of the free energies -log pi of the
+        numbers of -1 spins, and neighbours differ by one spin. Energies are dimensionless (the temperature is absorbed).
 
     Returns
     -------
@@ -234,27 +237,44 @@ def merge_tree(chain: GibbsChain) -> MergeTree:
     >>> event.saddle_energy, event.barrier, event.dying.nonzero()[0].tolist(), event.surviving.nonzero()[0].tolist()
     (-1.0, 2.0, [5], [0])
     """
+    if isinstance(chain, ExchangeableChain):
+        return _tree(chain.free_energy, chain.law, _moves(chain), chain.lumped.law_error)
     chain = as_chain(chain)
     chain.require_both_layers("merge_tree, whose steps are flips of single spins,")
-    n_states = chain.n_states
-    memory.require(56 * n_states, f"the merge tree of {n_states} states", "use fewer spins: each one less halves it")
     with np.errstate(over="ignore"):
-        energy_range = float(np.ptp(chain.energy))
-    if not np.isfinite(energy_range):
-        raise UnresolvedError(f"the energies span more than float64 holds; the largest coupling is {np.abs(chain.weights).max():g}")
+        if not np.isfinite(np.ptp(chain.energy)):
+            raise UnresolvedError(f"the energies span more than float64 holds; the largest coupling is {np.abs(chain.weights).max():g}")
+    return _tree(chain.energy, chain.law, chain.flip_masks[None], energy_error(chain))
 
-    order = np.argsort(chain.energy, kind="stable")
-    rising = chain.energy[order]
+
+def _moves(chain: ExchangeableChain) -> NDArray[np.int64]:
+    """(n_states, 2 classes): the number of a state, exclusive or that of each neighbour; 0 where a class has no spin left to turn."""
+    classes = sum(chain.lumped.couplings.shape)
+    memory.require(64 * classes * chain.n_states, f"the neighbours of {chain.n_states} states", "use fewer spins or patterns")
+    states, moves = np.arange(chain.n_states), []
+    for rows, sign in zip(move_rates(chain.lumped), (1, -1), strict=True):
+        for rates, stride in zip(rows, all_strides(chain.lumped), strict=True):
+            moves.append(np.where(rates > 0, states ^ (states + sign * stride), 0))
+    return np.ascontiguousarray(np.array(moves).T)
+
+
+def _tree(energy: Floats, law: Floats, flips: NDArray[np.int64], error: float) -> MergeTree:
+    """The merge tree of energies that are right to ``error``, on the graph whose edges ``flips`` are."""
+    n_states = energy.size
+    memory.require(56 * n_states, f"the merge tree of {n_states} states", "use fewer spins: each one less halves it")
+    energy_range = float(np.ptp(energy))
+    order = np.argsort(energy, kind="stable")
+    rising = energy[order]
     rises = np.flatnonzero(np.diff(rising) > tolerances.ENERGY_TIE * energy_range) + 1
     level_starts = np.concatenate(([0], rises, [n_states]))
     nodes, level, stack = np.empty((3, n_states), dtype=np.int32)
     parent, top = np.full(n_states, flooding.NONE, dtype=np.int32), np.arange(n_states, dtype=np.int32)
-    n_nodes = flooding._flood(order, level_starts, chain.flip_masks, nodes, level, parent, top, stack)
+    n_nodes = flooding._flood(order, level_starts, flips, nodes, level, parent, top, stack)
 
     level, parent = level[:n_nodes].copy(), parent[:n_nodes].copy()
     size, lowest, birth, start, stop = np.empty((5, n_nodes), dtype=np.int32)
     mass = np.empty(n_nodes)
-    flooding._sum_subtrees(nodes, chain.law, level, parent, size, mass, lowest, birth)
+    flooding._sum_subtrees(nodes, law, level, parent, size, mass, lowest, birth)
     flooding._number_subtrees(level, parent, start, stop)
     rank = np.empty(n_nodes, dtype=np.int64)
     rank[np.lexsort((lowest, -size, _classes_of_mass(mass), birth))] = np.arange(n_nodes)
@@ -268,7 +288,7 @@ def merge_tree(chain: GibbsChain) -> MergeTree:
         birth=birth,
         rank=rank,
         nodes=start[nodes],
-        barrier_error=2 * (energy_error(chain) + float((rising[level_starts[1:] - 1] - rising[level_starts[:-1]]).max())),
+        barrier_error=2 * (error + float((rising[level_starts[1:] - 1] - rising[level_starts[:-1]]).max())),
     )
 
 

@@ -21,7 +21,8 @@ from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import ConstantError, ModelTooLargeError, UnresolvedError
 from thermokernels.model.chain import GibbsChain, as_chain
-from thermokernels.quantities import window_moments
+from thermokernels.model.exchangeable import ExchangeableChain
+from thermokernels.quantities import exchangeable_sums, exchangeable_windows, window_moments
 from thermokernels.quantities.asymptotic_variance import total_variance
 from thermokernels.quantities.signal_to_noise import data_gradient
 from thermokernels.quantities.spectral_measure import spectral_measure, window_variance
@@ -89,7 +90,7 @@ class OperationalCurve:
 
 @default_error_state
 def operational_q(
-    chain: GibbsChain,
+    chain: GibbsChain | ExchangeableChain,
     p_data: ArrayLike,
     window: float,
     burn_in: float = 0,
@@ -104,7 +105,7 @@ def operational_q(
 
     Parameters
     ----------
-    p_data : (2**n_v,) data law on the visible states
+    p_data : (2**n_v,) data law on the visible states; of an exchangeable chain, data as in :func:`exchangeable_q`
     window, burn_in : in sweeps; each a whole number of records, one a step of the kernel (N a sweep for single spins, one for the
         alternating scan)
     start : "stationary" (pi), "uniform", "data" (v from the data, h given v), or a law on the states
@@ -134,6 +135,8 @@ def operational_q(
     >>> round(q.variance, 12), q.bias2, q.window
     (0.25, 0.0, 4)
     """
+    if isinstance(chain, ExchangeableChain):
+        return _of_classes(chain, p_data, window, burn_in, start, n_chains, n_data, hidden)
     question = _Question(chain, p_data, start, n_chains, n_data, hidden, method)
     records, waited = question.records(window, "window", 1), question.records(burn_in, "burn_in", 0)
     return question.answer(records, waited, question.modes([(records, waited)]))
@@ -227,17 +230,7 @@ class _Question:
         self.positive = 0.0 if n_data is None else positive_phase(chain, data, hidden) / arguments.as_count(n_data, "n_data")
 
     def records(self, sweeps: float, name: str, least: int) -> int:
-        """Sweeps as a whole number of records."""
-        per_sweep = self.chain.steps_per_sweep
-        zero = least == 0 and not isinstance(sweeps, bool) and isinstance(sweeps, (int, float, np.integer, np.floating)) and sweeps == 0
-        exact = 0.0 if zero else arguments.as_positive(sweeps, name, "sweeps") * per_sweep
-        records = round(exact)
-        if records < least or abs(exact - records) > 1e-9 * max(1.0, exact):
-            raise ValueError(
-                f"{name} must be a whole number of records, {per_sweep} a sweep of the {self.chain.kernel} kernel; "
-                f"{sweeps!r} sweeps are {exact:g}: use {max(records, 1) / per_sweep!r}"
-            )
-        return records
+        return as_records(sweeps, self.chain.steps_per_sweep, self.chain.kernel, name, least)
 
     def modes(self, windows: Sequence[tuple[int, int]]) -> WindowModes | None:
         """The decomposition where it is asked for or less work than recursions over these (window, burn-in), else None."""
@@ -271,16 +264,68 @@ class _Question:
             moments = window_moments.by_recursion(self.chain, self.start, window, 0 if self.stationary else burn_in)
         else:
             moments = modes.moments(self.start, window, burn_in)
-        mean = np.zeros(1) if self.stationary else moments.first / window
-        bias2 = float(mean @ mean)
-        variance = max(moments.second / float(window) ** 2 - bias2, 0.0) / self.n_chains  # no less than nothing, but for rounding
-        error = bias2 + variance + self.positive
-        if not error > 0.0:
-            raise ConstantError("no observable v_i h_j varies over this window in float64, so that there is no noise and no Q")
-        value = self.signal / error
-        if not math.isfinite(value):
-            raise UnresolvedError(f"Q overflows float64 with E|ghat - g|^2 = {error:.3g}")
-        return OperationalQ(value, self.signal, bias2, variance, self.positive, window, burn_in)
+        return _assembled(self.signal, moments, self.stationary, self.n_chains, self.positive, window, burn_in)
+
+
+def as_records(sweeps: float, per_sweep: int, kernel: str, name: str, least: int) -> int:
+    """Sweeps as a whole number of records."""
+    zero = least == 0 and not isinstance(sweeps, bool) and isinstance(sweeps, (int, float, np.integer, np.floating)) and sweeps == 0
+    exact = 0.0 if zero else arguments.as_positive(sweeps, name, "sweeps") * per_sweep
+    records = round(exact)
+    if records < least or abs(exact - records) > 1e-9 * max(1.0, exact):
+        raise ValueError(
+            f"{name} must be a whole number of records, {per_sweep} a sweep of the {kernel} kernel; {sweeps!r} sweeps are {exact:g}: use "
+            f"{max(records, 1) / per_sweep!r}"
+        )
+    return records
+
+
+def _assembled(
+    signal: float, moments: Moments, stationary: bool, n_chains: int, positive: float, window: int, burn_in: int
+) -> OperationalQ:
+    mean = np.zeros(1) if stationary else moments.first / window
+    bias2 = float(mean @ mean)
+    variance = max(moments.second / float(window) ** 2 - bias2, 0.0) / n_chains  # no less than nothing, but for rounding
+    error = bias2 + variance + positive
+    if not error > 0.0:
+        raise ConstantError("no observable v_i h_j varies over this window in float64, so that there is no noise and no Q")
+    value = signal / error
+    if not math.isfinite(value):
+        raise UnresolvedError(f"Q overflows float64 with E|ghat - g|^2 = {error:.3g}")
+    return OperationalQ(value, signal, bias2, variance, positive, window, burn_in)
+
+
+def _of_classes(
+    chain: ExchangeableChain,
+    data: ArrayLike,
+    window: float,
+    burn_in: float,
+    start: str | ArrayLike,
+    n_chains: int,
+    n_data: int | None,
+    hidden: str,
+) -> OperationalQ:
+    """Of an exchangeable chain: stationary windows from the spectral measure, others by recursion."""
+    counts = exchangeable_sums.data_counts(chain, data)
+    g = exchangeable_sums.data_gradient(chain, counts)
+    signal = float((chain.pair_sizes * g**2).sum())
+    steps, waited = (as_records(value, chain.n_spins, "single-site", name, least) for value, name, least in (
+        (window, "window", 1), (burn_in, "burn_in", 0)
+    ))  # fmt: skip
+    n_chains, hidden = arguments.as_count(n_chains, "n_chains"), arguments.as_choice(hidden, HIDDEN, "hidden")
+    positive = (
+        exchangeable_windows.positive_phase(chain, counts, hidden) / arguments.as_count(n_data, "n_data") if n_data is not None else 0.0
+    )
+    if isinstance(start, str):
+        law = exchangeable_windows.start_law(chain, counts, arguments.as_choice(start, STARTS, "start"))
+    else:
+        law = arguments.as_law(start, chain.n_states, "start")
+    if isinstance(start, str) and start == "stationary":
+        variance = window_variance(spectral_measure(chain), steps)
+        moments = Moments(np.zeros(1), variance * float(steps) ** 2)
+        return _assembled(signal, moments, True, n_chains, positive, steps, waited)
+    moments = exchangeable_windows.by_recursion(chain, law, steps, waited)
+    return _assembled(signal, moments, False, n_chains, positive, steps, waited)
 
 
 def start_law(chain: GibbsChain, data: Floats, start: str | ArrayLike) -> Floats:

@@ -9,6 +9,7 @@ drift outwards, fill them in. The bound holds for any t: a poor one costs sharpn
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from thermokernels.common.arrays import Floats
 from thermokernels.common.errors import NotConvergedError, UnresolvedError
@@ -37,7 +38,7 @@ def gap_lower_bound(chain: LumpedChain) -> float:
     times = _by_conjugate_gradients(chain, target)
     order = np.argsort(-chain.log_law, kind="stable")
     up, down = move_rates(chain)
-    strides = np.concatenate(_all_strides(chain))
+    strides = all_strides(chain)
     promised, bound = 1 / float(times.max()), 0.0
     images, leaving = np.empty(chain.n_states), up.sum(axis=0) + down.sum(axis=0)
     for _ in range(ROUNDS):
@@ -87,9 +88,10 @@ def move_rates(chain: LumpedChain) -> tuple[Floats, Floats]:
     return np.array(up), np.array(down)
 
 
-def _all_strides(chain: LumpedChain) -> tuple[np.ndarray, np.ndarray]:
+def all_strides(chain: LumpedChain) -> NDArray[np.int64]:
+    """By how much one more -1 spin of a class raises the number of a state, hidden classes first."""
     hidden, visible = (part[0] for part in chain._links)
-    return hidden * chain.shape[1], visible
+    return np.concatenate([hidden * chain.shape[1], visible])
 
 
 @jit

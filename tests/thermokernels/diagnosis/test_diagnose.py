@@ -2,13 +2,14 @@
 
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
 
 import thermokernels as tk
 from thermokernels.common import memory
-from thermokernels.diagnosis import result
+from thermokernels.diagnosis import result, words
 
 RNG = np.random.default_rng(3)
 W = RNG.normal(size=(3, 2))
@@ -125,7 +126,7 @@ def test_frozen_models_are_diagnosed_as_far_as_float64_goes(scale):
     d = tk.diagnose(scale * W, p_data=LAW)
     document = json.loads(json.dumps(d.as_dict(), allow_nan=False))
     numbers = [getattr(d, field.name) for field in dataclasses.fields(d) if isinstance(getattr(d, field.name), result.Number)]
-    assert len(numbers) == 14
+    assert len(numbers) == 16
     for number in numbers:
         assert number.certainty
         assert (number.value is not None) or number.certainty.startswith(("not resolved: ", "not defined: ", "no window"))
@@ -163,7 +164,7 @@ def test_repr_and_html():
 def test_a_model_too_large_is_told_what_to_ask_instead(monkeypatch):
     with pytest.raises(tk.ModelTooLargeError, match=r"40 visible and 40 hidden spins would take .* GiB .* such as W\[:\d+, :\d+\]"):
         tk.diagnose(np.ones((40, 40)))
-    with pytest.raises(tk.ModelTooLargeError, match=r"5000 visible and 6 hidden spins .* or draw samples, at any size"):
+    with pytest.raises(tk.ModelTooLargeError, match=r"5000 visible and 6 hidden spins .* at any size, .* or draw samples with sample"):
         tk.diagnose(np.ones((5000, 6)))  # 2**5005 is no float
     monkeypatch.setattr(memory, "available", lambda: 300_000)
     with pytest.raises(tk.ModelTooLargeError, match=r"W\[:\d, :\d\], or for its gap and basins alone with spectral_gap"):
@@ -190,3 +191,76 @@ def test_a_window_below_one_step_is_refused():
     with pytest.raises(ValueError, match=r"^window must be at least one step, 0.25 sweeps of this model's 4 spins; got 0.05$"):
         tk.diagnose([[0.5, -0.2], [0.1, 0.3]], window=0.05)
     assert tk.diagnose([[0.5, -0.2], [0.1, 0.3]], window=0.25).window == 0.25
+
+
+def test_sentences_show_what_the_table_shows():
+    """A number that is hardly certain has no more digits in a sentence than in its row."""
+    data = tk.law_of_samples(tk.sample(PLANTED, n_chains=50, n_sweeps=1, burn_in=200, seed=0).visible[-1])
+    exact = tk.diagnose(PLANTED, p_data=data, window=3.0)
+    shares = {
+        "gap": 0.3, "relevant_gap": 0.7, "q": 0.02, "q_operational": 0.3, "window_for_unit_q": 0.02, "tau_observable": 0.04,
+        "tau_magnetisation": 0.03, "tau_gradient": 0.02, "tau_energy": 0.2,
+    }  # fmt: skip
+    numbers = {name: getattr(exact, name) for name in shares}
+    vague = {name: dataclasses.replace(number, error=shares[name] * abs(number.value)) for name, number in numbers.items()}
+    changed = dataclasses.replace(exact, **vague)
+    said = " ".join(changed.sentences)
+    cells = {cell for row in words.rows(changed) for cell in row}
+    cells |= {cell for row in words.crossing_rows(changed) for cell in row}
+    assert said != " ".join(exact.sentences)
+    given = {"3", "0.004", "250", f"{exact.window:g}"}
+    counts = {str(number) for number in range(20)}
+    derived = {words._derived(1 / exact.q.value, changed.q)}
+    tau, q = exact.tau_gradient.value, exact.q.value
+    derived.add(words._derived(q * (tau + 1) / exact.n_spins, changed.q, changed.tau_gradient))
+    derived |= {words.short(crossing.mass + crossing.deeper_mass) for crossing in exact.crossings}
+    allowed = cells | given | counts | derived
+    for number in re.findall(r"(?<![\w.])(?:at most )?\d[\d.]*(?:e[+-]\d+)?(?!\w)", said):
+        assert number.rstrip(".") in allowed, (number, said)
+    assert "at most" in said
+
+
+@pytest.mark.parametrize("fields", [(None, None), (B, C)], ids=["pairs", "fields"])
+def test_the_alternating_scan_against_dense_references(fields):
+    """The kernel of a model that scikit-learn, rbms or thrml made: times of records, gaps of one layer."""
+    model = tk.Model(W, *fields, kernel="alternating")
+    d = tk.diagnose(model, p_data=LAW, window=30)
+    assert d.kernel == "alternating"
+    assert d.steps_per_sweep == 1
+    chain = tk.gibbs_chain(model, kernel="alternating", quotient=False)
+    P, law, spins = chain.transition_matrix(), chain.law, chain.spins().astype(float)
+    solver = np.linalg.inv(np.eye(32) - P + law)
+    products = (spins[:, :3, None] * spins[:, None, 3:]).reshape(32, -1)
+
+    def sums(functions):
+        centred = functions - law @ functions
+        return (law[:, None] * centred * (solver @ centred)).sum(axis=0), law @ centred**2
+
+    checked(d.t_obs, sums(products)[0].sum())
+    totals, variances = sums(np.stack([spins.sum(axis=1), chain.energy], axis=1))
+    for number, expected in zip((d.tau_magnetisation, d.tau_energy), 2 * totals / variances - 1, strict=True):
+        checked(number, expected)
+    times = 2 * sums(products)[0] / sums(products)[1] - 1
+    checked(d.tau_observable, times.max())
+    assert d.slowest_observable == divmod(int(times.argmax()), 2)
+    moduli = np.sort(np.abs(np.linalg.eigvals(P)))[::-1]
+    checked(d.gap, 1 - moduli[1])
+    assert d.gap_bound.value <= d.gap_of_pairs.value
+    checked(d.q_operational, tk.operational_q(tk.gibbs_chain(model, kernel="alternating"), LAW, 30).value)
+    json.dumps(d.as_dict(), allow_nan=False)
+    assert "alternating kernel, a step is a sweep" in d._repr_html_()
+
+
+@pytest.mark.small
+def test_the_kernel_of_a_diagnosis():
+    d = tk.diagnose(-PLANTED, b=[0.1, 0.0, 0.0], kernel="alternating")
+    assert d.crossings
+    assert all(crossing.crossable is None and crossing.out.value is None for crossing in d.crossings)
+    assert any("more basins hold" in sentence for sentence in d.sentences)
+    assert tk.diagnose(W).kernel == "single-site"
+    assert tk.diagnose(tk.Model(W, kernel="two-block")).kernel == "single-site"
+    assert tk.diagnose(tk.Model(W, kernel="alternating"), kernel="single-site").kernel == "single-site"
+    with pytest.raises(ValueError, match="kernel must be one of 'single-site', 'alternating'; got 'two-block'"):
+        tk.diagnose(W, kernel="two-block")
+    with pytest.raises(ValueError, match="window must be at least one step, 1 sweeps"):
+        tk.diagnose(W, kernel="alternating", window=0.5)

@@ -1,5 +1,6 @@
 """Exchangeable chains against the full chain: planted models with gauges, unequal classes and fields; sixty digits; closed forms."""
 
+import heapq
 import math
 
 import mpmath as mp
@@ -12,7 +13,7 @@ from thermokernels.model.exchangeable import exchangeable_chain
 from thermokernels.model.lumped import LumpedChain
 from thermokernels.quantities import exchangeable_sums
 from thermokernels.quantities.asymptotic_variance import total_variance
-from thermokernels.solvers import lumped_solves
+from thermokernels.solvers import lumped_elimination, lumped_solves
 from thermokernels.solvers.lumped_gap_bound import gap_lower_bound
 
 small = pytest.mark.small
@@ -93,18 +94,8 @@ def test_spectral_measure_of_the_full_chain(model, monkeypatch):
 def test_signal_q_and_gradient_of_the_full_chain(model):
     W, b, c = planted(*model)
     chain, n_visible = exchangeable_chain(W, b, c), len(W)
-    samples = np.random.default_rng(8).choice([-1, 1], p=[0.3, 0.7], size=(9, n_visible))
-    # the law of the data averaged over exchanges of sites of a class
-    spins = 1 - 2 * (np.arange(2**n_visible)[:, None] >> np.arange(n_visible) & 1)
-
-    def number(rows):
-        shape = [len(one) + 1 for one in chain.visible_classes]
-        gauged = rows * chain.visible_signs
-        return np.ravel_multi_index([(gauged[:, one] < 0).sum(axis=1) for one in chain.visible_classes], shape, order="F")
-
-    counts = np.bincount(number(samples), minlength=chain.lumped.shape[1]) / len(samples)
-    ways = np.bincount(number(spins), minlength=counts.size)
-    p_data = (counts / ways)[number(spins)]
+    samples, p_data = symmetric_data(chain, n_visible)
+    counts = exchangeable_sums.data_counts(chain, samples)
     full, by_W = adjoints.q_struct(W, p_data, window=50.0, b=b, c=c)
     q, by_w = adjoints.exchangeable_q(chain, samples, window=50.0)
     assert q.value == pytest.approx(full.value, rel=1e-10)
@@ -121,6 +112,98 @@ def test_signal_q_and_gradient_of_the_full_chain(model):
     value, gradient = adjoints.exchangeable_asymptotic_variance(chain)
     assert value == pytest.approx(tk.asymptotic_variance(chain), rel=1e-12)
     np.testing.assert_allclose(gradient, expected, rtol=1e-7, atol=1e-8 * np.abs(expected).max())
+
+
+def symmetric_data(chain, n_visible):
+    """Samples, and the law that they have once averaged over exchanges."""
+    samples = np.random.default_rng(8).choice([-1, 1], p=[0.3, 0.7], size=(9, n_visible))
+    spins = 1 - 2 * (np.arange(2**n_visible)[:, None] >> np.arange(n_visible) & 1)
+    shape = [len(one) + 1 for one in chain.visible_classes]
+
+    def number(rows):
+        gauged = rows * chain.visible_signs
+        return np.ravel_multi_index([(gauged[:, one] < 0).sum(axis=1) for one in chain.visible_classes], shape, order="F")
+
+    counts = np.bincount(number(samples), minlength=chain.lumped.shape[1]) / len(samples)
+    return samples, (counts / np.bincount(number(spins), minlength=counts.size))[number(spins)]
+
+
+@small
+@pytest.mark.parametrize("model", MODELS[1:4])
+def test_finite_windows_of_the_full_chain(model):
+    W, b, c = planted(*model)
+    chain, full = exchangeable_chain(W, b, c), tk.gibbs_chain(W, b, c)
+    samples, p_data = symmetric_data(chain, len(W))
+    for start in ("stationary", "uniform", "data"):
+        for window, burn_in in ((1, 0), (7, 2)):
+            one, other = (
+                tk.operational_q(of, data, window, burn_in, start, n_chains=2, n_data=5, hidden="sampled")
+                for of, data in ((chain, samples), (full, p_data))
+            )
+            assert one.value == pytest.approx(other.value, rel=1e-9)
+            assert (one.bias2, one.variance, one.positive) == pytest.approx((other.bias2, other.variance, other.positive), rel=1e-9)
+    expected, sampled = (tk.operational_q(chain, samples, 3, n_data=1, hidden=hidden).positive for hidden in ("expected", "sampled"))
+    assert expected == pytest.approx(tk.operational_q(full, p_data, 3, n_data=1).positive, rel=1e-10)
+    assert expected < sampled
+    with pytest.raises(ValueError, match="window must be a whole number of records"):
+        tk.operational_q(chain, samples, 0.01)
+
+
+@small
+@pytest.mark.parametrize("model", MODELS)
+def test_passages_and_cuts_of_the_full_chain(model):
+    W, b, c = planted(*model)
+    chain, full = exchangeable_chain(W, b, c), tk.gibbs_chain(W, b, c, quotient=False)
+    spins = full.spins() * np.concatenate([chain.visible_signs, chain.hidden_signs])
+    counts = [(spins[:, one] < 0).sum(axis=1) for one in (*chain.visible_classes, *(len(W) + one for one in chain.hidden_classes))]
+    lumped = np.ravel_multi_index(counts, [int(k.max()) + 1 for k in counts], order="F")
+    target = np.zeros(chain.n_states, dtype=bool)
+    target[[0, chain.n_states // 2]] = True
+    times = tk.hitting_times(chain, target)
+    np.testing.assert_allclose(times[lumped], tk.hitting_times(full, target[lumped]), rtol=1e-8)
+    start = np.zeros(chain.n_states, dtype=bool)
+    start[-3:] = True
+    expected = tk.mean_first_passage(full, start[lumped], target[lumped])
+    assert tk.mean_first_passage(chain, start, target) == pytest.approx(expected, rel=1e-8)
+    assert tk.conductance(chain, target) == pytest.approx(tk.conductance(full, target[lumped]), rel=1e-11)
+
+
+@small
+def test_free_energy_landscape():
+    """One pattern above its critical temperature has no barrier but those of single spins, below it two basins that x -> -x exchanges."""
+
+    def tree(beta):
+        return tk.merge_tree(tk.exchangeable_chain(np.full((12, 12), beta / 12)))
+
+    assert max((event.barrier for event in tree(0.5).events), default=0.0) < math.log(2)
+    event = max(tree(2.4).events, key=lambda event: event.barrier)
+    assert event.barrier > math.log(2)
+    chain = tk.exchangeable_chain(np.full((12, 12), 2.4 / 12))
+    assert event.dying_mass == pytest.approx(event.surviving_mass, rel=1e-5)  # but for a basin of single spins
+    assert event.saddle_energy == pytest.approx(_lowest_pass(chain.free_energy.reshape(chain.lumped.shape)), rel=1e-12)
+
+
+def _lowest_pass(energy):
+    """The least height at which the deepest state and its mirror image are joined by single moves, by Dijkstra."""
+    start = tuple(int(k) for k in np.unravel_index(energy.argmin(), energy.shape))
+    end = tuple(n - 1 - k for n, k in zip(energy.shape, start, strict=True))
+    heights, queue = {start: energy[start]}, [(energy[start], start)]
+    while queue[0][1] != end:
+        height, (row, column) = heapq.heappop(queue)
+        for other in ((row + 1, column), (row - 1, column), (row, column + 1), (row, column - 1)):
+            if 0 <= other[0] < energy.shape[0] and 0 <= other[1] < energy.shape[1]:
+                through = max(height, energy[other])
+                if through < heights.get(other, np.inf):
+                    heights[other] = through
+                    heapq.heappush(queue, (through, other))
+    return queue[0][0]
+
+
+@small
+def test_bands_that_are_too_wide_are_refused(monkeypatch):
+    monkeypatch.setattr(lumped_elimination, "MOST_WORK", 10)
+    with pytest.raises(tk.ModelTooLargeError, match=r"elimination of 20 lumped states in a band of 4 would take 3.2e"):
+        tk.hitting_times(tk.exchangeable_chain(np.full((3, 4), 0.1)), [0])
 
 
 @small

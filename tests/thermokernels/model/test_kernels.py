@@ -108,8 +108,8 @@ def build(name, shape, fields):
         b, c = np.zeros_like(b), np.zeros_like(c)
     P, law = twin_of(name, W, b, c)
     chain = tk.gibbs_chain(W, b, c, kernel=name)
-    one_spin = {None: 0, "visible": shape[0], "hidden": shape[1]}[TWINS[name].layer] == 1  # of which the one pair would be one state
-    assert chain.quotient is (not fields and not one_spin)
+    one_pair = (KERNELS[name].layer, 1) in (("visible", shape[0]), ("hidden", shape[1]))  # would be a chain of one state
+    assert chain.quotient is not (fields or one_pair)
     return chain, *(on_pairs(P, law) if chain.quotient else (P, law))
 
 

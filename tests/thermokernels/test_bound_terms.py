@@ -1,0 +1,133 @@
+"""Every term of a bound stands for an error: one of known size, planted in what the term is about, has to be covered with the term and
+not without it. True rounding lies 10 to 1,000 times below the bounds: their validity alone would let a term be dropped."""
+
+import math
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import thermokernels as tk
+from thermokernels.diagnosis import diagnose
+from thermokernels.model import chain as chain_module
+from thermokernels.quantities import conductance as conductance_module
+from thermokernels.quantities import landscape, spectral_gap
+from thermokernels.quantities.autocorrelation import autocorrelation_times
+from thermokernels.quantities.relevance import ObservableBasis, observable_basis
+
+W = np.array([[1.1, -0.3, 0.2], [0.4, 0.9, -0.6]])
+PLANTED = 1e-3
+
+
+@pytest.mark.parametrize("angle", [1e-3, 0.1, 0.5])
+def test_temple_takes_the_whole_square_of_the_residual(angle):
+    """In two dimensions Temple's bound is the eigenvalue itself."""
+    lowest, next_ = 0.2, 0.9
+    value = lowest * math.cos(angle) ** 2 + next_ * math.sin(angle) ** 2
+    residual = abs(math.cos(angle) * math.sin(angle)) * (next_ - lowest)
+    bound = spectral_gap._temple(value, residual, 0.0, next_)
+    assert bound == pytest.approx(lowest, rel=1e-13)
+    assert value - residual**2 / 4 / (next_ - value) > lowest * (1 + 1e-7)
+    assert spectral_gap._temple(value, residual, 0.01, next_) < bound - 0.01
+    assert spectral_gap._temple(value, residual, 0.0, value) == 0.0
+
+
+def test_a_barrier_is_off_by_the_errors_of_two_energies(monkeypatch):
+    chain = tk.gibbs_chain(np.array([[2.0, 0.1], [0.3, 1.5]]))
+    (event, *_) = landscape.merge_tree(chain).events
+    energy = chain.energy.copy()
+    bottom = int(np.flatnonzero(event.dying)[chain.energy[event.dying].argmin()])
+    energy[np.isclose(energy, event.saddle_energy)] += PLANTED
+    energy[bottom] -= PLANTED
+    (moved, *_) = landscape.merge_tree(replace(chain, energy=energy)).events
+    assert moved.barrier - event.barrier == pytest.approx(2 * PLANTED, rel=1e-9)
+    monkeypatch.setattr(landscape, "energy_error", lambda _: PLANTED)
+    bound = landscape.merge_tree(chain).barrier_error
+    assert bound / 2 < moved.barrier - event.barrier <= bound * (1 + 1e-12)
+
+
+def test_a_law_is_off_by_the_errors_of_two_energies(monkeypatch):
+    chain = tk.gibbs_chain(3 * W)
+    rare = int(chain.law.argmin())
+    energy = chain.energy - PLANTED
+    energy[rare] += 2 * PLANTED
+    weights = np.exp(energy.min() - energy)
+    moved = 1 - (weights / weights.sum())[rare] / chain.law[rare]
+    monkeypatch.setattr(chain_module, "energy_error", lambda _: PLANTED)
+    bound = chain_module.law_error(chain)
+    assert bound / 2 < moved <= bound
+
+
+@pytest.mark.parametrize("term", ["entry_error", "law_error"])
+def test_a_conductance_is_off_by_the_errors_of_entries_and_law(term, monkeypatch):
+    chain = tk.gibbs_chain(W)
+    mask = np.arange(chain.n_states) < 5
+    right = tk.conductance(chain, mask)
+    if term == "entry_error":
+        off = replace(chain, visible_rates=(1 + PLANTED) * chain.visible_rates, hidden_rates=(1 + PLANTED) * chain.hidden_rates)
+    else:  # the flow goes with sqrt(pi_x pi_y), and is divided by the mass of the smaller side
+        law = chain.law.copy()
+        smaller = mask if law[mask].sum() < 0.5 else ~mask
+        law[smaller] *= 1 - PLANTED
+        off = replace(chain, law=law, root_law=chain.root_law * (1 + PLANTED / 2))
+    moved = abs(tk.conductance(off, mask) / right - 1)
+    for name in ("entry_error", "law_error"):
+        monkeypatch.setattr(conductance_module, name, lambda _, own=name: PLANTED if own == term else 0.0)
+    bound = conductance_module.conductance_error(chain)
+    assert moved <= bound * (1 + 2 * PLANTED)
+    monkeypatch.setattr(conductance_module, term, lambda _: 0.0)
+    assert moved > conductance_module.conductance_error(chain)
+
+
+def test_a_relevance_is_off_by_the_distortion_of_its_basis():
+    basis = observable_basis(tk.gibbs_chain(W))
+    mask = basis.chain.law.argsort()[:6]
+    right = basis.relevance(mask)
+    stretched = (1 + PLANTED) * basis.coefficients
+    off = ObservableBasis(basis.chain, stretched, basis.mean, (1 + PLANTED) ** 2 - 1 + basis.distortion)
+    value, bound = off.enclosed_relevance(mask)
+    assert 0 < abs(value - right) <= bound
+    assert abs(value - right) > replace(off, distortion=0.0).enclosed_relevance(mask)[1]
+
+
+def test_an_autocorrelation_time_is_off_by_what_a_function_error_does_to_both_of_its_parts():
+    """tau = 2 T / Var - 1: sqrt(T) moves by up to delta / sqrt(gap), sqrt(Var) by delta, by themselves from a dense solve."""
+    chain = tk.gibbs_chain(W)
+    function = chain.energy - chain.law @ chain.energy
+    resolvent = np.linalg.inv(np.eye(chain.n_states) - chain.transition_matrix() + chain.law)
+    time, variance = (chain.law * function) @ resolvent @ function, chain.law @ function**2
+    gap = 1 - np.sort(np.linalg.eigvals(chain.transition_matrix()).real)[-2]
+    (tau,), (with_error,), _ = autocorrelation_times(chain, function[:, None], gap_bound=gap, function_error=PLANTED)
+    slower = (math.sqrt(time) + PLANTED / math.sqrt(gap)) ** 2
+    narrower = (math.sqrt(variance) - PLANTED) ** 2
+    assert tau == pytest.approx(2 * time / variance - 1, rel=1e-10)
+    assert with_error >= (2 * slower / narrower - 1 - tau) * (1 - 1e-9)
+    for partial in (2 * slower / variance - 1 - tau, 2 * time / narrower - 1 - tau):  # either part alone is too little
+        assert with_error > 1.2 * partial
+
+
+def test_a_window_is_off_by_the_error_of_the_signal(monkeypatch):
+    data = [0.4, 0.3, 0.2, 0.1]
+    right = tk.diagnose(W, p_data=data).window_for_unit_q
+    solve = diagnose.chain_q_struct
+
+    def off(*arguments):
+        q = solve(*arguments)
+        return replace(q, signal=(1 + PLANTED) * q.signal, value=(1 + PLANTED) * q.value, signal_bound=PLANTED * q.signal)
+
+    monkeypatch.setattr(diagnose, "chain_q_struct", off)
+    found = tk.diagnose(W, p_data=data).window_for_unit_q
+    missed = abs(found.value - right.value)
+    assert missed == pytest.approx(PLANTED * found.value, rel=1e-6)
+    assert missed <= found.error * (1 + 2 * PLANTED)
+    assert missed > 100 * right.error  # T_O's share
+
+
+def test_an_edge_that_is_listed_twice_counts_twice():
+    def model(edges, weights):
+        ebm = SimpleNamespace(nodes=["x", "a"], biases=[0.0, 0.0], edges=edges, weights=weights, beta=2.0)
+        return tk.from_thrml(ebm, visible=["x"], hidden=["a"])
+
+    for other in (("x", "a"), ("a", "x")):
+        np.testing.assert_array_equal(model([("x", "a"), other], [1.0, 0.5]).W, model([("x", "a")], [1.5]).W)
