@@ -65,6 +65,7 @@ def test_training_on_samples_keeps_its_floor_in_torch(tmp_path):
     assert float(rows[1][1]) < float(rows[0][1])
 
 
+@pytest.mark.long
 def test_training_on_samples_keeps_its_floor_in_compiled_code(tmp_path):
     rows = [line.split() for line in output_of("floor_numba.py", tmp_path, "100")[2:]]
     assert [row[0] for row in rows] == ["none", "0.1", "1.0"]

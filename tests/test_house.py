@@ -44,6 +44,7 @@ def test_ruff_format():
     run(tool("ruff"), "format", "--check", "--no-cache", *SOURCES)
 
 
+@pytest.mark.long
 def test_mypy():
     packages = [option for name in PACKAGES for option in ("-p", name)]
     run(tool("mypy"), "--cache-dir", ROOT / ".mypy_cache", *packages)
@@ -72,6 +73,7 @@ def test_docstring_examples(packages, least, tmp_path):
     assert int(re.search(r"(\d+) passed", result.stdout)[1]) >= least
 
 
+@pytest.mark.long
 def test_small_tests_without_compilation(tmp_path):
     options = ("-q", "-n0", "-m", "small", "-p", "no:cacheprovider")
     result = run(sys.executable, "-P", "-m", "pytest", *options, str(ROOT / "tests"), NUMBA_DISABLE_JIT="1")
@@ -113,13 +115,20 @@ def test_links_of_the_pages_lead_somewhere(page):
 
 
 def test_every_page_and_script_is_listed():
-    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
-    assert [
-        page.name for page in PAGES[1:] if page.name != "README.md" and f"{page.relative_to(ROOT / 'docs').as_posix()})" not in index
-    ] == []
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    """A page by a link of docs/README.md, or in the table of contents of the site; a script in the README or on the page of the library."""
+    docs = ROOT / "docs"
+    linked = (docs / "README.md").read_text(encoding="utf-8")
+    contents = {
+        (index.parent / line).relative_to(docs).as_posix()
+        for index in (docs / "index.md", docs / "api" / "index.md")
+        for block in blocks_of(index, r"\{toctree\}")
+        for line in block.split()
+    }
+    pages = [page.relative_to(docs) for page in PAGES[1:] if page.name not in ("README.md", "index.md")]
+    assert [str(page) for page in pages if f"{page.as_posix()})" not in linked and page.with_suffix("").as_posix() not in contents] == []
+    words = (ROOT / "README.md").read_text(encoding="utf-8") + (docs / "library.md").read_text(encoding="utf-8")
     scripts = [*(ROOT / "examples").glob("*.py"), *(ROOT / "benchmarks").glob("*.py")]
-    assert [script.name for script in scripts if script.name not in readme and script.name != "machine.py"] == []
+    assert [script.name for script in scripts if script.name not in words and script.name != "machine.py"] == []
 
 
 def test_readme_has_the_commands_that_ci_runs():

@@ -100,9 +100,13 @@ def _interrupt(_signal: int, _frame: object) -> None:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
+        from importlib.metadata import PackageNotFoundError, version
 
-        print(f"thermo {version('thermokernels')} ({', '.join(f'{name} {version(name)}' for name in PACKAGES)})")
+        try:
+            ours = version("thermokernels")
+        except PackageNotFoundError:
+            ours = "of a checkout that is not installed"
+        print(f"thermo {ours} ({', '.join(f'{name} {version(name)}' for name in PACKAGES)})")
         raise typer.Exit(0)
 
 

@@ -17,7 +17,7 @@ CHUNK_ROWS = 8
 # Sums over observables are made in blocks of so many numbers of right-hand sides, but of no fewer rows than these: a worker returns sums
 # for them that are as long as two rows, and fewer solves for as many bytes leave the calling process no time for many workers.
 BLOCK_NUMBERS = 2**20
-BLOCK_ROWS = 4
+LEAST_BLOCK = 4
 
 # What asks for no more than this is not worth the time to find out how much there is.
 SMALL = 2**22
@@ -69,7 +69,7 @@ def landscape(n_visible: int, n_hidden: int, full: bool) -> int:
 
 def block_rows(states: int) -> int:
     """How many observables a block of sums holds. Every bit of a sum depends on it, and it on nothing but the size of the model."""
-    return max(BLOCK_NUMBERS // states, BLOCK_ROWS)
+    return max(BLOCK_NUMBERS // states, LEAST_BLOCK)
 
 
 def rows_at_once(n_rows: int, states: int) -> int:

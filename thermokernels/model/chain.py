@@ -220,6 +220,10 @@ class GibbsChain:
         rows = vectors.reshape(-1, *self.shape)
         return self.dynamics.apply_symmetrised_generator(self, rows).reshape(vectors.shape)
 
+    def symmetrised_generator_matrix(self) -> Floats:
+        """A = I - S as a dense (n_states, n_states) matrix; raises as :meth:`apply_symmetrised_generator`."""
+        return self.apply_symmetrised_generator(np.eye(self.n_states))
+
     @default_error_state
     def transition_matrix(self) -> Floats:
         """P as a dense (n_states, n_states) matrix, rows summing to one.

@@ -157,7 +157,7 @@ def _modes(chain: GibbsChain, function: Floats) -> Modes:
     if norm == 0.0:
         return np.zeros(0), np.zeros(0)
     if chain.n_states <= DENSE_STATES:
-        gaps, vectors = np.linalg.eigh(chain.apply_symmetrised_generator(np.eye(chain.n_states)) + np.outer(root, root))
+        gaps, vectors = np.linalg.eigh(chain.symmetrised_generator_matrix() + np.outer(root, root))
         return 1.0 - gaps, (start @ vectors) ** 2
     basis, diagonal, beside = [start / norm], [], []
     for _ in range(min(LANCZOS_VECTORS, chain.n_states - 1)):

@@ -128,7 +128,7 @@ def solve_spectral_gap(chain: GibbsChain, sharp: bool = True) -> SpectralGap:
 
 
 def _from_eigenvalues(chain: GibbsChain) -> SpectralGap:
-    matrix = chain.apply_symmetrised_generator(np.eye(chain.n_states))
+    matrix = chain.symmetrised_generator_matrix()
     matrix += 2.0 * np.outer(chain.root_law, chain.root_law)  # moves the null vector above the spectrum, which ends at 1
     eigenvalues, vectors = scipy.linalg.eigh(matrix, check_finite=False)
     # psi is right to law_error / 2 and the sum over the states

@@ -149,7 +149,7 @@ def _matrix(chain: GibbsChain) -> Floats:
     """A + 2 psi psi', which moves the null vector above the spectrum, which ends at 1, or at 9/8 where eigenvalues are negative."""
     matrix = 2.0 * np.outer(chain.root_law, chain.root_law)
     if not chain.dynamics.single_flips:
-        return matrix + chain.apply_symmetrised_generator(np.eye(chain.n_states))
+        return matrix + chain.symmetrised_generator_matrix()
     states, (n_rows, n_columns) = np.arange(chain.n_states), chain.shape
     rates = np.concatenate([np.repeat(chain.visible_rates, n_columns, axis=1), np.tile(chain.hidden_rates, (1, n_rows))])
     matrix[states, states] += chain.escape

@@ -52,7 +52,7 @@ class RestrictedSystem:
         self._dense = chain.n_states <= CHOLESKY_STATES
         self._bipartite = not self._dense and red_black.applies_to(chain)
         if self._dense:
-            matrix = chain.apply_symmetrised_generator(np.eye(chain.n_states))[np.ix_(self.free, self.free)]
+            matrix = chain.symmetrised_generator_matrix()[np.ix_(self.free, self.free)]
             try:
                 self._factor = scipy.linalg.cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
             except scipy.linalg.LinAlgError:

@@ -122,7 +122,7 @@ class Solver:
     @cached_property
     def _factor(self) -> tuple[Floats, bool]:
         chain = self.chain
-        matrix = chain.apply_symmetrised_generator(np.eye(chain.n_states))
+        matrix = chain.symmetrised_generator_matrix()
         matrix += np.outer(chain.root_law, chain.root_law)
         try:
             factor: tuple[Floats, bool] = scipy.linalg.cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)

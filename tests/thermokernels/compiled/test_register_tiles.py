@@ -123,7 +123,7 @@ from thermokernels.solvers.resolvent import solve
 W, source = (np.array(numbers) for numbers in json.load(sys.stdin))
 chain = tk.gibbs_chain(W)
 image, solution = chain.apply_symmetrised_generator(source), solve(chain, source).vectors
-print(json.dumps([tile.COLUMNS, image.tolist(), solution.tolist()]))
+print(json.dumps([register_tiles.COLUMNS, image.tolist(), solution.tolist()]))
 """
 
 

@@ -126,7 +126,7 @@ def test_frozen_models_are_diagnosed_as_far_as_float64_goes(scale):
     d = tk.diagnose(scale * W, p_data=LAW)
     document = json.loads(json.dumps(d.as_dict(), allow_nan=False))
     numbers = [getattr(d, field.name) for field in dataclasses.fields(d) if isinstance(getattr(d, field.name), result.Number)]
-    assert len(numbers) == 14
+    assert len(numbers) == 16
     for number in numbers:
         assert number.certainty
         assert (number.value is not None) or number.certainty.startswith(("not resolved: ", "not defined: ", "no window"))
@@ -164,7 +164,7 @@ def test_repr_and_html():
 def test_a_model_too_large_is_told_what_to_ask_instead(monkeypatch):
     with pytest.raises(tk.ModelTooLargeError, match=r"40 visible and 40 hidden spins would take .* GiB .* such as W\[:\d+, :\d+\]"):
         tk.diagnose(np.ones((40, 40)))
-    with pytest.raises(tk.ModelTooLargeError, match=r"5000 visible and 6 hidden spins .* or draw samples, at any size"):
+    with pytest.raises(tk.ModelTooLargeError, match=r"5000 visible and 6 hidden spins .* at any size, .* or draw samples with sample"):
         tk.diagnose(np.ones((5000, 6)))  # 2**5005 is no float
     monkeypatch.setattr(memory, "available", lambda: 300_000)
     with pytest.raises(tk.ModelTooLargeError, match=r"W\[:\d, :\d\], or for its gap and basins alone with spectral_gap"):

@@ -50,7 +50,8 @@ def test_digits_that_are_not_certain_are_not_shown(invoke, monkeypatch):
     np.save("cold.npy", np.array([[14.0, 1e-3], [1e-3, 14.5]]))
     value = json.loads(invoke("cold.npy", "--json").stdout)["t_obs_steps"]
     shown = invoke("cold.npy").stdout
-    assert "(state reduction, proven)\nresidual   " in shown
+    assert "(state reduction, proven)\nV " in shown
+    assert "\nresidual   " in shown
     assert "(reduction, in the norm of the resolvent, proven)\n" in shown
     monkeypatch.setattr(VarianceTime, "bound", 2e-4 * value)
     assert f"T_O        {value:.2e} steps" in invoke("cold.npy").stdout

@@ -6,12 +6,15 @@ import subprocess
 import sysconfig
 from pathlib import Path
 
+import pytest
+
 
 def thermo(*arguments, cache):
     command = [Path(sysconfig.get_path("scripts"), "thermo"), *map(str, arguments)]
     return subprocess.run(command, env=os.environ | {"NUMBA_CACHE_DIR": str(cache)}, capture_output=True, text=True)
 
 
+@pytest.mark.long
 def test_after_a_warmup_a_run_compiles_nothing(tmp_path):
     cache = tmp_path / "cache"
     first = thermo("warmup", "--json", cache=cache)

@@ -21,11 +21,15 @@ from thermokernels_app.selftest.sound_records import Records
 ROOT = Path(__file__).parents[3]
 
 
+pytestmark = pytest.mark.xdist_group("selftest")
+
+
 @pytest.fixture(scope="module")
 def report():
     return run.run()
 
 
+@pytest.mark.long
 def test_every_sabotage_is_caught_by_the_gate_that_is_named(report):
     assert [row for row in report["cases"] if not row["caught"]] == []
     assert all(row["gate"] in row["by"] and row["said"] for row in report["cases"])
@@ -34,6 +38,7 @@ def test_every_sabotage_is_caught_by_the_gate_that_is_named(report):
     json.dumps(report, allow_nan=False)
 
 
+@pytest.mark.long
 def test_every_gate_is_tripped_and_no_other_is_claimed(report):
     assert {row["gate"] for row in report["cases"]} == run.gates()
 
