@@ -105,7 +105,9 @@ def _window(share: float) -> tuple[float, float]:
 
     with patched(diagnose, "chain_q_struct", off):
         found = tk.diagnose(W, p_data=data).window_for_unit_q
-    assert right.value is not None and found.value is not None and found.error is not None
+    assert right.value is not None
+    assert found.value is not None
+    assert found.error is not None
     return abs(found.value - right.value), found.error
 
 
@@ -130,20 +132,20 @@ def _reduction(share: float) -> tuple[float, float]:
 
 # By gate: the sabotage in words, what is planted, and the share of the term that is left.
 TERMS: dict[str, tuple[str, Planted, float]] = {
-    "gap: the square of a residual": ("a quarter of Temple's residual^2 left", _temple, 0.25),
-    "law: the errors of two energies": ("half of law_error left", _law, 0.5),
-    "barrier: the errors of a pass and a minimum": ("half of barrier_error left", _barrier, 0.5),
-    "conductance: the error of the entries": ("conductance_error without the entries", partial(_conductance, of_entries=True), 0.0),
-    "conductance: the error of the law": ("conductance_error without the law", partial(_conductance, of_entries=False), 0.0),
-    "relevance: the distortion of the basis": ("relevance without its distortion", _relevance, 0.0),
-    "autocorrelation time: the error of the function": ("half of the error of the function left", _autocorrelation, 0.5),
-    "window for Q = 1: the error of the signal": ("the window without the error of the signal", _window, 0.0),
+    "a gap: the square of a residual": ("a quarter of Temple's residual^2 left", _temple, 0.25),
+    "a law: the errors of two energies": ("half of law_error left", _law, 0.5),
+    "a barrier: the errors of a pass and a minimum": ("half of barrier_error left", _barrier, 0.5),
+    "a conductance: the error of the entries": ("conductance_error without the entries", partial(_conductance, of_entries=True), 0.0),
+    "a conductance: the error of the law": ("conductance_error without the law", partial(_conductance, of_entries=False), 0.0),
+    "a relevance: the distortion of the basis": ("relevance without its distortion", _relevance, 0.0),
+    "an autocorrelation time: the error of the function": ("half of the error of the function left", _autocorrelation, 0.5),
+    "a window for Q = 1: the error of the signal": ("the window without the error of the signal", _window, 0.0),
     "T_O by reduction: the residual of the differences": ("the bound without the energy of the error", _reduction, 0.0),
 }
 
 
 def gate_of(term: str) -> str:
-    return f"bound of the {term}"
+    return f"bound of {term}"
 
 
 def _check(term: str, share: float) -> Spoken:
