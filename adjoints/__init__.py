@@ -5,6 +5,7 @@ A function ``<quantity>_and_gradient`` returns the value as thermokernels does, 
 
 from adjoints.asymptotic_variance import asymptotic_variance, asymptotic_variance_and_gradient
 from adjoints.cotangents import Cotangents
+from adjoints.estimate import EstimatedGradient, estimate_q_and_gradient
 from adjoints.exchangeable import exchangeable_asymptotic_variance, exchangeable_q, exchangeable_variance_time
 from adjoints.hypernetwork import couplings_jacobian, couplings_vjp
 from adjoints.laws import kl_divergence, kl_divergence_and_gradient
@@ -12,12 +13,17 @@ from adjoints.signal_to_noise import q_struct, q_struct_and_gradient
 from adjoints.trace_probes import probe_q_struct, probe_q_struct_and_gradient, probe_variance_time, probe_variance_time_and_gradient
 from adjoints.variance_time import observable_variance_time, observable_variance_time_and_gradient
 
+estimate_q = estimate_q_and_gradient
+
 __all__ = [
     "Cotangents",
+    "EstimatedGradient",
     "asymptotic_variance",
     "asymptotic_variance_and_gradient",
     "couplings_jacobian",
     "couplings_vjp",
+    "estimate_q",
+    "estimate_q_and_gradient",
     "exchangeable_asymptotic_variance",
     "exchangeable_q",
     "exchangeable_variance_time",

@@ -53,7 +53,7 @@ from thermokernels.quantities.trace_probes import ProbedQ, ProbedTime, probe_q_s
 from thermokernels.quantities.variance_time import observable_variance_time
 from thermokernels.sampling.samplers import Samples, sample
 from thermokernels.solvers.gap_bounds import gap_lower_bound
-from thermokernels.solvers.resolvent import resolvent
+from thermokernels.solvers.resolvent import Resolvent, resolvent, solve_resolvent
 
 LabelledModel = Model  # what it was called when only models with named spins were one
 
@@ -84,6 +84,7 @@ __all__ = [
     "ProbedTime",
     "QEstimate",
     "QStruct",
+    "Resolvent",
     "Samples",
     "SpectralGap",
     "SpectralMeasure",
@@ -128,6 +129,7 @@ __all__ = [
     "resolvent",
     "sample",
     "set_threads",
+    "solve_resolvent",
     "solve_spectral_gap",
     "spectral_gap",
     "spectral_measure",

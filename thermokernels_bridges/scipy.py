@@ -79,7 +79,7 @@ def q_struct(
     (0.099124, (2,))
     """
     gradients = hosts.q_struct(arguments.as_positive(window, "window", "sweeps")).gradients
-    law = arguments.as_law(p_data, 2 ** shape[0])
+    law = arguments.as_undivided_law(p_data, 2 ** shape[0])
 
     def compute(*model: Floats) -> tuple[float, tuple[Floats, ...]]:
         value, parts = gradients(law, *model)
@@ -101,5 +101,5 @@ def observable_variance_time(shape: tuple[int, int], *, fields: bool = False) ->
 def kl_divergence(p_data: ArrayLike, shape: tuple[int, int], *, fields: bool = False) -> Objective:
     """KL(p_data || visible marginal) in nats; parameters as in :func:`q_struct`."""
     gradients = hosts.kl_divergence().gradients
-    law = arguments.as_law(p_data, 2 ** shape[0])
+    law = arguments.as_undivided_law(p_data, 2 ** shape[0])
     return Objective(lambda *model: gradients(law, *model), shape, fields)

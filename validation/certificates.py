@@ -33,6 +33,7 @@ from thermokernels.quantities import asymptotic_variance, autocorrelation, condu
 from thermokernels.quantities.signal_to_noise import chain_q_struct
 from thermokernels.solvers import reduced_resolvent
 from thermokernels.solvers.gth_elimination import rate_error, transitions
+from thermokernels.solvers.resolvent import solve_resolvent
 from thermokernels.solvers.solve import Solve
 
 MODELS = 1500
@@ -325,7 +326,7 @@ def examine(ledger: Ledger, case: int, kernel: str) -> None:
 
 
 def examine_variance_time(ledger: Ledger, case: int, chain: Any, model: Exact, p_data: Any) -> None:
-    t_obs, signal, half_window = model.variance_time(), model.signal(p_data)[0], mp.mpf(50 * chain.n_spins)
+    t_obs, signal, half_window = model.variance_time(), model.signal(p_data)[0], mp.mpf(50 * chain.steps_per_sweep)
     for method in ("auto", "cholesky", "reduction"):
         q = ledger.attempt(f"Q, {method}", lambda method=method: chain_q_struct(chain, p_data, solve=Solve(method)))
         bound = None if q is None else ledger.attempt(f"T_O bound, {method}", lambda q=q: q.t_obs_bound)
@@ -341,7 +342,7 @@ def examine_variance_time(ledger: Ledger, case: int, chain: Any, model: Exact, p
 
 
 def examine_gradients(ledger: Ledger, case: int, weights: Any, chain: Any, model: Exact, p_data: Any) -> None:
-    (W, b, c), half_window = weights, mp.mpf(50 * chain.n_spins)
+    (W, b, c), half_window = weights, mp.mpf(50 * chain.steps_per_sweep)
     t_obs, t_gradient, (signal, signal_gradient) = model.variance_time(), model.variance_time_gradient(), model.signal(p_data)
     for method in ("auto", "cholesky", "reduction"):
         found = ledger.attempt(f"gradient, {method}", lambda method=method: adjoints.q_struct(W, p_data, method=method, b=b, c=c))
@@ -463,6 +464,11 @@ def examine_functions(ledger: Ledger, case: int, chain: Any, model: Exact, draws
     F = draws.normal(size=(chain.n_states, 2))
     centred = model.centre([[mp.mpf(float(f)) for f in row] for row in F])
     Y = model.resolvent(centred)
+    for method in ("auto", "cholesky", "reduction"):
+        response = ledger.attempt(f"resolvent, {method}", lambda method=method: solve_resolvent(chain, F, method))
+        if response is not None:
+            for x, a in np.ndindex(F.shape):
+                ledger.enter(f"resolvent, {method}", response.values[x, a], Y[x][a], response.bound[x, a], case)
     found = ledger.attempt("tau", lambda: autocorrelation.autocorrelation_times(chain, F))
     if found is not None:
         for a in range(2):

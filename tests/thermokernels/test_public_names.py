@@ -34,6 +34,7 @@ FUNCTIONS = {
     tk.exchangeable_chain: {"W": REQUIRED, "b": None, "c": None},
     tk.exchangeable_q: {"chain": REQUIRED, "data": REQUIRED, "window": 100.0},
     tk.resolvent: {"chain": REQUIRED, "F": REQUIRED},
+    tk.solve_resolvent: {"chain": REQUIRED, "F": REQUIRED},
     tk.spectral_measure: {"chain": REQUIRED},
     tk.spectral_gap: {"chain": REQUIRED},
     tk.solve_spectral_gap: {"chain": REQUIRED, "sharp": True},

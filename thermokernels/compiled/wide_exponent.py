@@ -105,11 +105,14 @@ def from_floats(values: Floats) -> Wide:
     return normalised(values, np.zeros(values.shape, dtype=np.int64))
 
 
-def exponential(values: Floats) -> Wide:
-    """exp(x) for |x| up to 1e8, right to a relative (|x| + 4) 2**-53: x was rounded as much."""
+def exponential(values: Floats, remainders: Floats | float = 0.0) -> Wide:
+    """exp(x + r) for |x| up to 1e8 and r a remainder of its rounding, right to four roundings and r^2."""
     digits = np.rint(values / (DIGIT * (LN2_HIGH + LN2_LOW)))
-    rest = (values - digits * (DIGIT * LN2_HIGH)) - digits * (DIGIT * LN2_LOW)
-    return normalised(np.exp(rest), digits.astype(np.int64))
+    exact = values - digits * (DIGIT * LN2_HIGH)
+    low = digits * (DIGIT * LN2_LOW)
+    rest = exact - low
+    scale = np.exp(rest)
+    return normalised(scale + scale * (((exact - rest) - low) + remainders), digits.astype(np.int64))
 
 
 def product(*factors: Wide) -> Wide:

@@ -199,13 +199,14 @@ def _spectrum(chain: GibbsChain, window: float) -> dict[str, Any]:
         reason = _reason(problem)
         nothing = {"relevant_gap": _none("per step", reason), "gamma_eff": _none("per sweep", reason), "window_variance": _none("", reason)}
         return found | nothing
-    slowest, node = gap_of_pairs.value, "eigenvalue" if chain.n_states <= DENSE_STATES else "Gauss node"
-    if slowest is not None and gap_of_pairs.error is not None and abs(measure.relevant_gap - slowest) <= NEAR * slowest:
-        error = abs(measure.relevant_gap - slowest) + gap_of_pairs.error
+    slowest, error = gap_of_pairs.value, measure.relevant_gap_bound
+    if slowest is not None and gap_of_pairs.error is not None and abs(measure.relevant_gap - slowest) <= NEAR * slowest + error:
+        error = min(error, abs(measure.relevant_gap - slowest) + gap_of_pairs.error)
         found["relevant_gap"] = Number(measure.relevant_gap, "per step", error, "it is the gap, proven")
     else:
-        found["relevant_gap"] = Number(measure.relevant_gap, "per step", None, f"{node}, converged to a relative 1e-8, not proven")
-    uncertainty = f"relative uncertainty {max(measure.gamma_eff_error, NEAR):.1g} (cut of the cluster), not proven"
+        certainty = "eigenvalue, its error proven" if chain.n_states <= DENSE_STATES else "no slower mode was seen by the Gauss rules"
+        found["relevant_gap"] = Number(measure.relevant_gap, "per step", error, certainty)
+    uncertainty = f"relative uncertainty {max(measure.gamma_eff_error, NEAR):.1g}{'' if measure.resolved else ', not resolved'}"
     found["gamma_eff"] = Number(measure.gamma_eff, "per sweep", None, uncertainty)
     variance = window_variance(measure, window * chain.n_spins)
     return found | {"window_variance": _number("", lambda: (variance, None, "for this very window, from the spectral measure; not proven"))}

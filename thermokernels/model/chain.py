@@ -14,7 +14,7 @@ from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import NotReversibleError, UnresolvedError
 from thermokernels.common.tolerances import UNIT
-from thermokernels.model.kernels import one_layer, single_site, two_block
+from thermokernels.model.kernels import one_layer, rounded_once, single_site, two_block
 from thermokernels.model.kernels.kernel import Kernel
 from thermokernels.model.kernels.registry import KERNELS
 from thermokernels.model.model import Model, ModelLike, as_model
@@ -23,6 +23,9 @@ MAX_DENSE_STATES = 2**13
 
 # Roots of a layer's law below this are too close to underflow to be divided by.
 SMALLEST_ROOT = 1e-140
+
+# Sums in pairs of doubles are wrong by this share of a rounding.
+SECOND_ORDER = 1e-10
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -145,6 +148,22 @@ class GibbsChain:
     def generator(self) -> single_site.Generator:
         """The tables of the single-site A = I - S, as its compiled kernels take them."""
         return single_site.Generator(self.escape.reshape(self.shape), self.visible_rates, self.hidden_rates, self.quotient)
+
+    @cached_property
+    def field_remainders(self) -> tuple[Floats, Floats]:
+        """What rounding has left out of ``visible_fields`` and ``hidden_fields``."""
+        weights, visible_field, hidden_field = (array.copy() for array in self.model)
+        visible = rounded_once.local_fields(weights, visible_field, self.visible_fields.shape[1])
+        hidden = rounded_once.local_fields(weights.T, hidden_field, self.hidden_fields.shape[1])
+        return visible[1], hidden[1]
+
+    @cached_property
+    def energy_remainders(self) -> Floats:
+        """(n_states,): what rounding has left out of ``energy``; unknown on one layer, and zero there."""
+        if self.dynamics.layer is not None:
+            return np.zeros(self.n_states)
+        fields, remainders = self.visible_fields, self.field_remainders[0]
+        return rounded_once.energies(fields, remainders, self.hidden_field.copy())[1].ravel()
 
     @cached_property
     def conditional_laws(self) -> tuple[Floats, Floats]:
@@ -343,10 +362,10 @@ def gibbs_chain(
 
     weights, visible_field, hidden_field = (array.copy() for array in model)  # kernels are compiled once, for arrays that are writeable
     visible, hidden = single_site.tables(weights, visible_field, hidden_field, n_hidden_states)
+    remainders = np.zeros(0)
     if layer is None:
-        energy = np.empty((n_hidden_states, 2**model.n_visible))
-        single_site._energies(visible.fields, hidden_field, energy)
-        energy = energy.ravel()
+        fields = rounded_once.local_fields(weights, visible_field, n_hidden_states)
+        energy, remainders = (part.ravel() for part in rounded_once.energies(*fields, hidden_field))
     elif layer == "visible":
         energy = one_layer.marginal_energies(visible_field, hidden.fields[:, : 2 ** (model.n_visible - use_quotient)])
     else:
@@ -354,10 +373,9 @@ def gibbs_chain(
     if not np.isfinite(energy).all():
         raise ValueError(f"W, b and c must give finite energies; the largest coupling is {np.abs(weights).max():g}")
     lowest = float(energy.min())
-    boltzmann = np.exp(lowest - energy)
-    total = float(boltzmann.sum())
-    law = boltzmann / total
-    root_law = np.exp(0.5 * (lowest - energy)) / np.sqrt(total)
+    law, root_law, total = rounded_once.boltzmann_weights(energy, remainders if layer is None else np.zeros_like(energy))
+    law /= total
+    root_law /= np.sqrt(total)
     if layer is not None and not root_law.min() >= SMALLEST_ROOT:
         raise UnresolvedError(f"the law of the {layer} spins underflows in float64 at some of them; scale the couplings down")
     return GibbsChain(
@@ -393,32 +411,41 @@ def _obstacle_to_quotient(model: Model, layer: str | None) -> str | None:
 
 
 def energy_error(chain: GibbsChain) -> float:
-    """A bound on the rounding error of every energy: 2 (N + 1) roundings of numbers below the sum of all couplings and fields."""
+    """A bound on the rounding error of every energy, which none exceeds the sum of all couplings and fields: one rounding of that.
+
+    On one layer, sums of log cosh, it is 2 (N + 1) roundings.
+    """
     largest = np.abs(chain.weights).sum() + np.abs(chain.visible_field).sum() + np.abs(chain.hidden_field).sum()
-    if chain.dynamics.layer is not None:  # of a sum of log cosh, too
-        largest += chain.n_spins
-    return float(2 * (chain.n_spins + 1) * largest) * UNIT
+    if chain.dynamics.layer is not None:
+        return float(2 * (chain.n_spins + 1) * (largest + chain.n_spins)) * UNIT
+    return float(largest) * UNIT * (1 + SECOND_ORDER)
 
 
 def law_error(chain: GibbsChain) -> float:
-    """Relative error of every pi_x above underflow: twice that of an energy, and exp and quotient."""
-    return 2 * energy_error(chain) + 8 * UNIT
+    """Relative error of every pi_x above underflow, and twice that of its root: of exp, sum and quotient, and the remainder's second order.
+
+    On one layer twice the error of an energy, too.
+    """
+    if chain.dynamics.layer is not None:
+        return 2 * energy_error(chain) + 16 * UNIT
+    return 16 * UNIT + 4 * energy_error(chain) ** 2
 
 
 def input_error(chain: GibbsChain) -> float:
-    """Relative error of the rates sigmoid(-2 x_i F_i) / N: twice the rounding of the sum F_i, and that of exp, quotient and product."""
+    """Relative error of the rates sigmoid(-2 x_i F_i) / N: of exp, sum, quotient and products, and the remainder's second order."""
     visible = np.abs(chain.weights).sum(axis=1) + np.abs(chain.visible_field)
     hidden = np.abs(chain.weights).sum(axis=0) + np.abs(chain.hidden_field)
-    field_error = max((chain.n_hidden + 1) * visible.max(), (chain.n_visible + 1) * hidden.max()) * UNIT
-    return float(2 * field_error + 8 * UNIT)
+    remainder = float(max(visible.max(), hidden.max())) * UNIT
+    return 12 * UNIT + 4 * remainder**2
 
 
 def entry_error(chain: GibbsChain) -> float:
-    """Relative error of every entry of P and S, the diagonal of I - P included; block kernels multiply up to N conditional laws.
+    """Relative error of every entry of P and S, the diagonal of I - P included, a sum of N rates or what a sum of one leaves.
 
-    On one layer an entry is a sum over the other layer, of terms of one sign.
+    Block kernels multiply up to N conditional laws. On one layer an entry is a sum over the other layer, of terms of one sign.
     """
-    error = chain.dynamics.factors(chain.n_spins) * input_error(chain) + 2 * chain.n_spins * UNIT
+    single = chain.dynamics.single_flips
+    error = chain.dynamics.factors(chain.n_spins) * input_error(chain) + (1 if single else 2) * chain.n_spins * UNIT
     if chain.dynamics.layer is not None:
         error += chain.n_configurations * UNIT
     return error

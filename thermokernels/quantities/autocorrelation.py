@@ -13,7 +13,7 @@ from thermokernels.common.tolerances import EPSILON
 from thermokernels.model.chain import GibbsChain, entry_error, law_error
 from thermokernels.quantities.alternating_autocorrelation import alternating_autocorrelation_times
 from thermokernels.solvers import gap_bounds, reduced_resolvent
-from thermokernels.solvers.resolvent import resolvent, solved
+from thermokernels.solvers.resolvent import solved
 
 # A variance is resolved from this many times its own rounding, to a relative 1e-10.
 FLAT = 1e10
@@ -71,7 +71,7 @@ def autocorrelation_times(
     lost_share = np.divide(lost_variances, variances, out=np.zeros_like(variances), where=varies)
     reducible = every == 1 and reduced_resolvent.applies_to(chain)
     try:
-        sums, bounds = _from_residuals(chain, functions, centred, gap_bound, every, reducible)
+        sums, bounds = _from_residuals(chain, functions, centred, gap_bound, every)
     except NumericalError:
         if not reducible:
             raise
@@ -96,12 +96,10 @@ def autocorrelation_times(
     return times, errors, variances
 
 
-def _from_residuals(
-    chain: GibbsChain, functions: Floats, centred: Floats, gap_bound: float | None, every: int, reducible: bool
-) -> tuple[Floats, Floats]:
+def _from_residuals(chain: GibbsChain, functions: Floats, centred: Floats, gap_bound: float | None, every: int) -> tuple[Floats, Floats]:
     """T and its bound, from the residual and the gap; not finite where they overflow. No state reduction where the caller makes one."""
     values = functions if every == 1 else _invert_sum(chain, centred, every)
-    responses = solved(chain, values, "auto", tolerances.SOLVE) if reducible else resolvent(chain, values)
+    responses = solved(chain, values, "auto", tolerances.SOLVE)
     gap = gap_bounds.gap_lower_bound(chain) if gap_bound is None else gap_bound
     gap = -np.expm1(every * np.log1p(-min(gap, 1 + chain.dynamics.lowest_eigenvalue - EPSILON)))  # of P^every
     with np.errstate(over="ignore", invalid="ignore"):
@@ -115,12 +113,12 @@ def _from_residuals(
 
 def _from_reduction(chain: GibbsChain, functions: Floats, centred: Floats) -> tuple[Floats, Floats]:
     """T and its bound, from state reduction; a law below float64 adds up to what its smallest number can hide."""
-    responses, relative = reduced_resolvent.resolvent(chain, functions)
+    responses, bounds = reduced_resolvent.resolvent(chain, functions)
     scale = np.abs(responses).max(axis=0)
     scale[scale == 0.0] = 1.0
-    responses = responses / scale
+    responses, bounds = responses / scale, bounds / scale
     sums = chain.law @ (centred * responses)
-    errors = relative * np.sqrt((chain.law @ centred**2) * (chain.law @ responses**2)) + _rounding(chain, centred, responses)
+    errors = chain.law @ (np.abs(centred) * bounds) + _rounding(chain, centred, responses)
     errors += np.finfo(np.float64).tiny * np.abs(centred * responses).sum(axis=0)
     return sums * scale, errors * scale
 

@@ -15,6 +15,7 @@ sum w / lambda.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -23,13 +24,14 @@ import scipy.linalg.lapack as lapack
 from thermokernels.common import arguments, memory, tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
-from thermokernels.common.errors import ConstantError, NotConvergedError, UnresolvedError
-from thermokernels.common.tolerances import EPSILON
-from thermokernels.model.chain import GibbsChain
+from thermokernels.common.errors import ConstantError, NotConvergedError, NumericalError, UnresolvedError
+from thermokernels.common.tolerances import EPSILON, UNIT
+from thermokernels.model.chain import GibbsChain, entry_error, law_error
 from thermokernels.model.exchangeable import ExchangeableChain
 from thermokernels.quantities import exchangeable_spectrum
 from thermokernels.quantities.slow_modes import SlowModes, cluster_cut, slow_modes, slowest_relevant
 from thermokernels.quantities.variance_time import VarianceTime, variance_time
+from thermokernels.solvers import reduced_gap
 from thermokernels.solvers.lanczos import COPY, GaussRules, LanczosRuns, tridiagonal_eigenvalues
 
 # Up to DENSE_STATES all eigenvalues cost less than a Lanczos run; up to DENSE_FALLBACK they are had where the cluster holds most of them.
@@ -40,6 +42,12 @@ GAP_STEPS = 2_000
 
 # Accepted relative uncertainty of gamma_eff and of the relevant gap before more Lanczos steps are run.
 RESOLUTION = 1e-8
+
+# Nodes that agree to this share of themselves are one.
+MERGED = 1e-8
+
+# Relative: a measure whose slow end is known worse is not resolved, and worth a state reduction.
+RESOLVED = 1e-6
 CLUSTER_SPREAD = 3.0
 
 # Of an eigenvalue: below this it is no rounding of zero.
@@ -56,9 +64,12 @@ class SpectralMeasure:
     weights : (k,) nonnegative, summing to sum_a Var_pi(f_a)
     relevant_gap : per step, the least gap among nodes that carry more than 1e-12 of the weight
     gamma_eff, gamma_eff_step : weighted harmonic mean of the gaps over the cluster C*(O), per sweep and per step
-    gamma_eff_error : relative error of both, at most 1e-8 unless the cut of the cluster falls into the bulk of a spectrum too large to
-        resolve; 0 where all nodes are eigenvalues. From the residuals of the modes in the cluster and their distance from the others;
-        from what T_O says is missing where the cluster is everything; else the bound of Chebyshev, Markov and Stieltjes.
+    gamma_eff_error : relative error of both, at most 1e-6 where ``resolved``. From rounding, from the residuals of the modes in the cluster
+        and their distance from the others; from what T_O says is missing where the cluster is everything; else the bound of Chebyshev,
+        Markov and Stieltjes.
+    relevant_gap_bound : a bound on |exact - relevant_gap| per step, for the modes that were told apart; that no slower one carries more
+        than 1e-12 of the weight rests on the Gauss rules where the chain has more than 1024 states
+    resolved : whether both are known to a relative 1e-6
     cluster_size : number of distinct eigenvalues in C*(O), the relevant ones with sweep gap at most 3 times the smallest; None where the
         cluster reaches into a bulk whose eigenvalues were not told apart (above 1024 states only)
     steps_per_sweep : as the kernel has it
@@ -73,6 +84,12 @@ class SpectralMeasure:
     gamma_eff_error: float
     cluster_size: int | None
     steps_per_sweep: int
+    relevant_gap_bound: float = np.inf
+
+    @property
+    def resolved(self) -> bool:
+        """Whether relevant gap and gamma_eff are known to a relative 1e-6."""
+        return self.relevant_gap_bound <= RESOLVED * self.relevant_gap and self.gamma_eff_error <= RESOLVED
 
 
 def _sweep_gap(gaps: Floats, steps: int) -> Floats:
@@ -85,18 +102,21 @@ def _sweep_gap(gaps: Floats, steps: int) -> Floats:
 
 
 def _merge_equal(gaps: Floats, weights: Floats) -> tuple[Floats, Floats]:
-    """Nodes that agree to 1e-8 as one, at their weighted mean; ascending gaps."""
+    """Nodes that agree to MERGED as one, at their weighted mean; ascending gaps."""
     order = np.argsort(gaps, kind="stable")
     gaps, weights = gaps[order], weights[order]
-    first = np.r_[True, np.diff(gaps) > 1e-8 * gaps[1:]]
+    first = np.r_[True, np.diff(gaps) > MERGED * gaps[1:]]
     starts = np.flatnonzero(first)
     merged = np.add.reduceat(weights, starts)
     moments = np.add.reduceat(weights * gaps, starts)
     return np.divide(moments, merged, out=gaps[starts], where=merged > 0), merged
 
 
-def _measure(gaps: Floats, weights: Floats, steps: int) -> SpectralMeasure:
-    """The measure with these nodes and weights, and what follows from its slow end, as if all nodes were eigenvalues."""
+def _measure(gaps: Floats, weights: Floats, steps: int, least: float = tolerances.GAP) -> SpectralMeasure:
+    """The measure with these nodes and weights, and what follows from its slow end, as if all nodes were eigenvalues.
+
+    A relevant gap below ``least`` is refused.
+    """
     total = float(weights.sum())
     if not total > 0:
         raise ConstantError("no observable v_i h_j varies under pi in float64, so there is no spectral measure; scale the couplings down")
@@ -104,9 +124,9 @@ def _measure(gaps: Floats, weights: Floats, steps: int) -> SpectralMeasure:
     gaps, weights = _merge_equal(gaps, weights)
     relevant = weights > tolerances.WEIGHT * total
     relevant_gap = float(gaps[relevant].min())
-    if relevant_gap < tolerances.GAP:
+    if relevant_gap < least:
         raise UnresolvedError(
-            f"the relevant spectral gap reads {relevant_gap:.2g} per step, below the {tolerances.GAP:g} that float64 resolves; "
+            f"the relevant spectral gap reads {relevant_gap:.2g} per step, below the {least:g} that float64 resolves; "
             "scale the couplings down"
         )
     sweep_gaps = _sweep_gap(gaps, steps)
@@ -169,7 +189,51 @@ def _decomposed(chain: GibbsChain, starts: Floats) -> SpectralMeasure:
     turned = np.array(starts, order="F")
     turned[:, 1:], _, _ = lapack.dormqr("R", "N", reflectors[1:, :-1], factors, turned[:, 1:], lwork=64 * len(starts))
     gaps, seen = tridiagonal_eigenvalues(diagonal[None], np.append(offdiagonal, 0.0)[None], turned.T[None])
-    return _measure(gaps[0, :-1], (seen[0, :-1] ** 2).sum(axis=1), chain.steps_per_sweep)
+    measure = _measure(gaps[0, :-1], (seen[0, :-1] ** 2).sum(axis=1), chain.steps_per_sweep)
+    return _with_errors(measure, chain, _rounding(chain), _spread(measure, gaps[0, :-1]))
+
+
+def _spread(measure: SpectralMeasure, gaps: Floats) -> float:
+    """How far from their common node eigenvalues lie that were made one, as a share of it."""
+    nodes = measure.gaps[np.abs(measure.gaps[:, None] - gaps).argmin(axis=0)]
+    return float((np.abs(gaps - nodes) / np.abs(nodes)).max())
+
+
+def _rounding(chain: GibbsChain) -> float:
+    """What can have moved an eigenvalue of A: rounding of its entries, and of a backward stable reduction of a matrix of norm one."""
+    return 2 * entry_error(chain) + 20 * min(chain.n_states, DENSE_FALLBACK) * UNIT
+
+
+def _with_errors(measure: SpectralMeasure, chain: GibbsChain, error: float, relative: float) -> SpectralMeasure:
+    """The measure of computed modes, whose gaps are wrong by no more than ``error`` and a share ``relative`` of themselves.
+
+    Eigenvectors turn by the error over the distance of their eigenvalues (Davis and Kahan, SIAM J. Numer. Anal. 7 (1970) 1), which moves
+    the root of the weight of the cluster by that share of the root of all. Nodes on either side of the cut may change sides.
+    """
+    gaps, weights, total = measure.gaps, measure.weights, float(measure.weights.sum())
+    relevant = weights > tolerances.WEIGHT * total
+    cut = cluster_cut(measure.relevant_gap, CLUSTER_SPREAD, measure.steps_per_sweep)
+    inside = relevant & (gaps <= cut * (1 + EPSILON))
+    mass, largest = float(weights[inside].sum()), float(gaps[inside].max())
+    distance = float(gaps[relevant & ~inside].min(initial=np.inf)) - largest
+    moved = error + relative * largest
+    angle = min(2 * moved / distance, 1.0) if distance > 0.0 else 1.0
+    near = relevant & np.isfinite(cut) & (np.abs(gaps - cut) <= 4 * (error + relative * gaps) + 8 * EPSILON * cut)
+    lost = 2 * angle * np.sqrt(mass * total) + angle**2 * total + float(weights[near].sum())
+    lost += (4 * law_error(chain) + 4 * (chain.n_configurations + 16) * UNIT) * total
+    of_gap = error + (relative + 4 * EPSILON) * measure.relevant_gap
+    of_mean = float((1 + CLUSTER_SPREAD) * lost / mass + 2 * (error / measure.relevant_gap + relative) + 8 * EPSILON)
+    return replace(measure, relevant_gap_bound=of_gap, gamma_eff_error=measure.gamma_eff_error + of_mean)
+
+
+def _from_reduction(chain: GibbsChain, starts: Floats) -> SpectralMeasure:
+    """The measure from all singular vectors of the inverse Cholesky factor, whose slow end is right to a share of itself."""
+    gaps, vectors, errors = reduced_gap.reduced_modes(chain)
+    weights = ((starts @ vectors.T) ** 2).sum(axis=0)
+    measure = _measure(gaps, weights, chain.steps_per_sweep, float(np.finfo(np.float64).tiny))
+    cut = cluster_cut(measure.relevant_gap, CLUSTER_SPREAD, measure.steps_per_sweep)
+    in_cluster = (gaps >= measure.relevant_gap * (1 - MERGED)) & (gaps <= cut * (1 + MERGED))
+    return _with_errors(measure, chain, 0.0, float(errors[in_cluster].max()) + _spread(measure, gaps))
 
 
 @default_error_state
@@ -199,7 +263,34 @@ def spectral_measure(chain: GibbsChain | ExchangeableChain) -> SpectralMeasure:
 
 
 def measure_of(time: VarianceTime) -> SpectralMeasure:
-    """:func:`spectral_measure` from right-hand sides and solutions that T_O has needed already."""
+    """:func:`spectral_measure` from right-hand sides and solutions that T_O has needed already.
+
+    Where float64 does not resolve the slow end, state reduction does, of up to 2**11 states.
+    """
+    chain, found, failure = time.chain, None, None
+    try:
+        found = _of_eigenvalues(time)
+    except UnresolvedError as error:
+        failure = error
+    reducible = reduced_gap.applies_to(chain) and not isinstance(failure, ConstantError)
+    if reducible and not (found is not None and found.resolved):
+        with suppress(NumericalError):
+            reduced = _from_reduction(chain, time.right_hand_sides)
+            if found is None or reduced.relevant_gap_bound / reduced.relevant_gap < found.relevant_gap_bound / found.relevant_gap:
+                found = reduced
+    if found is None:
+        assert failure is not None
+        raise failure
+    if not found.relevant_gap_bound < found.relevant_gap:
+        raise UnresolvedError(
+            f"the relevant spectral gap reads {found.relevant_gap:.2g} per step, and may be wrong by {found.relevant_gap_bound:.2g}; scale "
+            "the couplings down"
+        )
+    return found
+
+
+def _of_eigenvalues(time: VarianceTime) -> SpectralMeasure:
+    """The measure from eigenvalues of A in float64: all of them, or slow modes and Gauss rules."""
     chain, starts = time.chain, time.right_hand_sides
     memory.require(3 * starts.nbytes, f"the spectral measure of {len(starts)} observables", "use a smaller model")
     if chain.n_states <= DENSE_STATES:
@@ -222,7 +313,11 @@ def measure_of(time: VarianceTime) -> SpectralMeasure:
         if missing <= RESOLUTION * float((weights / gaps).sum()) and (modes.complete or error <= RESOLUTION):
             break
     told_apart = modes.complete and cut < np.inf
-    return replace(measure, gamma_eff_error=error, cluster_size=measure.cluster_size if told_apart else None)
+    measure = replace(measure, gamma_eff_error=error, cluster_size=measure.cluster_size if told_apart else None)
+    slow = np.abs(modes.gaps - measure.relevant_gap) <= MERGED * measure.relevant_gap
+    residual = float(modes.residuals[slow].max(initial=0.0)) if slow.any() else RESOLUTION * measure.relevant_gap
+    of_gap, share = residual + _rounding(chain), _rounding(chain) / measure.relevant_gap
+    return replace(measure, relevant_gap_bound=of_gap + MERGED * measure.relevant_gap, gamma_eff_error=measure.gamma_eff_error + 4 * share)
 
 
 def _missing(time: VarianceTime, modes: SlowModes, rules: GaussRules) -> float:

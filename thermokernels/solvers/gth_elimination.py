@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thermokernels.common import memory
+from thermokernels.common.arrays import Floats
 from thermokernels.common.errors import ModelTooLargeError, UnresolvedError
 from thermokernels.common.tolerances import UNIT
 from thermokernels.compiled import wide_exponent
@@ -97,7 +98,7 @@ def transitions(chain: GibbsChain) -> tuple[NDArray[np.int64], Wide]:
     """
     if chain.dynamics.single_flips:
         return neighbours(chain), flip_rates(chain)
-    laws = wide_rates.conditional_laws(chain.visible_fields, chain.hidden_fields)
+    laws = wide_rates.conditional_laws((chain.visible_fields, chain.hidden_fields), chain.field_remainders)
     return np.broadcast_to(np.arange(chain.n_states), 2 * (chain.n_states,)), chain.dynamics.wide_rates(*laws, chain.quotient)
 
 
@@ -110,12 +111,19 @@ def rate_error(chain: GibbsChain) -> float:
 
 def flip_rates(chain: GibbsChain) -> Wide:
     """P(x, x^i) of the single-site kernel as (n_states, N), whatever its size."""
-    spins, shape = chain.spins().reshape(*chain.shape, chain.n_spins), chain.shape
-    fields = np.empty((*shape, chain.n_spins))
-    fields[:, :, : chain.n_visible] = chain.visible_fields.T[:, None, :]
-    fields[:, :, chain.n_visible :] = chain.hidden_fields.T[None, :, :]
-    rates = wide_rates.sigmoid((-2.0 * spins * fields).reshape(chain.n_states, chain.n_spins))
-    return wide_exponent.product(rates, wide_exponent.from_floats(np.array(1.0 / chain.n_spins)))
+    signs = -2.0 * chain.spins()
+    against, remainders = (
+        signs * _by_state(chain, *parts) for parts in ((chain.visible_fields, chain.hidden_fields), chain.field_remainders)
+    )
+    return wide_exponent.product(wide_rates.sigmoid(against, remainders), wide_exponent.from_floats(np.array(1.0 / chain.n_spins)))
+
+
+def _by_state(chain: GibbsChain, visible: Floats, hidden: Floats) -> Floats:
+    """Tables of visible spins (n_v, H) and of hidden ones (n_h, V) at every state, (n_states, N)."""
+    values = np.empty((*chain.shape, chain.n_spins))
+    values[:, :, : chain.n_visible] = visible.T[:, None, :]
+    values[:, :, chain.n_visible :] = hidden.T[None, :, :]
+    return values.reshape(chain.n_states, chain.n_spins)
 
 
 def neighbours(chain: GibbsChain) -> NDArray[np.int64]:

@@ -68,7 +68,7 @@ class RestrictedSystem:
         Refined until that residual is below ``tolerance`` or stops falling: the caller decides whether it is good enough. The residual is
         that of a pair of doubles whose rounded sum is returned.
         """
-        high, low = self._correction(sources), np.zeros_like(sources)
+        high, low = self.correction(sources), np.zeros_like(sources)
         if not (high[self.free] > 0.0).all():  # a state whose probability underflows: any positive start will do for the sweeps
             high[self.free & ~(high > 0.0)] = high.max()
             self._sweep(sources, high)
@@ -81,7 +81,7 @@ class RestrictedSystem:
             best, least = high + low, residual
             if residual <= tolerance:
                 break
-            low += self._correction(residuals)
+            low += self.correction(residuals)
             high, low = high + low, low - ((high + low) - high)
         if not (best[self.free] > 0.0).all() or least == np.inf:
             raise UnresolvedError("(I - P) t = f has no finite positive solution in float64: the target is too hard to reach; scale W down")
@@ -108,7 +108,7 @@ class RestrictedSystem:
         _subtract_generator(high, low, chain.visible_flips, chain.hidden_flips, chain.quotient, residuals)
         return residuals.ravel()
 
-    def _correction(self, sources: Floats) -> Floats:
+    def correction(self, sources: Floats) -> Floats:
         """An approximate t for any f, of either sign: solver, then sweeps."""
         root_law = self.chain.root_law
         weighted = np.where(self.free, root_law * sources, 0.0)

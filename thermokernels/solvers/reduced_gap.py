@@ -69,12 +69,8 @@ def reduced_gap(chain: GibbsChain) -> tuple[float, float]:
             f"{chain.n_states}: use a smaller model, or scale the couplings down"
         )
     memory.require(80 * chain.n_states**2, f"the gap of {chain.n_states} states", "use a smaller model")
-    inverse, error, scale = _inverse_factor(chain)
-    root_law = wide_exponent.root(law(chain)).to_floats()
-    projected = inverse - np.outer(inverse @ root_law, root_law)
-    n, size = chain.n_states, float(np.linalg.norm(inverse))
-    # sqrt(pi) is right to law_error / 2 + u; the projection rounds n + 2 times
-    lost = (error + 2 * law_error(chain) + 2 * (n + 6) * UNIT) * size
+    projected, lost, scale = _projected(chain)
+    n = chain.n_states
     matrix = projected @ projected.T
     eigenvalues, vectors = scipy.linalg.eigh(matrix, check_finite=False)
     largest, length = float(eigenvalues[-1]), float(np.linalg.norm(projected))
@@ -88,6 +84,44 @@ def reduced_gap(chain: GibbsChain) -> tuple[float, float]:
             f"the spectral gap of 10**{float(gap.log()) / np.log(10):.6g} per step is below the range of float64; scale the couplings down"
         )
     return value, uncertainty / (largest - uncertainty) + 8 * UNIT
+
+
+def reduced_modes(chain: GibbsChain) -> tuple[Floats, Floats, Floats]:
+    """All modes but sqrt(pi): gaps per step, ascending, their eigenvectors (n_states - 1, n_states), and the relative error of each gap.
+
+    Singular values of X Pi are 1 / sqrt(gap), its right singular vectors the eigenvectors of A. Singular values move by no more than the
+    norm of the error of X Pi (Weyl), so that slow modes are right to the share that X is.
+
+    Raises
+    ------
+    ModelTooLargeError, UnresolvedError
+        As :func:`reduced_gap`.
+    """
+    if chain.n_states > MAX_GAP_STATES:
+        raise ModelTooLargeError(f"modes by state reduction are limited to {MAX_GAP_STATES} states; this chain has {chain.n_states}")
+    memory.require(80 * chain.n_states**2, f"the modes of {chain.n_states} states", "use a smaller model")
+    projected, lost, scale = _projected(chain)
+    left, lengths, right = scipy.linalg.svd(projected, full_matrices=False, check_finite=False)
+    n = chain.n_states
+    lost += float(np.linalg.norm(projected - (left * lengths) @ right)) + 4 * n * UNIT * float(np.linalg.norm(projected))
+    for vectors in (left.T, right):
+        lost += float(lengths[0] * np.linalg.norm(vectors @ vectors.T - np.eye(len(vectors))))
+    with np.errstate(over="ignore", divide="ignore"):
+        squares = wide_exponent.product(wide_exponent.from_floats(lengths), scale)
+        gaps = wide_exponent.quotient(wide_exponent.from_floats(np.ones(lengths.size)), wide_exponent.product(squares, squares)).to_floats()
+    if not gaps[0] >= np.finfo(np.float64).tiny:
+        raise UnresolvedError("the spectral gap is below the range of float64; scale the couplings down")
+    shares = np.divide(lost, lengths - lost, out=np.full_like(lengths, np.inf), where=lengths > lost)
+    return gaps, right, 2 * shares + shares**2 + 8 * UNIT
+
+
+def _projected(chain: GibbsChain) -> tuple[Floats, float, Wide]:
+    """X Pi / scale, the norm of its error, and scale."""
+    inverse, error, scale = _inverse_factor(chain)
+    root_law = wide_exponent.root(law(chain)).to_floats()
+    projected = inverse - np.outer(inverse @ root_law, root_law)
+    # sqrt(pi) is right to law_error / 2 + u; the projection rounds n + 2 times
+    return projected, (error + 2 * law_error(chain) + 2 * (chain.n_states + 6) * UNIT) * float(np.linalg.norm(inverse)), scale
 
 
 def _inverse_factor(chain: GibbsChain) -> tuple[Floats, float, Wide]:

@@ -82,7 +82,11 @@ class ReducedTime:
 
 def law(chain: GibbsChain) -> Wide:
     """pi (n_states,), each entry right to a relative :func:`law_error` however small it is."""
-    weights = wide_exponent.exponential(chain.energy.min() - chain.energy)
+    lowest = chain.energy.min()
+    exponents = lowest - chain.energy
+    back = exponents - lowest
+    remainders = (lowest - (exponents - back)) - (chain.energy + back) - chain.energy_remainders
+    weights = wide_exponent.exponential(exponents, remainders)
     return wide_exponent.quotient(weights, wide_exponent.total(weights))
 
 
@@ -204,33 +208,43 @@ def centre(probability: Wide, functions: Wide) -> Wide:
     )
 
 
-def resolvent(chain: GibbsChain, columns: Floats) -> tuple[Floats, float]:
-    """(I - P)^+ F for F (n_states, k), and the largest relative bound of its error in L2(pi) over the columns.
+def resolvent(chain: GibbsChain, columns: Floats) -> tuple[Floats, Floats]:
+    """(I - P)^+ F for F (n_states, k), and a bound of its error at every state, (n_states, k).
 
     F is centred against its value at the ground state first: differences of float64 are right to one rounding, and the most probable of
-    n states has at least the share 1 / n of any mean.
+    n states has at least the share 1 / n of any mean. With s >= |f^ - f~| for the sources as they are,
+
+        |y^ - y| <= precision G|f^| + G s,    off the ground state, and the mean of that, and of y^, more once it is centred.
     """
     elimination, probability = eliminate(chain, ground_state(chain)), law(chain)
-    functions = centre(probability, wide_exponent.from_floats(columns - columns[chain.energy.argmin()]))
-    k = columns.shape[1]
+    shifted = columns - columns[chain.energy.argmin()]
+    functions, k = centre(probability, wide_exponent.from_floats(shifted)), columns.shape[1]
     sources = functions.take(elimination.states)
-    solutions = elimination.solve(wide_exponent.join(sources, wide_exponent.magnitude(sources)))
-    responses = centre(probability, _by_state(elimination, solutions, k))
-    majorants = _by_state(elimination, solutions.take((slice(None), slice(k, None))), k)
-    # the mean of y is off by at most the mean of its errors, which their norm bounds: twice in all; F itself is centred to 4 n roundings
-    error = 2 * (elimination.precision + 4 * law_error(chain) + 4 * chain.n_states * UNIT)
-    norms = [[float(_norm(probability, part, a).to_floats()) for a in range(k)] for part in (responses, majorants)]
-    largest = max((error * m / r if r > 0 else (0.0 if m == 0 else math.inf) for r, m in zip(*norms, strict=True)), default=0.0)
+    lost = wide_exponent.from_floats(_rounding_of_sources(chain, probability, shifted)).take(elimination.states)
+    solutions = elimination.solve(wide_exponent.join(wide_exponent.join(sources, wide_exponent.magnitude(sources)), lost))
+    parts = [_by_state(elimination, solutions.take((slice(None), slice(start, start + k))), k) for start in (0, k, 2 * k)]
+    responses = centre(probability, parts[0])
     values = responses.to_floats()
-    if not np.isfinite(values).all():
+    with np.errstate(over="ignore", invalid="ignore"):
+        errors = elimination.precision * parts[1].to_floats() + parts[2].to_floats() * (1 + elimination.precision)
+        sizes = _means(probability, wide_exponent.magnitude(parts[0])).to_floats()
+        means = elimination.precision * _means(probability, parts[1]).to_floats() + _means(probability, parts[2]).to_floats()
+        bounds = (errors + means) * (1 + 4 * law_error(chain)) + (2 * law_error(chain) + 4 * UNIT) * sizes + 2 * UNIT * np.abs(values)
+    if not (np.isfinite(values).all() and np.isfinite(bounds).all()):
         raise UnresolvedError("the resolvent exceeds the range of float64; scale the couplings down")
-    return values, largest
+    return values, bounds
 
 
-def _norm(probability: Wide, functions: Wide, column: int) -> Wide:
-    """sqrt(E_pi[f^2]) of one column."""
-    chosen = functions.take((slice(None), column))
-    return wide_exponent.root(wide_exponent.total(wide_exponent.product(probability, chosen, chosen)))
+def _means(probability: Wide, functions: Wide) -> Wide:
+    """E_pi of each column of functions (n_states, k)."""
+    return wide_exponent.column_totals(wide_exponent.product(probability.take((slice(None), None)), functions))
+
+
+def _rounding_of_sources(chain: GibbsChain, probability: Wide, shifted: Floats) -> Floats:
+    """What rounding leaves of f~ = F - F(x0) - E_pi[F - F(x0)]: of differences and of the law."""
+    means = _means(probability, wide_exponent.from_floats(np.abs(shifted))).to_floats()
+    result: Floats = 2 * UNIT * np.abs(shifted) + (2 * law_error(chain) + 4 * UNIT) * means
+    return result
 
 
 def hitting_times(chain: GibbsChain, target: NDArray[np.bool_]) -> tuple[Floats, float]:

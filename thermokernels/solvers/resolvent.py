@@ -21,7 +21,7 @@ from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import NotConvergedError, NumericalError, UnresolvedError
 from thermokernels.common.tolerances import EPSILON
 from thermokernels.model.chain import MAX_DENSE_STATES, GibbsChain, as_chain, entry_error
-from thermokernels.solvers import conjugate_gradients, gap_bounds, red_black, reduced_resolvent
+from thermokernels.solvers import conjugate_gradients, entrywise, gap_bounds, red_black, reduced_resolvent
 from thermokernels.solvers.solve import METHODS, SOLVERS
 
 # What may be left of a relative residual, divided by gaps, in a response: with the default rtol a proven relative error of 1e-6 in L2(pi).
@@ -176,6 +176,22 @@ def _orthogonal(vectors: Floats, root_law: Floats) -> Floats:
     return rest
 
 
+@dataclass(frozen=True, eq=False)
+class Resolvent:
+    """(I - P)^+ F with its certificate.
+
+    Attributes
+    ----------
+    values : the shape of F, in steps
+    bound : the same shape: a proven bound on |exact - value| at every state, in steps
+    method : "cholesky", "cg" or "reduction"
+    """
+
+    values: Floats
+    bound: Floats
+    method: str
+
+
 @default_error_state
 def resolvent(chain: GibbsChain, F: ArrayLike, method: str = "auto", rtol: float = tolerances.SOLVE) -> Floats:
     """(I - P)^+ F: the sum over t >= 0 of P^t applied to the centred F.
@@ -194,8 +210,8 @@ def resolvent(chain: GibbsChain, F: ArrayLike, method: str = "auto", rtol: float
 
     Returns
     -------
-    y : the shape of F, in steps; its relative error in L2(pi) is proven to be at most 10^4 rtol, so values at states of tiny probability
-        are less certain.
+    y : the shape of F, in steps; the error at every state, however rare, is proven to be at most 10^4 rtol times the larger of |y| there
+        and the norm of y in L2(pi). :func:`solve_resolvent` gives the bounds themselves.
 
     Raises
     ------
@@ -212,32 +228,49 @@ def resolvent(chain: GibbsChain, F: ArrayLike, method: str = "auto", rtol: float
     >>> tk.resolvent(chain, [1.0, -1.0])
     array([ 1., -1.])
     """
+    return solve_resolvent(chain, F, method, rtol).values
+
+
+@default_error_state
+def solve_resolvent(chain: GibbsChain, F: ArrayLike, method: str = "auto", rtol: float = tolerances.SOLVE) -> Resolvent:
+    """:func:`resolvent` with a proven bound of its error at every state.
+
+    Parameters, raises and source as there; bounds: :mod:`thermokernels.solvers.entrywise`.
+
+    Examples
+    --------
+    >>> import thermokernels as tk
+    >>> found = solve_resolvent(tk.gibbs_chain([[0.0]]), [1.0, -1.0])
+    >>> bool(found.bound.max() < 1e-13)
+    True
+    """
     chain = as_chain(chain)
     arguments.as_choice(method, METHODS, "method")
     rtol = arguments.as_positive(rtol, "rtol", "relative residual")
     values = arguments.as_state_functions(F, chain.n_states)
-    if method == "reduction":
-        return _reduced(chain, values, rtol)
-    try:
-        return solved(chain, values, method, rtol)
-    except NumericalError:
-        if method != "auto" or not reduced_resolvent.applies_to(chain):
-            raise
-    return _reduced(chain, values, rtol)
+    columns = values.reshape(chain.n_states, -1)
 
+    def shaped(responses: Floats, bounds: Floats, used: str) -> Resolvent:
+        share = entrywise.excess(chain, responses, bounds)
+        if not share <= RESPONSE * rtol:
+            raise UnresolvedError(
+                f"the resolvent is certified to a relative {share:.2g} at some state only, not {RESPONSE * rtol:g}: F hardly sees the slow "
+                "modes, or the state is too rare, and rounding decides; scale the couplings down, or accept a larger rtol"
+            )
+        return Resolvent(responses.reshape(values.shape), bounds.reshape(values.shape), used)
 
-def _reduced(chain: GibbsChain, values: Floats, rtol: float) -> Floats:
-    responses, error = reduced_resolvent.resolvent(chain, values.reshape(chain.n_states, -1))
-    if not error <= RESPONSE * rtol:
-        raise UnresolvedError(
-            f"the resolvent is certified to a relative {error:.2g} in L2(pi) only, not {RESPONSE * rtol:g}: F hardly sees the slow "
-            "modes and rounding decides how little; scale the couplings down"
-        )
-    return responses.reshape(values.shape)
+    if method != "reduction":
+        try:
+            found = entrywise.refined(chain, columns, solved(chain, columns, method, rtol), RESPONSE * rtol)
+            return shaped(*found, resolved(chain.n_states, method))
+        except NumericalError:
+            if method != "auto" or not reduced_resolvent.applies_to(chain):
+                raise
+    return shaped(*reduced_resolvent.resolvent(chain, columns), "reduction")
 
 
 def solved(chain: GibbsChain, values: Floats, method: str, rtol: float) -> Floats:
-    """:func:`resolvent` without state reduction: refused where float64 leaves too little of it."""
+    """The resolvent of functions in L2(pi), without state reduction: refused where float64 leaves too little of it."""
     if chain.root_law.min() == 0.0:
         raise UnresolvedError("the law underflows in float64 at some state, so the resolvent has no value there; scale the couplings down")
     columns = values.reshape(chain.n_states, -1)

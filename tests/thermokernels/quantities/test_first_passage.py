@@ -208,9 +208,7 @@ def test_a_time_below_one_step_is_refused(monkeypatch):
 
 
 def test_solutions_that_are_not_finite_are_refused(monkeypatch):
-    monkeypatch.setattr(
-        "thermokernels.solvers.off_target.RestrictedSystem._correction", lambda self, sources: np.full_like(sources, np.nan)
-    )
+    monkeypatch.setattr("thermokernels.solvers.off_target.RestrictedSystem.correction", lambda self, sources: np.full_like(sources, np.nan))
     with pytest.raises(UnresolvedError, match="no finite positive solution"):
         hitting_times(gibbs_chain([[0.5]]), [0], "symmetrised")
 

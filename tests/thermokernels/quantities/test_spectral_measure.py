@@ -295,16 +295,22 @@ def test_a_frozen_gap_is_refused_where_state_reduction_is_not_made_for_it(shape,
     chain = tk.gibbs_chain(np.full(shape, 20.0), quotient=False)
     assert 0 < tk.spectral_gap(chain) < 1e-16
     monkeypatch.setattr(reduced_gap, "applies_to", lambda chain: False)
-    with pytest.raises(tk.UnresolvedError, match=r"the spectral gap reads .* per step, below the 1e-12 that float64 resolves"):
+    with pytest.raises(tk.UnresolvedError, match=r"no digit of the spectral gap is certain in float64|is certified to a relative"):
         tk.spectral_gap(chain)
 
 
 @pytest.mark.parametrize("shape", [(2, 2), (4, 4), (4, 5)])
-def test_a_frozen_relevant_gap_is_refused(shape):
+def test_a_frozen_relevant_gap_is_had_by_state_reduction_or_refused(shape, monkeypatch):
     # two planted patterns of equal weight: four deep minima, two of them distinct pairs, which the products tell apart
     left, right = np.ones(shape), np.outer((-1.0) ** np.arange(shape[0]), (-1.0) ** np.arange(shape[1]))
-    with pytest.raises(tk.NumericalError, match=r"float64|too close to frozen"):
-        tk.spectral_measure(tk.gibbs_chain(15.0 * (left + right)))
+    chain = tk.gibbs_chain(15.0 * (left + right))
+    measure, gap = tk.spectral_measure(chain), tk.solve_spectral_gap(chain)
+    assert 0 < measure.relevant_gap < 1e-12
+    assert abs(measure.relevant_gap - gap.value) <= measure.relevant_gap_bound + gap.bound
+    assert measure.resolved
+    monkeypatch.setattr(reduced_gap, "applies_to", lambda chain: False)
+    with pytest.raises(tk.NumericalError, match=r"float64|too close to frozen|may be wrong by"):
+        tk.spectral_measure(chain)
 
 
 def test_an_unresolved_relevant_gap_is_named():
@@ -323,7 +329,7 @@ def test_runs_that_do_not_converge_are_refused(monkeypatch):
     with pytest.raises(tk.NotConvergedError, match=r"the slowest mode that the observables see has not converged"):
         tk.spectral_measure(chain)
     with pytest.raises(tk.NotConvergedError, match=r"the spectral gap .* still has a residual of .* after 16 Lanczos steps"):
-        tk.spectral_gap(chain)
+        spectral_measure.gap_run(chain)
 
 
 def test_results_repeat_bitwise():
@@ -355,3 +361,17 @@ def test_results_repeat_bitwise():
 def test_bad_windows_are_named(K, message):
     with pytest.raises(ValueError, match=message):
         tk.window_variance(tk.spectral_measure(tk.gibbs_chain([[0.5]])), K)
+
+
+@pytest.mark.parametrize("coupling", [1.0, 9.0, 13.56, 18.0, 40.0])
+@pytest.mark.parametrize("quotient", [True, False])
+def test_small_relevant_gaps_in_closed_form(coupling, quotient):
+    # the product of two pairs, each at (1 - tanh w) / 4, is the slowest even mode
+    measure = tk.spectral_measure(tk.gibbs_chain(np.diag([coupling, coupling]), quotient=quotient))
+    exact = 1 / (1 + np.exp(2 * coupling))
+    assert abs(measure.relevant_gap - exact) <= measure.relevant_gap_bound
+    if coupling > 5:  # one mode alone
+        assert abs(measure.gamma_eff_step - exact) <= measure.gamma_eff_error * exact + 1e-15 * exact
+    assert measure.relevant_gap == pytest.approx(exact, rel=1e-11)
+    assert measure.relevant_gap_bound <= 1e-4 * exact
+    assert measure.resolved == (max(measure.relevant_gap_bound / measure.relevant_gap, measure.gamma_eff_error) <= 1e-6)

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import thermokernels as tk
-from thermokernels.solvers import red_black
-from thermokernels.solvers.resolvent import Solution, solve
+from thermokernels.solvers import entrywise, red_black
+from thermokernels.solvers.resolvent import Solution, solve, solve_resolvent
 
 small = pytest.mark.small
 
@@ -325,5 +325,38 @@ def test_a_function_that_hardly_sees_the_slow_modes_of_a_frozen_chain_is_refused
     W = [[-13.948, 9.666, -10.451], [13.797, -3.928, 8.261], [13.58, 0.561, -13.282]]
     chain = tk.gibbs_chain(W, quotient=False)  # the energy is even, the slowest modes are odd
     for method in ("auto", "cholesky"):
-        with pytest.raises(tk.NumericalError, match=r"F hardly sees the slow modes|lower bound in float64"):
+        with pytest.raises(tk.NumericalError, match=r"F hardly sees the slow modes|lower bound in float64|is not positive definite"):
             tk.resolvent(chain, chain.energy, method=method)
+
+
+def deep(n_visible=6, n_hidden=5):
+    """Couplings of 4 on the diagonal and in the last row: states of probability 1e-40 beside a gap of 0.027."""
+    W = np.zeros((n_visible, n_hidden))
+    np.fill_diagonal(W, 4.0)
+    W[-1] = 4.0
+    return W
+
+
+@pytest.mark.parametrize("method", ["auto", "reduction"])
+def test_rare_states_are_as_right_as_others(method):
+    chain = tk.gibbs_chain(deep())  # odd N on pairs: conjugate gradients without parity, right in L2(pi) only
+    found = solve_resolvent(chain, chain.energy, method)
+    assert found.method == ("cg" if method == "auto" else "reduction")
+    assert found.values[189] == pytest.approx(1050.1, abs=0.05)
+    centred = chain.energy - chain.law @ chain.energy
+    np.testing.assert_allclose(chain.apply_generator(found.values), centred, atol=1e-9 * np.abs(centred).max())
+    assert (found.bound <= 1e-6 * np.maximum(np.abs(found.values), 1.0)).all()
+    np.testing.assert_array_equal(tk.resolvent(chain, chain.energy, method), found.values)
+
+
+def test_entrywise_bounds_cover_a_planted_error():
+    chain = tk.gibbs_chain(deep(3, 3))
+    exact = solve_resolvent(chain, chain.energy, "reduction")
+    planted = exact.values + 1e-3 * np.random.default_rng(0).normal(size=chain.n_states)
+    first, bound = (part[:, 0] for part in entrywise.refined(chain, chain.energy[:, None], planted[:, None], np.inf))
+    error = np.abs(first - exact.values)
+    assert error.max() > 1e-4  # not refined: any bound was good enough
+    assert (error <= bound + exact.bound).all()
+    again, sharper = (part[:, 0] for part in entrywise.refined(chain, chain.energy[:, None], planted[:, None], 1e-8))
+    assert (np.abs(again - exact.values) <= sharper + exact.bound).all()
+    assert entrywise.excess(chain, again, sharper) <= 1e-8

@@ -54,6 +54,7 @@ from thermokernels.compiled.simd_float64 import (
     swap2,
     swap4,
 )
+from thermokernels.model.kernels import rounded_once
 from thermokernels.model.kernels.differences import Reals, Terms
 from thermokernels.model.kernels.kernel import Kernel, Tables
 
@@ -354,14 +355,19 @@ def tables(weights: Floats, visible_field: Floats, hidden_field: Floats, n_hidde
     """The tables of the visible spins, (n_v, n_hidden_states), and of the hidden ones, (n_h, 2**n_v); flips are (2, ...).
 
     Rates are per step: S(x, x^i) = 1 / (2 N cosh F_i), the heat bath symmetrised by sqrt(pi), and P(x, x^i) = sigmoid(-2 x_i F_i) / N.
+    Each is right to a few roundings of itself, however large the couplings are.
     """
     n_visible, n_hidden = weights.shape
 
     def block(block_weights: Floats, field: Floats, n_configurations: int) -> BlockTables:
-        fields = np.empty((field.size, n_configurations))
-        _local_fields(block_weights, field, fields)
+        fields, remainders = rounded_once.local_fields(block_weights, field, n_configurations)
         rates, flips = np.empty_like(fields), np.empty((2, *fields.shape))
         _flip_tables(fields, n_visible + n_hidden, rates, flips)
+        # what rounding of the fields has left out, to first order: dlog S / dF = -tanh F, dlog sigmoid(-2 F) / dF = -2 sigmoid(2 F)
+        rates -= rates * (np.tanh(fields) * remainders)
+        moved = (2.0 * (n_visible + n_hidden)) * remainders * flips[0] * flips[1]
+        flips[0] -= moved
+        flips[1] += moved
         return BlockTables(fields, rates, flips)
 
     return block(weights, visible_field, n_hidden_states), block(np.ascontiguousarray(weights.T), hidden_field, 2**n_visible)

@@ -25,27 +25,29 @@ from thermokernels.compiled.wide_exponent import Wide, add, multiply
 SMALLEST_FACTOR = 1e-145
 
 
-def sigmoid(arguments: Floats) -> Wide:
-    """1 / (1 + exp(-x)) elementwise."""
-    scale = 1.0 / (1.0 + np.exp(-np.abs(arguments)))
+def sigmoid(arguments: Floats, remainders: Floats) -> Wide:
+    """1 / (1 + exp(-x - r)) elementwise, r remainders of the rounding of x: dlog sigmoid / dx = 1 - sigmoid."""
+    decay = np.exp(-np.abs(arguments))
+    scale = 1.0 / (1.0 + decay)
+    scale += scale * (remainders * np.where(arguments > 0.0, decay * scale, scale))
     return wide_exponent.product(wide_exponent.exponential(np.minimum(arguments, 0.0)), wide_exponent.from_floats(scale))
 
 
-def conditional_laws(visible_fields: Floats, hidden_fields: Floats) -> tuple[Wide, Wide]:
-    """p(v | h) and p(h | v), both (H, V), from the local fields (n_v, H) and (n_h, V): products over the spins of the block."""
-    shape = visible_fields.shape[1], hidden_fields.shape[1]
-    visible = _block_law(visible_fields, shape[1])
-    hidden = _block_law(hidden_fields, shape[0])
+def conditional_laws(fields: tuple[Floats, Floats], remainders: tuple[Floats, Floats]) -> tuple[Wide, Wide]:
+    """p(v | h) and p(h | v), both (H, V), from the local fields (n_v, H) and (n_h, V) and what rounding has left out of them."""
+    shape = fields[0].shape[1], fields[1].shape[1]
+    visible = _block_law(fields[0], remainders[0], shape[1])
+    hidden = _block_law(fields[1], remainders[1], shape[0])
     return visible, Wide(np.ascontiguousarray(hidden.mantissa.T), np.ascontiguousarray(hidden.exponent.T))
 
 
-def _block_law(fields: Floats, n_configurations: int) -> Wide:
+def _block_law(fields: Floats, remainders: Floats, n_configurations: int) -> Wide:
     """(configurations of the other block, configurations): prod_i sigmoid(2 s_i F_i)."""
     law = wide_exponent.from_floats(np.ones((fields.shape[1], n_configurations)))
     configurations = np.arange(n_configurations)
-    for i, field in enumerate(fields):
+    for i, (field, rest) in enumerate(zip(fields, remainders, strict=True)):
         down = (configurations >> i) & 1
-        factors = sigmoid(2.0 * np.stack([field, -field]))
+        factors = sigmoid(2.0 * np.stack([field, -field]), 2.0 * np.stack([rest, -rest]))
         law = wide_exponent.product(law, Wide(factors.mantissa[down].T, factors.exponent[down].T))
     return law
 

@@ -1,0 +1,189 @@
+"""The gradient of an estimate: unbiased samples of dT_O and d|g|^2 from coupled chains, and dQ, with standard errors."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+from adjoints.coupled_excursions import _gradient_samples
+from thermokernels.common import arguments, threads
+from thermokernels.common.arrays import Floats
+from thermokernels.common.errors import NotConvergedError
+from thermokernels.estimates.estimate import estimate_q, model_of
+from thermokernels.estimates.intervals import LEVEL
+from thermokernels.estimates.lag_pairs import Schedule, _lag_pairs, new_pairs
+from thermokernels.estimates.replicates import couplings
+from thermokernels.estimates.result import QEstimate
+from thermokernels.model.model import Model
+from thermokernels.sampling.samplers import block_model
+
+# States of a task; each is the x of one sample.
+TASK = 64
+# Means of so many batches of tasks give the standard errors.
+BATCHES = 32
+# Two-sided normal quantile of the level of the intervals, to make standard errors of them.
+Z = float(stats.norm.ppf(0.5 + LEVEL / 2))
+
+
+@dataclass(frozen=True, eq=False)
+class EstimatedGradient:
+    """Gradients with respect to the couplings, and standard errors of every entry.
+
+    Attributes
+    ----------
+    dt_dW, dt_dW_error : (n_v, n_h) of T_O, in records of the alternating scan (one a sweep)
+    dt_db, dt_dc : of T_O with respect to the fields, zero without fields, where T_O is even in them; dt_db_error, dt_dc_error
+    dq_dW, dq_dW_error : of Q, the errors of T_O and |g|^2 counted in; NaN without data
+    n_samples : states that samples began from; errors come from the spread of 32 batches of them, or of tasks of 64 where these are fewer
+    """
+
+    dt_dW: Floats
+    dt_dW_error: Floats
+    dt_db: Floats
+    dt_db_error: Floats
+    dt_dc: Floats
+    dt_dc_error: Floats
+    dq_dW: Floats
+    dq_dW_error: Floats
+    n_samples: int
+
+
+def estimate_q_and_gradient(
+    model: Any, data: ArrayLike | None, window: float = 100.0, *, n_samples: int = 4096, n_replicates: int = 512, seed: int = 0
+) -> tuple[QEstimate, EstimatedGradient]:
+    """Q of the alternating kernel as :func:`thermokernels.estimate_q` gives it, and its gradient with respect to the couplings.
+
+        dT/dW_kl = Cov_pi(v_k h_l, f~ y) + E_pi[ y* (dP/dW_kl y) ],      dQ = Q ( d|g|^2 / |g|^2 - dT / T )
+
+    dT and d|g|^2 have no bias; dQ is as good as |g|^2 and T, whose errors are in its own. The cost of a sample is that of n_v + n_h
+    excursions of pairs that differ in one spin, which end after a few sweeps.
+
+    Parameters
+    ----------
+    model, data, window, n_replicates, seed : as in :func:`thermokernels.estimate_q`, with products v_i h_j of spins as observables
+    n_samples : states that samples of the gradient begin from, filled up to a multiple of 64
+
+    Raises
+    ------
+    ValueError
+        Bad arguments.
+    NotConvergedError
+        Chains do not meet, so that nothing can be estimated.
+
+    Examples
+    --------
+    >>> import adjoints
+    >>> estimate, gradient = adjoints.estimate_q([[0.3]], None, n_samples=2048)
+    >>> bool(abs(gradient.dt_dW[0, 0] + 0.533) < 5 * gradient.dt_dW_error[0, 0])
+    True
+    """
+    checked = model_of(model)
+    n_tasks = -(-arguments.as_count(n_samples, "n_samples", 2 * TASK) // TASK)
+    estimate = estimate_q(checked, data, window, n_replicates=n_replicates, seed=seed)
+    if not math.isfinite(estimate.t_obs):
+        raise NotConvergedError(f"the gradient cannot be estimated: {estimate.reason}")
+    samples = None if data is None else arguments.as_samples(data, "data")
+    schedule = Schedule(estimate.kappa, not checked.has_fields, 1, max(1, estimate.lag), 1, estimate.cap)
+    key = np.random.SeedSequence([seed, 2]).generate_state(1, np.uint64)[0]
+    parts: list[_Part | None] = [None] * n_tasks
+
+    def run(task: int) -> None:
+        parts[task] = _Part.of(checked, schedule, np.uint64(key), task * TASK)
+
+    threads.for_each(run, n_tasks, threads.LARGEST_OWN_WORK + 1)
+    done = [part for part in parts if part is not None and part.sound]
+    if len(done) < n_tasks:
+        raise NotConvergedError(f"the gradient cannot be estimated: a pair of chains did not meet within {estimate.cap} sweeps")
+    return estimate, _gradient(checked, samples, estimate, done)
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """Means of dT over the samples of a task, and the states (64, N) that they began from with their signed weights (64,)."""
+
+    dW: Floats
+    db: Floats
+    dc: Floats
+    states: NDArray[np.int8]
+    signs: Floats
+    sound: bool
+
+    @classmethod
+    def of(cls, model: Model, schedule: Schedule, key: np.uint64, first: int) -> _Part:
+        n_visible, n_hidden = model.n_visible, model.n_hidden
+        atoms, weights = np.empty((TASK, 1, model.n_spins), np.int8), np.empty((TASK, 1))
+        meetings, pairs, table = np.empty(TASK, np.int64), new_pairs(n_visible, n_hidden), block_model(model)
+        lanes = pairs.generators.shape[1]
+        for head in range(0, TASK, lanes):
+            rows = slice(head, head + lanes)
+            _lag_pairs(table, pairs, schedule, key, first + head, atoms[rows], weights[rows], meetings[rows])
+        states, signs = np.ascontiguousarray(atoms[:, 0]), np.ascontiguousarray(weights[:, 0])
+        dW, db, dc = np.zeros((n_visible, n_hidden)), np.zeros(n_visible), np.zeros(n_hidden)
+        sound = bool((meetings >= 0).all())
+        if sound:
+            sound = bool(_gradient_samples(couplings(model), schedule, key, first, states, signs, dW, db, dc))
+        return cls(dW, db, dc, states, signs, sound)
+
+
+def _gradient(model: Model, samples: Floats | None, estimate: QEstimate, parts: list[_Part]) -> EstimatedGradient:
+    batches = [parts[k :: min(BATCHES, len(parts))] for k in range(min(BATCHES, len(parts)))]
+    dt_dW, dt_dW_error = _mean([np.mean([part.dW for part in batch], axis=0) for batch in batches])
+    fields = [_mean([np.mean([getattr(part, name) for part in batch], axis=0) for batch in batches]) for name in ("db", "dc")]
+    if not model.has_fields:  # T_O is even in the fields, and the starts stand for pairs {x, -x}
+        fields = [(np.zeros(n), np.zeros(n)) for n in model.W.shape]
+    dq_dW = dq_dW_error = np.full(model.W.shape, math.nan)
+    if samples is not None:
+        dq_dW, dq_dW_error = _of_q(model, samples, estimate, batches, dt_dW)
+    (dt_db, dt_db_error), (dt_dc, dt_dc_error) = fields
+    return EstimatedGradient(dt_dW, dt_dW_error, dt_db, dt_db_error, dt_dc, dt_dc_error, dq_dW, dq_dW_error, TASK * len(parts))
+
+
+def _mean(rows: list[Floats]) -> tuple[Floats, Floats]:
+    """The mean of independent arrays and its standard error."""
+    stack = np.array(rows)
+    return stack.mean(axis=0), stack.std(axis=0, ddof=1) / math.sqrt(len(stack))
+
+
+def _of_q(model: Model, samples: Floats, estimate: QEstimate, batches: list[list[_Part]], dt_dW: Floats) -> tuple[Floats, Floats]:
+    """dQ with its errors: the g of a batch comes from the next one, so that their product has no bias and its spread is seen."""
+    signal, t_obs, half_window = estimate.signal, estimate.t_obs, 0.5 * estimate.window
+    data_means = samples.T @ np.tanh(samples @ model.W + model.c) / len(samples)
+    slopes = 1 - np.tanh(samples @ model.W + model.c) ** 2
+    states = [np.concatenate([part.states for part in batch]).astype(np.float64) for batch in batches]
+    signs = [np.concatenate([part.signs for part in batch]) for batch in batches]
+    ds_dW = []
+    for k in range(len(batches)):
+        g = _model_part(model, states[k - 1], signs[k - 1], data_means)
+        data_part = samples.T @ (slopes * (samples @ g)) / len(samples)
+        ds_dW.append(2 * (_covariance(model, states[k], signs[k], g) - data_part))
+    rows = [
+        half_window * (ds / t_obs - signal * np.mean([part.dW for part in batch], axis=0) / t_obs**2)
+        for ds, batch in zip(ds_dW, batches, strict=True)
+    ]
+    dq_dW, sampling = _mean(rows)
+    by_time = half_window * (2 * signal * dt_dW / t_obs**3 - np.mean(ds_dW, axis=0) / t_obs**2)
+    by_signal = half_window * dt_dW / t_obs**2
+    errors = [(high - low) / (2 * Z) for low, high in (estimate.t_obs_interval, estimate.signal_interval)]
+    return dq_dW, np.sqrt(sampling**2 + (by_time * errors[0]) ** 2 + (by_signal * errors[1]) ** 2)
+
+
+def _model_part(model: Model, states: Floats, signs: Floats, data_means: Floats) -> Floats:
+    """g = E_pi[v E[h | v]'] - E_data[...], from weighted states."""
+    v = states[:, : model.n_visible]
+    means: Floats = (signs[:, None] * v).T @ np.tanh(v @ model.W + model.c) / len(v) - signs.mean() * data_means
+    return means
+
+
+def _covariance(model: Model, states: Floats, signs: Floats, g: Floats) -> Floats:
+    """Cov_pi(v_k h_l, < g, v h' >) from differences of each state and the next one: no mean to subtract."""
+    v, h = states[:, : model.n_visible], states[:, model.n_visible :]
+    along = ((v @ g) * h).sum(axis=1)
+    factor = 0.5 * signs * np.roll(signs, -1) * (along - np.roll(along, -1)) / len(v)
+    after_v, after_h = np.roll(v, -1, axis=0), np.roll(h, -1, axis=0)
+    covariance: Floats = (factor[:, None] * v).T @ h - (factor[:, None] * after_v).T @ after_h
+    return covariance

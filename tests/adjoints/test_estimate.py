@@ -1,0 +1,78 @@
+"""The estimated gradient against differences of dense chains."""
+
+import numpy as np
+import pytest
+
+import adjoints
+import thermokernels as tk
+
+DATA = np.where(np.random.default_rng(3).random((40, 3)) < 0.7, 1, -1)
+
+
+def dense(W, b, c, window):
+    """T_O of the alternating scan in sweeps, and Q, by plain dense algebra."""
+    v, h = (1.0 - 2 * ((np.arange(2**n)[:, None] >> np.arange(n)) & 1) for n in W.shape)
+    law = np.exp(v @ W @ h.T + (v @ b)[:, None] + h @ c)
+    law /= law.sum()
+    to_h, to_v = law / law.sum(axis=1, keepdims=True), law / law.sum(axis=0)
+    f = np.einsum("vi,hj->vhij", v, h).reshape(law.size, -1)
+    step = np.einsum("wh,wg->hwg", to_v, to_h).reshape(len(h), -1)
+    P, pi = np.tile(step, (len(v), 1)), law.ravel()
+    f = f - pi @ f
+    time = float((pi[:, None] * f * np.linalg.solve(np.eye(law.size) - P + pi, f)).sum())
+    g = np.einsum("vh,vi,hj->ij", law, v, h) - DATA.T @ np.tanh(DATA @ W + c) / len(DATA)
+    return time, 0.5 * window * (g**2).sum() / time
+
+
+def central(W, b, c, which, index, window):
+    step, values = 1e-5, []
+    for sign in (1, -1):
+        moved = {"W": W.copy(), "b": b.copy(), "c": c.copy()}
+        moved[which][index] += sign * step
+        values.append(dense(moved["W"], moved["b"], moved["c"], window))
+    return (np.array(values[0]) - values[1]) / (2 * step)
+
+
+@pytest.mark.parametrize("fields", [0.0, 0.3], ids=["pairs", "fields"])
+def test_against_differences(fields):
+    draws = np.random.default_rng(2)
+    W, b, c = draws.normal(0, 0.5, (3, 2)), fields * draws.normal(size=3), fields * draws.normal(size=2)
+    estimate, gradient = adjoints.estimate_q((W, b, c), DATA, 50, n_samples=8192, n_replicates=4096)
+    assert estimate.trusted
+    exact = {
+        "W": np.array([[central(W, b, c, "W", (i, j), 50) for j in range(2)] for i in range(3)]),
+        "b": np.array([central(W, b, c, "b", i, 50) for i in range(3)]),
+        "c": np.array([central(W, b, c, "c", j, 50) for j in range(2)]),
+    }
+    z = [
+        (gradient.dt_dW - exact["W"][..., 0]) / gradient.dt_dW_error,
+        (gradient.dq_dW - exact["W"][..., 1]) / gradient.dq_dW_error,
+    ]
+    if fields:
+        z += [(gradient.dt_db - exact["b"][:, 0]) / gradient.dt_db_error, (gradient.dt_dc - exact["c"][:, 0]) / gradient.dt_dc_error]
+    else:
+        assert not gradient.dt_db.any()
+        assert not gradient.dt_dc.any()
+    z = np.concatenate([part.ravel() for part in z])
+    assert np.abs(z).max() < 4
+    assert 0.2 < (z**2).mean() < 2.5
+    cosine = (gradient.dq_dW * exact["W"][..., 1]).sum() / np.linalg.norm(gradient.dq_dW) / np.linalg.norm(exact["W"][..., 1])
+    assert cosine > 0.9
+
+
+def test_same_bits_for_every_number_of_threads():
+    found, before = [], tk.get_threads()
+    for threads in (1, 3):
+        tk.set_threads(threads)
+        found.append(adjoints.estimate_q([[0.3, 0.1]], None, n_samples=256, n_replicates=64)[1])
+    tk.set_threads(before)
+    assert (found[0].dt_dW == found[1].dt_dW).all()
+    assert np.isnan(found[0].dq_dW).all()
+
+
+def test_what_cannot_be_estimated_is_an_error():
+    stuck = np.full((4, 4), 2.5), np.full(4, 1e-3), np.zeros(4)
+    with pytest.raises(tk.NotConvergedError, match=r"the gradient cannot be estimated: .* did not meet"):
+        adjoints.estimate_q(stuck, None)
+    with pytest.raises(ValueError, match="n_samples must be an integer of at least 128"):
+        adjoints.estimate_q([[0.3]], None, n_samples=1)
