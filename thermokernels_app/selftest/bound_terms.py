@@ -18,7 +18,7 @@ import thermokernels as tk
 from thermokernels.compiled import wide_exponent
 from thermokernels.diagnosis import diagnose
 from thermokernels.model import chain as chain_module
-from thermokernels.quantities import autocorrelation, conductance, landscape, spectral_gap
+from thermokernels.quantities import autocorrelation, conductance, landscape, signal_to_noise, spectral_gap
 from thermokernels.quantities.relevance import observable_basis
 from thermokernels.solvers import reduced_resolvent, solution_differences
 from thermokernels_app.selftest.case import Case, Spoken, patched
@@ -97,7 +97,7 @@ def _autocorrelation(share: float) -> tuple[float, float]:
 
 def _window(share: float) -> tuple[float, float]:
     data = [0.4, 0.3, 0.2, 0.1]
-    right, solve = tk.diagnose(W, p_data=data).window_for_unit_q, diagnose.chain_q_struct
+    right, solve = tk.diagnose(W, p_data=data).window_for_unit_q, signal_to_noise.chain_q_struct
 
     def off(*arguments: Any) -> Any:
         q = solve(*arguments)
@@ -112,7 +112,8 @@ def _window(share: float) -> tuple[float, float]:
 
 
 def _reduction(share: float) -> tuple[float, float]:
-    chain, solve = tk.gibbs_chain(W), solution_differences._offsets
+    chain = tk.gibbs_chain(W)
+    solve: Any = solution_differences._offsets
     right = float(reduced_resolvent.variance_time(chain).total.to_floats())
 
     def off(rates: Any, pivots: Any, parents: Any, sources: Any, offsets: Any) -> None:
