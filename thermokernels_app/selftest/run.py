@@ -9,6 +9,7 @@ from typing import Any
 
 from thermokernels_app.experiment import freeze
 from thermokernels_app.experiment.design import Design
+from thermokernels_app.experiment.factorization_design import FactorizationDesign
 from thermokernels_app.judges import automatic_differentiation, verdicts
 from thermokernels_app.selftest import (
     adjoint_terms,
@@ -17,6 +18,7 @@ from thermokernels_app.selftest import (
     chains,
     checkpoints,
     coupled_chains,
+    factorization_rules,
     gradient_probes,
     rules,
     stale_kernels,
@@ -38,7 +40,7 @@ def cases(design: Design | None = None) -> dict[str, list[Case]]:
         "adjoints": adjoint_terms.cases(thresholds),
         "gradient check": checkpoints.cases(thresholds),
         "battery": chains.cases(thresholds),
-        "verdicts": rules.cases(plain),
+        "verdicts": [*rules.cases(plain), *factorization_rules.cases(FactorizationDesign().as_dict())],
         "records": tampering.cases(),
     }
 
@@ -66,6 +68,7 @@ def gates(design: Design | None = None) -> set[str]:
         *(rules.filter_of(key) for key, _, _ in verdicts.FILTERS),
         *map(rules.needed, verdicts.COMPUTED_EVERYWHERE),
         *map(rules.halt, judged),
+        *factorization_rules.gates(),
         *tampering.RECORD_GATES,
         *tampering.CHAIN_GATES,
         *map(tampering.must_match, freeze.MUST_MATCH),
