@@ -47,7 +47,7 @@ CALLS = {
     tk.from_zero_one: {"weights": W, "visible_bias": [0.1, 0.2], "hidden_bias": [0.3, 0.4]},
     tk.from_ising: {"h": {"a": 0.5}, "J": {("a", "x"): 1.0}, "visible": ["a", "b"], "hidden": ["x"]},
     tk.law_of_samples: {"samples": [[1, -1], [1, 1]], "weights": [1.0, 3.0]},
-    tk.diagnose: {"W": W, "b": [0.1, 0.2], "c": [0.3, 0.4], "p_data": LAW, "window": 100.0, "budget": 250.0},
+    tk.diagnose: {"W": W, "b": [0.1, 0.2], "c": [0.3, 0.4], "p_data": LAW, "window": 100.0, "budget": 250.0, "kernel": "alternating"},
     tk.couplings: {"network": NETWORK, "u": [1.0, 0.0]},
     tk.sample: {
         "W": W, "b": [0.1, 0.2], "c": [0.3, 0.4], "n_chains": 3, "n_sweeps": 4, "kernel": "two-block", "burn_in": 1, "thin": 2, "seed": 0,
