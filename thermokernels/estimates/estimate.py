@@ -36,6 +36,8 @@ from thermokernels.solvers.solve import as_executor
 
 # Replicates where neither a number nor a precision nor a budget is given, and of the first look where a precision is.
 DEFAULT, FIRST_LOOK = 512, 512
+# Share of a budget that shows how many replicates go into the rest.
+LOOK = 0.1
 # A precision never asks for more.
 MOST = 10_000_000
 
@@ -132,6 +134,7 @@ def estimate_q(
         run.up_to(n_tasks)
     elif budget is not None:
         run.up_to(threads.get_threads())
+        run.up_to(run.pace.tasks_in(LOOK * left))
         run.up_to(max(1, run.pace.tasks_in(left)) if precision is None else min(FIRST_LOOK // TASK, max(1, run.pace.tasks_in(left))))
     if precision is not None:
         run.up_to(FIRST_LOOK // TASK if budget is None else run.done)
@@ -267,17 +270,14 @@ class _Tally:
         self.weights: list[Floats] = []
         self.first_moments: list[Floats] = []
         self.meetings: list[NDArray[np.int64]] = []
-        self.n_lost = 0
+        self.n_lost = self.n_replicates = 0
         self.data = problem.data_means() if problem.samples is not None else None
         self.groups = Groups(0 if self.data is None else self.data.size)
-
-    @property
-    def n_replicates(self) -> int:
-        return sum(map(len, self.times))
 
     def take(self, batch: Batch) -> None:
         """One more task."""
         first = self.n_replicates
+        self.n_replicates += len(batch.times)
         self.times.append(batch.times)
         self.zero_lags.append(batch.zero_lags)
         self.weights.append(batch.weights)
@@ -394,8 +394,9 @@ class _Run:
     def up_to(self, n_tasks: int) -> None:
         """Run tasks until there are so many, none was lost and nobody says stop."""
 
-        def take(batch: Batch) -> None:
-            self.tally.take(batch)
+        def take(batches: list[Batch]) -> None:
+            for batch in batches:
+                self.tally.take(batch)
             if self.progress is not None:
                 self.progress(self.tally.n_replicates, n_tasks * TASK, self.tally.interval())
 
