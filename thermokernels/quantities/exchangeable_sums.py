@@ -62,6 +62,7 @@ class ExchangeableTime:
 
 def variance_time(chain: ExchangeableChain, rtol: float = tolerances.SOLVE, visit: Visitor | None = None) -> ExchangeableTime:
     """:func:`thermokernels.observable_variance_time` of an exchangeable chain."""
+    rtol = arguments.as_positive(rtol, "rtol", "relative residual")
     by_class = np.zeros(chain.lumped.couplings.shape)
     variance = unsolved = rounding = residual = 0.0
     iterations = 0
@@ -109,7 +110,7 @@ def data_counts(chain: ExchangeableChain, data: ArrayLike) -> Floats:
     """
     sizes = chain.lumped.visible_sizes
     shape = tuple(n + 1 for n in sizes)
-    values = np.asarray(data)
+    values = arguments.as_finite(data, "data")
     if values.ndim == 2 and values.size and values.shape[1] == chain.n_visible and (np.abs(values) == 1).all():
         spins = arguments.as_samples(values, "data") * chain.visible_signs
         counts = [(spins[:, one] < 0).sum(axis=1) for one in chain.visible_classes]
