@@ -388,7 +388,7 @@ def examine_passages(ledger: Ledger, case: int, chain: Any, model: Exact, draws:
         if first is None:
             continue
         for t, exact in zip(first.hitting.times[start], (t for t in exact_times if t), strict=True):
-            ledger.enter(f"hitting time, {method}", t, exact, first.hitting.bound * exact, case)
+            ledger.enter(f"hitting time, {method}", t, exact, first.hitting.relative_bound * exact, case)
         ledger.enter(f"MFPT, {method}", first.value, exact_mean, first.relative_bound * exact_mean, case)
 
 
