@@ -17,7 +17,7 @@ from thermokernels.common.tolerances import UNIT
 from thermokernels.model.kernels import one_layer, rounded_once, single_site, two_block
 from thermokernels.model.kernels.kernel import Kernel
 from thermokernels.model.kernels.registry import KERNELS
-from thermokernels.model.model import Model, ModelLike, as_model
+from thermokernels.model.model import Model, ModelLike, as_model, require_finite_energies
 
 MAX_DENSE_STATES = 2**13
 
@@ -367,8 +367,10 @@ def gibbs_chain(
         fields = rounded_once.local_fields(weights, visible_field, n_hidden_states)
         energy, remainders = (part.ravel() for part in rounded_once.energies(*fields, hidden_field))
     elif layer == "visible":
+        require_finite_energies(model)
         energy = one_layer.marginal_energies(visible_field, hidden.fields[:, : 2 ** (model.n_visible - use_quotient)])
     else:
+        require_finite_energies(model)
         energy = one_layer.marginal_energies(hidden_field, visible.fields)
     if not np.isfinite(energy).all():
         raise ValueError(f"W, b and c must give finite energies; the largest coupling is {np.abs(weights).max():g}")

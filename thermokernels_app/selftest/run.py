@@ -14,6 +14,7 @@ from thermokernels_app.judges import automatic_differentiation, verdicts
 from thermokernels_app.selftest import (
     adjoint_terms,
     answers,
+    bound_terms,
     case,
     chains,
     checkpoints,
@@ -28,7 +29,7 @@ from thermokernels_app.selftest.case import Case
 from thermokernels_app.selftest.sound_records import Records
 
 # The order is that of the way through the house: kernels, adjoints, judges, verdicts, records.
-GROUPS = ("kernels", "adjoints", "gradient check", "battery", "verdicts", "records")
+GROUPS = ("kernels", "bounds", "adjoints", "gradient check", "battery", "verdicts", "records")
 
 
 def cases(design: Design | None = None) -> dict[str, list[Case]]:
@@ -37,6 +38,7 @@ def cases(design: Design | None = None) -> dict[str, list[Case]]:
     thresholds = plain["thresholds"]
     return {
         "kernels": [*answers.cases(), *stale_kernels.cases(), *coupled_chains.cases()],
+        "bounds": bound_terms.cases(),
         "adjoints": adjoint_terms.cases(thresholds),
         "gradient check": checkpoints.cases(thresholds),
         "battery": chains.cases(thresholds),
@@ -57,6 +59,7 @@ def gates(design: Design | None = None) -> set[str]:
         stale_kernels.KEY,
         stale_kernels.NUMBER,
         coupled_chains.EXACT,
+        *map(bound_terms.gate_of, bound_terms.TERMS),
         *gradient_probes.LEGS,
         gradient_probes.REFUSED,
         *(checkpoints.gate_of(number, number != "solution_residual") for number in legs),
