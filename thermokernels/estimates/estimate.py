@@ -20,7 +20,7 @@ from thermokernels.estimates import trust
 from thermokernels.estimates.analytic_bound import variance_time_bound
 from thermokernels.estimates.batch_means import batch_times
 from thermokernels.estimates.correlations import data_correlations
-from thermokernels.estimates.features import OBSERVABLES, UNITS, features_of, from_correlations
+from thermokernels.estimates.features import features_of, from_correlations
 from thermokernels.estimates.intervals import Interval, controlled, fieller, jackknife_covariance, largest_share, mean_interval, quantile
 from thermokernels.estimates.lag_pairs import Schedule
 from thermokernels.estimates.layer_excursions import Features
@@ -30,6 +30,7 @@ from thermokernels.estimates.result import NAN, NOWHERE, QEstimate
 from thermokernels.estimates.running import Pace, run_tasks
 from thermokernels.estimates.signal import Groups, Signal, estimate_signal
 from thermokernels.model.model import Model, as_model
+from thermokernels.quantities.alternating_scan import OBSERVABLES, UNITS
 from thermokernels.sampling.samplers import block_model, require_moderate
 from thermokernels.solvers.solve import as_executor
 
