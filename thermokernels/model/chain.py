@@ -444,10 +444,11 @@ def input_error(chain: GibbsChain) -> float:
 def entry_error(chain: GibbsChain) -> float:
     """Relative error of every entry of P and S, the diagonal of I - P included, a sum of N rates or what a sum of one leaves.
 
-    Block kernels multiply up to N conditional laws. On one layer an entry is a sum over the other layer, of terms of one sign.
+    Block kernels multiply up to N conditional laws. On one layer an entry is a sum over the other layer, of terms of one sign,
+    and P is S between roots of the law.
     """
     single = chain.dynamics.single_flips
     error = chain.dynamics.factors(chain.n_spins) * input_error(chain) + (1 if single else 2) * chain.n_spins * UNIT
     if chain.dynamics.layer is not None:
-        error += chain.n_configurations * UNIT
+        error += chain.n_configurations * UNIT + law_error(chain)
     return error

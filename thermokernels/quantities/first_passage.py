@@ -69,7 +69,7 @@ def hitting_times(chain: GibbsChain | ExchangeableChain, target: ArrayLike, meth
         Neither empty nor everything.
     method : "auto", "symmetrised" or "reduction"
         "symmetrised" refines solutions of the symmetrised system; "reduction" is GTH elimination, right however hard the target is to
-        reach, for up to 2**12 states of the single-site kernel; "auto" falls back on it where the certificate of the first does not hold.
+        reach, for up to 2**12 states; "auto" falls back on it where the certificate of the first does not hold.
 
     Returns
     -------
