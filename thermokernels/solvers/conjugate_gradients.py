@@ -12,7 +12,7 @@ import numpy as np
 from thermokernels.common import threads
 from thermokernels.common.arrays import Floats
 from thermokernels.compiled.decorator import jit
-from thermokernels.compiled.simd_float64 import LANES, add_multiple, aligned_zeros, dot, fill, load, multiply_add, store, total
+from thermokernels.compiled.simd_float64 import DOUBLES, add_multiple, aligned_zeros, dot, fill, load, multiply_add, store, total
 from thermokernels.model.chain import GibbsChain
 from thermokernels.model.kernels.single_site import _apply_to_vector
 from thermokernels.model.kernels.two_block import _apply_symmetrised_to_vector
@@ -30,7 +30,7 @@ def _product(generator, block_laws, x, image):
         _apply_to_vector(generator, x, image)
         return
     _apply_symmetrised_to_vector(block_laws[0], block_laws[1], generator.quotient, x, image)
-    for k in range(0, x.size, LANES):
+    for k in range(0, x.size, DOUBLES):
         store(image, k, multiply_add(fill(-1.0), load(image, k), load(x, k)))
 
 
@@ -39,7 +39,7 @@ def _advance(length, step, image, null, x, residual):
     """x += length * step and residual -= length * image, made orthogonal to null; returns |x|^2 and |residual|^2."""
     forward, backward = fill(length), fill(-length)
     sizes, along = fill(0.0), fill(0.0)
-    for k in range(0, x.size, LANES):
+    for k in range(0, x.size, DOUBLES):
         current = multiply_add(forward, load(step, k), load(x, k))
         r = multiply_add(backward, load(image, k), load(residual, k))
         store(x, k, current)
@@ -47,7 +47,7 @@ def _advance(length, step, image, null, x, residual):
         sizes = multiply_add(current, current, sizes)
         along = multiply_add(load(null, k), r, along)
     remove, squares = fill(-total(along)), fill(0.0)
-    for k in range(0, x.size, LANES):
+    for k in range(0, x.size, DOUBLES):
         r = multiply_add(remove, load(null, k), load(residual, k))
         store(residual, k, r)
         squares = multiply_add(r, r, squares)
@@ -64,7 +64,7 @@ def _conjugate_gradients(generator, block_laws, tolerance, work):
         if not np.sqrt(square) > max(tolerance, FLOOR * np.sqrt(size)):
             return iteration
         again = fill(ratio)
-        for k in range(0, x.size, LANES):
+        for k in range(0, x.size, DOUBLES):
             store(step, k, multiply_add(again, load(step, k), load(residual, k)))
         _product(generator, block_laws, step, image)
         size, updated = _advance(square / dot(step, image), step, image, null, x, residual)
@@ -98,7 +98,7 @@ def solve(chain: GibbsChain, right_hand_sides: Floats, aim: float) -> tuple[Floa
     iterations = np.zeros(n_rhs, dtype=np.int64)
 
     def solve_rows(rows: slice) -> None:
-        work = aligned_zeros(5, -(-n_states // LANES) * LANES)  # vectors of fewer than eight states are padded by zeros
+        work = aligned_zeros(5, -(-n_states // DOUBLES) * DOUBLES)  # vectors of fewer than eight states are padded by zeros
         work[0, :n_states] = chain.root_law
         _solve(chain.generator, block_laws, right_hand_sides[rows], aim, work, solutions[rows], iterations[rows])
 

@@ -68,11 +68,6 @@ def relative_errors(adjoint: Floats, leg: Floats, q: float) -> Floats:
         return np.where(difference == 0.0, 0.0, difference / scale)
 
 
-def adjoint_derivatives(network: Hypernetwork, codes: Floats, laws: Floats, directions: Floats, functions: Functions) -> Floats:
-    """<sum over the codes of J_u' vec(dQ/dW), direction> for every direction, by the functions under test."""
-    return _pull_back(network, codes, directions, functions, [dq_dw for _, dq_dw in _values_and_gradients(network, codes, laws, functions)])
-
-
 def _values_and_gradients(network: Hypernetwork, codes: Floats, laws: Floats, functions: Functions) -> list[tuple[Any, Floats]]:
     return [functions.value_and_gradient(functions.couplings(network, code), law) for code, law in zip(codes, laws, strict=True)]
 

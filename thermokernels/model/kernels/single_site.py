@@ -41,7 +41,7 @@ from thermokernels.compiled.register_tiles import (
     swap_rows2,
 )
 from thermokernels.compiled.simd_float64 import (
-    LANES,
+    DOUBLES,
     add,
     fill,
     load,
@@ -210,10 +210,10 @@ def _apply_to_vector(generator, x, product):
         if n_columns < PADDED_COLUMNS:
             _apply_in_tiles(tables, generator, x, n_columns, product)
         else:
-            _apply_in_tiles(tables, generator, _padded(x, n_rows, n_columns), n_columns + LANES, product)
+            _apply_in_tiles(tables, generator, _padded(x, n_rows, n_columns), n_columns + DOUBLES, product)
         return
     for h in range(n_rows):
-        if n_columns < LANES:
+        if n_columns < DOUBLES:
             _generator_row_narrow(generator, x, h, product)
         else:
             _generator_row(generator, x, h, product)
@@ -222,11 +222,11 @@ def _apply_to_vector(generator, x, product):
 @jit
 def _padded(x, n_rows, n_columns):
     """x with a cache line behind every row: rows that meet in a flip would fall on the same lines of the cache."""
-    stride = n_columns + LANES
-    memory = np.empty(n_rows * stride + LANES)
-    padded = memory[-(memory.ctypes.data // 8) % LANES :]
+    stride = n_columns + DOUBLES
+    memory = np.empty(n_rows * stride + DOUBLES)
+    padded = memory[-(memory.ctypes.data // 8) % DOUBLES :]
     for h in range(n_rows):
-        for v in range(0, n_columns, LANES):
+        for v in range(0, n_columns, DOUBLES):
             store(padded, h * stride + v, load(x, h * n_columns + v))
     return padded
 
@@ -306,7 +306,7 @@ def _generator_row(generator, x, h, product):
     escape = generator.escape[h]
     rate0, rate1, rate2 = fill(visible_rates[0, h]), fill(visible_rates[1, h]), fill(visible_rates[2, h])
     start = h * n_columns
-    for v in range(0, n_columns, LANES):
+    for v in range(0, n_columns, DOUBLES):
         here = load(x, start + v)
         sum0 = multiply(rate0, swap1(here))
         sum1 = multiply(rate1, swap2(here))
@@ -316,7 +316,7 @@ def _generator_row(generator, x, h, product):
         for j in range(n_row_flips):
             sum0 = multiply_add(load(hidden_rates, j * n_columns + v), load(x, (h ^ (1 << j)) * n_columns + v), sum0)
         if generator.quotient:
-            across = reverse(load(x, (n_rows - h) * n_columns - LANES - v))
+            across = reverse(load(x, (n_rows - h) * n_columns - DOUBLES - v))
             sum1 = multiply_add(load(hidden_rates, n_row_flips * n_columns + v), across, sum1)
         store(product, start + v, multiply_add(load(escape, v), here, multiply(fill(-1.0), add(sum0, sum1))))
 
