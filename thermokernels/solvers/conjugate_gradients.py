@@ -7,6 +7,8 @@ their own.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from thermokernels.common import threads
@@ -93,7 +95,7 @@ def solve(chain: GibbsChain, right_hand_sides: Floats, aim: float) -> tuple[Floa
     n_rhs, n_states = right_hand_sides.shape
     block_laws = chain.dynamics.compiled_product(chain)
     if block_laws is None:
-        return _solve_by_products(chain, right_hand_sides, aim)
+        return solve_by_products(chain.apply_symmetrised_generator, chain.root_law, right_hand_sides, aim)
     solutions = np.empty((n_rhs, n_states))
     iterations = np.zeros(n_rhs, dtype=np.int64)
 
@@ -106,28 +108,35 @@ def solve(chain: GibbsChain, right_hand_sides: Floats, aim: float) -> tuple[Floa
     return solutions, iterations
 
 
-def _solve_by_products(chain: GibbsChain, right_hand_sides: Floats, aim: float) -> tuple[Floats, np.ndarray]:
-    """:func:`solve` with the kernel's own product S x, all rows side by side: a row that has converged stands still."""
-    null, solutions = chain.root_law, np.zeros_like(right_hand_sides)
-    iterations = np.zeros(len(right_hand_sides), dtype=np.int64)
-    residuals, steps = right_hand_sides - _inner(right_hand_sides, null)[:, None] * null, np.zeros_like(right_hand_sides)
+def solve_by_products(
+    multiply: Callable[[Floats], Floats], null: Floats, right_hand_sides: Floats, aim: float
+) -> tuple[Floats, np.ndarray]:
+    """:func:`solve` for any A given by its product with rows (k, n), all rows side by side: one that has converged stands still.
+
+    ``null`` is the unit vector of the kernel of A.
+    """
+    solutions, iterations = np.zeros_like(right_hand_sides), np.zeros(len(right_hand_sides), dtype=np.int64)
+    residuals, steps = _orthogonal(right_hand_sides, null), np.zeros_like(right_hand_sides)
     targets, squares = aim * np.sqrt(_inner(right_hand_sides, right_hand_sides)), _inner(residuals, residuals)
     ratios = np.zeros(len(right_hand_sides))
     for _ in range(MAX_ITERATIONS):
-        floors = np.maximum(targets, FLOOR * np.sqrt(_inner(solutions, solutions)))
-        open_ = np.flatnonzero(np.sqrt(squares) > floors)
-        if open_.size == 0:
+        going = np.flatnonzero(np.sqrt(squares) > np.maximum(targets, FLOOR * np.sqrt(_inner(solutions, solutions))))
+        if going.size == 0:
             break
-        steps[open_] = ratios[open_, None] * steps[open_] + residuals[open_]
-        images = chain.apply_symmetrised_generator(steps[open_])
-        lengths = squares[open_] / _inner(steps[open_], images)
-        solutions[open_] += lengths[:, None] * steps[open_]
-        rest = residuals[open_] - lengths[:, None] * images
-        residuals[open_] = rest - _inner(rest, null)[:, None] * null
-        updated = _inner(residuals[open_], residuals[open_])
-        ratios[open_], squares[open_] = updated / squares[open_], updated
-        iterations[open_] += 1
-    return solutions - _inner(solutions, null)[:, None] * null, iterations
+        step = ratios[going, None] * steps[going] + residuals[going]
+        image = multiply(step)
+        lengths = squares[going] / _inner(step, image)
+        steps[going] = step
+        solutions[going] += lengths[:, None] * step
+        rest = _orthogonal(residuals[going] - lengths[:, None] * image, null)
+        residuals[going], updated = rest, _inner(rest, rest)
+        ratios[going], squares[going] = updated / squares[going], updated
+        iterations[going] += 1
+    return _orthogonal(solutions, null), iterations
+
+
+def _orthogonal(rows: Floats, null: Floats) -> Floats:
+    return rows - _inner(rows, null)[:, None] * null
 
 
 def _inner(rows: Floats, others: Floats) -> Floats:

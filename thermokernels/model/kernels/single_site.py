@@ -278,21 +278,26 @@ def _apply_in_tiles(tables, generator, x, stride, product):
 
 
 @jit
+def _after_hidden_flip(h, v, j, shape, n_hidden, quotient):
+    """(h, v) after a flip of hidden spin j; on pairs {x, -x} the last one is +1, and its flip leads to the complement of the others."""
+    if quotient and j == n_hidden - 1:
+        return shape[0] - 1 - h, shape[1] - 1 - v
+    return h ^ (1 << j), v
+
+
+@jit
 def _generator_row_narrow(generator, x, h, product):
     """Row h of A x, entry by entry: the plain form of _generator_row, for rows of fewer than eight states."""
     escape, visible_rates, hidden_rates = generator.escape, generator.visible_rates, generator.hidden_rates
-    n_rows, n_columns = escape.shape
-    n_hidden = hidden_rates.shape[0]
+    n_columns, n_hidden = escape.shape[1], hidden_rates.shape[0]
     start = h * n_columns
     for v in range(n_columns):
         incoming = 0.0
         for i in range(visible_rates.shape[0]):
             incoming += visible_rates[i, h] * x[start + (v ^ (1 << i))]
         for j in range(n_hidden):
-            if generator.quotient and j == n_hidden - 1:
-                incoming += hidden_rates[j, v] * x[n_rows * n_columns - 1 - start - v]
-            else:
-                incoming += hidden_rates[j, v] * x[(h ^ (1 << j)) * n_columns + v]
+            row, column = _after_hidden_flip(h, v, j, escape.shape, n_hidden, generator.quotient)
+            incoming += hidden_rates[j, v] * x[row * n_columns + column]
         product[start + v] = escape[h, v] * x[start + v] - incoming
 
 
@@ -334,12 +339,8 @@ def _apply_generator(functions, visible_flips, hidden_flips, quotient, products)
                 for i in range(n_visible):
                     total += visible_flips[(v >> i) & 1, i, h] * (row[v] - row[v ^ (1 << i)])
                 for j in range(n_hidden):
-                    bit = (h >> j) & 1
-                    if quotient and j == n_hidden - 1:
-                        other = functions[a, n_rows - 1 - h, n_columns - 1 - v]
-                    else:
-                        other = functions[a, h ^ (1 << j), v]
-                    total += hidden_flips[bit, j, v] * (row[v] - other)
+                    other_row, other = _after_hidden_flip(h, v, j, (n_rows, n_columns), n_hidden, quotient)
+                    total += hidden_flips[(h >> j) & 1, j, v] * (row[v] - functions[a, other_row, other])
                 products[a, h, v] = total
 
 
