@@ -259,10 +259,10 @@ def _cotangents(chain: GibbsChain, visible_rates: Floats, hidden_rates: Floats, 
     n_spins, (hidden, visible) = chain.n_spins, chain.block_spins
     # (off-diagonal) + (diagonal)
     ct_visible_fields = chain.visible_rates * (
-        -np.tanh(chain.visible_fields) * visible_rates + 2 * n_spins * chain.visible_rates * (visible.T @ squares.T)
+        -np.tanh(chain.visible_local_fields) * visible_rates + 2 * n_spins * chain.visible_rates * (visible.T @ squares.T)
     )
     ct_hidden_fields = chain.hidden_rates * (
-        -np.tanh(chain.hidden_fields) * hidden_rates + 2 * n_spins * chain.hidden_rates * (hidden.T @ squares)
+        -np.tanh(chain.hidden_local_fields) * hidden_rates + 2 * n_spins * chain.hidden_rates * (hidden.T @ squares)
     )
     # (fields)
     ct_weights = ct_visible_fields @ hidden + (ct_hidden_fields @ visible).T
@@ -276,8 +276,8 @@ def _reduced_cotangents(time: ReducedTime, value: float) -> Cotangents:
     hidden, visible = chain.block_spins
     law_weights, shares, _ = reduced_resolvent.weights(time)
     edges = 0.5 * shares.reshape(*chain.shape, chain.n_spins)  # each edge is met at both of its ends
-    ct_visible_fields = np.tanh(chain.visible_fields) * edges[:, :, : chain.n_visible].sum(axis=1).T
-    ct_hidden_fields = np.tanh(chain.hidden_fields) * edges[:, :, chain.n_visible :].sum(axis=0).T
+    ct_visible_fields = np.tanh(chain.visible_local_fields) * edges[:, :, : chain.n_visible].sum(axis=1).T
+    ct_hidden_fields = np.tanh(chain.hidden_local_fields) * edges[:, :, chain.n_visible :].sum(axis=0).T
     ct_law = _log_law_cotangents(chain, law_weights)
     ct_weights = value * (ct_visible_fields @ hidden + (ct_hidden_fields @ visible).T + ct_law.W)
     if chain.quotient:  # T_O is even in the fields

@@ -95,7 +95,7 @@ def _couple_again(n, classes, work):
 
 @njit(nogil=True)
 def _step_again(n, classes, work):
-    """The parts of one iteration of reduced._conjugate_gradients; steps of length zero keep the numbers as they are."""
+    """The parts of one iteration of red_black._conjugate_gradients; steps of length zero keep the numbers as they are."""
     x, residual, step, image, odd, inverse = work[0], work[1], work[2], work[3], work[4], classes.inverse[0]
     for _ in range(n):
         _turn(0.0, 0.0, inverse, residual, x, step)

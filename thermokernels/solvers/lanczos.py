@@ -25,7 +25,7 @@ from thermokernels.model.kernels.single_site import _apply_to_vector
 COPY = 1e-7
 
 # Lanczos vectors kept at a time when Ritz vectors are put together: no more than these, in no more bytes than these.
-CHUNK, CHUNK_BYTES = 32, 2**26
+KEPT_VECTORS, KEPT_BYTES = 32, 2**26
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,7 +213,7 @@ class LanczosRuns:
 
         Few Lanczos vectors are kept at a time, of large chains one.
         """
-        n_kept = max(1, min(CHUNK, CHUNK_BYTES // (8 * self.chain.n_states)))
+        n_kept = max(1, min(KEPT_VECTORS, KEPT_BYTES // (8 * self.chain.n_states)))
         combined = np.zeros((coefficients.shape[1], self.chain.n_states))
         again, basis = LanczosRuns(self.chain, self.starts[:1]), np.empty((n_kept, self.chain.n_states))
         for start in range(0, self.n_steps, n_kept):

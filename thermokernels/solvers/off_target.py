@@ -169,8 +169,11 @@ def _gauss_seidel(sources, free, escape, visible_flips, hidden_flips, quotient, 
                 for i in range(n_visible):
                     total += visible_flips[(v >> i) & 1, i, h] * times[h, v ^ (1 << i)]
                 for j in range(n_hidden):
-                    g, u = _after_hidden_flip(h, v, j, times.shape, n_hidden, quotient)
-                    total += hidden_flips[(h >> j) & 1, j, v] * times[g, u]
+                    flip = hidden_flips[(h >> j) & 1, j, v]
+                    if quotient and j == n_hidden - 1:
+                        total += flip * times[n_rows - 1 - h, n_columns - 1 - v]
+                    else:
+                        total += flip * times[h ^ (1 << j), v]
                 times[h, v] = total / escape[h, v]
 
 

@@ -321,23 +321,23 @@ def _solve(classes, right_hand_sides, rtol, work, solutions, iterations):
     """A z = b for every row of right_hand_sides; z orthogonal to sqrt(pi) where A is singular."""
     shape, free = classes.shape, classes.free[0]
     halves = work[0:2]
-    reduced, even = work[2], work[3]
+    source, even = work[2], work[3]
     for a in range(right_hand_sides.shape[0]):
         _split(right_hand_sides[a], shape, halves)
         norm = np.sqrt(dot(halves[0], halves[0]) + dot(halves[1], halves[1]))
         for k in range(0, even.size, DOUBLES):
-            store(reduced, k, multiply(load(classes.inverse[1], k), load(halves[1], k)))
-        _from_other(classes, EVEN, reduced, free, even)
+            store(source, k, multiply(load(classes.inverse[1], k), load(halves[1], k)))
+        _from_other(classes, EVEN, source, free, even)
         for k in range(0, even.size, DOUBLES):
             here = load(halves[0], k)
             if free.size > 0:
                 here = multiply(load(free, k), here)
-            store(reduced, k, add(here, load(even, k)))
-        # The odd equations hold exactly after back-substitution, so the reduced residual is the full one up to rounding.
-        iterations[a] = _conjugate_gradients(classes, reduced, AIM * rtol * norm, work[4:7], even)
-        _from_other(classes, ODD, even, classes.inverse[1], reduced)
+            store(source, k, add(here, load(even, k)))
+        # The odd equations hold exactly after back-substitution, so the residual of the Schur complement is the full one up to rounding.
+        iterations[a] = _conjugate_gradients(classes, source, AIM * rtol * norm, work[4:7], even)
+        _from_other(classes, ODD, even, classes.inverse[1], source)
         for k in range(0, even.size, DOUBLES):
-            store(halves[1], k, multiply_add(load(classes.inverse[1], k), load(halves[1], k), load(reduced, k)))
+            store(halves[1], k, multiply_add(load(classes.inverse[1], k), load(halves[1], k), load(source, k)))
             store(halves[0], k, load(even, k))
         along = dot(classes.null[0], halves[0]) + dot(classes.null[1], halves[1])
         add_multiple(-along, classes.null[0], halves[0])

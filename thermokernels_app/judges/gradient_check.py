@@ -103,7 +103,7 @@ def complex_steps(network: Hypernetwork, codes: Floats, laws: Floats, directions
     return values, slopes
 
 
-def frozen_steps(
+def held_steps(
     network: Hypernetwork, codes: Floats, laws: Floats, directions: Floats, solved: Sequence[Any], window: float = 100.0
 ) -> tuple[Floats, Floats, float]:
     """The same with the kernels' own solutions held still and verified (:mod:`.held_solution`), and the largest residual found in them."""
@@ -153,7 +153,7 @@ def gradient_check(
         values, complex_slopes = complex_steps(network, codes, laws, directions, window)
         tested = np.array([functions.value(functions.couplings(network, code), law).value for code, law in zip(codes, laws, strict=True)])
     else:
-        values, complex_slopes, residual = frozen_steps(network, codes, laws, directions, [q for q, _ in found], window)
+        values, complex_slopes, residual = held_steps(network, codes, laws, directions, [q for q, _ in found], window)
         tested = np.array([q.value for q, _ in found])
     value_error = float(np.max(np.abs(tested - values) / np.where(values == 0.0, 1.0, np.abs(values))))
     total = float(np.abs(values).sum())

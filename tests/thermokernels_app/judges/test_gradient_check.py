@@ -99,7 +99,7 @@ def test_a_broken_adjoint_fails_differences_and_the_complex_step(checkpoint, nam
     assert worst(record, "difference_error") > 1e-3
 
 
-def test_the_frozen_reference_agrees_with_the_dense_one(checkpoint):
+def test_the_held_reference_agrees_with_the_dense_one(checkpoint):
     dense = gradient_check.gradient_check(*checkpoint, GOOD)
     frozen = gradient_check.gradient_check(*checkpoint, GOOD, dense=False, steps=())
     assert frozen["value_reference"] == "frozen"
@@ -113,7 +113,7 @@ def test_the_frozen_reference_agrees_with_the_dense_one(checkpoint):
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_broken_adjoint_fails_against_the_frozen_reference(checkpoint, name):
+def test_a_broken_adjoint_fails_against_the_held_reference(checkpoint, name):
     record = gradient_check.gradient_check(*checkpoint, BROKEN[name], dense=False, steps=())
     assert record["value_error"] <= 1e-12
     assert worst(record, "complex_error") > 1e-3
