@@ -200,7 +200,7 @@ def of_scale(scale: float) -> list[Row]:
 
     def of_passage(method: str) -> Found:
         hitting = first_passage.solve_hitting_times(chain, [target], method)
-        return float(hitting.times.max()), hitting.bound * float(hitting.times.max())
+        return float(hitting.times.max()), float(hitting.bound.max())
 
     def of_gap() -> Found:
         found = spectral_gap.solve_spectral_gap(chain)

@@ -326,7 +326,7 @@ def examine(ledger: Ledger, case: int, kernel: str) -> None:
 
 
 def examine_variance_time(ledger: Ledger, case: int, chain: Any, model: Exact, p_data: Any) -> None:
-    t_obs, signal, half_window = model.variance_time(), model.signal(p_data)[0], mp.mpf(50 * chain.n_spins)
+    t_obs, signal, half_window = model.variance_time(), model.signal(p_data)[0], mp.mpf(50 * chain.steps_per_sweep)
     for method in ("auto", "cholesky", "reduction"):
         q = ledger.attempt(f"Q, {method}", lambda method=method: chain_q_struct(chain, p_data, solve=Solve(method)))
         bound = None if q is None else ledger.attempt(f"T_O bound, {method}", lambda q=q: q.t_obs_bound)
@@ -342,7 +342,7 @@ def examine_variance_time(ledger: Ledger, case: int, chain: Any, model: Exact, p
 
 
 def examine_gradients(ledger: Ledger, case: int, weights: Any, chain: Any, model: Exact, p_data: Any) -> None:
-    (W, b, c), half_window = weights, mp.mpf(50 * chain.n_spins)
+    (W, b, c), half_window = weights, mp.mpf(50 * chain.steps_per_sweep)
     t_obs, t_gradient, (signal, signal_gradient) = model.variance_time(), model.variance_time_gradient(), model.signal(p_data)
     for method in ("auto", "cholesky", "reduction"):
         found = ledger.attempt(f"gradient, {method}", lambda method=method: adjoints.q_struct(W, p_data, method=method, b=b, c=c))
@@ -388,7 +388,7 @@ def examine_passages(ledger: Ledger, case: int, chain: Any, model: Exact, draws:
         if first is None:
             continue
         for t, exact in zip(first.hitting.times[start], (t for t in exact_times if t), strict=True):
-            ledger.enter(f"hitting time, {method}", t, exact, first.hitting.bound * exact, case)
+            ledger.enter(f"hitting time, {method}", t, exact, first.hitting.relative_bound * exact, case)
         ledger.enter(f"MFPT, {method}", first.value, exact_mean, first.relative_bound * exact_mean, case)
 
 

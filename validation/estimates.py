@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 
 import numpy as np
+from claims import Row, conclude
 from scipy import stats
 
 import thermokernels as tk
@@ -153,14 +154,12 @@ def stuck_chain() -> bool:
 def main() -> int:
     """Run all parts."""
     n_replicates, seed = (int(value) for value in (*sys.argv[1:], "12000", "1")[:2]) if len(sys.argv) != 2 else (int(sys.argv[1]), 1)
-    verdicts = {
-        "a stuck chain is found out": stuck_chain(),
-        "both laws of a coupled layer": laws_of_a_coupled_layer(seed),
-        "no bias, and coverage": estimates(n_replicates, seed),
-    }
-    for claim, holds in verdicts.items():
-        print(f"{'PASS' if holds else 'FAIL'}  {claim}")
-    return 0 if all(verdicts.values()) else 1
+    rows = [
+        Row("a chain that is stuck", "no estimate", stuck_chain()),
+        Row("a coupled layer", "both of its laws", laws_of_a_coupled_layer(seed)),
+        Row("thirty models, three kernels", "no bias, and coverage where trusted", estimates(n_replicates, seed)),
+    ]
+    return conclude(rows)
 
 
 if __name__ == "__main__":

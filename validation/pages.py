@@ -5,9 +5,10 @@
 
 A generated block stands between ``<!-- from: COMMAND -->`` and ``<!-- end -->``. The command runs in an empty folder in which the files
 that it names have been made (FILES); RUN stands for the folder of a run of the default grid. A page may leave lines out (``...``): each
-line that it shows is held against the line of the output that differs from it in numbers only. Numbers agree within a relative 1e-3, or as
-the block says (``; within 0.05``: trained networks differ between kinds of processors); rounding errors below 1e-8 agree if both are.
-Times and memory belong to a machine: they are not compared.
+line that it shows is held against the line of the output that differs from it in numbers only; of a block marked ``; whole`` none may be
+missing. Numbers agree within a relative 1e-3, or as the block says (``; within 0.05``: trained networks differ between kinds of
+processors). A line with a number below 1e-6 in both shows what rounding or a stopping rule left: it is not compared further. Times and
+memory belong to a machine: they are not compared either.
 """
 
 from __future__ import annotations
@@ -27,10 +28,12 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
-BLOCK = re.compile(r"<!-- from: (?P<command>[^;\n]+?)(?:; within (?P<within>[\d.]+))? -->\n(?P<body>.*?)<!-- end -->", re.DOTALL)
+BLOCK = re.compile(
+    r"<!-- from: (?P<command>[^;\n]+?)(?P<whole>; whole)?(?:; within (?P<within>[\d.]+))? -->\n(?P<body>.*?)<!-- end -->", re.DOTALL
+)
 NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?(?![\w.]*\d)")
 OF_A_MACHINE = re.compile(r"[\d.]+(?: to [\d.]+)? (?:ms|s|min|h|[KMG]iB|MB|GB)\b")
-ROUNDING = 1e-8
+LEFT_OVER = 1e-6
 WITHIN = 1e-3
 
 
@@ -112,13 +115,23 @@ def skeleton(line: str) -> str:
     return re.sub(r"[\s─-]+", " ", NUMBER.sub("#", line)).strip()
 
 
+def numbers(line: str) -> list[float]:
+    """The numbers of a line but for those of a machine."""
+    return [float(number) for number in NUMBER.findall(OF_A_MACHINE.sub("", line))]
+
+
 def differs(shown: str, printed: str, within: float) -> bool:
     """Whether two lines of one skeleton hold numbers that do not agree."""
-    pairs = zip(*(NUMBER.findall(OF_A_MACHINE.sub("", line)) for line in (shown, printed)), strict=False)
-    for one, other in ((float(a), float(b)) for a, b in pairs):
-        if max(abs(one), abs(other)) >= ROUNDING and abs(one - other) > within * max(abs(one), abs(other)):
-            return True
-    return False
+    pairs = [*zip(numbers(shown), numbers(printed), strict=False)]
+    if any(0 < max(abs(one), abs(other)) < LEFT_OVER for one, other in pairs):
+        return False
+    return any(abs(one - other) > within * max(abs(one), abs(other)) for one, other in pairs)
+
+
+def likeness(shown: str, printed: str) -> int:
+    """How many whole numbers two lines share: rows of a table are told apart by them."""
+    pairs = zip(NUMBER.findall(shown), NUMBER.findall(printed), strict=False)
+    return sum(one == other and one.isdigit() for one, other in pairs)
 
 
 def regenerated(body: str, printed: tuple[str, ...], within: float) -> tuple[str, list[str]]:
@@ -130,14 +143,26 @@ def regenerated(body: str, printed: tuple[str, ...], within: float) -> tuple[str
             continue
         wanted = skeleton(line)
         order = [*range(start, len(printed)), *range(start)]
-        place = next((k for k in order if skeleton(printed[k]) == wanted), None)
-        if place is None:
+        candidates = [k for k in order if skeleton(printed[k]) == wanted]
+        if not candidates:
             raise PageError(f"no line of the output is like {line.strip()!r}")
+        place = max(candidates, key=lambda k: likeness(line, printed[k]))  # the next one where several are as like
         start = place + 1
         lines.append(printed[place])
         if differs(line, printed[place], within):
             found.append(f"shown   {line.strip()}\n  printed {printed[place].strip()}")
     return "\n".join(lines) + "\n", found
+
+
+def whole(body: str, printed: tuple[str, ...], within: float) -> tuple[str, list[str]]:
+    """The block with all lines of the output, and which of its lines differ."""
+    fences = [line for line in body.splitlines() if line.startswith("```")]
+    shown = [line for line in body.splitlines() if not line.startswith("```")]
+    found = [] if len(shown) == len(printed) else [f"shows {len(shown)} lines, {len(printed)} are printed"]
+    for line, current in zip(shown, printed, strict=False):
+        if skeleton(line) != skeleton(current) or differs(line, current, within):
+            found.append(f"shown   {line.strip()}\n  printed {current.strip()}")
+    return "\n".join([*fences[:1], *printed, *fences[1:]]) + "\n", found
 
 
 def pages() -> Iterator[Path]:
@@ -158,7 +183,8 @@ def main() -> int:
         problems: list[str] = []
         for match in reversed(blocks):
             try:
-                body, found = regenerated(match["body"], output_of(match["command"]), float(match["within"] or WITHIN))
+                renew = whole if match["whole"] else regenerated
+                body, found = renew(match["body"], output_of(match["command"]), float(match["within"] or WITHIN))
             except (PageError, ImportError) as error:
                 problems.append(f"{match['command']}: {error}")
                 continue

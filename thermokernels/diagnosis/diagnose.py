@@ -21,11 +21,13 @@ from thermokernels.common.tolerances import EPSILON
 from thermokernels.diagnosis import words
 from thermokernels.diagnosis.result import Crossing, Findings, Number
 from thermokernels.model.chain import GibbsChain, energy_error, gibbs_chain
+from thermokernels.model.kernels.registry import KERNELS
 from thermokernels.model.laws import visible_law
 from thermokernels.model.model import Model, ModelLike, as_model
 from thermokernels.quantities import asymptotic_variance, first_passage
 from thermokernels.quantities.autocorrelation import autocorrelation_times
 from thermokernels.quantities.landscape import MergeEvent, MergeTree, merge_tree
+from thermokernels.quantities.operational_q import operational_q
 from thermokernels.quantities.relevance import ObservableBasis, observable_basis
 from thermokernels.quantities.signal_to_noise import chain_q_struct
 from thermokernels.quantities.spectral_gap import solve_spectral_gap
@@ -39,6 +41,10 @@ CERTIFIED = "residual and proven gap"
 CORRELATED = "residual and proven gap, or state reduction"
 # Relative distance at which two eigenvalues are one: Lanczos runs converge to it.
 NEAR = 1e-8
+
+# Kernels that a diagnosis is made for.
+DIAGNOSED = ("single-site", "alternating")
+NOT_MADE = "not made for the alternating kernel"
 
 NO_DATA = "needs a data law"
 
@@ -63,13 +69,19 @@ class Diagnosis(Findings):
         return words.html(self)
 
 
-def as_window(window: float, model: Model, name: str = "window") -> float:
+def as_window(window: float, model: Model, name: str = "window", kernel: str = "single-site") -> float:
     """A window in sweeps of at least one step; else ValueError."""
-    sweeps = arguments.as_positive(window, name, "sweeps")
-    n_spins = model.n_visible + model.n_hidden
-    if sweeps * n_spins < 1:
-        raise ValueError(f"{name} must be at least one step, {1 / n_spins:.3g} sweeps of this model's {n_spins} spins; got {window!r}")
+    sweeps, steps = arguments.as_positive(window, name, "sweeps"), KERNELS[kernel].steps_per_sweep(model.n_spins)
+    if sweeps * steps < 1:
+        raise ValueError(f"{name} must be at least one step, {1 / steps:.3g} sweeps of this model's {model.n_spins} spins; got {window!r}")
     return sweeps
+
+
+def as_kernel(kernel: str | None, model: Model) -> str:
+    """The kernel that was asked for, or that of the model where a diagnosis is made for it."""
+    if kernel is None:
+        return model.kernel if model.kernel in DIAGNOSED else DIAGNOSED[0]
+    return arguments.as_choice(kernel, DIAGNOSED, "kernel")
 
 
 @default_error_state
@@ -80,8 +92,9 @@ def diagnose(
     p_data: ArrayLike | None = None,
     window: float = 100.0,
     budget: float = thresholds.PASSAGE_SWEEPS,
+    kernel: str | None = None,
 ) -> Diagnosis:
-    """Can this model be trained with single-site Gibbs sampling, and if not, what stops it?
+    """Can this model be trained with this Gibbs sampler, and if not, what stops it?
 
     Parameters
     ----------
@@ -92,6 +105,8 @@ def diagnose(
         Length of the run of samples behind one gradient.
     budget : float, in sweeps
         A basin is called crossable when the first passages out of it and back take no longer than this on average.
+    kernel : "single-site" or "alternating" (v given h, then h given v, a record a sweep: scikit-learn, rbms and thrml)
+        None for that of the model, where it says one of these, else "single-site".
 
     Returns
     -------
@@ -117,14 +132,15 @@ def diagnose(
     Diagnosis(2 + 2 spins, 8 pairs {x, -x}: relevant gap 0.314 per step, T_O 2.12 sweeps, Q needs a data law, 1 of 1 basins crossable)
     """
     model = as_model(W, b, c)
-    window = as_window(window, model)
+    kernel = as_kernel(kernel, model)
+    window = as_window(window, model, kernel=kernel)
     budget = arguments.as_positive(budget, "budget", "sweeps")
     n_bytes = require_memory(model)
     law = None if p_data is None else arguments.as_law(p_data, 2**model.n_visible)
 
-    chain = gibbs_chain(model)
+    chain = gibbs_chain(model, kernel=kernel)
     with np.errstate(all="ignore"):  # what overflows in a frozen model is no finite number, and is reported as such
-        found: dict[str, Any] = _spectrum(chain, window)
+        found: dict[str, Any] = _spectrum(chain, window) if chain.reversible else _layer_spectrum(chain, law, window)
         found |= _correlations(chain, found["gap_bound"]) | _landscape(chain, budget)
         found |= _trainability(chain, law, window, found.pop("variances"), found.pop("window_variance"))
     return Diagnosis(
@@ -137,6 +153,7 @@ def diagnose(
         has_data=law is not None,
         window=window,
         budget=budget,
+        kernel=kernel,
         **found,
     )
 
@@ -214,7 +231,36 @@ def _spectrum(chain: GibbsChain, window: float) -> dict[str, Any]:
 
 def _full(chain: GibbsChain) -> GibbsChain:
     """The same model with x and -x apart: what a sampler walks on."""
-    return gibbs_chain(chain.model, quotient=False) if chain.quotient else chain
+    return gibbs_chain(chain.model, kernel=chain.kernel, quotient=False) if chain.quotient else chain
+
+
+def _layer_spectrum(chain: GibbsChain, law: Floats | None, window: float) -> dict[str, Any]:
+    """As :func:`_spectrum` of the alternating scan: its gaps are those of its smaller layer, on which it is reversible."""
+    layer = "alternating-visible" if chain.n_visible <= chain.n_hidden else "alternating-hidden"
+
+    def gap_of(quotient: bool) -> Number:
+        def compute() -> tuple[float, float, str]:
+            gap = solve_spectral_gap(gibbs_chain(chain.model, kernel=layer, quotient=quotient))
+            return gap.value, gap.bound, "state reduction, proven" if gap.method == "reduction" else "residual and proven next eigenvalue"
+
+        return _number("per step", compute)
+
+    def lower_bound() -> tuple[float, None, str]:
+        return gap_bounds.gap_lower_bound(gibbs_chain(chain.model, kernel=layer, quotient=chain.quotient)), None, "proven lower bound"
+
+    def variance() -> tuple[float, None, str]:
+        data = visible_law(chain.model) if law is None else law
+        return operational_q(chain, data, window).error, None, "for this very window, not proven"
+
+    whole = window == round(window)
+    return {
+        "gap": gap_of(False),
+        "gap_of_pairs": gap_of(chain.quotient),
+        "gap_bound": _number("per step", lower_bound),
+        "relevant_gap": _none("per step", NOT_MADE),
+        "gamma_eff": _none("per sweep", NOT_MADE),
+        "window_variance": _number("", variance) if whole and law is not None else _none("", "needs a window of whole sweeps"),
+    }
 
 
 def _correlations(chain: GibbsChain, gap_bound: Number) -> dict[str, Any]:
@@ -322,6 +368,8 @@ def _trainability(
 
 
 def _landscape(chain: GibbsChain, budget: float) -> dict[str, Any]:
+    """Of the energy, which both kernels share; passages are those of single spins."""
+    scan, chain = chain, chain if chain.reversible else gibbs_chain(chain.model)
     try:
         tree: MergeTree = merge_tree(chain)
         basis = observable_basis(chain)
@@ -332,21 +380,23 @@ def _landscape(chain: GibbsChain, budget: float) -> dict[str, Any]:
     return {
         "n_minima": tree.n_minima,
         "n_multiway_saddles": tree.n_multiway_saddles,
-        "crossings": tuple(_crossing(chain, event, tree.barrier_error, basis, budget) for event in events[:MAX_CROSSINGS]),
+        "crossings": tuple(_crossing(chain, event, tree.barrier_error, basis, budget, scan.reversible) for event in events[:MAX_CROSSINGS]),
         "n_crossings_left_out": max(0, len(events) - MAX_CROSSINGS),
         "landscape_reason": None,
     }
 
 
-def _crossing(chain: GibbsChain, event: MergeEvent, barrier_error: float, basis: ObservableBasis, budget: float) -> Crossing:
+def _crossing(
+    chain: GibbsChain, event: MergeEvent, barrier_error: float, basis: ObservableBasis, budget: float, has_passages: bool
+) -> Crossing:
     dying, surviving = event.dying, event.surviving
 
     def passage_time(start: np.ndarray, target: np.ndarray) -> tuple[float, float, str]:
         first = first_passage.solve_mean_first_passage(chain, start, target)
         return first.value, first.relative_bound * first.value, f"relative error at most {first.relative_bound:.1g}"
 
-    out = _number("steps", lambda: passage_time(dying, surviving))
-    back = _number("steps", lambda: passage_time(surviving, dying))
+    out = _number("steps", lambda: passage_time(dying, surviving)) if has_passages else _none("steps", f"first passages are {NOT_MADE}")
+    back = _number("steps", lambda: passage_time(surviving, dying)) if has_passages else _none("steps", f"first passages are {NOT_MADE}")
     seen = _number("", lambda: (*basis.enclosed_relevance(dying), "rounding"))
     times = [number.value for number in (out, back)]
     if any(time is not None and time > budget * chain.n_spins for time in times):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
+from thermokernels.model.kernels.registry import KERNELS
+
 
 @dataclass(frozen=True)
 class Number:
@@ -53,13 +55,13 @@ class Crossing:
 
 @dataclass(frozen=True, repr=False)
 class Findings:
-    """What :func:`thermokernels.diagnose` found; times are in steps (N steps are a sweep), gaps per step.
+    """What :func:`thermokernels.diagnose` found; times are in steps (N of the single-site kernel are a sweep), gaps per step.
 
     Attributes
     ----------
     n_visible, n_hidden, n_states : of the model and its chain; quotient : whether a state is a pair {x, -x}
     n_bytes : estimated peak of the memory; has_fields, has_data : what was handed in
-    window, budget : in sweeps
+    window, budget : in sweeps; kernel : "single-site" or "alternating", of which a step is a sweep and gaps are those of one layer
     gap : of the sampler on all states; gap_of_pairs : on pairs {x, -x} (the same number where there are none)
     gap_bound : a proven lower bound of gap_of_pairs
     relevant_gap : least gap among the modes that the gradient observables see; gamma_eff : the effective gap of its cluster, per sweep
@@ -83,6 +85,7 @@ class Findings:
     has_data: bool
     window: float
     budget: float
+    kernel: str
     gap: Number
     gap_of_pairs: Number
     gap_bound: Number
@@ -108,22 +111,27 @@ class Findings:
 
     @property
     def n_spins(self) -> int:
-        """N: steps per sweep."""
+        """N, of both layers."""
         return self.n_visible + self.n_hidden
+
+    @property
+    def steps_per_sweep(self) -> int:
+        """N of the single-site kernel, one of the alternating scan."""
+        return KERNELS[self.kernel].steps_per_sweep(self.n_spins)
 
     def as_dict(self) -> dict[str, Any]:
         """Everything as plain JSON-able data; a number that is not resolved is null with its reason; steps are given in sweeps too."""
-        return {field.name: _plain(getattr(self, field.name), self.n_spins) for field in fields(self)}
+        return {field.name: _plain(getattr(self, field.name), self.steps_per_sweep) for field in fields(self)}
 
 
-def _plain(value: Any, n_spins: int) -> Any:
+def _plain(value: Any, steps_per_sweep: int) -> Any:
     if isinstance(value, Number):
         plain: dict[str, Any] = {"value": value.value, "unit": value.unit, "error": value.error, "certainty": value.certainty}
         if value.unit == "steps":
-            plain["value_sweeps"] = None if value.value is None else value.value / n_spins
+            plain["value_sweeps"] = None if value.value is None else value.value / steps_per_sweep
         if value.value is None:
             plain["value_reason"] = value.certainty
         return plain
     if isinstance(value, Crossing):
-        return {field.name: _plain(getattr(value, field.name), n_spins) for field in fields(value)}
-    return [_plain(item, n_spins) for item in value] if isinstance(value, tuple) else value
+        return {field.name: _plain(getattr(value, field.name), steps_per_sweep) for field in fields(value)}
+    return [_plain(item, steps_per_sweep) for item in value] if isinstance(value, tuple) else value

@@ -31,21 +31,23 @@ def states(diagnosis: Findings) -> str:
     return f"{diagnosis.n_states} {'pairs {x, -x}' if diagnosis.quotient else 'states'}"
 
 
-def model(n_visible: int, n_hidden: int, has_fields: bool, n_bytes: int) -> str:
+def model(n_visible: int, n_hidden: int, has_fields: bool, n_bytes: int, kernel: str = "single-site") -> str:
     """The first line: what is about to be computed, and what it takes."""
     n_spins = n_visible + n_hidden
+    sweep = f"a sweep is {n_spins} steps" if kernel == "single-site" else f"{kernel} kernel, a step is a sweep"
     what = f"2**{n_spins} states" if has_fields else f"2**{n_spins - 1} pairs {{x, -x}}"
-    return f"{n_visible} visible + {n_hidden} hidden spins: {what}, about {memory.readable(n_bytes)} of memory; a sweep is {n_spins} steps"
+    return f"{n_visible} visible + {n_hidden} hidden spins: {what}, about {memory.readable(n_bytes)} of memory; {sweep}"
 
 
 def one_line(diagnosis: Findings) -> str:
     """The repr."""
-    crossable = sum(crossing.crossable is True for crossing in diagnosis.crossings)
+    crossable, n_basins = sum(crossing.crossable is True for crossing in diagnosis.crossings), len(diagnosis.crossings)
+    basins = f"{crossable} of {n_basins} basins crossable" if diagnosis.kernel == "single-site" else f"{n_basins} more basins"
     q = f"Q {_value(diagnosis.q)} at {diagnosis.window:g} sweeps" if diagnosis.has_data else "Q needs a data law"
     return (
         f"Diagnosis({diagnosis.n_visible} + {diagnosis.n_hidden} spins, {states(diagnosis)}: "
-        f"relevant gap {_value(diagnosis.relevant_gap)} per step, T_O {_sweeps(diagnosis.t_obs, diagnosis.n_spins)} sweeps, {q}, "
-        f"{crossable} of {len(diagnosis.crossings)} basins crossable)"
+        f"relevant gap {_value(diagnosis.relevant_gap)} per step, T_O {_sweeps(diagnosis.t_obs, diagnosis.steps_per_sweep)} sweeps, {q}, "
+        f"{basins})"
     )
 
 
@@ -75,7 +77,7 @@ def rows(diagnosis: Findings) -> list[Row]:
         ("  exact for this window", d.q_operational),
         ("window for Q = 1", d.window_for_unit_q),
     ]
-    return [(name, _value(number), number.unit, _sweeps(number, d.n_spins), certainty(number)) for name, number in named]
+    return [(name, _value(number), number.unit, _sweeps(number, d.steps_per_sweep), certainty(number)) for name, number in named]
 
 
 def crossing_rows(diagnosis: Findings) -> list[Row]:
@@ -86,8 +88,8 @@ def crossing_rows(diagnosis: Findings) -> list[Row]:
             short(crossing.mass),
             short(crossing.deeper_mass),
             short(crossing.barrier, crossing.barrier_error),
-            _sweeps(crossing.out, diagnosis.n_spins),
-            _sweeps(crossing.back, diagnosis.n_spins),
+            _sweeps(crossing.out, diagnosis.steps_per_sweep),
+            _sweeps(crossing.back, diagnosis.steps_per_sweep),
             _value(crossing.relevance),
             _yes(crossing.crossable),
             _yes(crossing.seen),
@@ -135,27 +137,27 @@ def _answer(d: Findings) -> Iterator[str]:
     if q >= 1:
         yield (
             f"Yes, it can be trained: a window of {d.window:g} sweeps is long enough for the gradient, {_value(d.q)} times as long as "
-            f"Q = 1 needs ({_sweeps(d.window_for_unit_q, d.n_spins)} sweeps)."
+            f"Q = 1 needs ({_in_sweeps(d.window_for_unit_q, d)} sweeps)."
         )
     else:
         yield (
             f"No, not with this window: the noise is louder than the gradient (Q = {_value(d.q)}). {d.window:g} sweeps are too short by a "
-            f"factor of {_derived(1 / q, d.q)}: {_sweeps(d.window_for_unit_q, d.n_spins)} sweeps are needed."
+            f"factor of {_derived(1 / q, d.q)}: {_in_sweeps(d.window_for_unit_q, d)} sweeps are needed."
         )
         if tau is not None:
-            independent = q * (tau + 1) / d.n_spins
+            independent = q * (tau + 1) / d.steps_per_sweep
             if independent >= 1:
                 yield (
-                    f"What stops it is the sampler: its samples stay correlated for {_sweeps(d.tau_gradient, d.n_spins)} sweeps, and an "
+                    f"What stops it is the sampler: its samples stay correlated for {_in_sweeps(d.tau_gradient, d)} sweeps, and an "
                     f"independent one at every sweep would give Q = {_derived(independent, d.q, d.tau_gradient)}."
                 )
             else:
                 alone = _derived(independent, d.q, d.tau_gradient)
                 yield f"What stops it is the signal: even an independent sample at every sweep would give Q = {alone} only."
     gap, exact = d.relevant_gap.value, d.q_operational.value
-    if gap is not None and exact is not None and d.window * d.n_spins * gap < LONG:
+    if gap is not None and exact is not None and d.window * d.steps_per_sweep * gap < LONG:
         yield (
-            f"The window is not long against the slowest mode that the gradient sees ({_sweeps(d.relevant_gap, d.n_spins)} sweeps), "
+            f"The window is not long against the slowest mode that the gradient sees ({_in_sweeps(d.relevant_gap, d)} sweeps), "
             f"which Q assumes; the exact value for this window is {_value(d.q_operational)}."
         )
 
@@ -165,22 +167,22 @@ def _modes(d: Findings) -> Iterator[str]:
     if gap is not None and relevant is not None and gap < 0.5 * relevant:
         odd = " (it tells x from -x)" if d.quotient and (pairs is None or gap < 0.999 * pairs) else ""
         yield (
-            f"The slowest mode{odd} is invisible to the gradient: it relaxes in {_sweeps(d.gap, d.n_spins)} sweeps, the slowest one that "
-            f"the gradient sees in {_sweeps(d.relevant_gap, d.n_spins)}."
+            f"The slowest mode{odd} is invisible to the gradient: it relaxes in {_in_sweeps(d.gap, d)} sweeps, the slowest one that "
+            f"the gradient sees in {_in_sweeps(d.relevant_gap, d)}."
         )
     magnetisation, observable, energy = d.tau_magnetisation.value, d.tau_observable.value, d.tau_energy.value
     if magnetisation is None or observable is None:
         return
     if magnetisation > 3 * observable:
         yield (
-            f"Do not judge by the magnetisation: it stays correlated for {_sweeps(d.tau_magnetisation, d.n_spins)} sweeps, and no "
-            f"observable of the gradient for more than {_sweeps(d.tau_observable, d.n_spins)}."
+            f"Do not judge by the magnetisation: it stays correlated for {_in_sweeps(d.tau_magnetisation, d)} sweeps, and no "
+            f"observable of the gradient for more than {_in_sweeps(d.tau_observable, d)}."
         )
     if energy is not None and observable > 3 * max(magnetisation, energy):
         longer = d.tau_magnetisation if magnetisation > energy else d.tau_energy
         yield (
             f"Do not judge by energy and magnetisation: the slowest observable of the gradient stays correlated for "
-            f"{_sweeps(d.tau_observable, d.n_spins)} sweeps, these for no more than {_sweeps(longer, d.n_spins)}."
+            f"{_in_sweeps(d.tau_observable, d)} sweeps, these for no more than {_sweeps(longer, d.steps_per_sweep)}."
         )
 
 
@@ -194,8 +196,12 @@ def _basins(d: Findings) -> Iterator[str]:
     if not large:
         times = [crossing.out for crossing in d.crossings if crossing.out.value is not None]
         longest = max(times, key=lambda out: out.value or 0.0, default=None)
-        leave = f"; a run that starts in one takes up to {_sweeps(longest, d.n_spins)} sweeps to leave it" if longest else ""
+        leave = f"; a run that starts in one takes up to {_sweeps(longest, d.steps_per_sweep)} sweeps to leave it" if longest else ""
         yield f"No second basin holds {thresholds.MASS:g} of the probability{leave}."
+        return
+    if d.kernel != "single-site":  # passages are those of single spins
+        n_seen = sum(crossing.seen is True for crossing in large)
+        yield f"{len(large)} more basins hold at least {thresholds.MASS:g} of the probability, of which the gradient sees {n_seen}."
         return
     crossable = [crossing for crossing in large if crossing.crossable is True]
     yield (
@@ -210,7 +216,7 @@ def _basins(d: Findings) -> Iterator[str]:
             yield f"{hold}; how long they take to cross is not resolved."
         else:
             seen = {True: ", and the gradient sees it", False: ", but the gradient hardly sees it", None: ""}[crossing.seen]
-            out, back = _sweeps(crossing.out, d.n_spins), _sweeps(crossing.back, d.n_spins)
+            out, back = _sweeps(crossing.out, d.steps_per_sweep), _sweeps(crossing.back, d.steps_per_sweep)
             yield f"{hold}; to cross takes {out} sweeps one way and {back} back, more than the budget of {d.budget:g}{seen}."
         return
 
@@ -233,7 +239,7 @@ def _limits(d: Findings) -> Iterator[str]:
 def html(diagnosis: Findings) -> str:
     """The same screen as tables for notebooks."""
     d = diagnosis
-    parts = [f"<p>{escape(model(d.n_visible, d.n_hidden, d.has_fields, d.n_bytes))}</p>"]
+    parts = [f"<p>{escape(model(d.n_visible, d.n_hidden, d.has_fields, d.n_bytes, d.kernel))}</p>"]
     parts.append("<ul>" + "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences(d)) + "</ul>")
     parts.append(_html_table(HEADER, rows(d)) + f"<p>{escape(CONVENTION)}</p>")
     if d.crossings:
@@ -266,15 +272,19 @@ def _derived(value: float, *sources: Number) -> str:
     return short(value, abs(value) * share / (1 - share)) if share < 1 else f"about {value:.1g}"
 
 
-def _sweeps(number: Number, n_spins: int) -> str:
+def _in_sweeps(number: Number, d: Findings) -> str:
+    return _sweeps(number, d.steps_per_sweep)
+
+
+def _sweeps(number: Number, steps_per_sweep: int) -> str:
     """A time, or the relaxation time of a gap, in sweeps."""
     if number.value is None:
         return "-" if number.unit else ""
-    times = {"steps": 1 / n_spins, "sweeps": 1.0}
+    times = {"steps": 1 / steps_per_sweep, "sweeps": 1.0}
     if number.unit in times:
         scale = times[number.unit]
         return short(number.value * scale, None if number.error is None else number.error * scale)
-    gaps = {"per step": n_spins, "per sweep": 1}
+    gaps = {"per step": steps_per_sweep, "per sweep": 1}
     if number.unit not in gaps:
         return ""
     time = 1 / (number.value * gaps[number.unit])

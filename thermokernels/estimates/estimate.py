@@ -20,7 +20,7 @@ from thermokernels.estimates import trust
 from thermokernels.estimates.analytic_bound import variance_time_bound
 from thermokernels.estimates.batch_means import batch_times
 from thermokernels.estimates.correlations import data_correlations
-from thermokernels.estimates.features import OBSERVABLES, UNITS, features_of, from_correlations
+from thermokernels.estimates.features import features_of, from_correlations
 from thermokernels.estimates.intervals import Interval, controlled, fieller, jackknife_covariance, largest_share, mean_interval, quantile
 from thermokernels.estimates.lag_pairs import Schedule
 from thermokernels.estimates.layer_excursions import Features
@@ -30,11 +30,14 @@ from thermokernels.estimates.result import NAN, NOWHERE, QEstimate
 from thermokernels.estimates.running import Pace, run_tasks
 from thermokernels.estimates.signal import Groups, Signal, estimate_signal
 from thermokernels.model.model import Model, as_model
+from thermokernels.quantities.alternating_scan import OBSERVABLES, UNITS
 from thermokernels.sampling.samplers import block_model, require_moderate
 from thermokernels.solvers.solve import as_executor
 
 # Replicates where neither a number nor a precision nor a budget is given, and of the first look where a precision is.
 DEFAULT, FIRST_LOOK = 512, 512
+# Share of a budget that shows how many replicates go into the rest.
+LOOK = 0.1
 # A precision never asks for more.
 MOST = 10_000_000
 
@@ -131,6 +134,7 @@ def estimate_q(
         run.up_to(n_tasks)
     elif budget is not None:
         run.up_to(threads.get_threads())
+        run.up_to(run.pace.tasks_in(LOOK * left))
         run.up_to(max(1, run.pace.tasks_in(left)) if precision is None else min(FIRST_LOOK // TASK, max(1, run.pace.tasks_in(left))))
     if precision is not None:
         run.up_to(FIRST_LOOK // TASK if budget is None else run.done)
@@ -266,17 +270,14 @@ class _Tally:
         self.weights: list[Floats] = []
         self.first_moments: list[Floats] = []
         self.meetings: list[NDArray[np.int64]] = []
-        self.n_lost = 0
+        self.n_lost = self.n_replicates = 0
         self.data = problem.data_means() if problem.samples is not None else None
         self.groups = Groups(0 if self.data is None else self.data.size)
-
-    @property
-    def n_replicates(self) -> int:
-        return sum(map(len, self.times))
 
     def take(self, batch: Batch) -> None:
         """One more task."""
         first = self.n_replicates
+        self.n_replicates += len(batch.times)
         self.times.append(batch.times)
         self.zero_lags.append(batch.zero_lags)
         self.weights.append(batch.weights)
@@ -393,8 +394,9 @@ class _Run:
     def up_to(self, n_tasks: int) -> None:
         """Run tasks until there are so many, none was lost and nobody says stop."""
 
-        def take(batch: Batch) -> None:
-            self.tally.take(batch)
+        def take(batches: list[Batch]) -> None:
+            for batch in batches:
+                self.tally.take(batch)
             if self.progress is not None:
                 self.progress(self.tally.n_replicates, n_tasks * TASK, self.tally.interval())
 

@@ -11,9 +11,6 @@ import numpy as np
 from thermokernels.common.arrays import Floats
 from thermokernels.estimates.layer_excursions import Features
 
-OBSERVABLES = ("products", "expected")
-UNITS = ("pm1", "zero-one")
-
 
 def features_of(n_visible: int, n_hidden: int, observables: str, units: str, fields: bool) -> Features:
     """The coefficients of the products of both layers."""

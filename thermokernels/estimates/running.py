@@ -36,7 +36,7 @@ def run_tasks(
     last: int,
     executor: Executor | None,
     pace: Pace,
-    take: Callable[[Batch], None],
+    take: Callable[[list[Batch]], None],
     stop: Callable[[], bool],
 ) -> int:
     """Tasks first, ..., last - 1 in waves, handed to ``take`` in order; the number of the first that was not begun.
@@ -49,10 +49,9 @@ def run_tasks(
         began = time.perf_counter()
         numbers = range(first, first + wave)
         batches = _elsewhere(executor, question, numbers) if executor else _here(question, numbers)
+        take(batches)
         pace.n_tasks += wave
         pace.seconds += time.perf_counter() - began
-        for batch in batches:
-            take(batch)
         first += wave
     return first
 

@@ -17,7 +17,7 @@ from thermokernels.common.tolerances import UNIT
 from thermokernels.model.kernels import one_layer, rounded_once, single_site, two_block
 from thermokernels.model.kernels.kernel import Kernel
 from thermokernels.model.kernels.registry import KERNELS
-from thermokernels.model.model import Model, ModelLike, as_model
+from thermokernels.model.model import Model, ModelLike, as_model, require_finite_energies
 
 MAX_DENSE_STATES = 2**13
 
@@ -369,8 +369,10 @@ def gibbs_chain(
         fields = rounded_once.local_fields(weights, visible_field, n_hidden_states)
         energy, remainders = (part.ravel() for part in rounded_once.energies(*fields, hidden_field))
     elif layer == "visible":
+        require_finite_energies(model)
         energy = one_layer.marginal_energies(visible_field, hidden.fields[:, : 2 ** (model.n_visible - use_quotient)])
     else:
+        require_finite_energies(model)
         energy = one_layer.marginal_energies(hidden_field, visible.fields)
     if not np.isfinite(energy).all():
         raise ValueError(f"W, b and c must give finite energies; the largest coupling is {np.abs(weights).max():g}")
@@ -444,10 +446,11 @@ def input_error(chain: GibbsChain) -> float:
 def entry_error(chain: GibbsChain) -> float:
     """Relative error of every entry of P and S, the diagonal of I - P included, a sum of N rates or what a sum of one leaves.
 
-    Block kernels multiply up to N conditional laws. On one layer an entry is a sum over the other layer, of terms of one sign.
+    Block kernels multiply up to N conditional laws. On one layer an entry is a sum over the other layer, of terms of one sign,
+    and P is S between roots of the law.
     """
     single = chain.dynamics.single_flips
     error = chain.dynamics.factors(chain.n_spins) * input_error(chain) + (1 if single else 2) * chain.n_spins * UNIT
     if chain.dynamics.layer is not None:
-        error += chain.n_configurations * UNIT
+        error += chain.n_configurations * UNIT + law_error(chain)
     return error

@@ -29,7 +29,7 @@ from thermokernels.common import memory
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.model.lumped import LumpedChain
-from thermokernels.model.model import ModelLike, as_model
+from thermokernels.model.model import ModelLike, as_model, require_finite_energies
 
 # Rows whose entries differ by no more than this share of the largest are equal: rounding of a product of patterns, and nothing else.
 SAME = 1e-14
@@ -233,10 +233,9 @@ def exchangeable_chain(W: ModelLike, b: ArrayLike | None = None, c: ArrayLike | 
     >>> round(tk.observable_variance_time(chain) / tk.observable_variance_time(full), 10)
     1.0
     """
-    weights, visible_field, hidden_field = as_model(W, b, c)
-    with np.errstate(over="ignore"):
-        if not np.isfinite(4.0 * sum(np.abs(array).sum() for array in (weights, visible_field, hidden_field))):
-            raise ValueError(f"W, b and c must give finite energies; the largest coupling is {np.abs(weights).max():g}")
+    model = as_model(W, b, c)
+    require_finite_energies(model)
+    weights, visible_field, hidden_field = model
     visible_classes, visible_signs = _classes(np.column_stack([weights, visible_field]))
     hidden_classes, hidden_signs = _classes(np.column_stack([weights.T, hidden_field]))
     gauged = visible_signs[:, None] * weights * hidden_signs

@@ -13,7 +13,7 @@ from thermokernels.common.arguments import as_law
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.compiled.decorator import jit
-from thermokernels.model.model import Model, ModelLike, as_model
+from thermokernels.model.model import Model, ModelLike, as_model, require_finite_energies
 
 # 1 + exp(-2 |F|) <= 2: this many factors stay far from overflow, so one logarithm serves them all.
 FACTORS_PER_LOGARITHM = 512
@@ -96,10 +96,7 @@ def kl_divergence(p_data: ArrayLike, W: ModelLike, b: ArrayLike | None = None, c
 def _moderate(model: Model) -> Model:
     """The model, where its visible law fits into memory and its energies into float64; else ModelTooLargeError, ValueError."""
     memory.require(6 * 8 * 2**model.n_visible, f"the law of {model.n_visible} visible spins", "use fewer visible spins")
-    with np.errstate(over="ignore"):
-        bound = sum(np.abs(part).sum() for part in model)
-        if not np.isfinite(4.0 * bound):
-            raise ValueError(f"W, b and c must give finite energies; the largest coupling is {np.abs(model.W).max():g}")
+    require_finite_energies(model)
     return model
 
 

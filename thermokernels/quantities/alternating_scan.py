@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import expit
 
-from thermokernels.common import arguments, tolerances
+from thermokernels.common import arguments, memory, tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import ConstantError, UnresolvedError
@@ -137,8 +137,11 @@ def solved(layers: Layers, sources: Sources, rtol: float) -> Times:
     e (|z1| + |z2|); a residual to a sum's roundings of z.
     """
     system, chain = layers.system, layers.chain
-    right = system.solve(sources.right, rtol)
-    left = right if sources.left is sources.right else system.solve(sources.left, rtol)
+    if sources.left is sources.right:
+        left = right = system.solve(sources.right, rtol)
+    else:
+        both, n = system.solve(np.concatenate([sources.left, sources.right]), rtol), len(sources.right)
+        left, right = both.part(slice(n)), both.part(slice(n, None))
     values = sources.constant + np.einsum("an,an->a", sources.left, right.vectors) + np.einsum("an,an->a", left.vectors, right.residuals)
     z1, z2, r1, r2 = (np.linalg.norm(part, axis=1) for part in (left.vectors, right.vectors, left.residuals, right.residuals))
     sums = (sum(system.coupling.shape) + 8) * EPSILON
@@ -281,7 +284,9 @@ def alternating_variance_time(
     solve = Solve(rtol=rtol, progress=progress)
     model = as_model(W, b, c)
     odd = fields or units == "zero-one"  # functions that change sign with the spins need x and -x apart
-    layers = Layers(model, quotient=False if odd or model.has_fields else None)
+    full = odd or model.has_fields
+    _require_memory(model, full)
+    layers = Layers(model, quotient=False if full else None)
     sources, parts, done = _sources(layers, observables, units, fields), dict[str, Times](), 0
     for name, group in sources.items():
         parts[name] = solved(layers, group, solve.rtol)
@@ -297,6 +302,19 @@ def alternating_variance_time(
             "scale the couplings down"
         )
     return time
+
+
+def _require_memory(model: Model, full: bool) -> None:
+    """The matrix, and of all observables sources, solutions and residuals of both kinds, with what conjugate gradients hold beside them."""
+    small, large = sorted((model.n_visible, model.n_hidden))
+    pairs = not full
+    rows = model.n_visible * model.n_hidden + small + large
+    n_bytes = 8 * ((1 << (small + large - 2 * pairs)) + rows * (14 << (small - pairs)) + rows * (3 << (large - pairs)))
+    memory.require(
+        n_bytes,
+        f"T_O of the alternating scan of {small + large} spins",
+        "use fewer spins: each one less halves it; samples can be drawn at any size",
+    )
 
 
 def _sources(layers: Layers, observables: str, units: str, fields: bool) -> dict[str, Sources]:

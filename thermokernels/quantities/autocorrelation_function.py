@@ -38,6 +38,7 @@ def autocorrelation_function(chain: GibbsChain, n_lags: int) -> Floats:
     array([1.   , 0.5  , 0.25 , 0.125])
     """
     chain, n_lags = as_chain(chain), arguments.as_count(n_lags, "n_lags", least=0)
+    memory.require(8 * n_lags, f"n_lags = {n_lags} correlations", "ask for fewer lags")
     memory.require(32 * chain.n_states * chain.weights.size, f"{chain.weights.size} observables", "use a smaller model")
     functions = centred_products(chain)
     later = functions

@@ -55,11 +55,14 @@ class ExchangeableTime:
     @cached_property
     def bound(self) -> float:
         """A bound on |T_O - value| in steps: |r|^2 over the proven gap, and rounding of the law, of the entries of A and of the sums."""
-        return self._unsolved / lumped_gap_bound.gap_lower_bound(self.chain.lumped) + self._rounding
+        lumped = self.chain.lumped
+        even = not (lumped.visible_field.any() or lumped.hidden_field.any())  # and so are the observables
+        return self._unsolved / lumped_gap_bound.gap_lower_bound(lumped, even) + self._rounding
 
 
 def variance_time(chain: ExchangeableChain, rtol: float = tolerances.SOLVE, visit: Visitor | None = None) -> ExchangeableTime:
     """:func:`thermokernels.observable_variance_time` of an exchangeable chain."""
+    rtol = arguments.as_positive(rtol, "rtol", "relative residual")
     by_class = np.zeros(chain.lumped.couplings.shape)
     variance = unsolved = rounding = residual = 0.0
     iterations = 0
@@ -107,7 +110,7 @@ def data_counts(chain: ExchangeableChain, data: ArrayLike) -> Floats:
     """
     sizes = chain.lumped.visible_sizes
     shape = tuple(n + 1 for n in sizes)
-    values = np.asarray(data)
+    values = arguments.as_finite(data, "data")
     if values.ndim == 2 and values.size and values.shape[1] == chain.n_visible and (np.abs(values) == 1).all():
         spins = arguments.as_samples(values, "data") * chain.visible_signs
         counts = [(spins[:, one] < 0).sum(axis=1) for one in chain.visible_classes]

@@ -36,8 +36,9 @@ class HittingTimes:
     times : (n_states,), expected steps until the target is met, 0 on it
     residual : float
         max |(I - P) t - 1| off the target, or the bound proved in :mod:`thermokernels.solvers.gth_elimination`.
-    bound : float
+    relative_bound : float
         No entry of ``times`` is wrong by more than this share of itself: the residual, and what the rounding of the rates can add.
+    bound : (n_states,), a proven bound on |exact - times| in steps
     iterations : int
         Conjugate-gradient iterations in all; 0 for a factorisation.
     method : "symmetrised" or "reduction"
@@ -45,9 +46,13 @@ class HittingTimes:
 
     times: Floats
     residual: float
-    bound: float
+    relative_bound: float
     iterations: int
     method: str = "symmetrised"
+
+    @property
+    def bound(self) -> Floats:
+        return self.relative_bound * self.times
 
 
 @default_error_state
@@ -64,7 +69,7 @@ def hitting_times(chain: GibbsChain | ExchangeableChain, target: ArrayLike, meth
         Neither empty nor everything.
     method : "auto", "symmetrised" or "reduction"
         "symmetrised" refines solutions of the symmetrised system; "reduction" is GTH elimination, right however hard the target is to
-        reach, for up to 2**12 states of the single-site kernel; "auto" falls back on it where the certificate of the first does not hold.
+        reach, for up to 2**12 states; "auto" falls back on it where the certificate of the first does not hold.
 
     Returns
     -------
@@ -201,6 +206,11 @@ class FirstPassage:
     relative_bound: float
     hitting: HittingTimes = field(repr=False)
 
+    @property
+    def bound(self) -> float:
+        """A proven bound on |exact - value| in steps."""
+        return self.relative_bound * self.value
+
 
 def solve_mean_first_passage(
     chain: GibbsChain | ExchangeableChain, start: ArrayLike, target: ArrayLike, method: str = "auto"
@@ -222,7 +232,7 @@ def solve_mean_first_passage(
     inside = arguments.as_state_set(start, chain.n_states, "start")
     value, n_states = mean_over(chain, inside, hitting.times), int(inside.sum())
     of_law = chain.lumped.law_error if isinstance(chain, ExchangeableChain) else law_error(chain)
-    bound = hitting.bound + 2 * of_law + (n_states + 2) * EPSILON
+    bound = hitting.relative_bound + 2 * of_law + (n_states + 2) * EPSILON
     if value > 0.0:  # weights that underflow
         bound += n_states * float(np.finfo(np.float64).tiny) * (float(hitting.times.max()) / value)
     return FirstPassage(value, bound, hitting)

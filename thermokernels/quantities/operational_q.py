@@ -36,6 +36,9 @@ HIDDEN = ("expected", "sampled")
 # Multiply-adds of a recursion that is begun without being asked for by name: some hours.
 MOST_WORK = 2**45
 
+# Longer windows are no number of records that a double tells apart.
+LONGEST = 2.0**53
+
 
 @dataclass(frozen=True)
 class OperationalQ:
@@ -175,8 +178,8 @@ def operational_curve(
     """
     question = _Question(chain, p_data, start, n_chains, n_data, hidden, method)
     for name, values in (("windows", windows), ("burn_ins", burn_ins)):
-        if not len(values):
-            raise ValueError(f"{name} must hold at least one number of sweeps; it is empty")
+        if not (isinstance(values, list | tuple) or (isinstance(values, np.ndarray) and values.ndim == 1)) or not len(values):
+            raise ValueError(f"{name} must be a list of at least one number of sweeps; got {arguments.in_brief(values)}")
     records = [question.records(value, "windows", 1) for value in windows]
     waits = [question.records(value, "burn_ins", 0) for value in burn_ins]
     modes = question.modes([(window, wait) for window in records for wait in waits])
@@ -271,6 +274,8 @@ def as_records(sweeps: float, per_sweep: int, kernel: str, name: str, least: int
     """Sweeps as a whole number of records."""
     zero = least == 0 and not isinstance(sweeps, bool) and isinstance(sweeps, (int, float, np.integer, np.floating)) and sweeps == 0
     exact = 0.0 if zero else arguments.as_positive(sweeps, name, "sweeps") * per_sweep
+    if not exact < LONGEST:
+        raise ValueError(f"{name} must be shorter than {LONGEST:g} records; got {sweeps!r} sweeps")
     records = round(exact)
     if records < least or abs(exact - records) > 1e-9 * max(1.0, exact):
         raise ValueError(
@@ -347,7 +352,7 @@ def start_law(chain: GibbsChain, data: Floats, start: str | ArrayLike) -> Floats
             )
         ratio = np.divide(given, visible, out=np.zeros_like(visible), where=needed)
         return np.ascontiguousarray((chain.law.reshape(chain.shape) * ratio).ravel())
-    law = np.asarray(start)
+    law = arguments.as_finite(start, "start")
     if chain.quotient and law.shape == (2 * chain.n_states,):
         full = arguments.as_law(law, 2 * chain.n_states, "start")
         return np.ascontiguousarray(full[: chain.n_states] + full[chain.n_states :][::-1])

@@ -8,12 +8,13 @@ from numpy.typing import ArrayLike
 from thermokernels.common import arguments
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
-from thermokernels.model.model import Model, ModelLike, as_model
+from thermokernels.model.model import Model, ModelLike, as_model, require_finite_energies
 
 # Samples that are looked at together take so many numbers.
 TERMS_AT_ONCE = 2**22
 
 
+@default_error_state
 @default_error_state
 def pseudo_likelihood(model: ModelLike, samples: ArrayLike) -> float:
     """Mean over samples of sum_i log p(v_i | all other visible spins), in nats a sample; 0 is the best, -n_v log 2 is that of coin flips.
@@ -43,6 +44,7 @@ def pseudo_likelihood(model: ModelLike, samples: ArrayLike) -> float:
     -1.386294
     """
     checked = as_model(model)
+    require_finite_energies(checked)
     spins = arguments.as_samples(samples)
     n_visible, n_hidden = checked.W.shape
     if spins.shape[1] != n_visible:

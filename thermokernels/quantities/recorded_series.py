@@ -19,12 +19,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from thermokernels.common.arrays import Floats
-from thermokernels.common.errors import ConstantError
-from thermokernels.common.tolerances import EPSILON
 from thermokernels.model.chain import GibbsChain, gibbs_chain
 from thermokernels.model.kernels.two_block import resample_hidden, resample_visible
-from thermokernels.quantities.autocorrelation import FLAT, autocorrelation_times
-from thermokernels.solvers.gap_bounds import gap_lower_bound
+from thermokernels.quantities.autocorrelation import autocorrelation_times
 
 # Chains of at most so many states are diagonalised, larger ones are seen through so many Lanczos vectors.
 DENSE_STATES = 2**7
@@ -89,30 +86,14 @@ def recorded_series(chain: GibbsChain, function: Floats, every: int = 1, functio
     >>> round(series.tau, 12), series.autocovariances(4).round(12).tolist()
     (3.0, [1.0, 0.5, 0.25, 0.125])
     """
-    if not chain.reversible:
-        return _alternating(chain, function, every, function_error)
     times, errors, variances = autocorrelation_times(chain, function[:, None], every=every, function_error=function_error)
-    nodes, weights = _modes(chain, function)
-    powers = nodes**every
-    return RecordedSeries(float(times[0]), float(errors[0]), float(variances[0]), powers, weights * powers)
-
-
-def _alternating(chain: GibbsChain, function: Floats, every: int, function_error: float) -> RecordedSeries:
-    centred = function - chain.law @ function
-    variance = float(chain.law @ centred**2)
-    if not variance > FLAT * (EPSILON * np.abs(function).max()) ** 2:
-        raise ConstantError("it does not vary under pi in float64")
-    layer, left, right = _on_one_layer(chain, centred)
-    nodes, weights = _signed_modes(layer, left, right)
-    for _ in range(every - 1):
-        right = layer.apply(right)
-    total, error = _bilinear_sum(layer, left, right, every)
-    spread = function_error / np.sqrt(variance)  # moves C(t) by twice that of C(0), at every t that counts
-    rounding = 8 * (chain.n_spins + 2) * EPSILON + 4 * spread / gap_lower_bound(layer)
-    return RecordedSeries(
-        1 + 2 * total / variance, 2 * error / variance + rounding * (1 + 2 * abs(total) / variance), variance,
-        nodes**every, weights * nodes ** (every - 1),
-    )  # fmt: skip
+    if chain.reversible:
+        nodes, weights = _modes(chain, function)
+        weights = weights * nodes**every
+    else:
+        nodes, weights = _signed_modes(*_on_one_layer(chain, function - chain.law @ function))
+        weights = weights * nodes ** (every - 1)
+    return RecordedSeries(float(times[0]), float(errors[0]), float(variances[0]), nodes**every, weights)
 
 
 def _on_one_layer(chain: GibbsChain, centred: Floats) -> tuple[GibbsChain, Floats, Floats]:
@@ -128,20 +109,6 @@ def _on_one_layer(chain: GibbsChain, centred: Floats) -> tuple[GibbsChain, Float
         layer = gibbs_chain(chain.model, kernel="alternating-hidden", quotient=chain.quotient)
         left, right = (values[0, :, 0].copy() for values in (given_hidden, resample_visible(given_visible, visible_law)))
     return layer, left, right
-
-
-def _bilinear_sum(layer: GibbsChain, left: Floats, right: Floats, every: int) -> tuple[float, float]:
-    """sum_(s >= 0) <a, K^(k s) b> and a bound on its error, by polarisation."""
-    total, error = 0.0, 0.0
-    for sign, function in ((1, left + right), (-1, left - right)):
-        try:
-            times, errors, variances = autocorrelation_times(layer, function[:, None], every=every)
-        except ConstantError:  # a - b of a function of one layer, up to rounding
-            error += float(layer.law @ function**2) / gap_lower_bound(layer)
-            continue
-        total += sign * 0.25 * float((times[0] + 1) * variances[0] / 2)
-        error += 0.25 * float(errors[0] * variances[0] / 2)
-    return total, error
 
 
 def _signed_modes(layer: GibbsChain, left: Floats, right: Floats) -> Modes:

@@ -23,7 +23,7 @@ from thermokernels.model.chain import GibbsChain, block_spins
 from thermokernels.model.kernels.registry import KERNELS
 from thermokernels.model.model import Model, ModelLike, as_model
 from thermokernels.quantities import asymptotic_variance
-from thermokernels.quantities.alternating_scan import AlternatingTime, of_model
+from thermokernels.quantities.alternating_scan import OBSERVABLES, UNITS, AlternatingTime, of_model
 from thermokernels.quantities.variance_time import VarianceTime, model_chain, variance_time
 from thermokernels.solvers.checkpoint import PathLike
 from thermokernels.solvers.many_observables import Accumulator
@@ -213,9 +213,11 @@ def q_struct(
     model, solve = as_model(W, b, c), Solve(method, rtol, progress, checkpoint, executor)
     if KERNELS[arguments.as_choice(kernel, tuple(KERNELS), "kernel")].by_layers:
         return alternating_q_struct(model, p_data, window, solve, observables=observables, units=units, fields=fields)
-    for name, value, usual in (("observables", observables, "products"), ("units", units, "pm1"), ("fields", fields, False)):
+    words = arguments.as_choice(observables, OBSERVABLES, "observables"), arguments.as_choice(units, UNITS, "units")
+    given = (("observables", words[0], "products"), ("units", words[1], "pm1"), ("fields", arguments.as_flag(fields, "fields"), False))
+    for name, value, usual in given:
         if value != usual:
-            raise ValueError(f"{name} must be {usual!r} for the {kernel} kernel; got {value!r}: use kernel='alternating'")
+            raise ValueError(f"{name} must be {usual!r} for the {kernel} kernel; got {arguments.in_brief(value)}: use kernel='alternating'")
     return chain_q_struct(model_chain(model, kernel=kernel), p_data, window, solve)
 
 

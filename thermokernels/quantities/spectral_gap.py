@@ -25,7 +25,7 @@ import scipy.linalg
 from numpy.typing import NDArray
 from scipy.sparse import csr_array, diags_array
 
-from thermokernels.common import tolerances
+from thermokernels.common import arguments, tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import ModelTooLargeError, NotConvergedError, NumericalError, UnresolvedError
@@ -110,7 +110,7 @@ def solve_spectral_gap(chain: GibbsChain, sharp: bool = True) -> SpectralGap:
     >>> round(gap.value, 12), gap.bound < 1e-13, gap.method
     (0.333333333333, True, 'eigenvalues')
     """
-    chain = as_chain(chain)
+    chain, sharp = as_chain(chain), arguments.as_flag(sharp, "sharp")
     chain.require_reversible()
     try:
         found = _from_eigenvalues(chain) if chain.n_states <= spectral_measure.DENSE_STATES else _from_lanczos(chain, sharp)

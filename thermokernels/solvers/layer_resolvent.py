@@ -2,14 +2,14 @@
 
 C (far, near) couples the two layers of an alternating scan (:mod:`thermokernels.model.kernels.one_layer`): C'C is its kernel on the near
 layer, symmetrised, with the null vector sqrt(pi) of A; m counts the sweeps between records. Conjugate gradients (Hestenes and Stiefel,
-J. Res. Nat. Bur. Stand. 49 (1952) 409) on blocks of BLOCK rows, each on one thread with one BLAS thread: a block's bits depend on nothing
-but its rows.
+J. Res. Nat. Bur. Stand. 49 (1952) 409) on blocks of rows, each on one thread with one BLAS thread: how rows are cut into blocks depends on
+their number alone, and so no bit on the number of threads.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,8 +18,8 @@ from thermokernels.common.arrays import Floats
 from thermokernels.common.errors import NotConvergedError
 from thermokernels.solvers.conjugate_gradients import solve_by_products
 
-# Right-hand sides that are multiplied together: enough for products to run at the speed of BLAS, few enough for several threads.
-BLOCK = 64
+# Right-hand sides multiplied together at the most: enough for products to run at the speed of BLAS, few enough for several threads.
+BLOCK = 96
 
 # A residual is checked against rtol after it was driven to this share of it.
 AIM = 0.05
@@ -39,6 +39,10 @@ class LayerSolution:
     residuals: Floats
     relative_residual: float
     iterations: int
+
+    def part(self, rows: slice) -> LayerSolution:
+        """Some of the rows, with what is known about all of them."""
+        return replace(self, vectors=self.vectors[rows], residuals=self.residuals[rows])
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,10 +110,12 @@ class LayerSystem:
         return products
 
     def _for_blocks(self, task: Callable[[slice], None], n_rows: int, n_products: int) -> None:
-        """task of fixed blocks of rows, on threads where ``n_products`` products with C a row are worth it."""
+        """task of an even number of equal blocks of rows, on threads where ``n_products`` products with C a row are worth it."""
+        n_blocks = max(1, min(n_rows, 2 * -(-n_rows // (2 * BLOCK))))
+        edges = [n_rows * block // n_blocks for block in range(n_blocks + 1)]
         with blas.one_thread():
-            n_blocks, work = -(-n_rows // BLOCK), n_rows * n_products * self.coupling.size
-            threads.for_each(lambda block: task(slice(BLOCK * block, min(BLOCK * (block + 1), n_rows))), n_blocks, work)
+            work = n_rows * n_products * self.coupling.size
+            threads.for_each(lambda block: task(slice(edges[block], edges[block + 1])), n_blocks, work)
 
 
 def _inner(rows: Floats, others: Floats) -> Floats:

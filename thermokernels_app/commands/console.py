@@ -23,7 +23,8 @@ EXIT_CODES = (
     "10 a FAIL; 11 HALT; 12 stopped by the cap; 130 interrupted (what is done is kept)"
 )
 
-Grid = Annotated[str, typer.Option("--grid", "-g", help="`default`, `smoke` (small and quick), or a TOML file with keys of the design.")]
+GRID_HELP = "`default`, `smoke` (small and quick), `factorization` (P5), or a TOML file with keys of the design."
+Grid = Annotated[str, typer.Option("--grid", "-g", help=GRID_HELP)]
 Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Replaces the seed of the design (registered: 0).")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout instead of tables.")]
 Workers = Annotated[int | None, typer.Option("--workers", "-w", min=1, help="Worker processes; by default one for every core.")]

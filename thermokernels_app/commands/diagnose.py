@@ -22,9 +22,13 @@ def diagnose(
     ] = None,
     window: Annotated[float, typer.Option("--window", help="Length in sweeps of the run of samples behind one gradient.")] = 100.0,
     budget: Annotated[float, typer.Option("--budget", help="Sweeps within which a basin has to be crossed both ways.")] = 250.0,
+    kernel: Annotated[
+        str | None,
+        typer.Option("--kernel", help="single-site or alternating (scikit-learn, rbms, thrml); by default the model's, or single-site."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Can a model of your own be trained with single-site Gibbs sampling, and if not, what stops it?
+    """Can a model of your own be trained with Gibbs sampling, and if not, what stops it?
 
     Convention: spins +1 and -1, E = -v'W h - b'v - c'h, temperature absorbed.
     """
@@ -36,13 +40,14 @@ def diagnose(
         from thermokernels_app.tools import data_files
 
         machine = tk.load_model(model)
-        diagnose.as_window(window, machine, "--window")
+        chosen = diagnose.as_kernel(kernel, machine)
+        diagnose.as_window(window, machine, "--window", chosen)
         arguments.as_positive(budget, "--budget", "sweeps")
         n_bytes = diagnose.require_memory(machine)
         law = None if data is None else data_files.read_data_law(data, machine.n_visible)
         if not as_json:
-            print(words.model(machine.n_visible, machine.n_hidden, machine.has_fields, n_bytes), flush=True)
-        result = tk.diagnose(machine, p_data=law, window=window, budget=budget)
+            print(words.model(machine.n_visible, machine.n_hidden, machine.has_fields, n_bytes, chosen), flush=True)
+        result = tk.diagnose(machine, p_data=law, window=window, budget=budget, kernel=chosen)
         if as_json:
             print(json.dumps({"model": str(model), "data": None if data is None else str(data), **result.as_dict()}, allow_nan=False))
         else:

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from thermokernels_app.experiment.running.progress import Progress
 
 
+# The grids of P5, by name: nothing of the run is imported before it is asked for.
+FACTORIZATIONS = ("factorization", "factorization-smoke")
+
+
 class Options(TypedDict):
     """What a run and an ensemble have in common."""
 
@@ -64,6 +68,9 @@ def run(
     one; --resume goes on with the last unfinished one. A folder that holds a run is never overwritten. With --seeds, every seed has a
     folder of its own in it, and the answer is a table of verdicts.
     """
+    if grid in FACTORIZATIONS:
+        given = {"--freeze": freeze, "--cap": cap, "--seeds": seeds, "--task-limit": task_limit}
+        _factorization(grid, out, workers, seed, resume, executor, scheduler, as_json, given)
     with errors(as_json):
         from thermokernels_app.experiment import freeze as freezes
         from thermokernels_app.experiment.design import load_design
@@ -104,6 +111,38 @@ def run(
     raise typer.Exit(code)
 
 
+def _factorization(
+    grid: str,
+    out: Path | None,
+    workers: int | None,
+    seed: int | None,
+    resume: bool,
+    executor: ExecutorKind,
+    scheduler: Scheduler,
+    as_json: bool,
+    given: Mapping[str, object],
+) -> None:
+    """The run of P5, which has a design and records of its own."""
+    with errors(as_json):
+        from thermokernels_app.experiment.factorization_design import load_factorization
+        from thermokernels_app.experiment.running import factorization
+        from thermokernels_app.report import factorization_tables
+
+        if unwanted := [name for name, value in given.items() if value is not None]:
+            raise ValueError(f"{unwanted[0]} does not go with --grid {grid}, whose design fixes everything but the seed")
+        design = load_factorization(grid, seed)
+        folder = out or Path("runs", f"{grid}-{design.digest()[:12]}")
+        with executor_of(executor, scheduler, workers) as pool, progress_bar() as show_progress:
+            document = factorization.run(design, folder, workers=workers, executor=pool, resume=resume, progress=show_progress)
+        code = factorization.exit_code(document)
+        if as_json:
+            print(json.dumps({"folder": str(folder), "exit_code": code, **document}, allow_nan=False))
+        else:
+            factorization_tables.print_document(document)
+            print(f"results: {folder}")
+    raise typer.Exit(code)
+
+
 def show(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a run, or its results.json.")],
     as_json: AsJson = False,
@@ -116,8 +155,17 @@ def show(
     with errors(as_json):
         from thermokernels_app.experiment import audit
         from thermokernels_app.experiment.records import store
-        from thermokernels_app.report import ensemble, tables
+        from thermokernels_app.experiment.running import factorization
+        from thermokernels_app.report import ensemble, factorization_tables, tables
 
+        if (folder / factorization.FILE).exists() or folder.name == factorization.FILE:
+            document = factorization.read(folder)
+            code = factorization.exit_code(document)
+            if as_json:
+                print(json.dumps({"folder": str(folder), "exit_code": code, **document}, allow_nan=False))
+            else:
+                factorization_tables.print_document(document)
+            raise typer.Exit(code)
         if many := ensemble.folders_of(folder):
             raise typer.Exit(_show_ensemble(folder, many, as_json))
         document = store.read_results(folder)

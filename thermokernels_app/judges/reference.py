@@ -127,7 +127,7 @@ def _model(w: Array, p_data: Array, b: Array | None, c: Array | None) -> _Model:
 
 
 def exact_g(w: Array, p_data: Array) -> NDArray[np.float64]:
-    """g of a real model without fields, correctly rounded: 50 decimal digits, (n_v n_h,).
+    """g of a real model without fields, correctly rounded: 50 decimal digits, (n_v n_h,); the law of the data is ``p_data`` over its sum.
 
     A trained model reproduces its data, so that E_data[f] and E_pi[f] agree in up to six digits and float64 keeps only ten of g. Here
 
@@ -144,7 +144,8 @@ def exact_g(w: Array, p_data: Array) -> NDArray[np.float64]:
         down = 1 / up
         sums, data = up + down, decimals(p_data)
         weights = sums.prod(axis=1)
-        excess = weights / weights.sum() - (data[:half] + data[: half - 1 : -1])  # -v is the complement of v
+        # -v is the complement of v; a sum that is off by one rounding would be a 1e-11 of the g of a trained model
+        excess = weights / weights.sum() - (data[:half] + data[: half - 1 : -1]) / data.sum()
         terms = excess[:, None] * ((up - down) / sums)
         g = np.array([terms[row > 0].sum(axis=0) - terms[row < 0].sum(axis=0) for row in signs.T])
     return g.astype(np.float64).ravel()

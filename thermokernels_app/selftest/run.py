@@ -9,14 +9,17 @@ from typing import Any
 
 from thermokernels_app.experiment import freeze
 from thermokernels_app.experiment.design import Design
+from thermokernels_app.experiment.factorization_design import FactorizationDesign
 from thermokernels_app.judges import automatic_differentiation, verdicts
 from thermokernels_app.selftest import (
     adjoint_terms,
     answers,
+    bound_terms,
     case,
     chains,
     checkpoints,
     coupled_chains,
+    factorization_rules,
     gradient_probes,
     rules,
     stale_kernels,
@@ -32,10 +35,11 @@ def cases(design: Design | None = None) -> dict[str, list[Case]]:
     thresholds = plain["thresholds"]
     return {
         "kernels": [*answers.cases(), *stale_kernels.cases(), *coupled_chains.cases()],
+        "bounds": bound_terms.cases(),
         "adjoints": adjoint_terms.cases(thresholds),
         "gradient check": checkpoints.cases(thresholds),
         "battery": chains.cases(thresholds),
-        "verdicts": rules.cases(plain),
+        "verdicts": [*rules.cases(plain), *factorization_rules.cases(FactorizationDesign().as_dict())],
         "records": tampering.cases(),
     }
 
@@ -52,6 +56,7 @@ def gates(design: Design | None = None) -> set[str]:
         stale_kernels.KEY,
         stale_kernels.NUMBER,
         coupled_chains.EXACT,
+        *map(bound_terms.gate_of, bound_terms.TERMS),
         *gradient_probes.LEGS,
         gradient_probes.REFUSED,
         *(checkpoints.gate_of(number, number != "solution_residual") for number in legs),
@@ -63,6 +68,7 @@ def gates(design: Design | None = None) -> set[str]:
         *(rules.filter_of(key) for key, _, _ in verdicts.FILTERS),
         *map(rules.needed, verdicts.COMPUTED_EVERYWHERE),
         *map(rules.halt, judged),
+        *factorization_rules.gates(),
         *tampering.RECORD_GATES,
         *tampering.CHAIN_GATES,
         *map(tampering.must_match, freeze.MUST_MATCH),

@@ -12,7 +12,7 @@ from typing import Any
 
 from thermokernels_app.experiment.records.environment import available_cores
 
-PARTS = ("compile_solves", "compile_measures", "compile_checks", "compile_diagnosis")
+PARTS = ("compile_solves", "compile_measures", "compile_checks", "compile_diagnosis", "compile_estimates")
 
 
 def warm_up() -> dict[str, Any]:
@@ -90,6 +90,15 @@ def compile_diagnosis() -> None:
         W, b = draws.normal(size=(n_visible, n_visible)), 0.1 * draws.normal(size=n_visible)
         law = np.full(2**n_visible, 0.5**n_visible)
         tk.diagnose(W, b if fields else None, b if fields else None, p_data=law)
+
+
+def compile_estimates() -> None:
+    """Coupled chains of every kernel, with and without data."""
+    import thermokernels as tk
+    from thermokernels.estimates.replicates import KERNELS
+
+    for kernel in KERNELS:
+        tk.estimate_q([[0.1, 0.2]], [[1]], kernel=kernel, n_replicates=32)
 
 
 def _signatures(folder: Path) -> set[Path]:

@@ -218,3 +218,49 @@ def test_sentences_show_what_the_table_shows():
     for number in re.findall(r"(?<![\w.])(?:at most )?\d[\d.]*(?:e[+-]\d+)?(?!\w)", said):
         assert number.rstrip(".") in allowed, (number, said)
     assert "at most" in said
+
+
+@pytest.mark.parametrize("fields", [(None, None), (B, C)], ids=["pairs", "fields"])
+def test_the_alternating_scan_against_dense_references(fields):
+    """The kernel of a model that scikit-learn, rbms or thrml made: times of records, gaps of one layer."""
+    model = tk.Model(W, *fields, kernel="alternating")
+    d = tk.diagnose(model, p_data=LAW, window=30)
+    assert d.kernel == "alternating"
+    assert d.steps_per_sweep == 1
+    chain = tk.gibbs_chain(model, kernel="alternating", quotient=False)
+    P, law, spins = chain.transition_matrix(), chain.law, chain.spins().astype(float)
+    solver = np.linalg.inv(np.eye(32) - P + law)
+    products = (spins[:, :3, None] * spins[:, None, 3:]).reshape(32, -1)
+
+    def sums(functions):
+        centred = functions - law @ functions
+        return (law[:, None] * centred * (solver @ centred)).sum(axis=0), law @ centred**2
+
+    checked(d.t_obs, sums(products)[0].sum())
+    totals, variances = sums(np.stack([spins.sum(axis=1), chain.energy], axis=1))
+    for number, expected in zip((d.tau_magnetisation, d.tau_energy), 2 * totals / variances - 1, strict=True):
+        checked(number, expected)
+    times = 2 * sums(products)[0] / sums(products)[1] - 1
+    checked(d.tau_observable, times.max())
+    assert d.slowest_observable == divmod(int(times.argmax()), 2)
+    moduli = np.sort(np.abs(np.linalg.eigvals(P)))[::-1]
+    checked(d.gap, 1 - moduli[1])
+    assert d.gap_bound.value <= d.gap_of_pairs.value
+    checked(d.q_operational, tk.operational_q(tk.gibbs_chain(model, kernel="alternating"), LAW, 30).value)
+    json.dumps(d.as_dict(), allow_nan=False)
+    assert "alternating kernel, a step is a sweep" in d._repr_html_()
+
+
+@pytest.mark.small
+def test_the_kernel_of_a_diagnosis():
+    d = tk.diagnose(-PLANTED, b=[0.1, 0.0, 0.0], kernel="alternating")
+    assert d.crossings
+    assert all(crossing.crossable is None and crossing.out.value is None for crossing in d.crossings)
+    assert any("more basins hold" in sentence for sentence in d.sentences)
+    assert tk.diagnose(W).kernel == "single-site"
+    assert tk.diagnose(tk.Model(W, kernel="two-block")).kernel == "single-site"
+    assert tk.diagnose(tk.Model(W, kernel="alternating"), kernel="single-site").kernel == "single-site"
+    with pytest.raises(ValueError, match="kernel must be one of 'single-site', 'alternating'; got 'two-block'"):
+        tk.diagnose(W, kernel="two-block")
+    with pytest.raises(ValueError, match="window must be at least one step, 1 sweeps"):
+        tk.diagnose(W, kernel="alternating", window=0.5)

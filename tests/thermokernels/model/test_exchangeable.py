@@ -73,6 +73,23 @@ def test_numbers_of_the_full_chain(model):
 
 
 @small
+@pytest.mark.parametrize("model", [one for one in MODELS if not one[3]])
+def test_gap_bound_on_even_functions(model):
+    W, _, _ = planted(*model)
+    chain, pairs = exchangeable_chain(W), tk.spectral_gap(tk.gibbs_chain(W))
+    assert 0.05 * pairs < gap_lower_bound(chain.lumped, even=True) <= pairs * (1 + 1e-10)
+
+
+def test_a_bound_where_x_and_its_mirror_image_are_too_far_apart_for_float64():
+    """120 spins at beta = 3: from one ground state to the other it takes e^70 sweeps, which no even function knows of."""
+    chain = tk.exchangeable_chain(np.full((60, 60), 3.0 / 60))
+    time = exchangeable_sums.variance_time(chain)
+    assert time.bound < 1e-9 * time.value
+    with pytest.raises(tk.UnresolvedError, match="lumped chain"):
+        gap_lower_bound(chain.lumped)
+
+
+@small
 @pytest.mark.parametrize("model", MODELS)
 def test_spectral_measure_of_the_full_chain(model, monkeypatch):
     W, b, c = planted(*model)

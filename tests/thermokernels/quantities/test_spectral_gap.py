@@ -122,7 +122,7 @@ def test_every_eigenvalue_is_within_the_residual_of_the_decomposition():
 def test_the_rounding_of_the_rates_is_the_lesser_of_two_bounds(monkeypatch):
     chain = tk.gibbs_chain(planted(4, 2))
     hitting = first_passage.solve_hitting_times(chain, [0])
-    assert hitting.residual < hitting.bound <= hitting.residual + 2 * chain.n_states * 1e-13
+    assert hitting.residual < hitting.relative_bound <= hitting.residual + 2 * chain.n_states * 1e-13
     monkeypatch.setattr("thermokernels.common.tolerances.HITTING", 0.0)
     free = np.arange(chain.n_states) != 0
     matrix = chain.transition_matrix()

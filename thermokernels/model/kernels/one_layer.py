@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from thermokernels.common import threads
 from thermokernels.common.arrays import Floats
 from thermokernels.compiled.decorator import jit
 from thermokernels.compiled.wide_exponent import Wide
@@ -76,8 +77,8 @@ def _differences(coupling: Floats, root_law: Floats, functions: Reals) -> Terms:
 
 
 @jit
-def _couple(visible_roots, hidden_roots, mirrored, coupling):
-    """coupling[h, v] += sqrt(p(h | v) p(v | h)), of -h in place of h where ``mirrored``, for the v < coupling.shape[1].
+def _couple(visible_roots, hidden_roots, mirrored, first, last, coupling):
+    """coupling[h, v] += sqrt(p(h | v) p(v | h)) for first <= h < last, of -h in place of h where ``mirrored``.
 
     roots[bit, i, s] is the root of the probability that spin i leaves ``bit``; without fields that of -h is that of h with the bits
     exchanged. Products of roots: those of probabilities would underflow twice as early.
@@ -85,7 +86,7 @@ def _couple(visible_roots, hidden_roots, mirrored, coupling):
     n_visible, n_hidden = visible_roots.shape[1], hidden_roots.shape[1]
     n_columns = coupling.shape[1]
     row = np.empty(n_columns)
-    for h in range(coupling.shape[0]):
+    for h in range(first, last):
         row[0] = 1.0
         for i in range(n_visible):
             half = 1 << i
@@ -110,8 +111,12 @@ def layer_coupling(visible_flips: Floats, hidden_flips: Floats, pairs: bool) -> 
     n_visible, n_hidden = visible_flips.shape[1], hidden_flips.shape[1]
     coupling = np.zeros((1 << (n_hidden - pairs), 1 << (n_visible - pairs)))
     visible_roots, hidden_roots = (np.sqrt((n_visible + n_hidden) * flips) for flips in (visible_flips, hidden_flips))
-    for mirrored in range(1 + pairs):
-        _couple(visible_roots, hidden_roots, mirrored, coupling)
+
+    def couple(rows: slice) -> None:
+        for mirrored in range(1 + pairs):
+            _couple(visible_roots, hidden_roots, mirrored, rows.start, rows.stop, coupling)
+
+    threads.for_rows(couple, len(coupling), coupling.size * (n_visible + n_hidden))
     return coupling
 
 
