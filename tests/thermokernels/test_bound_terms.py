@@ -48,7 +48,7 @@ def test_a_barrier_is_off_by_the_errors_of_two_energies(monkeypatch):
 
 
 def test_a_law_is_off_by_the_errors_of_two_energies(monkeypatch):
-    chain = tk.gibbs_chain(3 * W)
+    chain = tk.gibbs_chain(3 * W, kernel="alternating-visible")  # of both layers, energies carry their remainders
     rare = int(chain.law.argmin())
     energy = chain.energy - PLANTED
     energy[rare] += 2 * PLANTED

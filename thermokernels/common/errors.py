@@ -1,5 +1,7 @@
 """What can go wrong that is not a wrong argument (those are ``ValueError``); tracebacks show the public names."""
 
+import sys
+
 
 class NumericalError(ArithmeticError):
     """A number could not be computed to its tolerance; none is returned."""
@@ -33,6 +35,14 @@ class ExecutorError(RuntimeError):
     """An executor did not do a task: a worker died, a connection broke or a result cannot be read; the message says which task."""
 
     __module__ = "thermokernels"
+
+
+def why_lost(error: Exception) -> str:
+    """Why an executor lost a task, in one line; of a pool of processes that a script starts while it is read, what the script lacks."""
+    reason = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
+    if type(error).__name__ == "BrokenProcessPool" and hasattr(sys.modules.get("__main__"), "__file__"):
+        reason += "; workers read the script again: what it does must stand under if __name__ == '__main__':"
+    return reason
 
 
 class ModelTooLargeError(ValueError):

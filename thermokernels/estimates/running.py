@@ -8,7 +8,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from thermokernels.common import threads
-from thermokernels.common.errors import ExecutorError, NumericalError
+from thermokernels.common.errors import ExecutorError, NumericalError, why_lost
 from thermokernels.compiled.decorator import kernel_hash
 from thermokernels.estimates.replicates import Batch, Question, run_task
 
@@ -78,8 +78,7 @@ def _elsewhere(executor: Executor, question: Question, numbers: range) -> list[B
             except (NumericalError, ValueError):
                 raise
             except Exception as error:
-                reason = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
-                lost = f"the executor lost task {number} ({reason}), {attempt + 1} times; an estimate without it would be biased"
+                lost = f"the executor lost task {number} ({why_lost(error)}), {attempt + 1} times; an estimate without it would be biased"
                 if attempt + 1 == ATTEMPTS:
                     raise ExecutorError(lost) from error
                 try:

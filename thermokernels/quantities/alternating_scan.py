@@ -134,7 +134,7 @@ def solved(layers: Layers, sources: Sources, rtol: float) -> Times:
 
     |r1| |r2| / gamma from the residuals. Rounding is of first order: entries of C'C are right to a relative h, which moves T by at most
     2 h |z1| |z2|; sources of functions below one in size to e = (relative errors of pi and of the fields, roundings of sums), by
-    e (|z1| + |z2|); a residual to a sum's roundings of z.
+    e (|z1| + |z2| + e / gamma); a residual to a sum's roundings of z.
     """
     system, chain = layers.system, layers.chain
     if sources.left is sources.right:
@@ -149,7 +149,7 @@ def solved(layers: Layers, sources: Sources, rtol: float) -> Times:
     lost = system.every * sums
     from_residuals = (r1 + lost * z1) * (r2 + lost * z2) / gap
     of_inputs = law_error(chain) + input_error(chain) + sums
-    rounding = of_inputs * (z1 + z2) + 2 * system.every * entry_error(chain) * z1 * z2 + 4 * of_inputs * sources.constant
+    rounding = of_inputs * (z1 + z2 + of_inputs / gap) + 2 * system.every * entry_error(chain) * z1 * z2 + 4 * of_inputs * sources.constant
     return Times(sources, left, right, values, from_residuals + rounding + 4 * EPSILON * np.abs(values))
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from thermokernels.common import footprint, memory, threads
 from thermokernels.common.arrays import Floats
-from thermokernels.common.errors import ExecutorError, NumericalError
+from thermokernels.common.errors import ExecutorError, NumericalError, why_lost
 from thermokernels.compiled.decorator import kernel_hash
 from thermokernels.model.chain import gibbs_chain
 from thermokernels.model.kernels.registry import KERNELS
@@ -128,9 +128,9 @@ def _lost(rows: slice) -> Iterator[None]:
     except (NumericalError, ValueError):
         raise
     except Exception as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
         raise ExecutorError(
-            f"the executor lost observables {rows.start + 1} to {rows.stop} ({reason}); a call with a checkpoint goes on before them"
+            f"the executor lost observables {rows.start + 1} to {rows.stop} ({why_lost(error)}); "
+            "a call with a checkpoint goes on before them"
         ) from error
 
 

@@ -41,7 +41,7 @@ def _temple(share: float) -> tuple[float, float]:
 
 
 def _law(share: float) -> tuple[float, float]:
-    chain = tk.gibbs_chain(W)
+    chain = tk.gibbs_chain(W, kernel="alternating-visible")  # of both layers, energies carry their remainders
     rare, energy = int(chain.law.argmin()), chain.energy - PLANTED
     energy[rare] += 2 * PLANTED
     weights = np.exp(energy.min() - energy)

@@ -34,7 +34,10 @@ def _as(path: Path, n_visible: int, convert: Callable[[Any], Floats]) -> Floats:
     what = f"the samples file {path}"
     samples = read_array(path, what, ".npy or .csv")
     if np.ndim(samples) == 2 and samples.shape[0] and samples.shape[1] != n_visible:
-        raise ValueError(f"{what}: samples must have one column a visible spin, {n_visible} of them; got shape {samples.shape}")
+        raise ValueError(
+            f"{what}: samples must have one column a visible spin, {n_visible} of them (the rows of W; components_ of scikit-learn are "
+            f"hidden x visible, and from_scikit_learn turns them); got shape {samples.shape}"
+        )
     try:
         return convert(samples)
     except ValueError as error:

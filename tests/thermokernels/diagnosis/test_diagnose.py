@@ -264,3 +264,12 @@ def test_the_kernel_of_a_diagnosis():
         tk.diagnose(W, kernel="two-block")
     with pytest.raises(ValueError, match="window must be at least one step, 1 sweeps"):
         tk.diagnose(W, kernel="alternating", window=0.5)
+
+
+@pytest.mark.small
+def test_an_ising_matrix_is_asked_about():
+    symmetric = np.array([[0.0, 0.5, -0.3], [0.5, 0.0, 0.2], [-0.3, 0.2, 0.0]])
+    said = tk.diagnose(symmetric).sentences
+    assert any("as the couplings among 3 spins of an Ising model are" in sentence for sentence in said)
+    for other in (symmetric + np.eye(3), symmetric[:, :2], np.zeros((3, 3)), symmetric + np.triu(np.ones((3, 3)), 1)):
+        assert not tk.diagnose(other).looks_like_ising

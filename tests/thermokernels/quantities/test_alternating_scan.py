@@ -258,6 +258,8 @@ def test_what_is_made_for_all_states_is_refused(tmp_path):
 def test_frozen_scans_are_refused():
     with pytest.raises((tk.UnresolvedError, tk.NotConvergedError), match="scale the couplings down"):
         tk.alternating_variance_time(np.full((4, 4), 6.0))
+    with pytest.raises(tk.UnresolvedError, match="is certain to"):  # products that hardly vary
+        tk.alternating_variance_time([[400.0, -400.0], [400.0, 200.0]])
     with pytest.raises(tk.UnresolvedError, match="underflows"):
         tk.alternating_variance_time(np.full((4, 4), 400.0), b=[200.0, 0, 0, 0])
     with pytest.raises(tk.NotConvergedError, match="the resolvent on one layer was solved to a relative residual of"):

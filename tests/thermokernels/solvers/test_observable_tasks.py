@@ -4,6 +4,8 @@ import multiprocessing
 import os
 import pickle
 import signal
+import subprocess
+import sys
 import time
 from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 
@@ -300,3 +302,19 @@ def test_callbacks_and_paths_that_are_none(keyword, given, sentence):
     ):
         with pytest.raises(ValueError, match=sentence):
             call(**{keyword: given})
+
+
+def test_a_script_that_starts_workers_while_it_is_read_is_told_what_it_lacks(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import multiprocessing\n"
+        "from concurrent.futures import ProcessPoolExecutor\n"
+        "import thermokernels as tk\n"
+        "with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context('spawn')) as pool:\n"
+        "    tk.observable_variance_time(tk.gibbs_chain([[0.5, -0.2], [0.1, 0.3]]), method='cg', executor=pool)\n"
+    )
+    ended = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    last = ended.stderr.splitlines()[-1]
+    assert last.startswith("thermokernels.ExecutorError: the executor lost observables 1 to ")
+    assert "workers read the script again: what it does must stand under if __name__ == '__main__':" in last

@@ -121,7 +121,7 @@ def write_bad_files():
         (["large.npy"], "the diagnosis of 40 visible and 40 hidden spins would take"),
         (["W.npy", "--data", "missing.npy"], "the samples file missing.npy: it must be a file; there is none"),
         (["W.npy", "--data", "bits.npy"], "bits.npy: samples must hold spins +1 and -1; entry (0, 2) is 0"),
-        (["W.npy", "--data", "wide.npy"], "wide.npy: samples must have one column a visible spin, 3 of them; got shape (4, 5)"),
+        (["W.npy", "--data", "wide.npy"], "wide.npy: samples must have one column a visible spin, 3 of them (the rows of W"),
         (["W.npy", "--data", "none.npy"], "none.npy: samples must have shape (n, n_v) with at least one sample"),
         (["W.npy", "--data", "vector.npy"], "vector.npy: samples must have shape (n, n_v)"),
         (["W.npy", "--data", "key.npz"], "the samples file key.npz: its name must end in .npy or .csv"),

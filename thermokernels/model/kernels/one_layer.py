@@ -126,7 +126,8 @@ def marginal_energies(field: Floats, other_fields: Floats) -> Floats:
     The energies of one layer, up to nothing; the twin for the hidden layer takes c and the fields of the visible spins.
     """
     magnitudes = np.abs(other_fields)
-    energies = -(magnitudes + np.log1p(np.exp(-2.0 * magnitudes))).sum(axis=0)
-    for i, strength in enumerate(field):
-        energies -= strength * (1.0 - 2.0 * ((np.arange(energies.size) >> i) & 1))
+    with np.errstate(over="ignore", invalid="ignore"):  # the chain asks whether they are finite
+        energies = -(magnitudes + np.log1p(np.exp(-2.0 * magnitudes))).sum(axis=0)
+        for i, strength in enumerate(field):
+            energies -= strength * (1.0 - 2.0 * ((np.arange(energies.size) >> i) & 1))
     return np.ascontiguousarray(energies)

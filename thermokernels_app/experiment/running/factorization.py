@@ -64,9 +64,12 @@ def run(
             if progress:
                 words = f"{len(finished)} of {len(places)} networks"
                 progress(Progress(len(finished) / len(places), time.monotonic() - start, words))
-    finally:
-        if executor is None:
-            pool.shutdown(wait=False, cancel_futures=True)
+    except BaseException:
+        if isinstance(pool, WorkerPool):
+            pool.kill()  # nobody waits for what an interrupted run still has under way
+        raise
+    if isinstance(pool, WorkerPool):
+        pool.shutdown()
     cells = [record for place in sorted(finished) for record in finished[place]]
     document = {
         "schema": SCHEMA,
