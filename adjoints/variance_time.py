@@ -20,7 +20,7 @@ from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.compiled.decorator import jit
 from thermokernels.compiled.register_tiles import ROWS
-from thermokernels.compiled.simd_float64 import LANES, add, fill, load, multiply_add, reverse, store, swap1, swap2, swap4, total
+from thermokernels.compiled.simd_float64 import DOUBLES, add, fill, load, multiply_add, reverse, store, swap1, swap2, swap4, total
 from thermokernels.model.chain import GibbsChain
 from thermokernels.model.kernels.registry import KERNELS
 from thermokernels.model.model import ModelLike, as_model
@@ -47,22 +47,22 @@ def _pair_overlaps(x, first, last, n_flips, sums):
     Two flips at a time: four vectors that both lead to each other are four loads for four products.
     """
     for j in range(0, n_flips - 1, 2):
-        near, far = LANES << j, LANES << (j + 1)
+        near, far = DOUBLES << j, DOUBLES << (j + 1)
         sum0, sum1, sum2, sum3 = fill(0.0), fill(0.0), fill(0.0), fill(0.0)
         for start in range(first, last, 2 * far):
-            for k in range(start, start + near, LANES):
+            for k in range(start, start + near, DOUBLES):
                 x0, x1, x2, x3 = load(x, k), load(x, k + near), load(x, k + far), load(x, k + far + near)
                 sum0, sum1 = multiply_add(x0, x1, sum0), multiply_add(x2, x3, sum1)
                 sum2, sum3 = multiply_add(x0, x2, sum2), multiply_add(x1, x3, sum3)
         sum0, sum2 = add(sum0, sum1), add(sum2, sum3)
-        store(sums, j * LANES, add(sum0, sum0))
-        store(sums, (j + 1) * LANES, add(sum2, sum2))
+        store(sums, j * DOUBLES, add(sum0, sum0))
+        store(sums, (j + 1) * DOUBLES, add(sum2, sum2))
     if n_flips % 2:
-        far, sum0 = LANES << (n_flips - 1), fill(0.0)
+        far, sum0 = DOUBLES << (n_flips - 1), fill(0.0)
         for start in range(first, last, 2 * far):
-            for k in range(start, start + far, LANES):
+            for k in range(start, start + far, DOUBLES):
                 sum0 = multiply_add(load(x, k), load(x, k + far), sum0)
-        store(sums, (n_flips - 1) * LANES, add(sum0, sum0))
+        store(sums, (n_flips - 1) * DOUBLES, add(sum0, sum0))
 
 
 @jit
@@ -70,13 +70,13 @@ def _visible_overlaps(vectors, shape, first, last, ct_visible_rates, squares):
     """ct[i, h] += sum_a sum_v z_a[h, v] z_a[h, v ^ 2^i] and squares += sum_a z_a^2 for the rows ``first`` to ``last``."""
     n_rows, n_columns = shape
     n_far = ct_visible_rates.size // n_rows - 3  # flips that lead to another vector of eight
-    sums = np.empty(max(n_far, 1) * LANES)
+    sums = np.empty(max(n_far, 1) * DOUBLES)
     for a in range(vectors.shape[0]):
         z = vectors[a]
         for h in range(first, last):
             start, stop = h * n_columns, (h + 1) * n_columns
             sum0, sum1, sum2 = fill(0.0), fill(0.0), fill(0.0)
-            for k in range(start, stop, LANES):
+            for k in range(start, stop, DOUBLES):
                 here = load(z, k)
                 sum0 = multiply_add(here, swap1(here), sum0)
                 sum1 = multiply_add(here, swap2(here), sum1)
@@ -87,7 +87,7 @@ def _visible_overlaps(vectors, shape, first, last, ct_visible_rates, squares):
             ct_visible_rates[2 * n_rows + h] += total(sum2)
             _pair_overlaps(z, start, stop, n_far, sums)
             for i in range(n_far):
-                ct_visible_rates[(i + 3) * n_rows + h] += total(load(sums, i * LANES))
+                ct_visible_rates[(i + 3) * n_rows + h] += total(load(sums, i * DOUBLES))
 
 
 @jit
@@ -98,19 +98,19 @@ def _hidden_overlaps(vectors, shape, quotient, first, last, ct_hidden_rates):
     """
     n_rows, n_columns = shape
     n_row_flips = ct_hidden_rates.size // n_columns - (1 if quotient else 0)
-    packed, n_entries, sums = np.empty(n_rows * min(PACKED_COLUMNS, last - first)), n_rows * LANES, np.empty(n_row_flips * LANES)
+    packed, n_entries, sums = np.empty(n_rows * min(PACKED_COLUMNS, last - first)), n_rows * DOUBLES, np.empty(n_row_flips * DOUBLES)
     for a in range(vectors.shape[0]):
         z = vectors[a]
         for start in range(first, last, PACKED_COLUMNS):
-            n_vectors = min(PACKED_COLUMNS, last - start) // LANES
+            n_vectors = min(PACKED_COLUMNS, last - start) // DOUBLES
             for h in range(n_rows):
                 for part in range(n_vectors):
-                    store(packed, part * n_entries + h * LANES, load(z, h * n_columns + start + part * LANES))
+                    store(packed, part * n_entries + h * DOUBLES, load(z, h * n_columns + start + part * DOUBLES))
             for part in range(n_vectors):
                 _pair_overlaps(packed, part * n_entries, (part + 1) * n_entries, n_row_flips, sums)
                 for j in range(n_row_flips):
-                    k = j * n_columns + start + part * LANES
-                    store(ct_hidden_rates, k, add(load(ct_hidden_rates, k), load(sums, j * LANES)))
+                    k = j * n_columns + start + part * DOUBLES
+                    store(ct_hidden_rates, k, add(load(ct_hidden_rates, k), load(sums, j * DOUBLES)))
         if quotient:
             _overlaps_across(z, shape, first, last, ct_hidden_rates[n_row_flips * n_columns :])
 
@@ -120,8 +120,8 @@ def _overlaps_across(z, shape, first, last, ct_last_rate):
     """ct[v] += sum_h z[h, v] z[H - 1 - h, V - 1 - v] for the columns ``first`` to ``last``."""
     n_rows, n_columns = shape
     for h in range(n_rows):
-        for v in range(first, last, LANES):
-            across = reverse(load(z, (n_rows - h) * n_columns - LANES - v))
+        for v in range(first, last, DOUBLES):
+            across = reverse(load(z, (n_rows - h) * n_columns - DOUBLES - v))
             store(ct_last_rate, v, multiply_add(load(z, h * n_columns + v), across, load(ct_last_rate, v)))
 
 
@@ -150,7 +150,7 @@ def _flip_overlaps(vectors, quotient, ct_visible_rates, ct_hidden_rates, squares
     shape = squares.shape
     flat = vectors.reshape((vectors.shape[0], shape[0] * shape[1]))
     ct_visible, ct_hidden = ct_visible_rates.ravel(), ct_hidden_rates.ravel()
-    if shape[0] < ROWS or shape[1] < LANES:
+    if shape[0] < ROWS or shape[1] < DOUBLES:
         _narrow_overlaps(flat, shape, quotient, ct_visible, ct_hidden, squares.ravel())
     else:
         _visible_overlaps(flat, shape, 0, shape[0], ct_visible, squares.ravel())
@@ -161,13 +161,13 @@ def flip_overlaps(vectors: Floats, quotient: bool, ct_visible_rates: Floats, ct_
     """:func:`_flip_overlaps` on threads: the outputs are dealt out by rows and by columns."""
     shape = (n_rows, n_columns) = squares.shape
     parts = threads.worth_using(vectors.size)
-    if parts == 1 or n_rows < ROWS or n_columns < LANES:
+    if parts == 1 or n_rows < ROWS or n_columns < DOUBLES:
         _flip_overlaps(vectors, quotient, ct_visible_rates, ct_hidden_rates, squares)
         return
     flat = vectors.reshape(len(vectors), -1)
     ct_visible, ct_hidden, all_squares = (array.reshape(-1) for array in (ct_visible_rates, ct_hidden_rates, squares))
     rows = np.linspace(0, n_rows, parts + 1).astype(int)
-    columns = LANES * np.linspace(0, n_columns // LANES, parts + 1).astype(int)
+    columns = DOUBLES * np.linspace(0, n_columns // DOUBLES, parts + 1).astype(int)
 
     def task(number: int) -> None:
         kind, part = divmod(number, parts)
@@ -259,10 +259,10 @@ def _cotangents(chain: GibbsChain, visible_rates: Floats, hidden_rates: Floats, 
     n_spins, (hidden, visible) = chain.n_spins, chain.block_spins
     # (off-diagonal) + (diagonal)
     ct_visible_fields = chain.visible_rates * (
-        -np.tanh(chain.visible_fields) * visible_rates + 2 * n_spins * chain.visible_rates * (visible.T @ squares.T)
+        -np.tanh(chain.visible_local_fields) * visible_rates + 2 * n_spins * chain.visible_rates * (visible.T @ squares.T)
     )
     ct_hidden_fields = chain.hidden_rates * (
-        -np.tanh(chain.hidden_fields) * hidden_rates + 2 * n_spins * chain.hidden_rates * (hidden.T @ squares)
+        -np.tanh(chain.hidden_local_fields) * hidden_rates + 2 * n_spins * chain.hidden_rates * (hidden.T @ squares)
     )
     # (fields)
     ct_weights = ct_visible_fields @ hidden + (ct_hidden_fields @ visible).T
@@ -276,8 +276,8 @@ def _reduced_cotangents(time: ReducedTime, value: float) -> Cotangents:
     hidden, visible = chain.block_spins
     law_weights, shares, _ = reduced_resolvent.weights(time)
     edges = 0.5 * shares.reshape(*chain.shape, chain.n_spins)  # each edge is met at both of its ends
-    ct_visible_fields = np.tanh(chain.visible_fields) * edges[:, :, : chain.n_visible].sum(axis=1).T
-    ct_hidden_fields = np.tanh(chain.hidden_fields) * edges[:, :, chain.n_visible :].sum(axis=0).T
+    ct_visible_fields = np.tanh(chain.visible_local_fields) * edges[:, :, : chain.n_visible].sum(axis=1).T
+    ct_hidden_fields = np.tanh(chain.hidden_local_fields) * edges[:, :, chain.n_visible :].sum(axis=0).T
     ct_law = _log_law_cotangents(chain, law_weights)
     ct_weights = value * (ct_visible_fields @ hidden + (ct_hidden_fields @ visible).T + ct_law.W)
     if chain.quotient:  # T_O is even in the fields

@@ -23,7 +23,7 @@ import adjoints
 import thermokernels as tk
 from adjoints.variance_time import _hidden_overlaps, _visible_overlaps
 from thermokernels.compiled.register_tiles import COLUMNS
-from thermokernels.compiled.simd_float64 import LANES, add, aligned_zeros, dot, fill, load, multiply_add, store, total
+from thermokernels.compiled.simd_float64 import DOUBLES, add, aligned_zeros, dot, fill, load, multiply_add, store, total
 from thermokernels.model.kernels import single_site
 from thermokernels.quantities.variance_time import variance_time
 from thermokernels.solvers import red_black
@@ -62,9 +62,9 @@ def _fused_wide(n):
 def _read(n, x):
     sum0, sum1, sum2, sum3 = fill(0.0), fill(0.0), fill(0.0), fill(0.0)
     for _ in range(n):
-        for k in range(0, x.size, 4 * LANES):
-            sum0, sum1 = add(load(x, k), sum0), add(load(x, k + LANES), sum1)
-            sum2, sum3 = add(load(x, k + 2 * LANES), sum2), add(load(x, k + 3 * LANES), sum3)
+        for k in range(0, x.size, 4 * DOUBLES):
+            sum0, sum1 = add(load(x, k), sum0), add(load(x, k + DOUBLES), sum1)
+            sum2, sum3 = add(load(x, k + 2 * DOUBLES), sum2), add(load(x, k + 3 * DOUBLES), sum3)
     return total(add(add(sum0, sum1), add(sum2, sum3)))
 
 
@@ -72,9 +72,9 @@ def _read(n, x):
 def _triad(n, a, b, c):
     factor = fill(0.5)
     for _ in range(n):
-        for k in range(0, a.size, 2 * LANES):
+        for k in range(0, a.size, 2 * DOUBLES):
             store(a, k, multiply_add(factor, load(c, k), load(b, k)))
-            store(a, k + LANES, multiply_add(factor, load(c, k + LANES), load(b, k + LANES)))
+            store(a, k + DOUBLES, multiply_add(factor, load(c, k + DOUBLES), load(b, k + DOUBLES)))
 
 
 _apply, _from_other, _schur = single_site._apply_to_vector, red_black._from_other, red_black._schur_product
@@ -95,7 +95,7 @@ def _couple_again(n, classes, work):
 
 @njit(nogil=True)
 def _step_again(n, classes, work):
-    """The parts of one iteration of reduced._conjugate_gradients; steps of length zero keep the numbers as they are."""
+    """The parts of one iteration of red_black._conjugate_gradients; steps of length zero keep the numbers as they are."""
     x, residual, step, image, odd, inverse = work[0], work[1], work[2], work[3], work[4], classes.inverse[0]
     for _ in range(n):
         _turn(0.0, 0.0, inverse, residual, x, step)
@@ -140,7 +140,7 @@ def rate(again: Callable[[int], object], amount: float, threads: int = 1) -> flo
 
 def ceilings(threads: int) -> dict[str, dict[str, float]]:
     """Billions of operations ("flop") or bytes ("read", "triad") a second."""
-    fused, chains = (_fused_wide, 10) if COLUMNS > LANES else (_fused, 6)
+    fused, chains = (_fused_wide, 10) if COLUMNS > DOUBLES else (_fused, 6)
     result: dict[str, dict[str, float]] = {
         "flop": {"": rate(lambda n: fused(1000 * n), chains * 16 * 1000, threads)},
         "read": {},
@@ -155,7 +155,7 @@ def ceilings(threads: int) -> dict[str, dict[str, float]]:
             def again(n):
                 key = get_ident()
                 if key not in own:
-                    own[key] = tuple(aligned_zeros(size + 3 * LANES)[:size] for _ in range(n_arrays))
+                    own[key] = tuple(aligned_zeros(size + 3 * DOUBLES)[:size] for _ in range(n_arrays))
                 kernel(n, *own[key])
 
             return again

@@ -164,7 +164,7 @@ def measure(n_visible: int, n_hidden: int, rounds: int, target: float) -> None:
     flops = 4 * n_visible * n_hidden / n_spins
     print(
         f"\n{n_visible}x{n_hidden}: {flops:.0f} operations an update; ceiling {peak / 1e9:.0f} GF/s a thread ({min(peaks) / 1e9:.0f} to "
-        f"{max(peaks) / 1e9:.0f}), {peak / flops / 1e6:.0f} million updates/s; chunks of {LANES} chains"
+        f"{max(peaks) / 1e9:.0f}), {peak / flops / 1e6:.0f} million updates/s; bundles of {LANES} chains"
     )
     print(f"{'':24} chains  million updates/s (range)     of ceiling  / JAX  / thrml  energy/spin")
     for name, case in best.items():

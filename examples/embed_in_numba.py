@@ -47,7 +47,9 @@ def main() -> None:
     for n_sweeps in (1, 10, 100, 1000):
         law = np.full(chain.shape, 1.0 / chain.n_states)
         betas = np.linspace(0.1, 3.0, n_sweeps)
-        equilibrium = anneal(chain.energy.reshape(chain.shape), chain.visible_fields, chain.hidden_fields, chain.quotient, betas, law)
+        equilibrium = anneal(
+            chain.energy.reshape(chain.shape), chain.visible_local_fields, chain.hidden_local_fields, chain.quotient, betas, law
+        )
         print(f"{n_sweeps:6d}   {law.ravel()[ground].sum():15.4f}   {equilibrium[ground].sum():14.4f}")
 
 

@@ -157,9 +157,9 @@ def _arrays(folder: Path, content: bytes) -> None:
 
 
 def _journal(folder: Path, content: bytes) -> None:
-    from thermokernels_app.experiment.records import journal, store
+    from thermokernels_app.experiment.records import journal
 
-    _written(folder / store.JOURNAL, content)
+    _written(folder / journal.JOURNAL, content)
     journal.Journal(folder, IDENTITY, resume=True).close(complete=True)
 
 

@@ -2,7 +2,7 @@
 
 numba keys a cached function by its own file only, so a changed *callee* in another file would be served from before an upgrade.
 Our cache folder is therefore named after a hash of all files with kernels: a changed line in any of them is another folder, and one
-anywhere else is not. Constants that a kernel uses are frozen into it, so they stand in a file with kernels too.
+anywhere else is not. Constants that a kernel uses are compiled into it, so they stand in a file with kernels too.
 """
 
 from __future__ import annotations

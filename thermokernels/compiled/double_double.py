@@ -20,8 +20,6 @@ SPLITTER = 134217729.0
 LN2_HIGH, LN2_LOW = 0.6931471805599453, 2.3190468138462996e-17
 # The argument is divided by 2^9, |r| <= 7e-4, so that nine terms of the series are right to 1e-35.
 HALVINGS, TERMS = 9, 9
-# Relative error of :func:`exponential`: that of ln 2 times at most 1010, and of nine squarings.
-EXPONENTIAL_ERROR = 1e-28
 
 
 @jit

@@ -14,10 +14,10 @@ import llvmlite.binding
 import numba
 import numpy as np
 
-from thermokernels.compiled.simd_float64 import LANES
+from thermokernels.compiled.simd_float64 import DOUBLES
 
 ROWS = 4
-COLUMNS = 2 * LANES if llvmlite.binding.get_host_cpu_features().get("avx512f") else LANES
+COLUMNS = 2 * DOUBLES if llvmlite.binding.get_host_cpu_features().get("avx512f") else DOUBLES
 
 # Flips of rows and of columns that stay inside a tile.
 ROW_FLIPS, COLUMN_FLIPS = ROWS.bit_length() - 1, COLUMNS.bit_length() - 1
@@ -75,7 +75,7 @@ if numba.config.DISABLE_JIT:
         return tile[::-1, ::-1].copy()
 
     def fold(tile):
-        rows = tile[:, :LANES] + tile[:, LANES:] if COLUMNS > LANES else tile
+        rows = tile[:, :DOUBLES] + tile[:, DOUBLES:] if COLUMNS > DOUBLES else tile
         return (rows[0] + rows[2]) + (rows[1] + rows[3])
 
 else:
@@ -157,7 +157,7 @@ else:
             )
             data, position = _data(context, builder, signature, arguments[0]), arguments[1]
             for _ in range(ROWS):
-                for column in range(0, COLUMNS, LANES):  # a cache line each
+                for column in range(0, COLUMNS, DOUBLES):  # a cache line each
                     line = builder.gep(data, [builder.add(position, ir.Constant(position.type, column))])
                     reading, often, as_data = ir.Constant(hint, 0), ir.Constant(hint, 3), ir.Constant(hint, 1)
                     builder.call(prefetch, [builder.bitcast(line, address), reading, often, as_data])
@@ -204,9 +204,9 @@ else:
         """A vector: the sum of the vectors that the tile is made of, in a fixed order."""
 
         def generate(context, builder, signature, arguments):
-            rows = [_part(builder, arguments[0], row * COLUMNS, LANES) for row in range(ROWS)]
-            if COLUMNS > LANES:
-                rows = [builder.fadd(rows[row], _part(builder, arguments[0], row * COLUMNS + LANES, LANES)) for row in range(ROWS)]
+            rows = [_part(builder, arguments[0], row * COLUMNS, DOUBLES) for row in range(ROWS)]
+            if COLUMNS > DOUBLES:
+                rows = [builder.fadd(rows[row], _part(builder, arguments[0], row * COLUMNS + DOUBLES, DOUBLES)) for row in range(ROWS)]
             return builder.fadd(builder.fadd(rows[0], rows[2]), builder.fadd(rows[1], rows[3]))
 
         return VECTOR(TILE), generate

@@ -17,24 +17,25 @@ from numpy.typing import NDArray
 
 from thermokernels.compiled.decorator import jit
 
-LANES = 8
+# Doubles of a vector.
+DOUBLES = 8
 ALIGNMENT = 64
 
 # The entry of even parity among 2k and 2k + 1 is 2k + parity(k); WOVEN[j] is where entry j lies when the even ones come first.
-PAIRS = 2 * np.arange(LANES)
+PAIRS = 2 * np.arange(DOUBLES)
 PARITIES = np.array([0, 1, 1, 0, 1, 0, 0, 1])
 WOVEN = np.argsort(np.concatenate([PAIRS + PARITIES, PAIRS + 1 - PARITIES]))
 
 if numba.config.DISABLE_JIT:
 
     def load(array, index):
-        return array[index : index + LANES].copy()
+        return array[index : index + DOUBLES].copy()
 
     def store(array, index, vector):
-        array[index : index + LANES] = vector
+        array[index : index + DOUBLES] = vector
 
     def fill(scalar):
-        return np.full(LANES, scalar)
+        return np.full(DOUBLES, scalar)
 
     def add(left, right):
         return left + right
@@ -71,10 +72,10 @@ if numba.config.DISABLE_JIT:
         return np.concatenate([low, high])[PAIRS + 1 - PARITIES]
 
     def weave_low(even, odd):
-        return np.concatenate([even, odd])[WOVEN[:LANES]]
+        return np.concatenate([even, odd])[WOVEN[:DOUBLES]]
 
     def weave_high(even, odd):
-        return np.concatenate([even, odd])[WOVEN[LANES:]]
+        return np.concatenate([even, odd])[WOVEN[DOUBLES:]]
 
 else:
     from llvmlite import ir
@@ -88,7 +89,7 @@ else:
             super().__init__(name="thermokernels.Vector8")
 
     VECTOR = VectorType()
-    LLVM_VECTOR = ir.VectorType(ir.DoubleType(), LANES)
+    LLVM_VECTOR = ir.VectorType(ir.DoubleType(), DOUBLES)
 
     @register_model(VectorType)
     class VectorModel(models.PrimitiveModel):
@@ -127,7 +128,7 @@ else:
 
         def generate(context, builder, signature, arguments):
             first = builder.insert_element(ir.Constant(LLVM_VECTOR, ir.Undefined), arguments[0], ir.Constant(ir.IntType(32), 0))
-            zeros = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+            zeros = ir.Constant(ir.VectorType(ir.IntType(32), DOUBLES), [0] * DOUBLES)
             return builder.shuffle_vector(first, ir.Constant(LLVM_VECTOR, ir.Undefined), zeros)
 
         return VECTOR(types.float64), generate
@@ -202,8 +203,8 @@ else:
 
     pick_even = _selection(PAIRS + PARITIES, "Of the pairs (2k, 2k + 1) in 16 entries, the one whose index has even parity.")
     pick_odd = _selection(PAIRS + 1 - PARITIES, "The other one.")
-    weave_low = _selection(WOVEN[:LANES], "The first eight of the 16 entries that pick_even and pick_odd took apart.")
-    weave_high = _selection(WOVEN[LANES:], "The last eight.")
+    weave_low = _selection(WOVEN[:DOUBLES], "The first eight of the 16 entries that pick_even and pick_odd took apart.")
+    weave_high = _selection(WOVEN[DOUBLES:], "The last eight.")
 
     @intrinsic
     def total(typing_context, vector):
@@ -223,11 +224,11 @@ else:
 def dot(x, y):
     """x'y in a fixed order of summation; the length is a multiple of eight."""
     sum0, sum1 = fill(0.0), fill(0.0)
-    for k in range(0, x.size - LANES, 2 * LANES):
+    for k in range(0, x.size - DOUBLES, 2 * DOUBLES):
         sum0 = multiply_add(load(x, k), load(y, k), sum0)
-        sum1 = multiply_add(load(x, k + LANES), load(y, k + LANES), sum1)
-    if x.size % (2 * LANES):
-        sum0 = multiply_add(load(x, x.size - LANES), load(y, y.size - LANES), sum0)
+        sum1 = multiply_add(load(x, k + DOUBLES), load(y, k + DOUBLES), sum1)
+    if x.size % (2 * DOUBLES):
+        sum0 = multiply_add(load(x, x.size - DOUBLES), load(y, y.size - DOUBLES), sum0)
     return total(add(sum0, sum1))
 
 
@@ -235,7 +236,7 @@ def dot(x, y):
 def add_multiple(factor, x, y):
     """y += factor * x; the length is a multiple of eight."""
     factors = fill(factor)
-    for k in range(0, x.size, LANES):
+    for k in range(0, x.size, DOUBLES):
         store(y, k, multiply_add(factors, load(x, k), load(y, k)))
 
 

@@ -22,7 +22,7 @@ from thermokernels.compiled.decorator import jit
 from thermokernels.compiled.simd_float32 import LANES, aligned_rows, fill, floats_of, load, multiply_add, store
 from thermokernels.estimates.generators import ATOM, PAIR, _start_lane, _stream, _uniform
 from thermokernels.estimates.layer_coupling import _couple_layer
-from thermokernels.sampling.scans import EVERY, ONE, ROWS, SIGN, Chunk, _next_words, _resample_block, _store_states
+from thermokernels.sampling.scans import EVERY, ONE, ROWS, SIGN, Bundle, _next_words, _resample_block, _store_states
 
 
 class Pairs(NamedTuple):
@@ -158,7 +158,7 @@ def _lag_pairs(model, pairs, schedule, key, first_pair, atoms, weights, meetings
     for side in range(2):
         _toss(pairs.visible[side], pairs.generators)
         _toss(pairs.hidden[side], pairs.generators)
-    ahead = Chunk(pairs.visible[0], pairs.hidden[0], pairs.generators, moving)
+    ahead = Bundle(pairs.visible[0], pairs.hidden[0], pairs.generators, moving)
     for half in range(2 * schedule.n_intervals * schedule.interval):
         _resample_block(half & 1, model, ahead, sums)
     meetings[:] = -1

@@ -37,9 +37,6 @@ class Features(NamedTuple):
     expected: bool
 
 
-PLAIN = Features((1.0, 0.0, 0.0), (1.0, 0.0, 0.0), False)
-
-
 class Lanes(NamedTuple):
     """What lanes keep beside their spins: features of both layers at the start, means of the hidden layer now (x, y), products, sums."""
 

@@ -42,7 +42,7 @@ class GibbsChain:
         E(x); pi(x), summing to one over the represented states; sqrt(pi(x)). On one layer minus the logarithm of its marginal weight, and
         its marginal law.
     log_partition : log Z of the full model
-    visible_fields, visible_rates : (n_v, n_hidden_states); hidden_fields, hidden_rates : (n_h, 2**n_v)
+    visible_local_fields, visible_rates : (n_v, n_hidden_states); hidden_local_fields, hidden_rates : (n_h, 2**n_v)
         Local fields F_i and the symmetrised single-site entries S(x, x^i) = 1 / (2 N cosh F_i), per step.
     visible_flips, hidden_flips : (2, ...)
         P(x, x^i) of the single-site kernel for a spin at +1 (index 0) and at -1 (index 1), per step.
@@ -56,8 +56,8 @@ class GibbsChain:
     law: Floats
     root_law: Floats
     log_partition: float
-    visible_fields: Floats = field(repr=False)
-    hidden_fields: Floats = field(repr=False)
+    visible_local_fields: Floats = field(repr=False)
+    hidden_local_fields: Floats = field(repr=False)
     visible_rates: Floats = field(repr=False)
     hidden_rates: Floats = field(repr=False)
     visible_flips: Floats = field(repr=False)
@@ -110,7 +110,9 @@ class GibbsChain:
     @property
     def shape(self) -> tuple[int, int]:
         """(hidden, visible) configurations: a function on the states reshapes to this; on one layer (1, n_states)."""
-        return (self.visible_fields.shape[1], self.hidden_fields.shape[1]) if self.dynamics.layer is None else (1, self.n_states)
+        return (
+            (self.visible_local_fields.shape[1], self.hidden_local_fields.shape[1]) if self.dynamics.layer is None else (1, self.n_states)
+        )
 
     @property
     def reversible(self) -> bool:
@@ -120,7 +122,7 @@ class GibbsChain:
     @property
     def n_configurations(self) -> int:
         """Hidden and visible configurations together: as many terms as the sums over blocks in one entry of P f have at the most."""
-        return int(self.visible_fields.shape[1] + self.hidden_fields.shape[1])
+        return int(self.visible_local_fields.shape[1] + self.hidden_local_fields.shape[1])
 
     @cached_property
     def block_spins(self) -> tuple[Floats, Floats]:
@@ -151,10 +153,10 @@ class GibbsChain:
 
     @cached_property
     def field_remainders(self) -> tuple[Floats, Floats]:
-        """What rounding has left out of ``visible_fields`` and ``hidden_fields``."""
+        """What rounding has left out of ``visible_local_fields`` and ``hidden_local_fields``."""
         weights, visible_field, hidden_field = (array.copy() for array in self.model)
-        visible = rounded_once.local_fields(weights, visible_field, self.visible_fields.shape[1])
-        hidden = rounded_once.local_fields(weights.T, hidden_field, self.hidden_fields.shape[1])
+        visible = rounded_once.local_fields(weights, visible_field, self.visible_local_fields.shape[1])
+        hidden = rounded_once.local_fields(weights.T, hidden_field, self.hidden_local_fields.shape[1])
         return visible[1], hidden[1]
 
     @cached_property
@@ -162,7 +164,7 @@ class GibbsChain:
         """(n_states,): what rounding has left out of ``energy``; unknown on one layer, and zero there."""
         if self.dynamics.layer is not None:
             return np.zeros(self.n_states)
-        fields, remainders = self.visible_fields, self.field_remainders[0]
+        fields, remainders = self.visible_local_fields, self.field_remainders[0]
         return rounded_once.energies(fields, remainders, self.hidden_field.copy())[1].ravel()
 
     @cached_property
@@ -389,8 +391,8 @@ def gibbs_chain(
         law=law,
         root_law=root_law,
         log_partition=float(np.log(total)) - lowest + (float(np.log(2)) if use_quotient else 0.0),
-        visible_fields=visible.fields,
-        hidden_fields=hidden.fields,
+        visible_local_fields=visible.fields,
+        hidden_local_fields=hidden.fields,
         visible_rates=visible.rates,
         hidden_rates=hidden.rates,
         visible_flips=visible.flips,

@@ -164,7 +164,7 @@ class ExchangeableChain:
 
     def _sector(self, visible: int | None, hidden: int | None, pairs: tuple[tuple[int, int], ...]) -> Sector:
         lumped = self.lumped
-        chain = self.reduced(visible, hidden)
+        chain = self.sector_chain(visible, hidden)
         m_hidden, m_visible = chain.magnetisations
         functions = np.empty((len(pairs), *chain.shape))
         multiplicities = np.empty(len(pairs))
@@ -178,7 +178,7 @@ class ExchangeableChain:
         return Sector(chain, pairs, multiplicities, functions.reshape(len(pairs), -1), mass, visible, hidden)
 
     @default_error_state
-    def reduced(self, visible: int | None, hidden: int | None) -> LumpedChain:
+    def sector_chain(self, visible: int | None, hidden: int | None) -> LumpedChain:
         """The chain of two spins less in a visible and in a hidden class, with the killing of either."""
         lumped = self.lumped
         if visible is None and hidden is None:

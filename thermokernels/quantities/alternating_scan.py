@@ -56,8 +56,8 @@ class Layers:
         self.system = LayerSystem(chain.layer_coupling, chain.root_law, every)
         self.near_spins = np.ascontiguousarray(block_spins(chain.n_visible, chain.n_states).T)
         self.far_spins = np.ascontiguousarray(block_spins(chain.n_hidden, n_far).T)
-        self.near_field = chain.hidden_fields[:, : chain.n_states]
-        self.far_field = chain.visible_fields
+        self.near_field = chain.hidden_local_fields[:, : chain.n_states]
+        self.far_field = chain.visible_local_fields
         self.near_root = chain.root_law
         self.far_root: Floats = self.system.to_far(chain.root_law[None])[0]
 

@@ -12,6 +12,7 @@ from thermokernels.common.tolerances import UNIT
 from thermokernels.compiled.decorator import jit
 from thermokernels.model.chain import GibbsChain, as_chain, entry_error, law_error
 from thermokernels.model.exchangeable import ExchangeableChain
+from thermokernels.model.kernels.single_site import _after_hidden_flip
 
 
 @jit
@@ -31,9 +32,7 @@ def _flow(inside, root_law, visible_rates, hidden_rates, quotient):
                 if not inside[h, other]:
                     outflow += visible_rates[i, h] * root_law[h, other]
             for j in range(n_hidden):
-                other_row, other = h ^ (1 << j), v
-                if quotient and j == n_hidden - 1:
-                    other_row, other = n_rows - 1 - h, n_columns - 1 - v
+                other_row, other = _after_hidden_flip(h, v, j, inside.shape, n_hidden, quotient)
                 if not inside[other_row, other]:
                     outflow += hidden_rates[j, v] * root_law[other_row, other]
             row += root_law[h, v] * outflow

@@ -11,7 +11,7 @@ from thermokernels.common.error_state import default_error_state
 from thermokernels.model.model import Model, ModelLike, as_model, require_finite_energies
 
 # Samples that are looked at together take so many numbers.
-CHUNK = 2**22
+TERMS_AT_ONCE = 2**22
 
 
 @default_error_state
@@ -49,7 +49,7 @@ def pseudo_likelihood(model: ModelLike, samples: ArrayLike) -> float:
     n_visible, n_hidden = checked.W.shape
     if spins.shape[1] != n_visible:
         raise ValueError(f"samples must have a column for each of the {n_visible} visible spins; got shape {spins.shape}")
-    rows = max(1, CHUNK // (n_visible * n_hidden))
+    rows = max(1, TERMS_AT_ONCE // (n_visible * n_hidden))
     total = sum(_log_conditionals(checked, spins[first : first + rows]) for first in range(0, len(spins), rows))
     return float(total / len(spins))
 

@@ -168,24 +168,24 @@ def sample(
     require_moderate(model)
     sequence = arguments.as_seed(seed, optional=True)
 
-    n_spins, n_records, n_chunks = n_visible + n_hidden, n_sweeps // thin, -(-n_chains // LANES)
-    # the packed records twice (the chains of whole chunks, and without them), the unpacked ones, and the chunks
-    n_bytes = n_records * n_chunks * LANES * (n_spins // 4 + 16 + (0 if packed else n_spins)) + n_chunks * LANES * (8 * n_spins + 64)
+    n_spins, n_records, n_bundles = n_visible + n_hidden, n_sweeps // thin, -(-n_chains // LANES)
+    # the packed records twice (the chains of whole bundles, and without them), the unpacked ones, and the bundles
+    n_bytes = n_records * n_bundles * LANES * (n_spins // 4 + 16 + (0 if packed else n_spins)) + n_bundles * LANES * (8 * n_spins + 64)
     memory.require(
         n_bytes, f"{n_records} records of {n_chains} chains of {n_spins} spins", "use packed=True, a larger thin or fewer chains"
     )
 
-    # Chunks before records: what was asked for is checked before the large arrays are made.
-    chunks = _chunks(n_visible, n_hidden, n_chains, sequence, start)
-    visible = np.empty((n_records, n_chunks * LANES, -(-n_visible // 32)), np.uint32)
-    hidden = np.empty((n_records, n_chunks * LANES, -(-n_hidden // 32)), np.uint32)
+    # Bundles before records: what was asked for is checked before the large arrays are made.
+    bundles = _bundles(n_visible, n_hidden, n_chains, sequence, start)
+    visible = np.empty((n_records, n_bundles * LANES, -(-n_visible // 32)), np.uint32)
+    hidden = np.empty((n_records, n_bundles * LANES, -(-n_hidden // 32)), np.uint32)
     order = KERNELS[kernel].scan
     if order == "random-spins":
         scan = partial(scans._single_site_scans, _flip_model(model))
     else:
         scan = partial(_block_scan, block_model(model), BLOCK_ORDERS[order])
     with ThreadPoolExecutor(n_threads) as pool:
-        each_chunk = map if n_threads == 1 else pool.map
+        each_bundle = map if n_threads == 1 else pool.map
         done, total = 0, burn_in + n_records * thin
         sweeps_per_call = max(1, PRODUCTS_PER_CALL // (128 * n_visible * n_hidden))
         while done < total:
@@ -196,7 +196,7 @@ def sample(
                 sweeps, first = thin, (done - burn_in) // thin
                 last = min(n_records, first + max(1, sweeps_per_call // thin))
             run = partial(_run, scan, sweeps, visible[first:last], hidden[first:last])
-            list(each_chunk(run, chunks, range(0, n_chunks * LANES, LANES)))
+            list(each_bundle(run, bundles, range(0, n_bundles * LANES, LANES)))
             done += sweeps * (last - first)
             if progress is not None:
                 progress(done, total)
@@ -213,13 +213,13 @@ def sample(
 
 
 def _run(
-    scan: Callable[..., None], sweeps: int, visible: NDArray[np.uint32], hidden: NDArray[np.uint32], chunk: scans.Chunk, first: int
+    scan: Callable[..., None], sweeps: int, visible: NDArray[np.uint32], hidden: NDArray[np.uint32], bundle: scans.Bundle, first: int
 ) -> None:
-    scan(chunk, sweeps, first, visible, hidden)
+    scan(bundle, sweeps, first, visible, hidden)
 
 
-def _block_scan(model: scans.Model, order: int, chunk: scans.Chunk, *rest: Any) -> None:
-    scans._block_scans(model, chunk, order, *rest)
+def _block_scan(model: scans.Model, order: int, bundle: scans.Bundle, *rest: Any) -> None:
+    scans._block_scans(model, bundle, order, *rest)
 
 
 def require_moderate(model: Model) -> None:
@@ -231,26 +231,26 @@ def require_moderate(model: Model) -> None:
         raise ValueError(f"W, b and c must give local fields of at most {MAX_FIELD:g} in absolute value; they reach {largest:g}")
 
 
-def _chunks(n_visible: int, n_hidden: int, n_chains: int, sequence: np.random.SeedSequence, start: ArrayLike | None) -> list[scans.Chunk]:
-    """Generators and first spins of all chains; the last chunk is filled up with chains that nobody asked for."""
-    n_spins, n_chunks = n_visible + n_hidden, -(-n_chains // LANES)
+def _bundles(n_visible: int, n_hidden: int, n_chains: int, sequence: np.random.SeedSequence, start: ArrayLike | None) -> list[scans.Bundle]:
+    """Generators and first spins of all chains; the last bundle is filled up with chains that nobody asked for."""
+    n_spins, n_bundles = n_visible + n_hidden, -(-n_chains // LANES)
     words = 4 + -(-n_spins // 32)
-    drawn = sequence.generate_state(n_chunks * LANES * words, np.uint32).astype(np.uint32).reshape(-1, words)
+    drawn = sequence.generate_state(n_bundles * LANES * words, np.uint32).astype(np.uint32).reshape(-1, words)
     drawn[~drawn[:, :4].any(axis=1), 0] = 1  # the one state that xoshiro never leaves
-    spins = np.ones((n_chunks * LANES, n_spins), np.float32)
+    spins = np.ones((n_bundles * LANES, n_spins), np.float32)
     if start is None:
         spins[:] = _unpack(_to_bytes(drawn[:, 4:], n_spins), n_spins)
     else:
         spins[:n_chains] = _as_spins(start, n_chains, n_spins)
-    chunks = []
-    for first in range(0, n_chunks * LANES, LANES):
+    bundles = []
+    for first in range(0, n_bundles * LANES, LANES):
         rows = aligned_rows(np.float32, n_spins)
         rows[:] = spins[first : first + LANES].T
         generators = aligned_rows(np.uint32, 4)
         generators[:] = drawn[first : first + LANES, :4].T
         moving = aligned_rows(np.uint32, 1)
-        chunks.append(scans.Chunk(rows[:n_visible], rows[n_visible:], generators, moving))
-    return chunks
+        bundles.append(scans.Bundle(rows[:n_visible], rows[n_visible:], generators, moving))
+    return bundles
 
 
 def _as_spins(start: ArrayLike, n_chains: int, n_spins: int) -> NDArray[np.int8]:

@@ -4,7 +4,7 @@ A spin with local field F is resampled as x = sign(F + L), where L = (1/2) log((
 Pr(x = +1) = Pr(L > -F) = sigmoid(2 F). L does not depend on F, so that no exponential stands between a field and its spin.
 
 Every chain owns a xoshiro128++ generator (Blackman and Vigna 2021, ACM TOMS 47, 36): four words, given and kept by the caller. A chain
-draws only when it moves, so its path does not depend on the chains beside it. Rows of arrays hold one number for each chain of a chunk.
+draws only when it moves, so its path does not depend on the chains beside it. Rows of arrays hold one number for each chain of a bundle.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class FlipModel(NamedTuple):
     hidden_field: np.ndarray
 
 
-class Chunk(NamedTuple):
+class Bundle(NamedTuple):
     """LANES chains: rows of float32 spins, one row a spin; the generators' words (4, LANES); a mask of the chains that move (1, LANES)."""
 
     visible: np.ndarray
@@ -130,25 +130,25 @@ def _resample(couplings, field, others, generators, moving, sums, spins):
 
 
 @jit
-def _resample_block(block, model, chunk, sums):
+def _resample_block(block, model, bundle, sums):
     """Resample the visible (block 0) or hidden (block 1) spins of the moving chains."""
     if block == 0:
-        couplings, field, others, spins = model.to_visible, model.visible_field, chunk.hidden, chunk.visible
+        couplings, field, others, spins = model.to_visible, model.visible_field, bundle.hidden, bundle.visible
     else:
-        couplings, field, others, spins = model.to_hidden, model.hidden_field, chunk.visible, chunk.hidden
-    _resample(couplings, field, others, chunk.generators, chunk.moving, sums, spins)
+        couplings, field, others, spins = model.to_hidden, model.hidden_field, bundle.visible, bundle.hidden
+    _resample(couplings, field, others, bundle.generators, bundle.moving, sums, spins)
 
 
 @jit
-def _random_scan(model, chunk, n_steps, sums, coins, steps_done):
+def _random_scan(model, bundle, n_steps, sums, coins, steps_done):
     """Up to COINS steps of the two-block kernel: in each, a coin says which block is resampled.
 
     Resampling a block again while the other one rests changes nothing in law, so each run of equal coins is one draw.
     """
     word, s0, s1, s2, s3 = _next_words(
-        load(chunk.generators, 0), load(chunk.generators, 1), load(chunk.generators, 2), load(chunk.generators, 3)
+        load(bundle.generators, 0), load(bundle.generators, 1), load(bundle.generators, 2), load(bundle.generators, 3)
     )
-    _store_states((s0, s1, s2, s3), chunk.generators)
+    _store_states((s0, s1, s2, s3), bundle.generators)
     store(coins, 0, word)
     steps_done[:] = 0
     block, unfinished = 0, LANES
@@ -161,30 +161,30 @@ def _random_scan(model, chunk, n_steps, sums, coins, steps_done):
                 step += 1
             steps_done[lane] = step
             moves = step > first
-            chunk.moving[0, lane] = EVERY if moves else 0
+            bundle.moving[0, lane] = EVERY if moves else 0
             any_moves = any_moves or moves
             if moves and step == n_steps:
                 unfinished -= 1
         if any_moves:
-            _resample_block(block, model, chunk, sums)
+            _resample_block(block, model, bundle, sums)
         block = 1 - block
 
 
 @jit
-def _random_order(model, chunk, n_sweeps, sums, coins):
+def _random_order(model, bundle, n_sweeps, sums, coins):
     """Up to ORDERS sweeps: visible, then hidden spins where a coin says so, hidden, then visible where it does not."""
     word, s0, s1, s2, s3 = _next_words(
-        load(chunk.generators, 0), load(chunk.generators, 1), load(chunk.generators, 2), load(chunk.generators, 3)
+        load(bundle.generators, 0), load(bundle.generators, 1), load(bundle.generators, 2), load(bundle.generators, 3)
     )
-    _store_states((s0, s1, s2, s3), chunk.generators)
+    _store_states((s0, s1, s2, s3), bundle.generators)
     store(coins, 0, word)
     for sweep in range(n_sweeps):
         for turn in range(3):
             for lane in range(LANES):
                 visible_first = (np.int64(coins[0, lane]) >> sweep) & 1
                 moves = turn == 1 or (turn == 0) == (visible_first == 1)
-                chunk.moving[0, lane] = EVERY if moves else 0
-            _resample_block(turn & 1, model, chunk, sums)
+                bundle.moving[0, lane] = EVERY if moves else 0
+            _resample_block(turn & 1, model, bundle, sums)
 
 
 @jit
@@ -201,25 +201,25 @@ def _record(spins, records):
 
 
 @jit
-def _block_scans(model, chunk, order, n_sweeps, first_chain, visible_records, hidden_records):
+def _block_scans(model, bundle, order, n_sweeps, first_chain, visible_records, hidden_records):
     """n_sweeps sweeps before each record: ALTERNATING (visible given hidden, then hidden given visible), two RANDOM_BLOCKS a sweep, or
     both blocks in RANDOM_ORDER.
     """
     sums, coins, steps_done = np.empty((ROWS, LANES), np.float32), np.empty((1, LANES), np.uint32), np.empty(LANES, np.int64)
-    chunk.moving[:] = EVERY
+    bundle.moving[:] = EVERY
     for record in range(visible_records.shape[0]):
         if order == RANDOM_BLOCKS:
             for step in range(0, 2 * n_sweeps, COINS):
-                _random_scan(model, chunk, min(COINS, 2 * n_sweeps - step), sums, coins, steps_done)
+                _random_scan(model, bundle, min(COINS, 2 * n_sweeps - step), sums, coins, steps_done)
         elif order == RANDOM_ORDER:
             for sweep in range(0, n_sweeps, ORDERS):
-                _random_order(model, chunk, min(ORDERS, n_sweeps - sweep), sums, coins)
-            chunk.moving[:] = EVERY
+                _random_order(model, bundle, min(ORDERS, n_sweeps - sweep), sums, coins)
+            bundle.moving[:] = EVERY
         else:
             for step in range(2 * n_sweeps):
-                _resample_block(step & 1, model, chunk, sums)
-        _record(chunk.visible, visible_records[record, first_chain : first_chain + LANES])
-        _record(chunk.hidden, hidden_records[record, first_chain : first_chain + LANES])
+                _resample_block(step & 1, model, bundle, sums)
+        _record(bundle.visible, visible_records[record, first_chain : first_chain + LANES])
+        _record(bundle.hidden, hidden_records[record, first_chain : first_chain + LANES])
 
 
 @jit
@@ -246,10 +246,10 @@ def _flip(site, n_visible, change, model, fields):
 
 
 @jit
-def _single_site_scans(model, chunk, n_sweeps, first_chain, visible_records, hidden_records):
+def _single_site_scans(model, bundle, n_sweeps, first_chain, visible_records, hidden_records):
     """n_sweeps * N attempts before each record; local fields are kept in float64 and change only when a spin flips."""
-    n_visible, of_visible = chunk.visible.shape[0], model.visible_field.size
-    n_spins = n_visible + chunk.hidden.shape[0]
+    n_visible, of_visible = bundle.visible.shape[0], model.visible_field.size
+    n_spins = n_visible + bundle.hidden.shape[0]
     sites, noise = np.empty((ATTEMPTS, LANES), np.uint32), np.empty((ATTEMPTS, LANES), np.float32)
     # One row for each chain here: an attempt belongs to one chain alone.
     spins, fields = np.empty((LANES, n_spins)), np.empty((LANES, of_visible + model.hidden_field.size))
@@ -259,12 +259,12 @@ def _single_site_scans(model, chunk, n_sweeps, first_chain, visible_records, hid
         for j in range(model.hidden_field.size):
             fields[lane, of_visible + j] = model.hidden_field[j]
         for site in range(n_spins):
-            spins[lane, site] = chunk.visible[site, lane] if site < n_visible else chunk.hidden[site - n_visible, lane]
+            spins[lane, site] = bundle.visible[site, lane] if site < n_visible else bundle.hidden[site - n_visible, lane]
             _flip(site, n_visible, spins[lane, site], model, fields[lane])
     for record in range(visible_records.shape[0]):
         for first in range(0, n_sweeps * n_spins, ATTEMPTS):
             n_attempts = min(ATTEMPTS, n_sweeps * n_spins - first)
-            _draw_attempts(chunk.generators, n_attempts, sites, noise)
+            _draw_attempts(bundle.generators, n_attempts, sites, noise)
             for lane in range(LANES):
                 for attempt in range(n_attempts):
                     # The upper half of a word times N is uniform up to N / 2**32.
@@ -277,8 +277,8 @@ def _single_site_scans(model, chunk, n_sweeps, first_chain, visible_records, hid
         for site in range(n_spins):
             for lane in range(LANES):
                 if site < n_visible:
-                    chunk.visible[site, lane] = spins[lane, site]
+                    bundle.visible[site, lane] = spins[lane, site]
                 else:
-                    chunk.hidden[site - n_visible, lane] = spins[lane, site]
-        _record(chunk.visible, visible_records[record, first_chain : first_chain + LANES])
-        _record(chunk.hidden, hidden_records[record, first_chain : first_chain + LANES])
+                    bundle.hidden[site - n_visible, lane] = spins[lane, site]
+        _record(bundle.visible, visible_records[record, first_chain : first_chain + LANES])
+        _record(bundle.hidden, hidden_records[record, first_chain : first_chain + LANES])

@@ -7,12 +7,14 @@ their own.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from thermokernels.common import threads
 from thermokernels.common.arrays import Floats
 from thermokernels.compiled.decorator import jit
-from thermokernels.compiled.simd_float64 import LANES, add_multiple, aligned_zeros, dot, fill, load, multiply_add, store, total
+from thermokernels.compiled.simd_float64 import DOUBLES, add_multiple, aligned_zeros, dot, fill, load, multiply_add, store, total
 from thermokernels.model.chain import GibbsChain
 from thermokernels.model.kernels.single_site import _apply_to_vector
 from thermokernels.model.kernels.two_block import _apply_symmetrised_to_vector
@@ -30,7 +32,7 @@ def _product(generator, block_laws, x, image):
         _apply_to_vector(generator, x, image)
         return
     _apply_symmetrised_to_vector(block_laws[0], block_laws[1], generator.quotient, x, image)
-    for k in range(0, x.size, LANES):
+    for k in range(0, x.size, DOUBLES):
         store(image, k, multiply_add(fill(-1.0), load(image, k), load(x, k)))
 
 
@@ -39,7 +41,7 @@ def _advance(length, step, image, null, x, residual):
     """x += length * step and residual -= length * image, made orthogonal to null; returns |x|^2 and |residual|^2."""
     forward, backward = fill(length), fill(-length)
     sizes, along = fill(0.0), fill(0.0)
-    for k in range(0, x.size, LANES):
+    for k in range(0, x.size, DOUBLES):
         current = multiply_add(forward, load(step, k), load(x, k))
         r = multiply_add(backward, load(image, k), load(residual, k))
         store(x, k, current)
@@ -47,7 +49,7 @@ def _advance(length, step, image, null, x, residual):
         sizes = multiply_add(current, current, sizes)
         along = multiply_add(load(null, k), r, along)
     remove, squares = fill(-total(along)), fill(0.0)
-    for k in range(0, x.size, LANES):
+    for k in range(0, x.size, DOUBLES):
         r = multiply_add(remove, load(null, k), load(residual, k))
         store(residual, k, r)
         squares = multiply_add(r, r, squares)
@@ -64,7 +66,7 @@ def _conjugate_gradients(generator, block_laws, tolerance, work):
         if not np.sqrt(square) > max(tolerance, FLOOR * np.sqrt(size)):
             return iteration
         again = fill(ratio)
-        for k in range(0, x.size, LANES):
+        for k in range(0, x.size, DOUBLES):
             store(step, k, multiply_add(again, load(step, k), load(residual, k)))
         _product(generator, block_laws, step, image)
         size, updated = _advance(square / dot(step, image), step, image, null, x, residual)
@@ -93,12 +95,12 @@ def solve(chain: GibbsChain, right_hand_sides: Floats, aim: float) -> tuple[Floa
     n_rhs, n_states = right_hand_sides.shape
     block_laws = chain.dynamics.compiled_product(chain)
     if block_laws is None:
-        return _solve_by_products(chain, right_hand_sides, aim)
+        return solve_by_products(chain.apply_symmetrised_generator, chain.root_law, right_hand_sides, aim)
     solutions = np.empty((n_rhs, n_states))
     iterations = np.zeros(n_rhs, dtype=np.int64)
 
     def solve_rows(rows: slice) -> None:
-        work = aligned_zeros(5, -(-n_states // LANES) * LANES)  # vectors of fewer than eight states are padded by zeros
+        work = aligned_zeros(5, -(-n_states // DOUBLES) * DOUBLES)  # vectors of fewer than eight states are padded by zeros
         work[0, :n_states] = chain.root_law
         _solve(chain.generator, block_laws, right_hand_sides[rows], aim, work, solutions[rows], iterations[rows])
 
@@ -106,28 +108,35 @@ def solve(chain: GibbsChain, right_hand_sides: Floats, aim: float) -> tuple[Floa
     return solutions, iterations
 
 
-def _solve_by_products(chain: GibbsChain, right_hand_sides: Floats, aim: float) -> tuple[Floats, np.ndarray]:
-    """:func:`solve` with the kernel's own product S x, all rows side by side: a row that has converged stands still."""
-    null, solutions = chain.root_law, np.zeros_like(right_hand_sides)
-    iterations = np.zeros(len(right_hand_sides), dtype=np.int64)
-    residuals, steps = right_hand_sides - _inner(right_hand_sides, null)[:, None] * null, np.zeros_like(right_hand_sides)
+def solve_by_products(
+    multiply: Callable[[Floats], Floats], null: Floats, right_hand_sides: Floats, aim: float
+) -> tuple[Floats, np.ndarray]:
+    """:func:`solve` for any A given by its product with rows (k, n), all rows side by side: one that has converged stands still.
+
+    ``null`` is the unit vector of the kernel of A.
+    """
+    solutions, iterations = np.zeros_like(right_hand_sides), np.zeros(len(right_hand_sides), dtype=np.int64)
+    residuals, steps = _orthogonal(right_hand_sides, null), np.zeros_like(right_hand_sides)
     targets, squares = aim * np.sqrt(_inner(right_hand_sides, right_hand_sides)), _inner(residuals, residuals)
     ratios = np.zeros(len(right_hand_sides))
     for _ in range(MAX_ITERATIONS):
-        floors = np.maximum(targets, FLOOR * np.sqrt(_inner(solutions, solutions)))
-        open_ = np.flatnonzero(np.sqrt(squares) > floors)
-        if open_.size == 0:
+        going = np.flatnonzero(np.sqrt(squares) > np.maximum(targets, FLOOR * np.sqrt(_inner(solutions, solutions))))
+        if going.size == 0:
             break
-        steps[open_] = ratios[open_, None] * steps[open_] + residuals[open_]
-        images = chain.apply_symmetrised_generator(steps[open_])
-        lengths = squares[open_] / _inner(steps[open_], images)
-        solutions[open_] += lengths[:, None] * steps[open_]
-        rest = residuals[open_] - lengths[:, None] * images
-        residuals[open_] = rest - _inner(rest, null)[:, None] * null
-        updated = _inner(residuals[open_], residuals[open_])
-        ratios[open_], squares[open_] = updated / squares[open_], updated
-        iterations[open_] += 1
-    return solutions - _inner(solutions, null)[:, None] * null, iterations
+        step = ratios[going, None] * steps[going] + residuals[going]
+        image = multiply(step)
+        lengths = squares[going] / _inner(step, image)
+        steps[going] = step
+        solutions[going] += lengths[:, None] * step
+        rest = _orthogonal(residuals[going] - lengths[:, None] * image, null)
+        residuals[going], updated = rest, _inner(rest, rest)
+        ratios[going], squares[going] = updated / squares[going], updated
+        iterations[going] += 1
+    return _orthogonal(solutions, null), iterations
+
+
+def _orthogonal(rows: Floats, null: Floats) -> Floats:
+    return rows - _inner(rows, null)[:, None] * null
 
 
 def _inner(rows: Floats, others: Floats) -> Floats:

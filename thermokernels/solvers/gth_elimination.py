@@ -98,7 +98,7 @@ def transitions(chain: GibbsChain) -> tuple[NDArray[np.int64], Wide]:
     """
     if chain.dynamics.single_flips:
         return neighbours(chain), flip_rates(chain)
-    laws = wide_rates.conditional_laws((chain.visible_fields, chain.hidden_fields), chain.field_remainders)
+    laws = wide_rates.conditional_laws((chain.visible_local_fields, chain.hidden_local_fields), chain.field_remainders)
     return np.broadcast_to(np.arange(chain.n_states), 2 * (chain.n_states,)), chain.dynamics.wide_rates(*laws, chain.quotient)
 
 
@@ -113,7 +113,7 @@ def flip_rates(chain: GibbsChain) -> Wide:
     """P(x, x^i) of the single-site kernel as (n_states, N), whatever its size."""
     signs = -2.0 * chain.spins()
     against, remainders = (
-        signs * _by_state(chain, *parts) for parts in ((chain.visible_fields, chain.hidden_fields), chain.field_remainders)
+        signs * _by_state(chain, *parts) for parts in ((chain.visible_local_fields, chain.hidden_local_fields), chain.field_remainders)
     )
     return wide_exponent.product(wide_rates.sigmoid(against, remainders), wide_exponent.from_floats(np.array(1.0 / chain.n_spins)))
 

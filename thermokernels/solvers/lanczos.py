@@ -17,7 +17,7 @@ from thermokernels.common import threads
 from thermokernels.common.arrays import Floats
 from thermokernels.compiled import simd_float64
 from thermokernels.compiled.decorator import jit
-from thermokernels.compiled.simd_float64 import LANES, dot, fill, load, multiply, multiply_add, store, total
+from thermokernels.compiled.simd_float64 import DOUBLES, dot, fill, load, multiply, multiply_add, store, total
 from thermokernels.model.chain import GibbsChain
 from thermokernels.model.kernels.single_site import _apply_to_vector
 
@@ -25,7 +25,7 @@ from thermokernels.model.kernels.single_site import _apply_to_vector
 COPY = 1e-7
 
 # Lanczos vectors kept at a time when Ritz vectors are put together: no more than these, in no more bytes than these.
-CHUNK, CHUNK_BYTES = 32, 2**26
+KEPT_VECTORS, KEPT_BYTES = 32, 2**26
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +59,7 @@ def _extend_runs(generator, root_law, current, previous, diagonals, offdiagonals
 @jit
 def _copy(x, y):
     """y = x; an assignment of numba's would compile words for arrays of different sizes."""
-    for k in range(0, x.size, LANES):
+    for k in range(0, x.size, DOUBLES):
         store(y, k, load(x, k))
 
 
@@ -69,7 +69,7 @@ def _three_term(root_law, image, current, previous, diagonals, offdiagonals, k):
     alpha = dot(current, image)
     back = fill(-offdiagonals[k - 1] if k > 0 else 0.0)
     down, along, squares = fill(-alpha), fill(0.0), fill(0.0)
-    for i in range(0, image.size, LANES):
+    for i in range(0, image.size, DOUBLES):
         residual = multiply_add(down, load(current, i), multiply_add(back, load(previous, i), load(image, i)))
         along = multiply_add(load(root_law, i), residual, along)
         squares = multiply_add(residual, residual, squares)
@@ -82,7 +82,7 @@ def _three_term(root_law, image, current, previous, diagonals, offdiagonals, k):
     diagonals[k] = 1.0 if is_zero else alpha
     offdiagonals[k] = 0.0 if ended else norm
     scale, remove = fill(0.0 if ended else 1.0 / norm), fill(-component)
-    for i in range(0, image.size, LANES):
+    for i in range(0, image.size, DOUBLES):
         store(previous, i, load(current, i))
         store(current, i, multiply(scale, multiply_add(remove, load(root_law, i), load(image, i))))
 
@@ -126,7 +126,7 @@ def _tridiagonal_eigenvalues(diagonals, offdiagonals, values, rows):
                     d[k + 1] = g + p
                     g = c * r - b
                     sine, cosine, minus = fill(s), fill(c), fill(-s)
-                    for q in range(k * width, (k + 1) * width, LANES):
+                    for q in range(k * width, (k + 1) * width, DOUBLES):
                         here, there = load(turned, q), load(turned, q + width)
                         store(turned, q + width, multiply_add(cosine, there, multiply(sine, here)))
                         store(turned, q, multiply_add(cosine, here, multiply(minus, there)))
@@ -141,7 +141,7 @@ def _tridiagonal_eigenvalues(diagonals, offdiagonals, values, rows):
 def tridiagonal_eigenvalues(diagonals: Floats, offdiagonals: Floats, rows: Floats) -> tuple[Floats, Floats]:
     """Eigenvalues (k, n), ascending, and Z' rows (k, n, c), for tridiagonal matrices given by rows (k, n) and rows (k, n, c)."""
     values = np.empty_like(diagonals)
-    turned = np.zeros((*rows.shape[:2], -(-rows.shape[2] // LANES) * LANES))
+    turned = np.zeros((*rows.shape[:2], -(-rows.shape[2] // DOUBLES) * DOUBLES))
     turned[:, :, : rows.shape[2]] = rows
     _tridiagonal_eigenvalues(diagonals, offdiagonals, values, turned)
     order = np.argsort(values, axis=1, kind="stable")
@@ -213,7 +213,7 @@ class LanczosRuns:
 
         Few Lanczos vectors are kept at a time, of large chains one.
         """
-        n_kept = max(1, min(CHUNK, CHUNK_BYTES // (8 * self.chain.n_states)))
+        n_kept = max(1, min(KEPT_VECTORS, KEPT_BYTES // (8 * self.chain.n_states)))
         combined = np.zeros((coefficients.shape[1], self.chain.n_states))
         again, basis = LanczosRuns(self.chain, self.starts[:1]), np.empty((n_kept, self.chain.n_states))
         for start in range(0, self.n_steps, n_kept):

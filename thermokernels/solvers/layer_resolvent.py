@@ -16,7 +16,7 @@ import numpy as np
 from thermokernels.common import blas, threads
 from thermokernels.common.arrays import Floats
 from thermokernels.common.errors import NotConvergedError
-from thermokernels.solvers.conjugate_gradients import FLOOR, MAX_ITERATIONS
+from thermokernels.solvers.conjugate_gradients import solve_by_products
 
 # Right-hand sides multiplied together at the most: enough for products to run at the speed of BLAS, few enough for several threads.
 BLOCK = 96
@@ -86,7 +86,7 @@ class LayerSystem:
 
         def solve_block(rows: slice) -> None:
             b = right_hand_sides[rows]
-            vectors[rows], iterations[rows] = self._conjugate_gradients(b, AIM * rtol)
+            vectors[rows], iterations[rows] = solve_by_products(lambda x: x - self.apply(x), self.root_law, b, AIM * rtol)
             residuals[rows] = b - vectors[rows] + self.apply(vectors[rows])
 
         self._for_blocks(solve_block, len(right_hand_sides), 50 * self.every)
@@ -99,28 +99,6 @@ class LayerSystem:
                 "chain is too close to frozen for float64; scale the couplings down, or accept a larger rtol"
             )
         return LayerSolution(vectors, residuals, relative, most)
-
-    def _conjugate_gradients(self, right_hand_sides: Floats, aim: float) -> tuple[Floats, np.ndarray]:
-        """All rows of a block side by side; one that has converged stands still."""
-        null, solutions = self.root_law, np.zeros_like(right_hand_sides)
-        iterations = np.zeros(len(right_hand_sides), dtype=np.int64)
-        residuals, steps = _orthogonal(right_hand_sides, null), np.zeros_like(right_hand_sides)
-        targets, squares = aim * np.sqrt(_inner(right_hand_sides, right_hand_sides)), _inner(residuals, residuals)
-        ratios = np.zeros(len(right_hand_sides))
-        for _ in range(MAX_ITERATIONS):
-            going = np.flatnonzero(np.sqrt(squares) > np.maximum(targets, FLOOR * np.sqrt(_inner(solutions, solutions))))
-            if going.size == 0:
-                break
-            step = ratios[going, None] * steps[going] + residuals[going]
-            image = step - self.apply(step)
-            lengths = squares[going] / _inner(step, image)
-            steps[going] = step
-            solutions[going] += lengths[:, None] * step
-            rest = _orthogonal(residuals[going] - lengths[:, None] * image, null)
-            residuals[going], updated = rest, _inner(rest, rest)
-            ratios[going], squares[going] = updated / squares[going], updated
-            iterations[going] += 1
-        return _orthogonal(solutions, null), iterations
 
     def _in_blocks(self, rows: Floats, length: int, multiply: Callable[[Floats], Floats]) -> Floats:
         products = np.empty((len(rows), length))
@@ -143,8 +121,3 @@ class LayerSystem:
 def _inner(rows: Floats, others: Floats) -> Floats:
     sums: Floats = np.einsum("an,an->a", rows, others)
     return sums
-
-
-def _orthogonal(rows: Floats, null: Floats) -> Floats:
-    rest: Floats = rows - np.einsum("an,n->a", rows, null)[:, None] * null
-    return rest

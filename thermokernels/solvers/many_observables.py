@@ -16,7 +16,7 @@ from thermokernels.common import footprint, threads
 from thermokernels.common.arrays import Floats
 from thermokernels.compiled import simd_float64
 from thermokernels.compiled.decorator import jit
-from thermokernels.compiled.simd_float64 import LANES, add, fill, load, multiply, multiply_add, total
+from thermokernels.compiled.simd_float64 import DOUBLES, add, fill, load, multiply, multiply_add, total
 from thermokernels.model.chain import GibbsChain
 from thermokernels.model.kernels.single_site import _energy_row, _local_fields
 from thermokernels.solvers.checkpoint import Array
@@ -42,7 +42,7 @@ class Accumulator(Protocol):
 @jit
 def _inner(x, y):
     """x'y in a fixed order of summation, of any length."""
-    if x.size % LANES == 0:
+    if x.size % DOUBLES == 0:
         return simd_float64.dot(x, y)
     narrow = 0.0
     for k in range(x.size):
@@ -74,11 +74,11 @@ def _sources(coefficients, means, root_law, rows):
 @jit
 def _add_up(sources, vectors, residuals, diagonal, sums):
     """sums[a] = b'z, r'z, |r|^2, |z|^2, |b|^2 and sum_x A_xx z_x^2 of observable a, in one pass; an empty diagonal is one."""
-    whole = sources.shape[1] // LANES * LANES
+    whole = sources.shape[1] // DOUBLES * DOUBLES
     for a in range(sources.shape[0]):
         b, z, r, out = sources[a], vectors[a], residuals[a], sums[a]
         bz, rz, rr, zz, bb, dz = fill(0.0), fill(0.0), fill(0.0), fill(0.0), fill(0.0), fill(0.0)
-        for k in range(0, whole, LANES):
+        for k in range(0, whole, DOUBLES):
             source, solution, residual = load(b, k), load(z, k), load(r, k)
             bz, rz = multiply_add(source, solution, bz), multiply_add(residual, solution, rz)
             rr, bb = multiply_add(residual, residual, rr), multiply_add(source, source, bb)

@@ -21,6 +21,7 @@ from thermokernels.common.errors import UnresolvedError
 from thermokernels.common.tolerances import EPSILON
 from thermokernels.compiled.decorator import jit
 from thermokernels.model.chain import GibbsChain
+from thermokernels.model.kernels.single_site import _after_hidden_flip
 from thermokernels.solvers import conjugate_gradients, red_black
 
 # Below this a factorisation costs less than the first iterations.
@@ -216,9 +217,7 @@ def _subtract_generator(high, low, visible_flips, hidden_flips, quotient, residu
                 flip = visible_flips[(v >> i) & 1, i, h]
                 total, error = _subtract_product(flip, here, high[h, u], rest - low[h, u], total, error)
             for j in range(n_hidden):
-                g, u = h ^ (1 << j), v
-                if quotient and j == n_hidden - 1:
-                    g, u = n_rows - 1 - h, n_columns - 1 - v
+                g, u = _after_hidden_flip(h, v, j, high.shape, n_hidden, quotient)
                 flip = hidden_flips[(h >> j) & 1, j, v]
                 total, error = _subtract_product(flip, here, high[g, u], rest - low[g, u], total, error)
             residuals[h, v] = total + error

@@ -46,7 +46,7 @@ from thermokernels.compiled.register_tiles import (
     swap_rows2,
 )
 from thermokernels.compiled.simd_float64 import (
-    LANES,
+    DOUBLES,
     add,
     add_multiple,
     dot,
@@ -78,7 +78,7 @@ PROJECT_EVERY = 8
 AIM = 0.05
 
 # Classes are padded by three cache lines: a load waits for a store at the same place of another page.
-STAGGER = 3 * LANES
+STAGGER = 3 * DOUBLES
 
 
 class Shape(NamedTuple):
@@ -118,9 +118,9 @@ def _split(values, shape, classes):
     """classes[p, h stride + u] = values[h, v] for the v of class p over u."""
     even, odd = classes[0], classes[1]
     for h in range(shape.n_rows):
-        for u in range(0, shape.n_half, LANES):
+        for u in range(0, shape.n_half, DOUBLES):
             v, k = 2 * (h * shape.n_half + u), h * shape.stride + u
-            low, high = load(values, v), load(values, v + LANES)
+            low, high = load(values, v), load(values, v + DOUBLES)
             if _parity(h ^ u):
                 store(even, k, pick_odd(low, high))
                 store(odd, k, pick_even(low, high))
@@ -134,13 +134,13 @@ def _merge(classes, shape, values):
     """The inverse of _split."""
     even, odd = classes[0], classes[1]
     for h in range(shape.n_rows):
-        for u in range(0, shape.n_half, LANES):
+        for u in range(0, shape.n_half, DOUBLES):
             v, k = 2 * (h * shape.n_half + u), h * shape.stride + u
             first, second = load(even, k), load(odd, k)
             if _parity(h ^ u):
                 first, second = second, first
             store(values, v, weave_low(first, second))
-            store(values, v + LANES, weave_high(first, second))
+            store(values, v + DOUBLES, weave_high(first, second))
 
 
 # The two kernels below are one function each: a call inside their loops would count references to arrays and empty the registers.
@@ -218,7 +218,7 @@ def _couple_narrow(visible_rates, hidden_rates, shape, parity, x, scale, diagona
     products = fill(0.0)
     for h in range(n_rows):
         rates = (_parity(h) ^ parity) * (n_row_flips + quotient) * n_half
-        for u in range(0, n_half, LANES):
+        for u in range(0, n_half, DOUBLES):
             k = h * stride + u
             here = load(x, k)
             incoming = multiply(fill(visible_rates[h]), here)
@@ -230,7 +230,7 @@ def _couple_narrow(visible_rates, hidden_rates, shape, parity, x, scale, diagona
             for j in range(n_row_flips):
                 incoming = multiply_add(load(hidden_rates, rates + j * n_half + u), load(x, (h ^ (1 << j)) * stride + u), incoming)
             if quotient:
-                across = reverse(load(x, (n_rows - 1 - h) * stride + n_half - LANES - u))
+                across = reverse(load(x, (n_rows - 1 - h) * stride + n_half - DOUBLES - u))
                 incoming = multiply_add(load(hidden_rates, rates + n_row_flips * n_half + u), across, incoming)
             if scale.size > 0:
                 incoming = multiply(load(scale, k), incoming)
@@ -269,7 +269,7 @@ def _project(null, x):
 def _descend(length, image, inverse, residual):
     """residual -= length * image; returns |residual| and residual' inverse residual, all in one pass."""
     backward, norms, weighted = fill(-length), fill(0.0), fill(0.0)
-    for k in range(0, residual.size, LANES):
+    for k in range(0, residual.size, DOUBLES):
         r = multiply_add(backward, load(image, k), load(residual, k))
         store(residual, k, r)
         norms = multiply_add(r, r, norms)
@@ -281,7 +281,7 @@ def _descend(length, image, inverse, residual):
 def _turn(length, ratio, inverse, residual, x, step):
     """x += length * step, then step = ratio * step + inverse * residual; returns |x|, all in one pass."""
     forward, ratios, sizes = fill(length), fill(ratio), fill(0.0)
-    for k in range(0, x.size, LANES):
+    for k in range(0, x.size, DOUBLES):
         last = load(step, k)
         current = multiply_add(forward, last, load(x, k))
         store(x, k, current)
@@ -321,23 +321,23 @@ def _solve(classes, right_hand_sides, rtol, work, solutions, iterations):
     """A z = b for every row of right_hand_sides; z orthogonal to sqrt(pi) where A is singular."""
     shape, free = classes.shape, classes.free[0]
     halves = work[0:2]
-    reduced, even = work[2], work[3]
+    source, even = work[2], work[3]
     for a in range(right_hand_sides.shape[0]):
         _split(right_hand_sides[a], shape, halves)
         norm = np.sqrt(dot(halves[0], halves[0]) + dot(halves[1], halves[1]))
-        for k in range(0, even.size, LANES):
-            store(reduced, k, multiply(load(classes.inverse[1], k), load(halves[1], k)))
-        _from_other(classes, EVEN, reduced, free, even)
-        for k in range(0, even.size, LANES):
+        for k in range(0, even.size, DOUBLES):
+            store(source, k, multiply(load(classes.inverse[1], k), load(halves[1], k)))
+        _from_other(classes, EVEN, source, free, even)
+        for k in range(0, even.size, DOUBLES):
             here = load(halves[0], k)
             if free.size > 0:
                 here = multiply(load(free, k), here)
-            store(reduced, k, add(here, load(even, k)))
-        # The odd equations hold exactly after back-substitution, so the reduced residual is the full one up to rounding.
-        iterations[a] = _conjugate_gradients(classes, reduced, AIM * rtol * norm, work[4:7], even)
-        _from_other(classes, ODD, even, classes.inverse[1], reduced)
-        for k in range(0, even.size, LANES):
-            store(halves[1], k, multiply_add(load(classes.inverse[1], k), load(halves[1], k), load(reduced, k)))
+            store(source, k, add(here, load(even, k)))
+        # The odd equations hold exactly after back-substitution, so the residual of the Schur complement is the full one up to rounding.
+        iterations[a] = _conjugate_gradients(classes, source, AIM * rtol * norm, work[4:7], even)
+        _from_other(classes, ODD, even, classes.inverse[1], source)
+        for k in range(0, even.size, DOUBLES):
+            store(halves[1], k, multiply_add(load(classes.inverse[1], k), load(halves[1], k), load(source, k)))
             store(halves[0], k, load(even, k))
         along = dot(classes.null[0], halves[0]) + dot(classes.null[1], halves[1])
         add_multiple(-along, classes.null[0], halves[0])
@@ -353,7 +353,7 @@ def applies_to(chain: GibbsChain) -> bool:
 def parity_classes(chain: GibbsChain, target: np.ndarray | None = None) -> Classes:
     """The chain in parity classes; states of ``target`` (a mask) are taken out, which leaves a regular system."""
     n_rows, n_columns = chain.shape
-    stride = n_columns // 2 + (LANES if n_columns // 2 >= PADDED_COLUMNS else 0)
+    stride = n_columns // 2 + (DOUBLES if n_columns // 2 >= PADDED_COLUMNS else 0)
 
     def split(values):
         classes = simd_float64.aligned_zeros(2, n_rows * stride + STAGGER)

@@ -45,7 +45,7 @@ def lowest_passes(chain: GibbsChain) -> tuple[NDArray[np.int64], NDArray[np.int6
         row = states[states < states ^ mask]
         column = row ^ mask
         h, v = np.divmod(row, chain.shape[1])
-        strength = chain.visible_fields[i, h] if i < chain.n_visible else chain.hidden_fields[i - chain.n_visible, v]
+        strength = chain.visible_local_fields[i, h] if i < chain.n_visible else chain.hidden_local_fields[i - chain.n_visible, v]
         # -log c_xy = (E(x) + E(y)) / 2 + log(2 cosh F) + log(N Z)
         rows.append(row)
         columns.append(column)

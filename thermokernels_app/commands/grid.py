@@ -213,7 +213,7 @@ def verify_gradients(
 ) -> None:
     """Hold the hand-written gradients against central differences, the complex step and, where installed, JAX.
 
-    Along every frozen direction in phi: the best step h of the differences, the relative error of each leg and its gate.
+    Along every fixed direction in phi: the best step h of the differences, the relative error of each leg and its gate.
     """
     with errors(as_json):
         from thermokernels_app.experiment import gradient_checks

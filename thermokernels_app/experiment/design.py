@@ -158,7 +158,7 @@ class Design:
     window_sweeps: float = 100.0
     """K of Q; a sweep is N steps."""
     directions: int = 5
-    """Frozen unit directions in phi of the gradient check."""
+    """Fixed unit directions in phi of the gradient check."""
     steps: tuple[float, ...] = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
     """h of the central differences."""
     cap_seconds: float = 10800.0

@@ -106,7 +106,7 @@ def initial_parameters(design: Design, m: int, split: int) -> Floats:
 
 
 def directions(design: Design, m: int, split: int) -> Floats:
-    """The frozen unit directions in phi of the gradient check, (directions, n_parameters); draws of ``Stream.DIRECTIONS``."""
+    """The fixed unit directions in phi of the gradient check, (directions, n_parameters); draws of ``Stream.DIRECTIONS``."""
     shape = network_shape(design, m, split)
     rows: Floats = generator(design.seed, Stream.DIRECTIONS, m, split).standard_normal((design.directions, shape.n_parameters))
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)

@@ -68,11 +68,6 @@ def relative_errors(adjoint: Floats, leg: Floats, q: float) -> Floats:
         return np.where(difference == 0.0, 0.0, difference / scale)
 
 
-def adjoint_derivatives(network: Hypernetwork, codes: Floats, laws: Floats, directions: Floats, functions: Functions) -> Floats:
-    """<sum over the codes of J_u' vec(dQ/dW), direction> for every direction, by the functions under test."""
-    return _pull_back(network, codes, directions, functions, [dq_dw for _, dq_dw in _values_and_gradients(network, codes, laws, functions)])
-
-
 def _values_and_gradients(network: Hypernetwork, codes: Floats, laws: Floats, functions: Functions) -> list[tuple[Any, Floats]]:
     return [functions.value_and_gradient(functions.couplings(network, code), law) for code, law in zip(codes, laws, strict=True)]
 
@@ -108,7 +103,7 @@ def complex_steps(network: Hypernetwork, codes: Floats, laws: Floats, directions
     return values, slopes
 
 
-def frozen_steps(
+def held_steps(
     network: Hypernetwork, codes: Floats, laws: Floats, directions: Floats, solved: Sequence[Any], window: float = 100.0
 ) -> tuple[Floats, Floats, float]:
     """The same with the kernels' own solutions held still and verified (:mod:`.held_solution`), and the largest residual found in them."""
@@ -158,7 +153,7 @@ def gradient_check(
         values, complex_slopes = complex_steps(network, codes, laws, directions, window)
         tested = np.array([functions.value(functions.couplings(network, code), law).value for code, law in zip(codes, laws, strict=True)])
     else:
-        values, complex_slopes, residual = frozen_steps(network, codes, laws, directions, [q for q, _ in found], window)
+        values, complex_slopes, residual = held_steps(network, codes, laws, directions, [q for q, _ in found], window)
         tested = np.array([q.value for q, _ in found])
     value_error = float(np.max(np.abs(tested - values) / np.where(values == 0.0, 1.0, np.abs(values))))
     total = float(np.abs(values).sum())

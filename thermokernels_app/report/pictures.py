@@ -29,10 +29,6 @@ class Picture:
     draw: Callable[[], Figure]
 
 
-MODEL_PICTURES = ("disconnectivity", "spectrum")
-RUN_PICTURES = ("qualifying-events", "q", "training", "ranks", "gradient-errors", *MODEL_PICTURES)
-
-
 def of_model(
     chain: tk.GibbsChain, colour: str = "mass", suffix: str = "", of: str = "the model", measure: Measure | None = None
 ) -> list[Picture]:

@@ -28,9 +28,6 @@ from thermokernels_app.selftest import (
 from thermokernels_app.selftest.case import Case
 from thermokernels_app.selftest.sound_records import Records
 
-# The order is that of the way through the house: kernels, adjoints, judges, verdicts, records.
-GROUPS = ("kernels", "bounds", "adjoints", "gradient check", "battery", "verdicts", "records")
-
 
 def cases(design: Design | None = None) -> dict[str, list[Case]]:
     """All cases by group, with the thresholds of a design (the registered one by default)."""

@@ -168,7 +168,7 @@ def test_tables_are_those_of_the_kernel(shape, quotient):
     matrix, states = chain.transition_matrix(), np.arange(chain.n_states)
     spins = chain.spins().astype(float)
     hidden, visible = states >> chain.n_visible, states & (2**chain.n_visible - 1)
-    fields = np.vstack([chain.visible_fields[:, hidden], chain.hidden_fields[:, visible]])
+    fields = np.vstack([chain.visible_local_fields[:, hidden], chain.hidden_local_fields[:, visible]])
     np.testing.assert_allclose(fields[: shape[0]], chain.weights @ spins[:, shape[0] :].T, atol=1e-14)
     np.testing.assert_allclose(fields[shape[0] :], chain.weights.T @ spins[:, : shape[0]].T, atol=1e-14)
     rates = np.vstack([chain.visible_rates[:, hidden], chain.hidden_rates[:, visible]])
@@ -292,7 +292,7 @@ def test_number_types_and_memory_layouts_are_accepted():
         np.testing.assert_array_equal(chain.law, reference.law)
         assert chain.weights.dtype == np.float64
         assert chain.weights.flags["C_CONTIGUOUS"]
-        for name in ("energy", "law", "root_law", "visible_fields", "hidden_fields", "visible_rates", "hidden_rates", "escape"):
+        for name in ("energy", "law", "root_law", "visible_local_fields", "hidden_local_fields", "visible_rates", "hidden_rates", "escape"):
             assert getattr(chain, name).dtype == np.float64
             assert getattr(chain, name).flags["C_CONTIGUOUS"]
     integers = tk.gibbs_chain([[1, -2], [0, 3]], b=np.array([1, 0], dtype=np.int16))

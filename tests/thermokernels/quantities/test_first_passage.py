@@ -44,7 +44,7 @@ def test_hitting_times_are_the_naive_ones(seed):
     assert 0 < solved.residual <= tolerances.HITTING
 
 
-# Parity-reduced conjugate gradients; plain ones (odd N on the quotient, one visible spin, the block kernel).
+# Red-black conjugate gradients; plain ones (odd N on the quotient, one visible spin, the block kernel).
 @pytest.mark.parametrize(("shape", "kernel"), [((5, 5), KERNELS[0]), ((5, 6), KERNELS[0]), ((1, 9), KERNELS[0]), ((5, 5), KERNELS[1])])
 def test_large_chains_go_through_conjugate_gradients(shape, kernel):
     chain = gibbs_chain(np.random.default_rng(3).normal(size=shape), kernel=kernel)

@@ -27,7 +27,7 @@ def test_it_is_the_conditional_of_the_law(shape, monkeypatch):
     samples = rng.choice([-1, 1], size=(7, shape[0]))
     expected = by_the_law(W, b, c, samples)
     assert tk.pseudo_likelihood(tk.Model(W, b, c), samples) == pytest.approx(expected, rel=1e-12)
-    monkeypatch.setattr(module, "CHUNK", 2 * W.size)  # two samples at a time
+    monkeypatch.setattr(module, "TERMS_AT_ONCE", 2 * W.size)  # two samples at a time
     assert tk.pseudo_likelihood(tk.Model(W, b, c), samples) == pytest.approx(expected, rel=1e-12)
 
 

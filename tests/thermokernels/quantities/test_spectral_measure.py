@@ -270,8 +270,8 @@ def test_lanczos_runs_side_by_side_and_in_pieces(kernel, monkeypatch):
         if a == 0:
             np.testing.assert_allclose(basis, written, atol=1e-9)
             coefficients = np.random.default_rng(1).normal(size=(6, 2))
-            for n_bytes in (lanczos.CHUNK_BYTES, 1):  # all Lanczos vectors together, and one at a time
-                monkeypatch.setattr(lanczos, "CHUNK_BYTES", n_bytes)
+            for n_bytes in (lanczos.KEPT_BYTES, 1):  # all Lanczos vectors together, and one at a time
+                monkeypatch.setattr(lanczos, "KEPT_BYTES", n_bytes)
                 np.testing.assert_allclose(runs.combinations(coefficients), coefficients.T @ np.array(written), atol=1e-9)
 
 

@@ -99,7 +99,7 @@ def test_a_broken_adjoint_fails_differences_and_the_complex_step(checkpoint, nam
     assert worst(record, "difference_error") > 1e-3
 
 
-def test_the_frozen_reference_agrees_with_the_dense_one(checkpoint):
+def test_the_held_reference_agrees_with_the_dense_one(checkpoint):
     dense = gradient_check.gradient_check(*checkpoint, GOOD)
     frozen = gradient_check.gradient_check(*checkpoint, GOOD, dense=False, steps=())
     assert frozen["value_reference"] == "frozen"
@@ -113,7 +113,7 @@ def test_the_frozen_reference_agrees_with_the_dense_one(checkpoint):
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_broken_adjoint_fails_against_the_frozen_reference(checkpoint, name):
+def test_a_broken_adjoint_fails_against_the_held_reference(checkpoint, name):
     record = gradient_check.gradient_check(*checkpoint, BROKEN[name], dense=False, steps=())
     assert record["value_error"] <= 1e-12
     assert worst(record, "complex_error") > 1e-3
@@ -124,7 +124,9 @@ def test_automatic_differentiation_accepts_the_good_and_rejects_every_broken_one
     network, codes, laws, directions = checkpoint
     slopes = automatic_differentiation.derivatives(network.parameters(), (3, 3, 2, 4), codes, laws, directions)
     for name, functions in {"good": GOOD, **BROKEN}.items():
-        derivatives = gradient_check.adjoint_derivatives(network, codes, laws, directions, functions)
+        gradients = [functions.value_and_gradient(functions.couplings(network, u), law)[1] for u, law in zip(codes, laws, strict=True)]
+        pulled_back = sum(functions.vjp(network, u, dq_dw) for u, dq_dw in zip(codes, gradients, strict=True))
+        derivatives = directions @ pulled_back
         error = gradient_check.relative_errors(derivatives, slopes, 1.0).max()
         assert (error <= 1e-10) == (name == "good"), (name, error)
 

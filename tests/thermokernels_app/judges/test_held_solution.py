@@ -1,4 +1,4 @@
-"""The frozen reference agrees with the dense one where the solution is right, and sees where it is not."""
+"""The held reference agrees with the dense one where the solution is right, and sees where it is not."""
 
 import numpy as np
 import pytest

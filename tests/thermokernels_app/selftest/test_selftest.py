@@ -34,7 +34,15 @@ def test_every_sabotage_is_caught_by_the_gate_that_is_named(report):
     assert [row for row in report["cases"] if not row["caught"]] == []
     assert all(row["gate"] in row["by"] and row["said"] for row in report["cases"])
     assert (report["verdict"], report["untripped"]) == ("PASS", [])
-    assert {row["group"] for row in report["cases"]} == set(run.GROUPS)
+    assert {row["group"] for row in report["cases"]} == {
+        "kernels",
+        "bounds",
+        "adjoints",
+        "gradient check",
+        "battery",
+        "verdicts",
+        "records",
+    }
     json.dumps(report, allow_nan=False)
 
 

@@ -25,7 +25,7 @@ from thermokernels_app.experiment.records import strict_json
 
 SCHEMA = "thermokernels/results"
 SCHEMA_VERSION = 2
-RESULTS, ARRAYS, JOURNAL = "results.json", "arrays.npz", "journal.jsonl"
+RESULTS, ARRAYS = "results.json", "arrays.npz"
 
 # The part of results.json that the design determines, in the order of the file; `records_sha256` is taken over these.
 HASHED = ("design", "design_sha256", "status", "halt", "verdicts", "stationarity", "checkpoints", "cells", "arrays")
