@@ -85,8 +85,12 @@ def _by_pair(series):
     return float((1 + rho) / (1 - rho))
 
 
-_ESTIMATE["first lag"] = _by_pair
-ESTIMATORS["first lag"] = "numpy"
+def _average(covariances, n_chains):
+    tau = (covariances[0] + covariances[1]) / (covariances[0] - covariances[1])
+    return tau, tau
+
+
+ESTIMATORS["first lag"] = Estimator("numpy", _by_pair, _average)
 '''
 
 USE = """
@@ -153,7 +157,7 @@ def tree(tmp_path_factory):
     append(root / "thermokernels_app/main.py", "\nfrom thermokernels_app.commands import hello\n\napp.command()(hello.hello)\n")
     append(root / "thermokernels/model/importers.py", IMPORTER)
     replace(public, "\ntry:\n", "from thermokernels.model.importers import from_pairs\n\ntry:\n")
-    append(root / "thermokernels_app/tools/comparison.py", ESTIMATOR)
+    append(root / "thermokernels_app/tools/estimators.py", ESTIMATOR)
     return root
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from thermokernels.common.digits import certified, positional
 from thermokernels_app.report.layout import print_table, print_wrapped
 from thermokernels_app.tools.comparison import FALSE_ALARMS, LONG_RUN, SMALL_RHAT, Comparison, Row
-from thermokernels_app.tools.estimators import PACKAGES
+from thermokernels_app.tools.estimators import ESTIMATORS
 
 DIGITS = 4
 HEALTH = {True: "yes", False: "no", None: "-"}
@@ -29,7 +29,7 @@ def print_comparison(found: Comparison) -> None:
             print_wrapped(f"{row.observable}: by the usual rules this trace looks healthy, and it is not.", "* ", "  ")
     print()
     print(f"tau = 1 + 2 sum_(t > 0) rho(t) of the recorded series, in steps; a sweep is {_count(found.steps_per_sweep, 'step')}")
-    header = ("observable", "exact", "error at most", "in sweeps", *PACKAGES, "taus a chain", "R-hat", "looks healthy")
+    header = ("observable", "exact", "error at most", "in sweeps", *ESTIMATORS, "taus a chain", "R-hat", "looks healthy")
     print_table(header, [_cells(row, found) for row in found.rows])
     print_wrapped(f"looks healthy: every estimate is at most 1/{LONG_RUN} of a chain, and R-hat at most {SMALL_RHAT}", "  ", "  ")
     if any(row.estimates for row in found.rows):
@@ -55,7 +55,7 @@ def _cells(row: Row, found: Comparison) -> tuple[str, ...]:
     return (
         row.observable,
         *times,
-        *(steps.get(name, absent) for name in PACKAGES),
+        *(steps.get(name, absent) for name in ESTIMATORS),
         _number(row.length),
         "-" if row.r_hat is None else f"{row.r_hat:.4g}",
         HEALTH[row.looks_healthy],

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -218,8 +217,8 @@ def compare(
         series = looked_at.of(*np.split(array, [model.n_visible], axis=2)) if spins else array
         rows.append(_row(looked_at, series, recorded))
     visited = None if states is None else float(tk.gibbs_chain(model, quotient=False).law[np.unique(states)].sum())
-    missing = tuple(package for package in estimators.PACKAGES.values() if find_spec(package) is None)
-    return Comparison(array.shape[0], array.shape[1], kernel, stride, steps_per_sweep, tuple(rows), visited, missing, recorded.chance)
+    lengths, missing = (array.shape[0], array.shape[1]), estimators.missing()
+    return Comparison(*lengths, kernel, stride, steps_per_sweep, tuple(rows), visited, missing, recorded.chance)
 
 
 def _states(spins: NDArray[Any]) -> NDArray[np.int64]:
@@ -274,20 +273,20 @@ def _row(looked_at: Observable, series: Floats, recorded: _Recorded) -> Row:
         chain, exact = _series(looked_at, recorded.model, recorded.kernel, recorded.stride)
     except NumericalError as problem:
         return _without(looked_at.name, problem)
-    functions = estimators.installed()
+    there = estimators.installed()
     constant = int((np.ptp(series, axis=1) == 0).sum())
     moves = constant < len(series)
-    r_hat = estimators.r_hat(series) if moves and "ArviZ" in functions else None
+    r_hat = estimators.r_hat(series) if moves and "ArviZ" in there else None
     covariances = exact.autocovariances(series.shape[1])
     estimates, values = [], []
-    for name, estimate in functions.items():
-        value = estimate(series) if moves else None
+    for name, estimator in there.items():
+        value = estimator.of(series) if moves else None
         if value is None:
             estimates.append(Estimate(name, None, None, None, None, None, None, _no_estimate(constant, len(series))))
             continue
         values.append(value)
-        expected = estimators.expected(name, covariances, len(series))
-        error = estimators.relative_error(estimate, expected[1], series)
+        expected = estimator.average(covariances, len(series))
+        error = estimators.relative_error(estimator, expected[1], series)
         deviation = _outside(value, expected) / error
         verdict = _verdict(value / exact.tau, expected[0] / exact.tau, expected[1] / exact.tau, error, deviation, recorded.chance)
         fits = None
@@ -381,7 +380,7 @@ def _fitting_kernel(found: _Found, looked_at: Observable, series: Floats, record
             _, exact = _series(looked_at, recorded.model, other, sweeps * ALL_KERNELS[other].steps_per_sweep(n_spins))
         except (NumericalError, ValueError):
             continue
-        expected = estimators.expected(found.estimator, exact.autocovariances(series.shape[1]), len(series))
+        expected = estimators.ESTIMATORS[found.estimator].average(exact.autocovariances(series.shape[1]), len(series))
         if abs(_outside(found.value, expected)) <= recorded.chance * found.error:
             return other, exact.tau
     return None

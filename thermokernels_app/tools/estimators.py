@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
@@ -20,20 +21,36 @@ import numpy as np
 
 from thermokernels.common.arrays import Floats
 
-PACKAGES = {"emcee": "emcee", "ArviZ": "arviz_stats"}
-
 # Records are summed over this many autocorrelation times (Sokal's window, emcee's default), which sets the statistical error.
 SOKAL_WINDOW = 5
 # Parts of the trace whose estimates show how much they scatter.
 PARTS = 8
 
-Estimator = Callable[[Floats], float | None]
+
+@dataclass(frozen=True)
+class Estimator:
+    """One estimator of tau = 1 + 2 sum rho.
+
+    Attributes
+    ----------
+    package : that it is in
+    of : of a series (n_chains, n_records) to tau in records, or None
+    average : of the exact C(t) for t < n and the number of stationary chains to the range of what it gives on average
+    """
+
+    package: str
+    of: Callable[[Floats], float | None]
+    average: Callable[[Floats, int], tuple[float, float]]
 
 
 def installed() -> dict[str, Estimator]:
-    """Estimators whose packages are there, by name: of a series (n_chains, n_records) to tau in records, or None."""
-    functions: dict[str, Estimator] = {"emcee": by_emcee, "ArviZ": by_arviz}
-    return {name: function for name, function in functions.items() if find_spec(PACKAGES[name])}
+    """The estimators whose packages are there, by name."""
+    return {name: estimator for name, estimator in ESTIMATORS.items() if find_spec(estimator.package)}
+
+
+def missing() -> tuple[str, ...]:
+    """The packages that are not there."""
+    return tuple(estimator.package for name, estimator in ESTIMATORS.items() if name not in installed())
 
 
 def by_emcee(series: Floats) -> float | None:
@@ -66,12 +83,7 @@ def finite(number: Any) -> float | None:
 # Expectations.
 
 
-def expected(name: str, covariances: Floats, n_chains: int) -> tuple[float, float]:
-    """What the estimator gives on average for n_chains stationary chains of n records, from C(t) for t < n: no less and no more."""
-    return _expected_of_emcee(covariances) if name == "emcee" else _expected_of_arviz(covariances, n_chains)
-
-
-def _expected_of_emcee(covariances: Floats) -> tuple[float, float]:
+def _expected_of_emcee(covariances: Floats, _n_chains: int) -> tuple[float, float]:
     products, _ = _expected_products(covariances)
     times = 2 * np.cumsum(products / products[0]) - 1
     closed = np.arange(times.size) >= SOKAL_WINDOW * times
@@ -130,9 +142,9 @@ def _expected_products(covariances: Floats) -> tuple[Floats, float]:
 # Errors.
 
 
-def relative_error(estimate: Estimator, time: float, series: Floats) -> float:
+def relative_error(estimator: Estimator, time: float, series: Floats) -> float:
     """Relative standard error of an estimate that is ``time`` on average: Sokal's formula, or the scatter over parts where that is more."""
-    return max(_sokal_error(time, series.size), _scatter(estimate, series))
+    return max(_sokal_error(time, series.size), _scatter(estimator, series))
 
 
 def _sokal_error(time: float, n_records: int) -> float:
@@ -140,10 +152,16 @@ def _sokal_error(time: float, n_records: int) -> float:
     return math.sqrt(2 * (2 * SOKAL_WINDOW * max(time, 1.0) + 1) / n_records)
 
 
-def _scatter(estimate: Estimator, series: Floats) -> float:
+def _scatter(estimator: Estimator, series: Floats) -> float:
     """As the parts of the trace show it: rare events are not Gaussian."""
     pieces = -(-PARTS // len(series))
     length = series.shape[1] // pieces
     parts = series[:, : pieces * length].reshape(-1, 1, length) if length >= 4 else series[:0, None]
-    values = [value for part in parts if (value := estimate(part)) is not None]
+    values = [value for part in parts if (value := estimator.of(part)) is not None]
     return float(np.std(values, ddof=1) / np.mean(values) / math.sqrt(len(values))) if len(values) > 1 else 0.0
+
+
+ESTIMATORS = {
+    "emcee": Estimator("emcee", by_emcee, _expected_of_emcee),
+    "ArviZ": Estimator("arviz_stats", by_arviz, _expected_of_arviz),
+}
