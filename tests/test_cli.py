@@ -281,7 +281,7 @@ def test_an_amendment_is_marked_wherever_the_run_is_shown(invoke, grid):
 def test_dask_that_is_not_installed_is_named(invoke, monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     line = sentence(invoke("run", "--executor", "dask", "--scheduler", "tcp://127.0.0.1:1"), 2)
-    assert line == "thermo: Dask is not installed: pip install 'thermokernels[distributed]'"
+    assert line == "thermo: Dask is not installed: pip install '.[distributed]'"
 
 
 def test_an_ensemble_is_a_table_of_verdicts(finished, invoke, grid):
@@ -488,7 +488,7 @@ def test_verify_gradients_says_what_failed_and_what_is_missing(invoke, monkeypat
     assert "kernel value against the dense reference: FAIL  largest error -" in result.stdout
     assert "complex step: PASS" in result.stdout
     assert "because of rounding" in result.stdout
-    assert ("not installed: pip install 'thermokernels[jax]'" in result.stdout) != jax
+    assert ("not installed: pip install '.[jax]'" in result.stdout) != jax
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("3h", 10800), ("90m", 5400), ("45s", 45), ("1h30m", 5400), ("2.5", 2.5), (" 10 ", 10)])

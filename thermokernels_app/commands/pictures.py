@@ -92,7 +92,7 @@ def _require_extra() -> None:
     """Say what to install where matplotlib or Jinja2 is missing."""
     for module in ("matplotlib", "jinja2"):
         if find_spec(module) is None:
-            raise ValueError(f"pictures need {module}, which is not installed: pip install 'thermokernels[report]'")
+            raise ValueError(f"pictures need {module}, which is not installed: pip install '.[report]'")
 
 
 def _pictures(source: Path, cells: list[str] | None, colour: str) -> Sequence[Picture]:

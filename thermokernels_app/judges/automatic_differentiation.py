@@ -37,7 +37,7 @@ def derivatives(
         JAX is not installed.
     """
     if not available():
-        raise ModuleNotFoundError("the automatic-differentiation leg needs JAX; install it with: pip install 'thermokernels[jax]'")
+        raise ModuleNotFoundError("the automatic-differentiation leg needs JAX; install it with: pip install '.[jax]'")
     import jax
 
     # The context manager for this has moved between versions of JAX; the setting has not.

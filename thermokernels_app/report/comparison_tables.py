@@ -40,7 +40,7 @@ def print_comparison(found: Comparison) -> None:
             "  ",
         )
     for package in found.missing:
-        print(f"  {package} is not installed: pip install 'thermokernels[compare]'")
+        print(f"  {package} is not installed: pip install '.[compare]'")
 
 
 def _cells(row: Row, found: Comparison) -> tuple[str, ...]:

@@ -124,7 +124,7 @@ def print_gradients(report: dict[str, Any]) -> None:
     for leg in report["legs"]:
         _print_title(leg["leg"], leg["verdict"], f"largest error {_text(leg['max_error'])}, gate {_text(leg['gate'])}, rows: {leg['rows']}")
     if not report["jax"]:
-        print("automatic (JAX): not installed: pip install 'thermokernels[jax]'")
+        print("automatic (JAX): not installed: pip install '.[jax]'")
     _print_title("verify-gradients", report["verdict"])
 
 

@@ -106,7 +106,7 @@ def run(design: Design | None = None, progress: Callable[[int, int, str], None] 
         "verdict": "PASS" if not untripped and all(row["caught"] for row in rows) else "FAIL",
         "seconds": time.perf_counter() - start,
         "untripped": untripped,
-        "skipped": [] if automatic_differentiation.available() else ["the JAX leg of the gradient check: pip install 'thermokernels[jax]'"],
+        "skipped": [] if automatic_differentiation.available() else ["the JAX leg of the gradient check: pip install '.[jax]'"],
         "cases": [row | {"by": list(row["by"])} for row in rows],
     }
 

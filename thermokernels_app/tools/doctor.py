@@ -159,7 +159,7 @@ def print_findings(found: dict[str, Any]) -> None:
     for extra, packages in found["extras"].items():
         absent = [name for name, number in packages.items() if number is None]
         present = ", ".join(f"{name} {number}" for name, number in packages.items() if number is not None)
-        note = f"; without {', '.join(absent)}: pip install 'thermokernels[{extra}]'" if absent else ""
+        note = f"; without {', '.join(absent)}: pip install '.[{extra}]'" if absent else ""
         print(f"extra       {extra}: {present or 'nothing installed'}{note}")
     for name, answer in found["canary"]["answers"].items():
         print(f"kernels     {name} {answer['value']:.12g}, known {answer['expected']:.12g}, relative error {answer['error']:.1e}")

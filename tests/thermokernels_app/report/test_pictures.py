@@ -233,7 +233,7 @@ def test_without_the_extra_the_sentence_says_what_to_install(folder, invoke, mon
     for command in ("plot", "report"):
         result = invoke(command, folder)
         assert result.exit_code == 2
-        assert "pictures need jinja2, which is not installed: pip install 'thermokernels[report]'" in result.stderr
+        assert "pictures need jinja2, which is not installed: pip install '.[report]'" in result.stderr
 
 
 def test_the_colour_of_a_model_with_fields():

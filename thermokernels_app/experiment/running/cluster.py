@@ -30,7 +30,7 @@ def dask_executor(address: str, timeout: float = 10.0) -> Iterator[Executor]:
         from distributed.comm.addressing import parse_address
         from distributed.comm.registry import get_backend
     except ImportError:
-        raise ValueError("Dask is not installed: pip install 'thermokernels[distributed]'") from None
+        raise ValueError("Dask is not installed: pip install '.[distributed]'") from None
     try:
         get_backend(parse_address(address)[0])  # a client for an address of no known kind could not even be closed
         client = Client(address, timeout=timeout, set_as_default=False)
