@@ -151,7 +151,6 @@ def test_alternating_scan_is_not_reversible_and_is_refused(shape):
     refused = (
         lambda: chain.apply_symmetrised_generator(chain.root_law[None]),
         lambda: tk.resolvent(chain, np.arange(chain.n_states)),
-        lambda: tk.observable_variance_time(chain),
         lambda: tk.spectral_measure(chain),
         lambda: tk.spectral_gap(chain),
     )
