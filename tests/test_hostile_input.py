@@ -425,4 +425,5 @@ def test_samples_that_cannot_be_had(arguments, words):
 def test_couplings_in_place_of_a_chain(name):
     answer, sentence = outcome(NAMES[name], CALLS[NAMES[name]] | {"chain": W})
     assert answer is None
-    assert sentence.startswith("chain must be a GibbsChain, made by gibbs_chain(W); got array([[")
+    makers = {"GibbsChain": "gibbs_chain(W)", "ExchangeableChain": "exchangeable_chain(W)"}
+    assert sentence.startswith(tuple(f"chain must be a {kind}, made by {maker}; got array([[" for kind, maker in makers.items()))

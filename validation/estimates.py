@@ -1,4 +1,4 @@
-"""Estimates from coupled chains are unbiased, their intervals cover where they are trusted, and a chain that is stuck is found out.
+"""Claim: estimates from coupled chains are unbiased, their intervals cover where trusted, and a stuck chain is found out.
 
     python validation/estimates.py [replicates a model and kernel, 12000 by default] [seed]
 

@@ -4,6 +4,7 @@ A pair is a function of one flat vector and its vector-Jacobian product. Checked
 extrapolated to vanishing steps) entry by entry, and the inner-product identity <J v, w> = <v, J' w>.
 """
 
+import inspect
 from collections.abc import Callable
 from itertools import pairwise
 from typing import NamedTuple
@@ -199,7 +200,8 @@ def push_forward(pair, direction):
 
 
 def test_every_public_gradient_is_in_the_table():
-    public = {getattr(adjoints, name).__name__ for name in adjoints.__all__ if name != "Cotangents"}
+    named = {getattr(adjoints, name).__name__ for name in adjoints.__all__ if inspect.isfunction(getattr(adjoints, name))}
+    public = named - {"estimate_q_and_gradient"}  # drawn at random: held against its standard error in test_estimate.py
     assert public == {pair.gradient.__name__ for pair in PAIRS.values()}
 
 

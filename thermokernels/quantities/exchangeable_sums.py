@@ -191,7 +191,7 @@ def exchangeable_q(chain: ExchangeableChain, data: ArrayLike, window: float = 10
     >>> chain = tk.exchangeable_chain(np.full((20, 20), 0.04))
     >>> q = tk.exchangeable_q(chain, np.eye(21)[0] / 2 + np.eye(21)[20] / 2)
     >>> f"Q {q.value:.6g}, T_O {q.t_obs / chain.n_spins:.6g} sweeps"
-    'Q 22.2402, T_O 501.985 sweeps'
+    'Q 30.4549, T_O 221.63 sweeps'
     """
     chain = arguments.as_instance(chain, ExchangeableChain, "chain", "exchangeable_chain(W)")
     law = data_counts(chain, data)

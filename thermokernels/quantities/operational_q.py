@@ -172,9 +172,9 @@ def operational_curve(
     Examples
     --------
     >>> import thermokernels as tk
-    >>> curve = tk.operational_curve(tk.gibbs_chain([[0.4]]), [0.9, 0.1], windows=[1, 10, 100])
+    >>> curve = tk.operational_curve(tk.gibbs_chain([[0.4], [0.1]]), [0.5, 0.2, 0.1, 0.2], windows=[1, 10, 100])
     >>> (curve.value[:, 0] / curve.q_limit).round(6)
-    array([1., 1., 1.])
+    array([1.392062, 1.031323, 1.003046])
     """
     question = _Question(chain, p_data, start, n_chains, n_data, hidden, method)
     for name, values in (("windows", windows), ("burn_ins", burn_ins)):

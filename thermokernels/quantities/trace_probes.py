@@ -280,8 +280,9 @@ def probe_q_struct(
     Examples
     --------
     >>> import thermokernels as tk
-    >>> q = tk.probe_q_struct([[0.5, 0.0]], [0.9, 0.1], seed=1)  # two observables and as many directions: nothing is left to chance
-    >>> abs(q.value / tk.q_struct([[0.5, 0.0]], [0.9, 0.1]).value - 1) < 1e-12, q.standard_error < 1e-12
+    >>> W, p_data = [[0.5], [0.2]], [0.5, 0.2, 0.1, 0.2]
+    >>> q = tk.probe_q_struct(W, p_data, seed=1)  # two observables and as many directions: nothing is left to chance
+    >>> abs(q.value / tk.q_struct(W, p_data).value - 1) < 1e-12, q.standard_error < 1e-12
     (True, True)
     """
     chain = model_chain(as_model(W, b, c))

@@ -128,8 +128,8 @@ def test_what_a_file_cannot_keep(tmp_path):
         tk.Model(W, B, C).save(tmp_path / "model.npy")
     with pytest.raises(ValueError, match=r"path must end in \.npz for a model with visible: \.csv holds W alone"):
         tk.Model(W, visible=["a", "b"]).save(tmp_path / "model.csv")
-    with pytest.raises(ValueError, match=r"path must end in .npy, .npz or .csv; got '.*model.txt'"):
-        tk.Model(W).save(tmp_path / "model.txt")
+    with pytest.raises(ValueError, match=r"path must end in \.npy, \.npz or \.csv; got 'model\.txt'"):
+        tk.Model(W).save("model.txt")
     with pytest.raises(ValueError, match="path must be the name of a file; got 3"):
         tk.Model(W).save(3)
     for names in (["a", 1], [True, False], [("a",), ("b",)], ["a\0", "a"], [2**70, 1]):
@@ -182,6 +182,8 @@ TAKERS = {
     "probe_q_struct": lambda W, b=None, c=None: tk.probe_q_struct(W, DATA, seed=0, b=b, c=c),
     "sample": lambda *model: tk.sample(*model, n_chains=3, n_sweeps=4, seed=0),
     "diagnose": lambda *model: tk.diagnose(*model),
+    "alternating_variance_time": lambda *model: tk.alternating_variance_time(*model).value,
+    "exchangeable_chain": lambda *model: tk.observable_variance_time(tk.exchangeable_chain(*model)),
     "adjoints.q_struct": lambda W, b=None, c=None: adjoints.q_struct(W, DATA, b=b, c=c, fields=True),
     "adjoints.observable_variance_time": lambda *model: adjoints.observable_variance_time(*model, fields=True),
     "adjoints.asymptotic_variance": lambda *model: adjoints.asymptotic_variance(*model, fields=True),

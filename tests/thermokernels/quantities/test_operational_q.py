@@ -293,7 +293,7 @@ def test_bad_input(change, message):
 @small
 def test_bad_curves():
     chain, p_data = tk.gibbs_chain(np.full((2, 2), 0.3)), np.full(4, 0.25)
-    with pytest.raises(ValueError, match="windows must hold at least one number of sweeps; it is empty"):
+    with pytest.raises(ValueError, match=r"windows must be a list of at least one number of sweeps; got \[\]"):
         tk.operational_curve(chain, p_data, [])
     with pytest.raises(ValueError, match="burn_ins must be a whole number of records"):
         tk.operational_curve(chain, p_data, [1], [0.1])
