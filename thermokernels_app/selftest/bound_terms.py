@@ -41,7 +41,7 @@ def _temple(share: float) -> tuple[float, float]:
 
 
 def _law(share: float) -> tuple[float, float]:
-    # Of both layers, energies carry their remainders; a rare state, since what a state weighs in the sum takes that share of its error away.
+    # Of both layers, energies carry their remainders. A rare state: a probable one takes most of its error out again by the sum.
     chain = tk.gibbs_chain(2 * W.T, kernel="alternating-visible")
     rare, energy = int(chain.law.argmin()), chain.energy - PLANTED
     energy[rare] += 2 * PLANTED
