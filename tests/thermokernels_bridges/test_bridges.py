@@ -239,7 +239,7 @@ def test_integers_and_half_precision_keep_their_digits(torch_bridge, jax_bridge,
     }
     assert calls[name](gradient) == pytest.approx(known, rel=1e-12)
     np.testing.assert_allclose(gradient, right, rtol=1e-9, atol=1e-10)
-    with pytest.raises(ValueError, match="gradient must be an array of floats; got one of integers"):
+    with pytest.raises(ValueError, match="gradient must be an array of float64, which it is overwritten with; got one of int64"):
         calls[name](np.zeros(whole.shape, dtype=np.int64))
 
 

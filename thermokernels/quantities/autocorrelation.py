@@ -69,17 +69,17 @@ def autocorrelation_times(
     if not varies.any():
         raise ConstantError("it does not vary under pi in float64")
     lost_share = np.divide(lost_variances, variances, out=np.zeros_like(variances), where=varies)
-    reducible = every == 1 and reduced_resolvent.applies_to(chain)
+    reducible = reduced_resolvent.applies_to(chain)
     try:
         sums, bounds = _from_residuals(chain, functions, centred, gap_bound, every)
     except NumericalError:
         if not reducible:
             raise
-        sums, bounds = _from_reduction(chain, functions, centred)
+        sums, bounds = _from_reduction(chain, functions, centred, gap_bound, every)
     else:
         if reducible and not (bounds <= SHARP * sums)[varies].all():
             with suppress(NumericalError):  # what there is stays
-                reduced, reduced_bounds = _from_reduction(chain, functions, centred)
+                reduced, reduced_bounds = _from_reduction(chain, functions, centred, gap_bound, every)
                 worse = ~(bounds <= reduced_bounds)
                 sums, bounds = np.where(worse, reduced, sums), np.where(worse, reduced_bounds, bounds)
     bounds = bounds + sums * lost_share
@@ -100,8 +100,7 @@ def _from_residuals(chain: GibbsChain, functions: Floats, centred: Floats, gap_b
     """T and its bound, from the residual and the gap; not finite where they overflow. No state reduction where the caller makes one."""
     values = functions if every == 1 else _invert_sum(chain, centred, every)
     responses = solved(chain, values, "auto", tolerances.SOLVE)
-    gap = gap_bounds.gap_lower_bound(chain) if gap_bound is None else gap_bound
-    gap = -np.expm1(every * np.log1p(-min(gap, 1 + chain.dynamics.lowest_eigenvalue - EPSILON)))  # of P^every
+    gap = _recorded_gap(chain, gap_bound, every)
     with np.errstate(over="ignore", invalid="ignore"):
         products = chain.apply_generator(responses)
         residuals = centred - (products if every == 1 else _sum_of_powers(chain, products, every))
@@ -111,16 +110,33 @@ def _from_residuals(chain: GibbsChain, functions: Floats, centred: Floats, gap_b
         return sums, lost**2 / gap + every * _rounding(chain, centred, responses)
 
 
-def _from_reduction(chain: GibbsChain, functions: Floats, centred: Floats) -> tuple[Floats, Floats]:
-    """T and its bound, from state reduction; a law below float64 adds up to what its smallest number can hide."""
-    responses, bounds = reduced_resolvent.resolvent(chain, functions)
+def _from_reduction(chain: GibbsChain, functions: Floats, centred: Floats, gap_bound: float | None, every: int) -> tuple[Floats, Floats]:
+    """T and its bound, from state reduction; a law below float64 adds up to what its smallest number can hide.
+
+    Of every k-th state y = (I - P)^+ u, and what the iterations leave, r = f~ - M u, is accounted for as in :func:`_from_residuals`.
+    """
+    values, tested, missed, squared = functions, centred, np.zeros(functions.shape[1]), np.zeros(functions.shape[1])
+    if every > 1:
+        values = _invert_sum(chain, centred, every)
+        residuals = centred - _sum_of_powers(chain, values, every)
+        missed = every**2 * (chain.n_spins + 3) * EPSILON * np.sqrt(chain.law @ values**2)  # rounding of M u, whose terms are no larger
+        squared = (np.sqrt(chain.law @ residuals**2) + missed) ** 2 / _recorded_gap(chain, gap_bound, every)
+        tested = centred + residuals
+    responses, bounds = reduced_resolvent.resolvent(chain, values)
     scale = np.abs(responses).max(axis=0)
     scale[scale == 0.0] = 1.0
     responses, bounds = responses / scale, bounds / scale
-    sums = chain.law @ (centred * responses)
-    errors = chain.law @ (np.abs(centred) * bounds) + _rounding(chain, centred, responses)
-    errors += np.finfo(np.float64).tiny * np.abs(centred * responses).sum(axis=0)
-    return sums * scale, errors * scale
+    sums = chain.law @ (tested * responses)
+    errors = chain.law @ (np.abs(tested) * bounds) + every * _rounding(chain, centred, responses)
+    errors += missed * np.sqrt(chain.law @ responses**2)
+    errors += np.finfo(np.float64).tiny * np.abs(tested * responses).sum(axis=0)
+    return sums * scale, errors * scale + squared
+
+
+def _recorded_gap(chain: GibbsChain, gap_bound: float | None, every: int) -> float:
+    """A lower bound of the gap of P^every."""
+    gap = gap_bounds.gap_lower_bound(chain) if gap_bound is None else gap_bound
+    return float(-np.expm1(every * np.log1p(-min(gap, 1 + chain.dynamics.lowest_eigenvalue - EPSILON))))
 
 
 def _rounding(chain: GibbsChain, centred: Floats, responses: Floats) -> Floats:

@@ -41,7 +41,8 @@ def _temple(share: float) -> tuple[float, float]:
 
 
 def _law(share: float) -> tuple[float, float]:
-    chain = tk.gibbs_chain(W, kernel="alternating-visible")  # of both layers, energies carry their remainders
+    # Of both layers, energies carry their remainders. A rare state: a probable one takes most of its error out again by the sum.
+    chain = tk.gibbs_chain(2 * W.T, kernel="alternating-visible")
     rare, energy = int(chain.law.argmin()), chain.energy - PLANTED
     energy[rare] += 2 * PLANTED
     weights = np.exp(energy.min() - energy)
