@@ -190,13 +190,14 @@ def _decomposed(chain: GibbsChain, starts: Floats) -> SpectralMeasure:
     turned[:, 1:], _, _ = lapack.dormqr("R", "N", reflectors[1:, :-1], factors, turned[:, 1:], lwork=64 * len(starts))
     gaps, seen = tridiagonal_eigenvalues(diagonal[None], np.append(offdiagonal, 0.0)[None], turned.T[None])
     measure = _measure(gaps[0, :-1], (seen[0, :-1] ** 2).sum(axis=1), chain.steps_per_sweep)
-    return _with_errors(measure, chain, _rounding(chain), _spread(measure, gaps[0, :-1]))
+    return _with_errors(measure, chain, _rounding(chain), 0.0, _spread(measure, gaps[0, :-1]))
 
 
-def _spread(measure: SpectralMeasure, gaps: Floats) -> float:
-    """How far from their common node eigenvalues lie that were made one, as a share of it."""
-    nodes = measure.gaps[np.abs(measure.gaps[:, None] - gaps).argmin(axis=0)]
-    return float((np.abs(gaps - nodes) / np.abs(nodes)).max())
+def _spread(measure: SpectralMeasure, gaps: Floats) -> Floats:
+    """How far from each node the eigenvalues lie that were made one there, as a share of it."""
+    nearest, spread = np.abs(measure.gaps[:, None] - gaps).argmin(axis=0), np.zeros_like(measure.gaps)
+    np.maximum.at(spread, nearest, np.abs(gaps - measure.gaps[nearest]) / np.abs(measure.gaps[nearest]))
+    return spread
 
 
 def _rounding(chain: GibbsChain) -> float:
@@ -204,25 +205,30 @@ def _rounding(chain: GibbsChain) -> float:
     return 2 * entry_error(chain) + 20 * min(chain.n_states, DENSE_FALLBACK) * UNIT
 
 
-def _with_errors(measure: SpectralMeasure, chain: GibbsChain, error: float, relative: float) -> SpectralMeasure:
+def _with_errors(measure: SpectralMeasure, chain: GibbsChain, error: float, relative: float, spread: Floats) -> SpectralMeasure:
     """The measure of computed modes, whose gaps are wrong by no more than ``error`` and a share ``relative`` of themselves.
 
-    Eigenvectors turn by the error over the distance of their eigenvalues (Davis and Kahan, SIAM J. Numer. Anal. 7 (1970) 1), which moves
-    the root of the weight of the cluster by that share of the root of all. Nodes on either side of the cut may change sides.
+    Eigenvectors turn by the error over the distance of their eigenvalues (Davis and Kahan, SIAM J. Numer. Anal. 7 (1970) 1). By an angle t
+    the weight w of the cluster, of a total of W, moves by 2 t sqrt(w (W - w)) + t^2 W. Nodes on either side of the cut may change sides.
+
+    Eigenvalues made one lie within a share ``spread`` of their node, at its weighted mean. The mean of f(lambda), 1 over
+    the gap per sweep, has f >= 1 / (N lambda) and f'' <= 2 / lambda^3: this costs N spread^2.
     """
     gaps, weights, total = measure.gaps, measure.weights, float(measure.weights.sum())
     relevant = weights > tolerances.WEIGHT * total
     cut = cluster_cut(measure.relevant_gap, CLUSTER_SPREAD, measure.steps_per_sweep)
     inside = relevant & (gaps <= cut * (1 + EPSILON))
     mass, largest = float(weights[inside].sum()), float(gaps[inside].max())
-    distance = float(gaps[relevant & ~inside].min(initial=np.inf)) - largest
+    distance = float((gaps * (1 - spread))[relevant & ~inside].min(initial=np.inf)) - float((gaps * (1 + spread))[inside].max())
     moved = error + relative * largest
-    angle = min(2 * moved / distance, 1.0) if distance > 0.0 else 1.0
-    near = relevant & np.isfinite(cut) & (np.abs(gaps - cut) <= 4 * (error + relative * gaps) + 8 * EPSILON * cut)
-    lost = 2 * angle * np.sqrt(mass * total) + angle**2 * total + float(weights[near].sum())
+    angle = min(moved / (distance - moved), 1.0) if distance > moved else 1.0
+    near = relevant & np.isfinite(cut) & (np.abs(gaps - cut) <= 4 * (error + (relative + spread) * gaps) + 8 * EPSILON * cut)
+    lost = 2 * angle * np.sqrt(mass * float(weights[~inside].sum())) + angle**2 * total + float(weights[near].sum())
     lost += (4 * law_error(chain) + 4 * (chain.n_configurations + 16) * UNIT) * total
-    of_gap = error + (relative + 4 * EPSILON) * measure.relevant_gap
+    merged = float(spread[inside].max())
+    of_gap = error + (relative + float(spread[gaps == measure.relevant_gap].max()) + 4 * EPSILON) * measure.relevant_gap
     of_mean = float((1 + CLUSTER_SPREAD) * lost / mass + 2 * (error / measure.relevant_gap + relative) + 8 * EPSILON)
+    of_mean += 2 * measure.steps_per_sweep * merged**2
     return replace(measure, relevant_gap_bound=of_gap, gamma_eff_error=measure.gamma_eff_error + of_mean)
 
 
@@ -233,7 +239,7 @@ def _from_reduction(chain: GibbsChain, starts: Floats) -> SpectralMeasure:
     measure = _measure(gaps, weights, chain.steps_per_sweep, float(np.finfo(np.float64).tiny))
     cut = cluster_cut(measure.relevant_gap, CLUSTER_SPREAD, measure.steps_per_sweep)
     in_cluster = (gaps >= measure.relevant_gap * (1 - MERGED)) & (gaps <= cut * (1 + MERGED))
-    return _with_errors(measure, chain, 0.0, float(errors[in_cluster].max()) + _spread(measure, gaps))
+    return _with_errors(measure, chain, 0.0, float(errors[in_cluster].max()), _spread(measure, gaps))
 
 
 @default_error_state
