@@ -1,8 +1,8 @@
 """The gradient of T_O by state reduction, from the forward solution alone.
 
 Differences of y across an edge are those of :mod:`thermokernels.solvers.state_reduction.solution_differences`, which share no level, and
-with them comes a bound eps^2 on the energy of their error. The gradient carries a bound. A path of l offsets is added up to d, l u times the sum of their
-sizes, and
+with them comes a bound eps^2 on the energy of their error. The gradient carries a bound. A path of l offsets is added up to d, l u times
+the sum of their sizes, and
 
     |sum_e (c (y^ - y^')^2 - c (y - y')^2) g_e| <= max|g| (2 sqrt(T_O) eps' + eps'^2),   eps' = eps + |d|_c,   (Cauchy and Schwarz)
 

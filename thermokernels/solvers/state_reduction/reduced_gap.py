@@ -1,8 +1,8 @@
 """The spectral gap by state reduction: relative accuracy, however slow the slowest mode is.
 
 The elimination of every state but the ground state x0 (:mod:`thermokernels.solvers.state_reduction.gth_elimination`) is the Cholesky
-factorisation L L' of
-A off x0, and X = L^-1 has no negative entry: with h_jk the probability that j meets the states not yet eliminated before k first at k,
+factorisation L L' of A off x0, and X = L^-1 has no negative entry: with h_jk the probability that j meets the states not yet eliminated
+before k first at k,
 
     X_kj = sqrt(pi_j / (pi_k s_k)) h_jk,     A^+ = Pi X' X Pi,     Pi = I - sqrt(pi) sqrt(pi)',     1 / gap = |X Pi|_2^2,
 

@@ -1,8 +1,7 @@
 """State reduction: T_O, resolvent and hitting times of chains that are almost frozen, without a subtraction that could lose digits.
 
-Method "reduction" (GTH, graph transformation): (I - P) y = f~ by :mod:`thermokernels.solvers.state_reduction.gth_elimination` with y = 0
-at the ground
-state, which is y = (I - P)^+ f~ up to a constant, for centred f~. What else could cancel does not:
+Method "reduction" (GTH, graph transformation): (I - P) y = f~ by :mod:`thermokernels.solvers.state_reduction.gth_elimination` with y = 0 at
+the ground state, which is y = (I - P)^+ f~ up to a constant, for centred f~. What else could cancel does not:
 
     f~(x) = 2 f(x) Pr_pi[f != f(x)]   for f = +-1 (a sum of probabilities),      T_O = sum_a sum_x pi_x f~_a(x) y_a(x),
     pi_x = exp(E_min - E(x)) / Z      with an exponent of its own.
