@@ -376,8 +376,9 @@ def gibbs_chain(
         energy = one_layer.marginal_energies(hidden_field, visible.fields)
     if not np.isfinite(energy).all():
         raise ValueError(f"W, b and c must give finite energies; the largest coupling is {np.abs(weights).max():g}")
-    lowest = float(energy.min())
-    law, root_law, total = rounded_once.boltzmann_weights(energy, remainders if layer is None else np.zeros_like(energy))
+    if layer is not None:
+        remainders = np.zeros_like(energy)
+    law, root_law, total, ground = rounded_once.boltzmann_weights(energy, remainders)
     law /= total
     root_law /= np.sqrt(total)
     if layer is not None and not root_law.min() >= SMALLEST_ROOT:
@@ -390,7 +391,7 @@ def gibbs_chain(
         energy=energy,
         law=law,
         root_law=root_law,
-        log_partition=float(np.log(total)) - lowest + (float(np.log(2)) if use_quotient else 0.0),
+        log_partition=float(np.log(total) - remainders[ground] - energy[ground]) + (float(np.log(2)) if use_quotient else 0.0),
         visible_local_fields=visible.fields,
         hidden_local_fields=hidden.fields,
         visible_rates=visible.rates,
@@ -432,7 +433,8 @@ def law_error(chain: GibbsChain) -> float:
     """
     if chain.dynamics.layer is not None:
         return 2 * energy_error(chain) + 16 * UNIT
-    return 16 * UNIT + 4 * energy_error(chain) ** 2
+    remainder = energy_error(chain)
+    return 16 * UNIT + 4 * remainder * remainder  # infinite, not an OverflowError
 
 
 def input_error(chain: GibbsChain) -> float:
@@ -440,7 +442,7 @@ def input_error(chain: GibbsChain) -> float:
     visible = np.abs(chain.weights).sum(axis=1) + np.abs(chain.visible_field)
     hidden = np.abs(chain.weights).sum(axis=0) + np.abs(chain.hidden_field)
     remainder = float(max(visible.max(), hidden.max())) * UNIT
-    return 12 * UNIT + 4 * remainder**2
+    return 12 * UNIT + 4 * remainder * remainder  # infinite, not an OverflowError
 
 
 def entry_error(chain: GibbsChain) -> float:

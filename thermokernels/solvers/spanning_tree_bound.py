@@ -41,7 +41,8 @@ def lowest_passes(chain: GibbsChain) -> tuple[NDArray[np.int64], NDArray[np.int6
     """
     states, ground, lowest = np.arange(chain.n_states), int(chain.energy.argmin()), chain.energy.min()
     rows, columns, costs = [], [], []
-    for i, mask in enumerate(chain.flip_masks):
+    # of two spins both flips lead from one pair {x, -x} to the other, at the same rate; a sparse matrix would add up their costs
+    for mask, i in zip(*np.unique(chain.flip_masks, return_index=True), strict=True):
         row = states[states < states ^ mask]
         column = row ^ mask
         h, v = np.divmod(row, chain.shape[1])

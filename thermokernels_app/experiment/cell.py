@@ -29,7 +29,7 @@ from thermokernels.quantities.conductance import conductance, conductance_error
 from thermokernels.quantities.landscape import MergeEvent
 from thermokernels.quantities.relevance import ObservableBasis, observable_basis
 from thermokernels.quantities.spectral_gap import solve_spectral_gap
-from thermokernels.solvers import gap_bounds
+from thermokernels.solvers import gap_bounds, reduced_gap
 from thermokernels.solvers.off_target import CHOLESKY_STATES
 from thermokernels.solvers.solve import Solve
 from thermokernels_app.experiment.design import Design
@@ -70,13 +70,14 @@ def compile_solves(design: Design) -> None:
 
 
 def compile_measures(design: Design) -> None:
-    """The same for what else cells need: the bound of a small chain's gap, spectra, the landscape and its cuts.
+    """The same for what else cells need: the bound of a small chain's gap, spectra, state reduction, the landscape and its cuts.
 
     It is the lesser half, for the worker that compiles the training first; of what both halves need, each begins with its own.
     """
     for chain, _ in _untrained(design):
         if chain.n_states <= CHOLESKY_STATES:  # else its solves are the other half's
             gap_bounds.gap_lower_bound(chain)
+            reduced_gap.reduced_modes(chain)  # of spectra that float64 leaves unresolved
         spectral_measure.gap_run(chain).gauss_rules()
         landscape.merge_tree(chain)
         conductance(chain, [0])

@@ -426,3 +426,13 @@ def test_one_pair_is_no_chain():
     assert tk.gibbs_chain([[1.0, 2.0]], kernel="alternating-hidden").quotient
     with pytest.raises(ValueError, match="quotient=True is not legitimate: the visible layer has one spin"):
         tk.gibbs_chain([[1.0, 2.0]], quotient=True, kernel="alternating-visible")
+
+
+@small
+@pytest.mark.parametrize("couplings", [[6.0, 2.0**54], [2.0**53 + 4, 1.622592768292136e32], [1e290, 1e300]])
+def test_a_law_of_energies_whose_roundings_are_large(couplings):
+    # v_2 and both hidden spins agree, v_1 is free: all of the law is on two pairs
+    chain = tk.gibbs_chain([[0.0, 0.0], couplings])
+    np.testing.assert_array_equal(np.sort(chain.law)[-3:], [0.0, 0.5, 0.5])
+    np.testing.assert_allclose(np.sort(chain.root_law)[-2:], np.sqrt(0.5), rtol=1e-15)
+    assert chain.log_partition == pytest.approx(sum(couplings), rel=1e-15)

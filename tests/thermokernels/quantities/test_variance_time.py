@@ -351,6 +351,15 @@ def test_a_law_without_variance_is_refused():
         tk.observable_variance_time(tk.gibbs_chain([[800.0]]))
 
 
+@small
+@pytest.mark.parametrize("w", [0.3, 20.0, 300.0])
+def test_one_pair_of_spins_by_reduction(w):
+    # both flips lead from one pair {x, -x} to the other, with rates that add up to one: T_O = Var(v h) = 1 / cosh^2 w
+    time = variance_time(tk.gibbs_chain([[w]]), Solve("reduction"))
+    assert time.value == pytest.approx(np.cosh(w) ** -2.0, rel=1e-12)
+    assert time.bound <= 1e-11 * time.value
+
+
 @pytest.mark.parametrize("method", ["cholesky", "cg"])
 @pytest.mark.parametrize("w", [2.0, 4.0, 7.0, 11.0])
 def test_observables_that_hardly_vary_are_no_frozen_chain(w, method):

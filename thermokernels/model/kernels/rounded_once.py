@@ -62,11 +62,15 @@ def _energies(fields, field_remainders, hidden_field, energy, remainders):
 
 
 @jit
-def _weights(energy, remainders, lowest, weights, roots):
-    """weights = exp(lowest - energy - remainders) and their roots; returns the sum of the weights, to two roundings (Kahan)."""
+def _weights(energy, remainders, ground, weights, roots):
+    """weights = exp(E(ground) - E) and their roots, E = energy + remainders; returns the sum of the weights, to two roundings (Kahan).
+
+    Remainders of large energies are large themselves: exp(x + r) is exp(x) (1 + r) only once x + r is rounded to x.
+    """
     total, lost = 0.0, 0.0
     for x in range(energy.size):
-        exponent, rest = _add(lowest, -remainders[x], -energy[x])
+        exponent, rest = _add(energy[ground], remainders[ground] - remainders[x], -energy[x])
+        exponent, rest = _add(exponent, 0.0, rest)
         weight = np.exp(exponent)
         weight += weight * rest
         root = np.exp(0.5 * exponent)
@@ -92,8 +96,10 @@ def energies(fields: Floats, field_remainders: Floats, hidden_field: Floats) -> 
     return energy, remainders
 
 
-def boltzmann_weights(energy: Floats, remainders: Floats) -> tuple[Floats, Floats, float]:
-    """exp(min E - E) and its root for flat arrays, and the sum of the weights."""
+def boltzmann_weights(energy: Floats, remainders: Floats) -> tuple[Floats, Floats, float, int]:
+    """exp(min E - E) and its root for flat arrays, the sum of the weights, and the state of least E."""
     weights, roots = np.empty_like(energy), np.empty_like(energy)
-    total = _weights(energy, remainders, float(energy.min()), weights, roots)
-    return weights, roots, float(total)
+    lowest = np.flatnonzero(energy == energy.min())
+    ground = int(lowest[remainders[lowest].argmin()])
+    total = _weights(energy, remainders, ground, weights, roots)
+    return weights, roots, float(total), ground
