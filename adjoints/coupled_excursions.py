@@ -17,8 +17,8 @@ import math
 import numpy as np
 
 from thermokernels.compiled.decorator import jit
-from thermokernels.estimates.generators import _stream, _uniform
-from thermokernels.estimates.single_site_excursions import _agree, _excess_up, _next_ratio, _up
+from thermokernels.estimates.coupling.generators import _stream, _uniform
+from thermokernels.estimates.coupling.single_site_excursions import _agree, _excess_up, _next_ratio, _up
 
 # The streams of a sample: beyond those of lag pairs.
 FORWARD, BACKWARD, DRAWS, UNITS = 8, 9, 10, 16

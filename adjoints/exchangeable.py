@@ -13,9 +13,9 @@ from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.model.exchangeable import ExchangeableChain, Sector
 from thermokernels.model.lumped import LumpedChain
-from thermokernels.quantities import exchangeable_sums
-from thermokernels.quantities.exchangeable_sums import ExchangeableQ, ExchangeableTime
-from thermokernels.solvers.lumped_solves import LumpedSolution
+from thermokernels.quantities.exchangeable import exchangeable_sums
+from thermokernels.quantities.exchangeable.exchangeable_sums import ExchangeableQ, ExchangeableTime
+from thermokernels.solvers.lumped.lumped_solves import LumpedSolution
 
 
 # Every part of T_O is sum_a (2 b_a' z_a - z_a' A z_a) on a lumped chain, stationary in z_a, b_a = sqrt(mass pi') g_a:

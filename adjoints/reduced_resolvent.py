@@ -1,13 +1,13 @@
 """The gradient of T_O by state reduction, from the forward solution alone.
 
-Differences of y across an edge are those of :mod:`thermokernels.solvers.solution_differences`, which share no level, and with them comes
-a bound eps^2 on the energy of their error. The gradient carries a bound. A path of l offsets is added up to d, l u times the sum of their
-sizes, and
+Differences of y across an edge are those of :mod:`thermokernels.solvers.state_reduction.solution_differences`, which share no level, and
+with them comes a bound eps^2 on the energy of their error. The gradient carries a bound. A path of l offsets is added up to d, l u times
+the sum of their sizes, and
 
     |sum_e (c (y^ - y^')^2 - c (y - y')^2) g_e| <= max|g| (2 sqrt(T_O) eps' + eps'^2),   eps' = eps + |d|_c,   (Cauchy and Schwarz)
 
 and |dlog c / dW| <= 1 + |dlog pi / dW| <= 3. In the term of the law, |y^ - y| <= precision G|f~|
-(:mod:`thermokernels.solvers.gth_elimination`).
+(:mod:`thermokernels.solvers.state_reduction.gth_elimination`).
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from thermokernels.compiled import wide_exponent
 from thermokernels.compiled.wide_exponent import Wide
 from thermokernels.model.chain import law_error
 from thermokernels.quantities.variance_time import correlations
-from thermokernels.solvers.reduced_resolvent import ReducedTime, centre
-from thermokernels.solvers.solution_differences import flow_error
+from thermokernels.solvers.state_reduction.reduced_resolvent import ReducedTime, centre
+from thermokernels.solvers.state_reduction.solution_differences import flow_error
 
 # |E(y, y) / T_O - 1|, both from the same elimination on different ways: more than rounding means that one of them cancelled.
 AGREEMENT = 1e-7

@@ -27,9 +27,9 @@ from thermokernels.model.model import ModelLike, as_model
 from thermokernels.quantities.alternating_scan import of_model
 from thermokernels.quantities.variance_time import VarianceTime, correlations, model_chain, variance_time
 from thermokernels.solvers.checkpoint import PathLike
-from thermokernels.solvers.reduced_resolvent import ReducedTime
 from thermokernels.solvers.resolvent import Solution
 from thermokernels.solvers.solve import Progress, Solve
+from thermokernels.solvers.state_reduction.reduced_resolvent import ReducedTime
 
 # Columns of a vector that are copied out together: 512 bytes of every row.
 PACKED_COLUMNS = 64

@@ -38,12 +38,11 @@ from thermokernels.model.laws import kl_divergence, visible_law
 from thermokernels.model.model import Model, load_model
 from thermokernels.quantities.alternating_scan import AlternatingTime, alternating_variance_time
 from thermokernels.quantities.asymptotic_variance import asymptotic_variance
-from thermokernels.quantities.autocorrelation_function import autocorrelation_function
+from thermokernels.quantities.autocorrelation_times.autocorrelation_function import autocorrelation_function
 from thermokernels.quantities.conductance import conductance
-from thermokernels.quantities.exchangeable_sums import ExchangeableQ, exchangeable_q
+from thermokernels.quantities.exchangeable.exchangeable_sums import ExchangeableQ, exchangeable_q
 from thermokernels.quantities.first_passage import hitting_times, mean_first_passage
 from thermokernels.quantities.landscape import MergeEvent, MergeTree, merge_tree
-from thermokernels.quantities.operational_q import OperationalCurve, OperationalQ, operational_curve, operational_q
 from thermokernels.quantities.pseudo_likelihood import pseudo_likelihood
 from thermokernels.quantities.relevance import observable_span, relevance
 from thermokernels.quantities.signal_to_noise import QStruct, q_struct
@@ -51,6 +50,7 @@ from thermokernels.quantities.spectral_gap import SpectralGap, solve_spectral_ga
 from thermokernels.quantities.spectral_measure import SpectralMeasure, spectral_measure, window_variance
 from thermokernels.quantities.trace_probes import ProbedQ, ProbedTime, probe_q_struct, probe_variance_time
 from thermokernels.quantities.variance_time import observable_variance_time
+from thermokernels.quantities.windows.operational_q import OperationalCurve, OperationalQ, operational_curve, operational_q
 from thermokernels.sampling.samplers import Samples, sample
 from thermokernels.solvers.gap_bounds import gap_lower_bound
 from thermokernels.solvers.resolvent import Resolvent, resolvent, solve_resolvent

@@ -29,12 +29,13 @@ import adjoints
 import thermokernels as tk
 from adjoints import bounds
 from thermokernels.model.chain import energy_error, entry_error, law_error
-from thermokernels.quantities import asymptotic_variance, autocorrelation, conductance, first_passage, spectral_gap
+from thermokernels.quantities import asymptotic_variance, conductance, first_passage, spectral_gap
+from thermokernels.quantities.autocorrelation_times import autocorrelation
 from thermokernels.quantities.signal_to_noise import chain_q_struct
-from thermokernels.solvers import reduced_resolvent
-from thermokernels.solvers.gth_elimination import rate_error, transitions
 from thermokernels.solvers.resolvent import solve_resolvent
 from thermokernels.solvers.solve import Solve
+from thermokernels.solvers.state_reduction import reduced_resolvent
+from thermokernels.solvers.state_reduction.gth_elimination import rate_error, transitions
 
 MODELS = 1500
 KERNELS = ("single-site", "two-block", "symmetrised-alternating", "alternating-visible", "alternating-hidden", "alternating")

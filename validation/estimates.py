@@ -19,9 +19,9 @@ from scipy import stats
 import thermokernels as tk
 from thermokernels.compiled.simd_float32 import LANES, aligned_rows
 from thermokernels.estimates import trust
-from thermokernels.estimates.generators import _start_lane, _stream
+from thermokernels.estimates.coupling.generators import _start_lane, _stream
+from thermokernels.estimates.coupling.layer_coupling import _couple_layer
 from thermokernels.estimates.intervals import largest_share, mean_interval
-from thermokernels.estimates.layer_coupling import _couple_layer
 
 KERNELS = ("alternating", "two-block", "single-site")
 REPETITION = 224

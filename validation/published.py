@@ -26,7 +26,7 @@ import numpy as np
 from claims import ROOT, Row, conclude
 
 import thermokernels as tk
-from thermokernels.quantities.autocorrelation import autocorrelation_times
+from thermokernels.quantities.autocorrelation_times.autocorrelation import autocorrelation_times
 from thermokernels_app.report import ensemble
 
 

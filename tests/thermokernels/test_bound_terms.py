@@ -13,7 +13,7 @@ from thermokernels.diagnosis import diagnose
 from thermokernels.model import chain as chain_module
 from thermokernels.quantities import conductance as conductance_module
 from thermokernels.quantities import landscape, spectral_gap
-from thermokernels.quantities.autocorrelation import autocorrelation_times
+from thermokernels.quantities.autocorrelation_times.autocorrelation import autocorrelation_times
 from thermokernels.quantities.relevance import ObservableBasis, observable_basis
 
 W = np.array([[1.1, -0.3, 0.2], [0.4, 0.9, -0.6]])

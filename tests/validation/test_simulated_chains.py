@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import thermokernels as tk
-from thermokernels.quantities.autocorrelation import autocorrelation_times
+from thermokernels.quantities.autocorrelation_times.autocorrelation import autocorrelation_times
 
 pytestmark = pytest.mark.judges
 

@@ -26,14 +26,15 @@ from thermokernels.model.kernels.registry import KERNELS
 from thermokernels.model.laws import visible_law
 from thermokernels.model.model import Model, ModelLike, as_model
 from thermokernels.quantities import asymptotic_variance, first_passage
-from thermokernels.quantities.autocorrelation import autocorrelation_times
+from thermokernels.quantities.autocorrelation_times.autocorrelation import autocorrelation_times
 from thermokernels.quantities.landscape import MergeEvent, MergeTree, merge_tree
-from thermokernels.quantities.operational_q import operational_q
 from thermokernels.quantities.relevance import ObservableBasis, observable_basis
 from thermokernels.quantities.signal_to_noise import chain_q_struct
 from thermokernels.quantities.spectral_gap import solve_spectral_gap
 from thermokernels.quantities.spectral_measure import DENSE_STATES, spectral_measure, window_variance
-from thermokernels.solvers import gap_bounds, reduced_resolvent
+from thermokernels.quantities.windows.operational_q import operational_q
+from thermokernels.solvers import gap_bounds
+from thermokernels.solvers.state_reduction import reduced_resolvent
 
 # First passages are solved for this many basins, the most probable first.
 MAX_CROSSINGS = 8

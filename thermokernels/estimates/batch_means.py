@@ -14,8 +14,8 @@ from __future__ import annotations
 import numpy as np
 
 from thermokernels.common.arrays import Floats
-from thermokernels.estimates.lag_pairs import Schedule
-from thermokernels.estimates.layer_excursions import Features
+from thermokernels.estimates.coupling.lag_pairs import Schedule
+from thermokernels.estimates.coupling.layer_excursions import Features
 from thermokernels.model.model import Model
 from thermokernels.sampling.samplers import Samples, sample
 

@@ -20,10 +20,10 @@ from thermokernels.estimates import trust
 from thermokernels.estimates.analytic_bound import variance_time_bound
 from thermokernels.estimates.batch_means import batch_times
 from thermokernels.estimates.correlations import data_correlations
+from thermokernels.estimates.coupling.lag_pairs import Schedule
+from thermokernels.estimates.coupling.layer_excursions import Features
 from thermokernels.estimates.features import features_of, from_correlations
 from thermokernels.estimates.intervals import Interval, controlled, fieller, jackknife_covariance, largest_share, mean_interval, quantile
-from thermokernels.estimates.lag_pairs import Schedule
-from thermokernels.estimates.layer_excursions import Features
 from thermokernels.estimates.pilot import Pilot, run_pilot
 from thermokernels.estimates.replicates import KERNELS, TASK, Batch, Question, couplings, run_batch
 from thermokernels.estimates.result import NAN, NOWHERE, QEstimate

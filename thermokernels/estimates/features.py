@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from thermokernels.common.arrays import Floats
-from thermokernels.estimates.layer_excursions import Features
+from thermokernels.estimates.coupling.layer_excursions import Features
 
 
 def features_of(n_visible: int, n_hidden: int, observables: str, units: str, fields: bool) -> Features:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from thermokernels.common import threads
 from thermokernels.compiled.simd_float32 import LANES
-from thermokernels.estimates.lag_pairs import Schedule, _lag_pairs, new_pairs
+from thermokernels.estimates.coupling.lag_pairs import Schedule, _lag_pairs, new_pairs
 from thermokernels.sampling import scans
 
 N_PAIRS = 128

@@ -21,9 +21,9 @@ from thermokernels.common.arrays import Floats
 from thermokernels.compiled.decorator import kernel_hash
 from thermokernels.compiled.simd_float32 import LANES
 from thermokernels.estimates.correlations import _add_correlations
-from thermokernels.estimates.lag_pairs import Schedule, _lag_pairs, new_pairs
-from thermokernels.estimates.layer_excursions import Features, _layer_excursions, new_lanes
-from thermokernels.estimates.single_site_excursions import Couplings, _single_site_excursions
+from thermokernels.estimates.coupling.lag_pairs import Schedule, _lag_pairs, new_pairs
+from thermokernels.estimates.coupling.layer_excursions import Features, _layer_excursions, new_lanes
+from thermokernels.estimates.coupling.single_site_excursions import Couplings, _single_site_excursions
 from thermokernels.model.model import Model
 from thermokernels.sampling.samplers import block_model
 

@@ -16,8 +16,8 @@ from thermokernels.common.error_state import default_error_state
 from thermokernels.common.tolerances import EPSILON
 from thermokernels.model.chain import GibbsChain, as_chain, law_error
 from thermokernels.model.exchangeable import ExchangeableChain
-from thermokernels.quantities import exchangeable_sums
 from thermokernels.quantities.alternating_scan import AlternatingTime, of_model
+from thermokernels.quantities.exchangeable import exchangeable_sums
 from thermokernels.quantities.variance_time import VarianceTime, variance_time
 from thermokernels.solvers.checkpoint import PathLike
 from thermokernels.solvers.solve import Progress, Solve

@@ -21,8 +21,9 @@ from thermokernels.common.errors import NotConvergedError, NumericalError
 from thermokernels.common.tolerances import EPSILON
 from thermokernels.model.chain import GibbsChain, as_chain, entry_error, law_error
 from thermokernels.model.exchangeable import ExchangeableChain
-from thermokernels.solvers import lumped_elimination, reduced_resolvent
+from thermokernels.solvers.lumped import lumped_elimination
 from thermokernels.solvers.off_target import RestrictedSystem
+from thermokernels.solvers.state_reduction import reduced_resolvent
 
 METHODS = ("auto", "symmetrised", "reduction")
 
@@ -35,7 +36,7 @@ class HittingTimes:
     ----------
     times : (n_states,), expected steps until the target is met, 0 on it
     residual : float
-        max |(I - P) t - 1| off the target, or the bound proved in :mod:`thermokernels.solvers.gth_elimination`.
+        max |(I - P) t - 1| off the target, or the bound proved in :mod:`thermokernels.solvers.state_reduction.gth_elimination`.
     relative_bound : float
         No entry of ``times`` is wrong by more than this share of itself: the residual, and what the rounding of the rates can add.
     bound : (n_states,), a proven bound on |exact - times| in steps
@@ -88,7 +89,7 @@ def hitting_times(chain: GibbsChain | ExchangeableChain, target: ArrayLike, meth
 
     Notes
     -----
-    Methods and certificates: :mod:`thermokernels.solvers.off_target` and :mod:`thermokernels.solvers.gth_elimination`.
+    Methods and certificates: :mod:`thermokernels.solvers.off_target` and :mod:`thermokernels.solvers.state_reduction.gth_elimination`.
     Kemeny and Snell, Finite Markov Chains (1960), theorem 3.2.4 and 4.4.
 
     Examples

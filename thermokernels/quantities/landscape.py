@@ -17,7 +17,7 @@ from thermokernels.common.errors import UnresolvedError
 from thermokernels.model.chain import GibbsChain, as_chain, energy_error
 from thermokernels.model.exchangeable import ExchangeableChain
 from thermokernels.quantities import flooding
-from thermokernels.solvers.lumped_gap_bound import all_strides, move_rates
+from thermokernels.solvers.lumped.lumped_gap_bound import all_strides, move_rates
 
 Integers = NDArray[np.int32]
 Interval = tuple[int, int]

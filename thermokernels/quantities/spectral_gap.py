@@ -12,7 +12,7 @@ Above: Rayleigh. A unit vector x orthogonal to psi = sqrt(pi) has gap <= rho = x
     Interlacing alone (:func:`thermokernels.solvers.gap_bounds.gap_lower_bound`) for larger chains.
 
 Rounding of A moves no eigenvalue by more than 2 h, h = ``chain.entry_error``, for |diag A| and |A - diag A| are at most 1 in norm. Where
-that leaves less than six digits: :mod:`thermokernels.solvers.reduced_gap`.
+that leaves less than six digits: :mod:`thermokernels.solvers.state_reduction.reduced_gap`.
 """
 
 from __future__ import annotations
@@ -32,9 +32,11 @@ from thermokernels.common.errors import ModelTooLargeError, NotConvergedError, N
 from thermokernels.common.tolerances import UNIT
 from thermokernels.model.chain import GibbsChain, as_chain, entry_error, law_error
 from thermokernels.model.exchangeable import ExchangeableChain
-from thermokernels.quantities import exchangeable_spectrum, spectral_measure
-from thermokernels.solvers import gap_bounds, red_black, reduced_gap
+from thermokernels.quantities import spectral_measure
+from thermokernels.quantities.exchangeable import exchangeable_spectrum
+from thermokernels.solvers import gap_bounds, red_black
 from thermokernels.solvers.slow_cluster import slow_cluster
+from thermokernels.solvers.state_reduction import reduced_gap
 
 # Relative: a bound above it is worth a factorisation, up to this many states, and then state reduction.
 SHARP = 1e-6
@@ -62,7 +64,8 @@ def spectral_gap(chain: GibbsChain | ExchangeableChain) -> float:
     """The gap gamma = 1 - sigma_2 of the chain, per step, right to a relative 1e-6.
 
     Dense for small chains; above, the least Ritz value of a Lanczos run or of block inverse iteration, both from fixed start vectors. Where
-    the gap leaves these less than six digits, state reduction (:mod:`thermokernels.solvers.reduced_gap`), for up to 2**11 states.
+    the gap leaves these less than six digits, state reduction (:mod:`thermokernels.solvers.state_reduction.reduced_gap`), for up to
+    2**11 states.
 
     Raises
     ------

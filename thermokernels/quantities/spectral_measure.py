@@ -28,11 +28,11 @@ from thermokernels.common.errors import ConstantError, NotConvergedError, Numeri
 from thermokernels.common.tolerances import EPSILON, UNIT
 from thermokernels.model.chain import GibbsChain, entry_error, law_error
 from thermokernels.model.exchangeable import ExchangeableChain
-from thermokernels.quantities import exchangeable_spectrum
+from thermokernels.quantities.exchangeable import exchangeable_spectrum
 from thermokernels.quantities.slow_modes import SlowModes, cluster_cut, slow_modes, slowest_relevant
 from thermokernels.quantities.variance_time import VarianceTime, variance_time
-from thermokernels.solvers import reduced_gap
 from thermokernels.solvers.lanczos import COPY, GaussRules, LanczosRuns, tridiagonal_eigenvalues
+from thermokernels.solvers.state_reduction import reduced_gap
 
 # Up to DENSE_STATES all eigenvalues cost less than a Lanczos run; up to DENSE_FALLBACK they are had where the cluster holds most of them.
 DENSE_STATES = 128

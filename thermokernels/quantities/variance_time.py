@@ -24,14 +24,15 @@ from thermokernels.model.chain import GibbsChain, as_chain, entry_error, gibbs_c
 from thermokernels.model.exchangeable import ExchangeableChain
 from thermokernels.model.kernels.registry import KERNELS
 from thermokernels.model.model import Model
-from thermokernels.quantities import exchangeable_sums
 from thermokernels.quantities.alternating_scan import of_model
-from thermokernels.solvers import gap_bounds, reduced_resolvent, spanning_tree_bound
+from thermokernels.quantities.exchangeable import exchangeable_sums
+from thermokernels.solvers import gap_bounds, spanning_tree_bound
 from thermokernels.solvers.checkpoint import PathLike, RestartFile
 from thermokernels.solvers.many_observables import Accumulator, Observables, RowSums
 from thermokernels.solvers.observable_tasks import accumulate
 from thermokernels.solvers.resolvent import Solution, Solver
 from thermokernels.solvers.solve import AUTOMATIC, Progress, Solve
+from thermokernels.solvers.state_reduction import reduced_resolvent
 
 # Laws below this are close to underflow: their square roots still are numbers, but products with them lose digits unnoticed.
 SMALLEST_LAW = 1e-280
@@ -249,8 +250,8 @@ def observable_variance_time(
     Parameters
     ----------
     method : "auto", "cholesky", "cg" or "reduction"
-        "reduction" is GTH elimination (:mod:`thermokernels.solvers.reduced_resolvent`), right however frozen the chain is. "auto" takes
-        Cholesky or conjugate gradients and, where those leave T_O fewer than ten digits, the reduction.
+        "reduction" is GTH elimination (:mod:`thermokernels.solvers.state_reduction.reduced_resolvent`), right however frozen the chain is.
+        "auto" takes Cholesky or conjugate gradients and, where those leave T_O fewer than ten digits, the reduction.
     rtol : largest accepted relative residual of Cholesky and conjugate gradients
     progress : called as progress(done, total) after each chunk of observables that has been solved for, or block of an executor
     checkpoint : path of a file

@@ -14,9 +14,9 @@ from thermokernels.common.errors import NumericalError, UnresolvedError
 from thermokernels.common.tolerances import EPSILON
 from thermokernels.compiled import wide_exponent
 from thermokernels.model.chain import GibbsChain, as_chain, entry_error
-from thermokernels.solvers import reduced_resolvent
-from thermokernels.solvers.gth_elimination import eliminate
 from thermokernels.solvers.off_target import RestrictedSystem
+from thermokernels.solvers.state_reduction import reduced_resolvent
+from thermokernels.solvers.state_reduction.gth_elimination import eliminate
 
 
 @default_error_state

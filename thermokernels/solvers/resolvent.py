@@ -21,8 +21,9 @@ from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import NotConvergedError, NumericalError, UnresolvedError
 from thermokernels.common.tolerances import EPSILON
 from thermokernels.model.chain import MAX_DENSE_STATES, GibbsChain, as_chain, entry_error
-from thermokernels.solvers import conjugate_gradients, entrywise, gap_bounds, red_black, reduced_resolvent
+from thermokernels.solvers import conjugate_gradients, entrywise, gap_bounds, red_black
 from thermokernels.solvers.solve import METHODS, SOLVERS
+from thermokernels.solvers.state_reduction import reduced_resolvent
 
 # What may be left of a relative residual, divided by gaps, in a response: with the default rtol a proven relative error of 1e-6 in L2(pi).
 RESPONSE = 1e4
@@ -40,7 +41,7 @@ class Solution:
     vectors : (k, n_states), orthogonal to sqrt(pi)
     residuals : (k, n_states), the true residuals b - A z
     relative_residual : float, the largest |b - A z| / |b| over the rows with b != 0; of a reduction the proven
-        sqrt(r' A^+ r / b' A^+ b) of all rows together (:mod:`thermokernels.solvers.solution_differences`)
+        sqrt(r' A^+ r / b' A^+ b) of all rows together (:mod:`thermokernels.solvers.state_reduction.solution_differences`)
     iterations : int, the largest number of CG iterations of a row; 0 for a factorisation
     method : "cholesky", "cg" or "reduction"
     """
@@ -203,8 +204,8 @@ def resolvent(chain: GibbsChain, F: ArrayLike, method: str = "auto", rtol: float
     F : (n_states,) or (n_states, k)
         Functions on the chain's states; centred here.
     method : "auto", "cholesky", "cg" or "reduction"
-        "reduction" is GTH elimination (:mod:`thermokernels.solvers.reduced_resolvent`), for chains that are almost frozen; "auto" falls
-        back on it.
+        "reduction" is GTH elimination (:mod:`thermokernels.solvers.state_reduction.reduced_resolvent`), for chains that are almost frozen;
+        "auto" falls back on it.
     rtol : float
         Largest accepted relative residual in L2(pi), of Cholesky and conjugate gradients.
 

@@ -29,9 +29,10 @@ from thermokernels.quantities.conductance import conductance, conductance_error
 from thermokernels.quantities.landscape import MergeEvent
 from thermokernels.quantities.relevance import ObservableBasis, observable_basis
 from thermokernels.quantities.spectral_gap import solve_spectral_gap
-from thermokernels.solvers import gap_bounds, reduced_gap
+from thermokernels.solvers import gap_bounds
 from thermokernels.solvers.off_target import CHOLESKY_STATES
 from thermokernels.solvers.solve import Solve
+from thermokernels.solvers.state_reduction import reduced_gap
 from thermokernels_app.experiment.design import Design
 from thermokernels_app.experiment.polishing import polish as polish_code
 from thermokernels_app.experiment.records.store import Arrays, Record

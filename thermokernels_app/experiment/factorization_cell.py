@@ -12,9 +12,9 @@ from thermokernels.common.arrays import Floats
 from thermokernels.common.errors import NumericalError
 from thermokernels.model.chain import GibbsChain, gibbs_chain
 from thermokernels.model.hypernetwork import couplings
-from thermokernels.quantities.operational_q import positive_phase, start_law
 from thermokernels.quantities.signal_to_noise import data_gradient
-from thermokernels.quantities.window_moments import WindowModes
+from thermokernels.quantities.windows.operational_q import positive_phase, start_law
+from thermokernels.quantities.windows.window_moments import WindowModes
 from thermokernels_app.experiment import cell
 from thermokernels_app.experiment.design import Design
 from thermokernels_app.experiment.factorization_design import Assumptions, FactorizationDesign

@@ -25,7 +25,7 @@ import adjoints.signal_to_noise
 import adjoints.variance_time
 from adjoints.cotangents import Cotangents
 from thermokernels.model.chain import block_spins
-from thermokernels.solvers import solution_differences
+from thermokernels.solvers.state_reduction import solution_differences
 from thermokernels_app.selftest import gradient_probes as probes
 from thermokernels_app.selftest.case import Case, Check, patched, under
 
@@ -393,7 +393,7 @@ def cases(gates: Mapping[str, float]) -> list[Case]:
     sign = "the sign of dT_O in dQ"
     result.append(made(probes.COMPLEX, f"adjoints/variance_time.py: {sign} turned", partial(_time, -1.0), legs("q_on_pairs")))
     for kernel, output, words in (("_flows", -3, "squares of differences"), ("_offsets", -1, "offsets along the tree")):
-        breaks = f"thermokernels/solvers/solution_differences.py: {words} of one state times 1.001"
+        breaks = f"thermokernels/solvers/state_reduction/solution_differences.py: {words} of one state times 1.001"
         result.append(made(probes.REFUSED, breaks, partial(_wide_output, kernel, output, 1.001), legs("time_by_reduction")))
     transpose = cache(probes.transposed(gates))
     breaks = "adjoints/hypernetwork.py: dH_A z in couplings_vjp alone times 1.001"

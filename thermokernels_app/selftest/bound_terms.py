@@ -18,9 +18,10 @@ import thermokernels as tk
 from thermokernels.compiled import wide_exponent
 from thermokernels.diagnosis import diagnose
 from thermokernels.model import chain as chain_module
-from thermokernels.quantities import autocorrelation, conductance, landscape, signal_to_noise, spectral_gap
+from thermokernels.quantities import conductance, landscape, signal_to_noise, spectral_gap
+from thermokernels.quantities.autocorrelation_times import autocorrelation
 from thermokernels.quantities.relevance import observable_basis
-from thermokernels.solvers import reduced_resolvent, solution_differences
+from thermokernels.solvers.state_reduction import reduced_resolvent, solution_differences
 from thermokernels_app.selftest.case import Case, Spoken, patched
 
 W = np.array([[1.1, -0.3, 0.2], [0.4, 0.9, -0.6]])

@@ -15,7 +15,7 @@ import numpy as np
 
 import thermokernels as tk
 from thermokernels.estimates import replicates, running
-from thermokernels.estimates.lag_pairs import _lag_pairs
+from thermokernels.estimates.coupling.lag_pairs import _lag_pairs
 from thermokernels.estimates.replicates import Batch, run_task
 from thermokernels.sampling.samplers import block_model
 from thermokernels_app.selftest.case import Case, Spoken, patched, under

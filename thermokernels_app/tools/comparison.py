@@ -23,7 +23,7 @@ from thermokernels.common.errors import ConstantError, NumericalError
 from thermokernels.model.chain import GibbsChain, energy_error
 from thermokernels.model.kernels.registry import KERNELS as ALL_KERNELS
 from thermokernels.model.model import Model, ModelLike, as_model
-from thermokernels.quantities.recorded_series import RecordedSeries, recorded_series
+from thermokernels.quantities.autocorrelation_times.recorded_series import RecordedSeries, recorded_series
 from thermokernels_app.tools import estimators
 from thermokernels_app.tools.trace_observables import Observable, as_names, as_trace, observable
 

@@ -6,13 +6,13 @@ from dense_chain import DenseChain, model
 
 import thermokernels as tk
 from thermokernels.compiled.simd_float32 import LANES, aligned_rows
+from thermokernels.estimates.coupling.generators import _start_lane, _stream
+from thermokernels.estimates.coupling.lag_pairs import Schedule, _lag_pairs, new_pairs
+from thermokernels.estimates.coupling.layer_coupling import _couple_layer
+from thermokernels.estimates.coupling.layer_excursions import _layer_excursions, new_lanes
+from thermokernels.estimates.coupling.single_site_excursions import _single_site_excursions
 from thermokernels.estimates.features import features_of
-from thermokernels.estimates.generators import _start_lane, _stream
-from thermokernels.estimates.lag_pairs import Schedule, _lag_pairs, new_pairs
-from thermokernels.estimates.layer_coupling import _couple_layer
-from thermokernels.estimates.layer_excursions import _layer_excursions, new_lanes
 from thermokernels.estimates.replicates import couplings
-from thermokernels.estimates.single_site_excursions import _single_site_excursions
 from thermokernels.sampling.samplers import block_model
 
 KEY = np.uint64(11)

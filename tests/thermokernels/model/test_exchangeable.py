@@ -11,10 +11,10 @@ import adjoints
 import thermokernels as tk
 from thermokernels.model.exchangeable import exchangeable_chain
 from thermokernels.model.lumped import LumpedChain
-from thermokernels.quantities import exchangeable_sums
 from thermokernels.quantities.asymptotic_variance import total_variance
-from thermokernels.solvers import lumped_elimination, lumped_solves
-from thermokernels.solvers.lumped_gap_bound import gap_lower_bound
+from thermokernels.quantities.exchangeable import exchangeable_sums
+from thermokernels.solvers.lumped import lumped_elimination, lumped_solves
+from thermokernels.solvers.lumped.lumped_gap_bound import gap_lower_bound
 
 small = pytest.mark.small
 

@@ -6,9 +6,9 @@ import pytest
 import thermokernels as tk
 from thermokernels.common import threads
 from thermokernels.common.errors import ConstantError
-from thermokernels.quantities.alternating_autocorrelation import alternating_autocorrelation_times
 from thermokernels.quantities.alternating_scan import Layers, Sources, solved
-from thermokernels.quantities.autocorrelation import autocorrelation_times
+from thermokernels.quantities.autocorrelation_times.alternating_autocorrelation import alternating_autocorrelation_times
+from thermokernels.quantities.autocorrelation_times.autocorrelation import autocorrelation_times
 from thermokernels.quantities.signal_to_noise import chain_q_struct
 
 PUBLISHED = np.array([[0.9, 0.3, -0.3], [0.4, -0.8, 0.6], [-0.2, 0.7, 0.9]])

@@ -216,7 +216,7 @@ def test_solutions_that_are_not_finite_are_refused(monkeypatch):
 def test_a_gap_below_rounding_has_a_lower_bound_by_state_reduction_only(monkeypatch):
     W = np.diag([17.0, 18.0])
     assert 1e-17 < gap_lower_bound(gibbs_chain(W)) < 1e-14
-    monkeypatch.setattr("thermokernels.solvers.reduced_resolvent.applies_to", lambda chain: False)
+    monkeypatch.setattr("thermokernels.solvers.state_reduction.reduced_resolvent.applies_to", lambda chain: False)
     with pytest.raises(UnresolvedError, match="too small for a lower bound"):
         gap_lower_bound(gibbs_chain(W))
 

@@ -6,9 +6,9 @@ import scipy.linalg
 
 import thermokernels as tk
 from thermokernels.quantities import first_passage, spectral_gap
-from thermokernels.solvers import reduced_gap
 from thermokernels.solvers import slow_cluster as slow_modes_of_a_cluster
 from thermokernels.solvers.slow_cluster import slow_cluster
+from thermokernels.solvers.state_reduction import reduced_gap
 
 mp = pytest.importorskip("mpmath", reason="mpmath is not installed: pip install mpmath")
 

@@ -10,7 +10,8 @@ import scipy.linalg
 
 import thermokernels as tk
 from thermokernels.quantities import slow_modes, spectral_measure, variance_time
-from thermokernels.solvers import lanczos, reduced_gap
+from thermokernels.solvers import lanczos
+from thermokernels.solvers.state_reduction import reduced_gap
 from thermokernels_app.experiment.design import load_design
 from thermokernels_app.experiment.training import train
 

@@ -14,7 +14,7 @@ from thermokernels.common.arrays import Floats
 from thermokernels.common.errors import NotConvergedError, UnresolvedError
 from thermokernels.model.exchangeable import ExchangeableChain
 from thermokernels.model.lumped import LumpedChain
-from thermokernels.solvers import lumped_solves
+from thermokernels.solvers.lumped import lumped_solves
 
 STEPS = 24
 MOST_STEPS = 1_200

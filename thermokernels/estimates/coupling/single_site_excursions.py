@@ -1,9 +1,10 @@
 """Excursions of coupled pairs from independent starts of law pi until they meet, for the random-scan single-site kernel.
 
-The sum is that of :mod:`~thermokernels.estimates.layer_excursions`, S_t after every step; a flip changes its products by one term each.
+The sum is that of :mod:`~thermokernels.estimates.coupling.layer_excursions`, S_t after every step; a flip changes its products by one term
+each.
 
-Coupling: both chains update the same sequence of sites, in episodes of K steps. An episode is a sequence of updates under the
-maximal-agreement coupling of :mod:`~thermokernels.estimates.layer_coupling`. Here the laws of an update depend on the values before it, so
+Coupling: both chains update the same sequence of sites, in episodes of K steps. An episode is a sequence of updates under the maximal-
+agreement coupling of :mod:`~thermokernels.estimates.coupling.layer_coupling`. Here the laws of an update depend on the values before it, so
 that after a split each chain carries a shadow, the other chain had it taken the same values: r_X is a ratio along X's own path. K is fixed
 by the states that the episode begins with; a shadow is dropped when its ratio is below rounding. A pair has met when x = y and no ratio
 tilts it any more.
@@ -17,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from thermokernels.compiled.decorator import jit
-from thermokernels.estimates.generators import EXCURSION, _stream, _uniform
+from thermokernels.estimates.coupling.generators import EXCURSION, _stream, _uniform
 
 # Below this a ratio changes no probability in float64.
 NEGLIGIBLE = 1e-16

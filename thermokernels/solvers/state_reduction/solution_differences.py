@@ -34,8 +34,8 @@ from thermokernels.compiled import wide_exponent
 from thermokernels.compiled.decorator import jit
 from thermokernels.compiled.wide_exponent import Wide, add, divide, multiply
 from thermokernels.model.chain import GibbsChain, input_error, law_error
-from thermokernels.solvers.gth_elimination import Elimination, flip_rates, neighbours
 from thermokernels.solvers.spanning_tree_bound import lowest_passes
+from thermokernels.solvers.state_reduction.gth_elimination import Elimination, flip_rates, neighbours
 
 # `tolerances.UNIT` again: what a kernel uses is compiled into it, and has to stand in a file that the key of the kernels' cache covers.
 COMPILED_UNIT = 2.0**-53

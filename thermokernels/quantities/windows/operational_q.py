@@ -1,7 +1,7 @@
 """What a sampler really delivers: the exact squared error of a gradient from a window of records that starts anywhere, and Q from it.
 
 n chains start from a law nu, B records are thrown away and K averaged. With moments of the window sums S_a of f~_a = f_a - E_pi f_a
-(:mod:`thermokernels.quantities.window_moments`),
+(:mod:`thermokernels.quantities.windows.window_moments`),
 
     E|ghat - g|^2 = sum_a bias_a^2 + (1/n) sum_a (E S_a^2 / K^2 - bias_a^2) + positive phase,   bias_a = E S_a / K,
     Q_op = |g|^2 / E|ghat - g|^2.
@@ -22,12 +22,13 @@ from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import ConstantError, ModelTooLargeError, UnresolvedError
 from thermokernels.model.chain import GibbsChain, as_chain
 from thermokernels.model.exchangeable import ExchangeableChain
-from thermokernels.quantities import exchangeable_sums, exchangeable_windows, window_moments
 from thermokernels.quantities.asymptotic_variance import total_variance
+from thermokernels.quantities.exchangeable import exchangeable_sums, exchangeable_windows
 from thermokernels.quantities.signal_to_noise import data_gradient
 from thermokernels.quantities.spectral_measure import spectral_measure, window_variance
 from thermokernels.quantities.variance_time import variance_time
-from thermokernels.quantities.window_moments import Moments, WindowModes
+from thermokernels.quantities.windows import window_moments
+from thermokernels.quantities.windows.window_moments import Moments, WindowModes
 
 METHODS = ("auto", "modes", "recursion")
 STARTS = ("stationary", "uniform", "data")

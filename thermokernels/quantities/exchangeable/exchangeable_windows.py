@@ -1,8 +1,8 @@
 """Moments of window sums of a chain with exchangeable sites, from a start that no exchange changes.
 
-The recursion of :mod:`thermokernels.quantities.window_moments`, part by part (:mod:`thermokernels.model.exchangeable`): of a part A g the
-chain with killing gives h_s, and E[A^2 | k] = omega turns the product into a function of the numbers of -1 spins, on which the rest of the
-recursion lives:
+The recursion of :mod:`thermokernels.quantities.windows.window_moments`, part by part (:mod:`thermokernels.model.exchangeable`): of a part A
+g the chain with killing gives h_s, and E[A^2 | k] = omega turns the product into a function of the numbers of -1 spins, on which the rest
+of the recursion lives:
 
     h_s = R (g + h_(s+1)),   R = P' - killing,      G_s = sum over parts of multiplicity omega (g^2 + 2 g h_s) + P G_(s+1).
 """
@@ -13,7 +13,7 @@ import numpy as np
 
 from thermokernels.common.arrays import Floats
 from thermokernels.model.exchangeable import ExchangeableChain, Sector
-from thermokernels.quantities.window_moments import Moments
+from thermokernels.quantities.windows.window_moments import Moments
 
 
 def by_recursion(chain: ExchangeableChain, start: Floats, window: int, burn_in: int) -> Moments:

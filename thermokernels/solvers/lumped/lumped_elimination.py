@@ -1,7 +1,7 @@
 """Subtraction-free elimination (GTH) of a lumped chain, within the band that its moves leave: right however slowly a state is left.
 
 States leave in order of their number. A move changes it by at most the last stride, so that row k of the rates never fills beyond k + that
-stride. The algorithm and its error bound are those of :mod:`thermokernels.solvers.gth_elimination`.
+stride. The algorithm and its error bound are those of :mod:`thermokernels.solvers.state_reduction.gth_elimination`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from thermokernels.common.errors import ModelTooLargeError
 from thermokernels.common.tolerances import UNIT
 from thermokernels.compiled.decorator import jit
 from thermokernels.model.lumped import LumpedChain
-from thermokernels.solvers.lumped_gap_bound import all_strides, move_rates
+from thermokernels.solvers.lumped.lumped_gap_bound import all_strides, move_rates
 
 # Multiply-adds of an elimination: some minutes.
 MOST_WORK = 2**38

@@ -9,7 +9,7 @@ from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import ConstantError
 from thermokernels.model.chain import GibbsChain, as_chain
-from thermokernels.quantities.window_moments import centred_products
+from thermokernels.quantities.windows.window_moments import centred_products
 
 
 @default_error_state

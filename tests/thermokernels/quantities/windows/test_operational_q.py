@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import thermokernels as tk
-from thermokernels.quantities import operational_q as module
-from thermokernels.quantities.window_moments import WindowModes, by_recursion, geometric_sums, second_differences
+from thermokernels.quantities.windows import operational_q as module
+from thermokernels.quantities.windows.window_moments import WindowModes, by_recursion, geometric_sums, second_differences
 
 small = pytest.mark.small
 

@@ -12,8 +12,9 @@ from thermokernels.common.errors import ModelTooLargeError, NotConvergedError, N
 from thermokernels.compiled import wide_exponent
 from thermokernels.model.chain import law_error
 from thermokernels.quantities import first_passage, variance_time
-from thermokernels.solvers import gth_elimination, reduced_resolvent, solution_differences, spanning_tree_bound
+from thermokernels.solvers import spanning_tree_bound
 from thermokernels.solvers.solve import Solve
+from thermokernels.solvers.state_reduction import gth_elimination, reduced_resolvent, solution_differences
 
 mp = pytest.importorskip("mpmath", reason="mpmath is not installed: pip install mpmath")
 

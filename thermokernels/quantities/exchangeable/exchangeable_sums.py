@@ -20,8 +20,8 @@ from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import ConstantError, UnresolvedError
 from thermokernels.common.tolerances import UNIT
 from thermokernels.model.exchangeable import ExchangeableChain, Sector
-from thermokernels.solvers import lumped_gap_bound, lumped_solves
-from thermokernels.solvers.lumped_solves import LumpedSolution
+from thermokernels.solvers.lumped import lumped_gap_bound, lumped_solves
+from thermokernels.solvers.lumped.lumped_solves import LumpedSolution
 
 # Called with the sector, the row, b, and the solution of A z = b, or None where z = b / killing.
 Visitor = Callable[[Sector, int, Floats, LumpedSolution | None], None]

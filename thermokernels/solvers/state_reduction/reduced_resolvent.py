@@ -1,12 +1,13 @@
 """State reduction: T_O, resolvent and hitting times of chains that are almost frozen, without a subtraction that could lose digits.
 
-Method "reduction" (GTH, graph transformation): (I - P) y = f~ by :mod:`thermokernels.solvers.gth_elimination` with y = 0 at the ground
-state, which is y = (I - P)^+ f~ up to a constant, for centred f~. What else could cancel does not:
+Method "reduction" (GTH, graph transformation): (I - P) y = f~ by :mod:`thermokernels.solvers.state_reduction.gth_elimination` with y = 0 at
+the ground state, which is y = (I - P)^+ f~ up to a constant, for centred f~. What else could cancel does not:
 
     f~(x) = 2 f(x) Pr_pi[f != f(x)]   for f = +-1 (a sum of probabilities),      T_O = sum_a sum_x pi_x f~_a(x) y_a(x),
     pi_x = exp(E_min - E(x)) / Z      with an exponent of its own.
 
-T_O = max_y sum_a (2 <f~_a, y_a>_pi - E(y_a, y_a)), so that with the differences y^ of :mod:`thermokernels.solvers.solution_differences`
+T_O = max_y sum_a (2 <f~_a, y_a>_pi - E(y_a, y_a)), so that with the differences y^ of
+:mod:`thermokernels.solvers.state_reduction.solution_differences`
 
     T^ = sum_a (2 <f~_a, y^_a>_pi - E(y^_a, y^_a)),      0 <= T_O - T^ = sum_a E(y^_a - y_a, y^_a - y_a) <= eps^2,
 
@@ -36,8 +37,8 @@ from thermokernels.common.tolerances import UNIT
 from thermokernels.compiled import wide_exponent
 from thermokernels.compiled.wide_exponent import Wide
 from thermokernels.model.chain import GibbsChain, gibbs_chain, law_error
-from thermokernels.solvers.gth_elimination import MAX_STATES, Elimination, applies_to, eliminate
-from thermokernels.solvers.solution_differences import Differences, flow_error, solve_differences
+from thermokernels.solvers.state_reduction.gth_elimination import MAX_STATES, Elimination, applies_to, eliminate
+from thermokernels.solvers.state_reduction.solution_differences import Differences, flow_error, solve_differences
 
 __all__ = ["MAX_STATES", "ReducedTime", "applies_to", "hitting_times", "law", "resolvent", "variance_time"]
 

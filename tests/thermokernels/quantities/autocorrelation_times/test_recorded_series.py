@@ -5,8 +5,8 @@ import pytest
 
 import thermokernels as tk
 from thermokernels.common.errors import ConstantError
-from thermokernels.quantities import recorded_series as module
-from thermokernels.quantities.recorded_series import recorded_series
+from thermokernels.quantities.autocorrelation_times import recorded_series as module
+from thermokernels.quantities.autocorrelation_times.recorded_series import recorded_series
 
 KERNELS = ("single-site", "two-block", "alternating", "symmetrised-alternating")
 

@@ -21,8 +21,8 @@ import numpy as np
 
 from thermokernels.compiled.decorator import jit
 from thermokernels.compiled.simd_float32 import LANES, aligned_rows, fill, load, multiply_add, store
-from thermokernels.estimates.generators import EXCURSION, _start_lane, _stream
-from thermokernels.estimates.lag_pairs import _couple_block, _turn
+from thermokernels.estimates.coupling.generators import EXCURSION, _start_lane, _stream
+from thermokernels.estimates.coupling.lag_pairs import _couple_block, _turn
 from thermokernels.sampling.scans import ROWS
 
 # Rows of the products of one layer.
@@ -48,7 +48,7 @@ class Lanes(NamedTuple):
 
 
 def new_lanes(n_visible: int, n_hidden: int) -> Lanes:
-    """Rows for the pairs of :func:`~thermokernels.estimates.lag_pairs.new_pairs`."""
+    """Rows for the pairs of :func:`~thermokernels.estimates.coupling.lag_pairs.new_pairs`."""
     rows = [aligned_rows(np.float32, n) for n in (n_visible, n_visible, n_hidden, n_hidden, n_hidden, n_hidden)]
     starts = (rows[0], rows[1]), (rows[2], rows[3])
     return Lanes(*starts, (rows[4], rows[5]), aligned_rows(np.float32, 2, 7), aligned_rows(np.float32, 2, 2))

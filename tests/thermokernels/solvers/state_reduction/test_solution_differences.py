@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose
 
 import thermokernels as tk
 from thermokernels.compiled.wide_exponent import Wide, from_floats
-from thermokernels.solvers import gth_elimination, reduced_resolvent, solution_differences
+from thermokernels.solvers.state_reduction import gth_elimination, reduced_resolvent, solution_differences
 
 small = pytest.mark.small
 

@@ -16,7 +16,7 @@ from thermokernels.common.errors import NotConvergedError, UnresolvedError
 from thermokernels.common.tolerances import UNIT
 from thermokernels.compiled.decorator import jit
 from thermokernels.model.lumped import LumpedChain
-from thermokernels.solvers import lumped_solves
+from thermokernels.solvers.lumped import lumped_solves
 
 # Conjugate gradients are believed where sqrt(pi) is above this share of its largest.
 BELIEVED = 1e-6

@@ -11,9 +11,10 @@ from thermokernels.common.arrays import Floats
 from thermokernels.common.errors import ConstantError, NumericalError
 from thermokernels.common.tolerances import EPSILON
 from thermokernels.model.chain import GibbsChain, entry_error, law_error
-from thermokernels.quantities.alternating_autocorrelation import alternating_autocorrelation_times
-from thermokernels.solvers import gap_bounds, reduced_resolvent
+from thermokernels.quantities.autocorrelation_times.alternating_autocorrelation import alternating_autocorrelation_times
+from thermokernels.solvers import gap_bounds
 from thermokernels.solvers.resolvent import solved
+from thermokernels.solvers.state_reduction import reduced_resolvent
 
 # A variance is resolved from this many times its own rounding, to a relative 1e-10.
 FLAT = 1e10
@@ -43,7 +44,7 @@ def autocorrelation_times(
     I - P^k = (I - P) M with M = I + P + ... + P^(k-1), whose eigenvalues lie in [1, k] however slow the chain: M u = f~ costs a few
     iterations, and y = (I - P)^+ u is as before.
 
-    The alternating kernel, which is not reversible: :mod:`thermokernels.quantities.alternating_autocorrelation`.
+    The alternating kernel, which is not reversible: :mod:`thermokernels.quantities.autocorrelation_times.alternating_autocorrelation`.
 
     Raises
     ------

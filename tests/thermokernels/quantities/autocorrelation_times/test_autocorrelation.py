@@ -6,7 +6,7 @@ import pytest
 
 import thermokernels as tk
 from thermokernels.model.chain import energy_error
-from thermokernels.quantities.autocorrelation import autocorrelation_times
+from thermokernels.quantities.autocorrelation_times.autocorrelation import autocorrelation_times
 
 
 @pytest.mark.parametrize("kernel", ["single-site", "two-block"])

@@ -1,7 +1,8 @@
 """The spectral gap by state reduction: relative accuracy, however slow the slowest mode is.
 
-The elimination of every state but the ground state x0 (:mod:`thermokernels.solvers.gth_elimination`) is the Cholesky factorisation L L' of
-A off x0, and X = L^-1 has no negative entry: with h_jk the probability that j meets the states not yet eliminated before k first at k,
+The elimination of every state but the ground state x0 (:mod:`thermokernels.solvers.state_reduction.gth_elimination`) is the Cholesky
+factorisation L L' of A off x0, and X = L^-1 has no negative entry: with h_jk the probability that j meets the states not yet eliminated
+before k first at k,
 
     X_kj = sqrt(pi_j / (pi_k s_k)) h_jk,     A^+ = Pi X' X Pi,     Pi = I - sqrt(pi) sqrt(pi)',     1 / gap = |X Pi|_2^2,
 
@@ -23,8 +24,8 @@ from thermokernels.common.tolerances import UNIT
 from thermokernels.compiled import wide_exponent
 from thermokernels.compiled.wide_exponent import Wide
 from thermokernels.model.chain import GibbsChain, law_error
-from thermokernels.solvers.gth_elimination import eliminate
-from thermokernels.solvers.reduced_resolvent import ground_state, law
+from thermokernels.solvers.state_reduction.gth_elimination import eliminate
+from thermokernels.solvers.state_reduction.reduced_resolvent import ground_state, law
 
 # All eigenvalues of a dense matrix are taken.
 MAX_GAP_STATES = 2**11

@@ -21,7 +21,7 @@ import numpy as np
 from thermokernels.common.arrays import Floats
 from thermokernels.model.chain import GibbsChain, gibbs_chain
 from thermokernels.model.kernels.two_block import resample_hidden, resample_visible
-from thermokernels.quantities.autocorrelation import autocorrelation_times
+from thermokernels.quantities.autocorrelation_times.autocorrelation import autocorrelation_times
 
 # Chains of at most so many states are diagonalised, larger ones are seen through so many Lanczos vectors.
 DENSE_STATES = 2**7
@@ -69,7 +69,7 @@ class RecordedSeries:
 def recorded_series(chain: GibbsChain, function: Floats, every: int = 1, function_error: float = 0.0) -> RecordedSeries:
     """The series of ``function`` (n_states,), recorded every ``every`` steps of the stationary chain; of every kernel.
 
-    ``function_error`` as of :func:`thermokernels.quantities.autocorrelation.autocorrelation_times`.
+    ``function_error`` as of :func:`thermokernels.quantities.autocorrelation_times.autocorrelation.autocorrelation_times`.
 
     Raises
     ------

@@ -1,0 +1,1 @@
+"""Pairs of chains that meet: couplings, excursions, lag pairs, and their random numbers."""

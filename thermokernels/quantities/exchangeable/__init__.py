@@ -1,0 +1,1 @@
+"""Models with exchangeable sites, lumped exactly: sums over classes, their spectrum, their windows."""

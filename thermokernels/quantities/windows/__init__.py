@@ -1,0 +1,1 @@
+"""What a window of samples delivers, for any start and burn-in."""

@@ -1,0 +1,1 @@
+"""Solves on lumped chains of exchangeable sites."""

@@ -1,0 +1,1 @@
+"""State reduction: elimination without a subtraction, and what is solved with it."""
