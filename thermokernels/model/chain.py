@@ -13,7 +13,7 @@ from thermokernels.common import arguments, footprint, memory
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import NotReversibleError, UnresolvedError
-from thermokernels.common.tolerances import UNIT
+from thermokernels.common.tolerances import EPSILON, UNIT
 from thermokernels.model.kernels import one_layer, rounded_once, single_site, two_block
 from thermokernels.model.kernels.kernel import Kernel
 from thermokernels.model.kernels.registry import KERNELS
@@ -26,6 +26,9 @@ SMALLEST_ROOT = 1e-140
 
 # Sums in pairs of doubles are wrong by this share of a rounding.
 SECOND_ORDER = 1e-10
+
+# The rounding of an energy that leaves a weight exp(-E) one digit.
+LEAST_DIGITS = 0.1
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -369,10 +372,10 @@ def gibbs_chain(
         fields = rounded_once.local_fields(weights, visible_field, n_hidden_states)
         energy, remainders = (part.ravel() for part in rounded_once.energies(*fields, hidden_field))
     elif layer == "visible":
-        require_finite_energies(model)
+        _require_digits(model)
         energy = one_layer.marginal_energies(visible_field, hidden.fields[:, : 2 ** (model.n_visible - use_quotient)])
     else:
-        require_finite_energies(model)
+        _require_digits(model)
         energy = one_layer.marginal_energies(hidden_field, visible.fields)
     if not np.isfinite(energy).all():
         raise ValueError(f"W, b and c must give finite energies; the largest coupling is {np.abs(weights).max():g}")
@@ -399,6 +402,15 @@ def gibbs_chain(
         visible_flips=visible.flips,
         hidden_flips=hidden.flips,
     )
+
+
+def _require_digits(model: Model) -> None:
+    """UnresolvedError where the rounding of an energy leaves no digit of a weight exp(-E) of one layer."""
+    require_finite_energies(model)
+    if sum(float(np.abs(part).sum()) for part in model) * EPSILON > LEAST_DIGITS:
+        raise UnresolvedError(
+            f"couplings up to {np.abs(model.W).max():.3g} leave no digit of the law of one layer in float64; scale the couplings down"
+        )
 
 
 def _obstacle_to_quotient(model: Model, layer: str | None) -> str | None:

@@ -322,6 +322,12 @@ def test_a_law_that_underflows_is_refused(name):
         tk.gibbs_chain(np.full((2, 2), 700.0), b=[300.0, 0.0], c=[300.0, 0.0], kernel=name)
 
 
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_law_without_a_digit_is_refused(name):
+    with pytest.raises(tk.UnresolvedError, match=r"couplings up to 1e\+150 leave no digit of the law of one layer in float64"):
+        tk.gibbs_chain([[1e150, 1.0], [1.0, 1.0]], kernel=name)
+
+
 def test_a_layer_too_large_for_memory_is_refused_with_its_size():
     with pytest.raises(tk.ModelTooLargeError, match="the alternating scan of 60 spins on the visible ones"):
         tk.gibbs_chain(np.zeros((30, 30)), kernel="alternating-visible")
