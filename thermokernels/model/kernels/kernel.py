@@ -6,11 +6,13 @@ know something of a kernel asks the object; names are compared nowhere else.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Literal, Protocol
 
 from numpy.typing import NDArray
 
 from thermokernels.common.arrays import Floats
+from thermokernels.common.errors import NotReversibleError
 from thermokernels.compiled.wide_exponent import Wide
 from thermokernels.model.kernels.differences import Reals, Terms
 
@@ -46,7 +48,7 @@ class Tables(Protocol):
     def layer_coupling(self) -> Floats: ...
 
 
-class Kernel:
+class Kernel(ABC):
     """A transition kernel P and what can be done with it.
 
     Attributes
@@ -78,17 +80,17 @@ class Kernel:
     def positive(self) -> bool:
         return self.lowest_eigenvalue >= 0.0
 
+    @abstractmethod
     def steps_per_sweep(self, n_spins: int) -> int:
         """Steps in which every spin is resampled once, on average."""
-        raise NotImplementedError
 
     def factors(self, n_spins: int) -> int:
         """How many conditional probabilities of a spin are multiplied in one entry of P: what their rounding errors add up to."""
         return n_spins
 
+    @abstractmethod
     def apply(self, chain: Tables, functions: Floats) -> Floats:
         """P f for functions (k, H, V); of a kernel on one layer (k, 1, n_states)."""
-        raise NotImplementedError
 
     def apply_generator(self, chain: Tables, functions: Floats) -> Floats:
         """(I - P) f for functions as in :meth:`apply`; of reversible kernels by differences, so that small ones stay exact."""
@@ -96,7 +98,7 @@ class Kernel:
 
     def differences(self, chain: Tables, functions: Reals) -> Terms:
         """(I - P) f as a sum of differences, and the sum of the sizes of its terms. Reversible kernels only."""
-        raise NotImplementedError
+        raise NotReversibleError(f"the {self.name} kernel has no detailed balance, and so no symmetrised form")
 
     def wide_rates(self, visible: Wide, hidden: Wide, quotient: bool) -> Wide:
         """P off its diagonal, (n_states, n_states), from p(v | h) and p(h | v), both (H, V): what state reduction of blocks starts from.
@@ -110,7 +112,7 @@ class Kernel:
 
     def apply_symmetrised(self, chain: Tables, vectors: Floats) -> Floats:
         """S x for vectors as in :meth:`apply`; what becomes of one does not depend on those beside it. Reversible kernels only."""
-        raise NotImplementedError
+        raise NotReversibleError(f"the {self.name} kernel has no detailed balance, and so no symmetrised form")
 
     def apply_symmetrised_generator(self, chain: Tables, vectors: Floats) -> Floats:
         """(I - S) x for vectors as in :meth:`apply`."""
