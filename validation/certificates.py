@@ -353,12 +353,12 @@ def examine_gradients(ledger: Ledger, case: int, weights: Any, chain: Any, model
         of_time = ledger.attempt(f"gradient, {method}", lambda method=method: adjoints.observable_variance_time(W, b, c, method))
         limits = ledger.attempt(
             f"gradient bound, {method}",
-            lambda q=q, gradient=gradient: (
-                bounds.variance_time_gradient_bound(q.variance_time),
-                bounds.q_struct_gradient_bound(q, gradient),
+            lambda q=q, gradient=gradient, of_time=of_time: (
+                None if of_time is None else bounds.variance_time_gradient_bound(q.variance_time, of_time[1]),
+                bounds.q_struct_gradient_bound(q, gradient, p_data),
             ),
         )
-        if of_time is None or limits is None:
+        if limits is None or limits[0] is None:
             continue
         enter_matrix(ledger, f"dT_O, {method}", of_time[1], t_gradient, limits[0], case)
         exact = [[half_window * (s / t_obs - signal * t / t_obs**2) for s, t in zip(*rows, strict=True)]
@@ -394,7 +394,7 @@ def examine_passages(ledger: Ledger, case: int, chain: Any, model: Exact, draws:
 
 
 def examine_gap(ledger: Ledger, case: int, chain: Any, model: Exact) -> None:
-    """By counting eigenvalues: one below the gap, two above. The true error is found to a factor of ten, from a hundredth of the bound."""
+    """By counting eigenvalues: one below the gap, two above. The true error is found to a factor of three."""
     found = ledger.attempt("gap", lambda: spectral_gap.solve_spectral_gap(chain))
     lower = ledger.attempt("gap, lower bound", lambda: tk.gap_lower_bound(chain))
     if lower is not None and model.modes_below(mp.mpf(lower) * (1 - mp.mpf(10) ** -30)) != 1:
@@ -403,7 +403,7 @@ def examine_gap(ledger: Ledger, case: int, chain: Any, model: Exact) -> None:
     if found is None:
         return
     value, ratio = mp.mpf(found.value), 1.0
-    for tenths in range(5):
+    for tenths in range(12):
         reach = mp.mpf(found.bound) / mp.mpf(10) ** (tenths / 2)
         inside = model.modes_below(value - reach) == 1 and model.modes_below(value + reach) >= 2
         if not inside and tenths == 0:

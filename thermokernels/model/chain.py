@@ -164,10 +164,13 @@ class GibbsChain:
 
     @cached_property
     def energy_remainders(self) -> Floats:
-        """(n_states,): what rounding has left out of ``energy``; unknown on one layer, and zero there."""
-        if self.dynamics.layer is not None:
-            return np.zeros(self.n_states)
+        """(n_states,): what rounding has left out of ``energy``."""
+        if self.dynamics.layer == "visible":
+            fields, remainders = (part[:, : self.n_states] for part in (self.hidden_local_fields, self.field_remainders[1]))
+            return one_layer.marginal_energies(self.visible_field, fields, remainders)[1]
         fields, remainders = self.visible_local_fields, self.field_remainders[0]
+        if self.dynamics.layer == "hidden":
+            return one_layer.marginal_energies(self.hidden_field, fields, remainders)[1]
         return rounded_once.energies(fields, remainders, self.hidden_field.copy())[1].ravel()
 
     @cached_property
@@ -367,20 +370,18 @@ def gibbs_chain(
 
     weights, visible_field, hidden_field = (array.copy() for array in model)  # kernels are compiled once, for arrays that are writeable
     visible, hidden = single_site.tables(weights, visible_field, hidden_field, n_hidden_states)
-    remainders = np.zeros(0)
     if layer is None:
         fields = rounded_once.local_fields(weights, visible_field, n_hidden_states)
         energy, remainders = (part.ravel() for part in rounded_once.energies(*fields, hidden_field))
-    elif layer == "visible":
-        _require_digits(model)
-        energy = one_layer.marginal_energies(visible_field, hidden.fields[:, : 2 ** (model.n_visible - use_quotient)])
     else:
         _require_digits(model)
-        energy = one_layer.marginal_energies(hidden_field, visible.fields)
+        if layer == "visible":
+            others = rounded_once.local_fields(weights.T, hidden_field, 2 ** (model.n_visible - use_quotient))
+        else:
+            others = rounded_once.local_fields(weights, visible_field, n_hidden_states)
+        energy, remainders = one_layer.marginal_energies(visible_field if layer == "visible" else hidden_field, *others)
     if not np.isfinite(energy).all():
         raise ValueError(f"W, b and c must give finite energies; the largest coupling is {np.abs(weights).max():g}")
-    if layer is not None:
-        remainders = np.zeros_like(energy)
     law, root_law, total, ground = rounded_once.boltzmann_weights(energy, remainders)
     law /= total
     root_law /= np.sqrt(total)
@@ -430,23 +431,28 @@ def _obstacle_to_quotient(model: Model, layer: str | None) -> str | None:
 def energy_error(chain: GibbsChain) -> float:
     """A bound on the rounding error of every energy, which none exceeds the sum of all couplings and fields: one rounding of that.
 
-    On one layer, sums of log cosh, it is 2 (N + 1) roundings.
+    On one layer, of sums of log 2 cosh, it can be log 2 larger for every spin, and :func:`marginal_error` is added.
     """
     largest = np.abs(chain.weights).sum() + np.abs(chain.visible_field).sum() + np.abs(chain.hidden_field).sum()
     if chain.dynamics.layer is not None:
-        return float(2 * (chain.n_spins + 1) * (largest + chain.n_spins)) * UNIT
+        return float(largest + chain.n_spins) * UNIT * (1 + SECOND_ORDER) + marginal_error(chain)
     return float(largest) * UNIT * (1 + SECOND_ORDER)
+
+
+def marginal_error(chain: GibbsChain) -> float:
+    """A bound on the error of an energy of one layer and its remainder together: 3 roundings of each logarithm, and the second order."""
+    largest = float(sum(np.abs(part).sum() for part in chain.model))
+    return 3 * chain.n_spins * UNIT + SECOND_ORDER * (largest + chain.n_spins) * UNIT + (largest * UNIT) ** 2
 
 
 def law_error(chain: GibbsChain) -> float:
     """Relative error of every pi_x above underflow, and twice that of its root: of exp, sum and quotient, and the remainder's second order.
 
-    On one layer twice the error of an energy, too.
+    On one layer twice the error of an energy and its remainder, too.
     """
-    if chain.dynamics.layer is not None:
-        return 2 * energy_error(chain) + 16 * UNIT
     remainder = energy_error(chain)
-    return 16 * UNIT + 4 * remainder * remainder  # infinite, not an OverflowError
+    of_logarithms = 2 * marginal_error(chain) if chain.dynamics.layer is not None else 0.0
+    return of_logarithms + 16 * UNIT + 4 * remainder * remainder  # infinite, not an OverflowError
 
 
 def input_error(chain: GibbsChain) -> float:
@@ -460,11 +466,16 @@ def input_error(chain: GibbsChain) -> float:
 def entry_error(chain: GibbsChain) -> float:
     """Relative error of every entry of P and S, the diagonal of I - P included, a sum of N rates or what a sum of one leaves.
 
-    Block kernels multiply up to N conditional laws. On one layer an entry is a sum over the other layer, of terms of one sign,
-    and P is S between roots of the law.
+    Block kernels multiply conditional probabilities of spins, with two roundings each, and roots of two to four laws, with ten in all. On
+    one layer a spin takes five, in a sum over the other layer of terms of one sign, and P is S between roots of the law.
     """
-    single = chain.dynamics.single_flips
-    error = chain.dynamics.factors(chain.n_spins) * input_error(chain) + (1 if single else 2) * chain.n_spins * UNIT
-    if chain.dynamics.layer is not None:
-        error += chain.n_configurations * UNIT + law_error(chain)
-    return error
+    if chain.dynamics.single_flips:
+        return input_error(chain) + chain.n_spins * UNIT
+    layer = chain.dynamics.layer is not None
+    error = chain.dynamics.factors(chain.n_visible, chain.n_hidden) * (input_error(chain) + (5 if layer else 2) * UNIT) + 10 * UNIT
+    return error + chain.n_configurations * UNIT + law_error(chain) if layer else error
+
+
+def product_error(chain: GibbsChain) -> float:
+    """What rounding adds to a product A z, in L2 and as a share of z: N + 2 terms of two roundings, of block kernels a sum over a block."""
+    return (2 * (chain.n_spins + 2) if chain.dynamics.single_flips else chain.n_configurations + 16) * UNIT

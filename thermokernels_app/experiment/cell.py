@@ -227,7 +227,7 @@ def _measure(design: Design, network: Hypernetwork, u: Floats, law: Floats) -> t
         },
         "gradient": {
             "dq_dw_norm": float(np.linalg.norm(ct_model.W)),
-            "dq_dw_bound": q_struct_gradient_bound(q, ct_model.W),
+            "dq_dw_bound": q_struct_gradient_bound(q, ct_model.W, law),
             "dq_dphi_norm": float(np.linalg.norm(dq_dphi)),
         },
         "network": {
