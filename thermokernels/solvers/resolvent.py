@@ -108,8 +108,8 @@ class Solver:
         chain = self.chain
         return {
             "W": chain.weights,
-            "b": chain.visible_field,
-            "c": chain.hidden_field,
+            "b": chain.b,
+            "c": chain.c,
             "kernel": chain.kernel,
             "quotient": chain.quotient,
             "method": self.method,

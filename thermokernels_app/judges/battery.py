@@ -219,9 +219,9 @@ def _build(chain: GibbsChain) -> _Rebuilt:
     n_visible, n_hidden = chain.weights.shape
     table = _spins(n_visible + n_hidden).astype(np.float64)
     v, h = table[:, :n_visible], table[:, n_visible:]
-    on_visible = h @ chain.weights.T + chain.visible_field
-    on_hidden = v @ chain.weights + chain.hidden_field
-    energy = -(v * on_visible).sum(axis=1) - h @ chain.hidden_field
+    on_visible = h @ chain.weights.T + chain.b
+    on_hidden = v @ chain.weights + chain.c
+    energy = -(v * on_visible).sum(axis=1) - h @ chain.c
     boltzmann = np.exp(energy.min() - energy)
     full_law = boltzmann / boltzmann.sum()
     with np.errstate(over="ignore"):  # a flip that never happens

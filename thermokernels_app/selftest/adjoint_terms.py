@@ -210,9 +210,9 @@ def _log_cosh(factor: float) -> Iterator[None]:
     """tanh F_j replaced by factor * tanh F_j + 1 - factor."""
     kernel = _laws._pull_back
 
-    def broken(columns: Any, hidden_field: Any, difference: Any, ct_columns: Any, ct_visible: Any, ct_hidden: Any) -> None:
+    def broken(columns: Any, c: Any, difference: Any, ct_columns: Any, ct_visible: Any, ct_hidden: Any) -> None:
         without = block_spins(columns.shape[1], difference.size).T @ difference, difference.sum()
-        kernel(columns, hidden_field, difference, ct_columns, ct_visible, ct_hidden)
+        kernel(columns, c, difference, ct_columns, ct_visible, ct_hidden)
         ct_columns[...] = factor * ct_columns + (1.0 - factor) * without[0]
         ct_hidden[...] = factor * ct_hidden + (1.0 - factor) * without[1]
 

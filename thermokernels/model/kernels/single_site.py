@@ -138,27 +138,27 @@ def _local_fields(weights, field, fields):
 
 
 @jit
-def _energy_row(visible_fields, h, of_hidden, row):
+def _energy_row(visible_local_fields, h, of_hidden, row):
     """row[v] = of_hidden - sum_i v_i F_i(h) by doubling: a new -1 spin adds 2 F_i."""
     lowest = of_hidden
-    for i in range(visible_fields.shape[0]):
-        lowest -= visible_fields[i, h]
+    for i in range(visible_local_fields.shape[0]):
+        lowest -= visible_local_fields[i, h]
     row[0] = lowest
-    for i in range(visible_fields.shape[0]):
+    for i in range(visible_local_fields.shape[0]):
         half = 1 << i
-        step = 2.0 * visible_fields[i, h]
+        step = 2.0 * visible_local_fields[i, h]
         for v in range(half):
             row[half + v] = row[v] + step
 
 
 @jit
-def _energies(visible_fields, hidden_field, energy):
+def _energies(visible_local_fields, c, energy):
     """energy[h, v] = -sum_i v_i F_i(h) - sum_j c_j h_j."""
     for h in range(energy.shape[0]):
         of_hidden = 0.0
-        for j in range(hidden_field.size):
-            of_hidden -= hidden_field[j] * (1 - 2 * ((h >> j) & 1))
-        _energy_row(visible_fields, h, of_hidden, energy[h])
+        for j in range(c.size):
+            of_hidden -= c[j] * (1 - 2 * ((h >> j) & 1))
+        _energy_row(visible_local_fields, h, of_hidden, energy[h])
 
 
 @jit
@@ -359,7 +359,7 @@ class BlockTables(NamedTuple):
     flips: np.ndarray
 
 
-def tables(weights: Floats, visible_field: Floats, hidden_field: Floats, n_hidden_states: int) -> tuple[BlockTables, BlockTables]:
+def tables(weights: Floats, b: Floats, c: Floats, n_hidden_states: int) -> tuple[BlockTables, BlockTables]:
     """The tables of the visible spins, (n_v, n_hidden_states), and of the hidden ones, (n_h, 2**n_v); flips are (2, ...).
 
     Rates are per step: S(x, x^i) = 1 / (2 N cosh F_i), the heat bath symmetrised by sqrt(pi), and P(x, x^i) = sigmoid(-2 x_i F_i) / N.
@@ -378,4 +378,4 @@ def tables(weights: Floats, visible_field: Floats, hidden_field: Floats, n_hidde
         flips[1] += moved
         return BlockTables(fields, rates, flips)
 
-    return block(weights, visible_field, n_hidden_states), block(np.ascontiguousarray(weights.T), hidden_field, 2**n_visible)
+    return block(weights, b, n_hidden_states), block(np.ascontiguousarray(weights.T), c, 2**n_visible)
