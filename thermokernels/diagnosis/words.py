@@ -231,7 +231,7 @@ def _limits(d: Findings) -> Iterator[str]:
     if constant:
         yield f"Constant under pi, to float64, so that nothing is correlated: {', '.join(constant)}."
     if missing:
-        yield f"Not resolved in float64: {', '.join(missing)}. The chain is close to frozen; smaller couplings (a higher temperature) help."
+        yield f"Not resolved in float64: {', '.join(missing)}. The chain is very slow; smaller couplings (a higher temperature) help."
     if d.looks_like_ising:
         yield (
             f"W is symmetric with zeros on its diagonal, as the couplings among {d.n_visible} spins of an Ising model are; it was read as "

@@ -366,7 +366,7 @@ def gibbs_chain(
     )
 
     weights, b, c = (array.copy() for array in model)  # kernels are compiled once, for arrays that are writeable
-    visible, hidden = single_site.tables(weights, b, c, n_hidden_states)
+    visible, hidden = single_site.flip_tables(weights, b, c, n_hidden_states)
     remainders = np.zeros(0)
     if layer is None:
         fields = rounded_once.local_fields(weights, b, n_hidden_states)

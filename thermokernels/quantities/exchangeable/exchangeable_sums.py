@@ -180,7 +180,7 @@ def exchangeable_q(chain: ExchangeableChain, data: ArrayLike, window: float = 10
     Raises
     ------
     ValueError
-        Bad arguments. NotConvergedError, UnresolvedError: the chain is too close to frozen for float64.
+        Bad arguments. NotConvergedError, UnresolvedError: the chain is too slow for float64.
 
     Examples
     --------
