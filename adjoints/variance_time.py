@@ -22,7 +22,7 @@ from thermokernels.compiled.decorator import jit
 from thermokernels.compiled.register_tiles import ROWS
 from thermokernels.compiled.simd_float64 import DOUBLES, add, fill, load, multiply_add, reverse, store, swap1, swap2, swap4, total
 from thermokernels.model.chain import GibbsChain
-from thermokernels.model.kernels.registry import KERNELS
+from thermokernels.model.kernels.registry import as_kernel
 from thermokernels.model.model import ModelLike, as_model
 from thermokernels.quantities.alternating_scan import of_model
 from thermokernels.quantities.variance_time import VarianceTime, correlations, model_chain, variance_time
@@ -346,7 +346,7 @@ def observable_variance_time_and_gradient(
     """
     fields = arguments.as_flag(fields, "fields")
     model, solve = as_model(W, b, c), Solve(method, rtol, progress, checkpoint, executor)
-    if KERNELS[arguments.as_choice(kernel, tuple(KERNELS), "kernel")].by_layers:
+    if as_kernel(kernel).by_layers:
         scan = of_model(model, solve)
         value, cotangents = scan.value, alternating_scan.gradient(scan)
     else:

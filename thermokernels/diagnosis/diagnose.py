@@ -22,6 +22,8 @@ from thermokernels.diagnosis import words
 from thermokernels.diagnosis.result import Crossing, Findings, Number
 from thermokernels.model.chain import GibbsChain, energy_error, gibbs_chain
 from thermokernels.model.conversions import looks_like_ising
+from thermokernels.model.kernels import registry
+from thermokernels.model.kernels.kernel import Kernel
 from thermokernels.model.kernels.registry import KERNELS
 from thermokernels.model.laws import visible_law
 from thermokernels.model.model import Model, ModelLike, as_model
@@ -44,8 +46,6 @@ CORRELATED = "residual and proven gap, or state reduction"
 # Relative distance at which two eigenvalues are one: Lanczos runs converge to it.
 NEAR = 1e-8
 
-# Kernels that a diagnosis is made for.
-DIAGNOSED = ("single-site", "alternating")
 NOT_MADE = "not made for the alternating kernel"
 
 NO_DATA = "needs a data law"
@@ -79,11 +79,16 @@ def as_window(window: float, model: Model, name: str = "window", kernel: str = "
     return sweeps
 
 
+def _diagnosed(kernel: Kernel) -> bool:
+    """Whether a diagnosis is made for it: of single flips, or by solves on one layer."""
+    return kernel.single_flips or kernel.by_layers
+
+
 def as_kernel(kernel: str | None, model: Model) -> str:
     """The kernel that was asked for, or that of the model where a diagnosis is made for it."""
     if kernel is None:
-        return model.kernel if model.kernel in DIAGNOSED else DIAGNOSED[0]
-    return arguments.as_choice(kernel, DIAGNOSED, "kernel")
+        return model.kernel if model.kernel is not None and _diagnosed(KERNELS[model.kernel]) else "single-site"
+    return registry.as_kernel(kernel, _diagnosed).name
 
 
 @default_error_state

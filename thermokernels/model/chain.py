@@ -16,7 +16,7 @@ from thermokernels.common.errors import NotReversibleError, UnresolvedError
 from thermokernels.common.tolerances import EPSILON, UNIT
 from thermokernels.model.kernels import one_layer, rounded_once, single_site, two_block
 from thermokernels.model.kernels.kernel import Kernel
-from thermokernels.model.kernels.registry import KERNELS
+from thermokernels.model.kernels.registry import KERNELS, as_kernel
 from thermokernels.model.model import Model, ModelLike, as_model, require_finite_energies
 
 MAX_DENSE_STATES = 2**13
@@ -348,7 +348,7 @@ def gibbs_chain(
     'Sym-pi fails: the fields change sign with the spins, so pi(x) != pi(-x)'
     """
     model = as_model(W, b, c)
-    layer = KERNELS[arguments.as_choice(kernel, tuple(KERNELS), "kernel")].layer
+    layer = as_kernel(kernel).layer
     if quotient is not None and not isinstance(quotient, (bool, np.bool_)):
         raise ValueError(f"quotient must be None, True or False; got {arguments.in_brief(quotient)}")
     obstacle = _obstacle_to_quotient(model, layer)

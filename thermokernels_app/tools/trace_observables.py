@@ -14,6 +14,8 @@ from thermokernels.common import arguments
 from thermokernels.common.arrays import Array, Floats
 from thermokernels.common.foreign_arrays import as_array
 from thermokernels.model.chain import GibbsChain, gibbs_chain
+from thermokernels.model.kernels.kernel import Layer
+from thermokernels.model.kernels.registry import KERNELS
 from thermokernels.model.model import Model
 
 LAYOUTS = ("chain-draw", "draw-chain")
@@ -41,8 +43,9 @@ class Observable:
 
     def chain(self, model: Model, kernel: str) -> GibbsChain:
         """The smallest chain on which a record of it can be told: of the alternating scan one layer, where it is a function of one."""
-        layer = {(True, False): "-visible", (False, True): "-hidden"}.get((self.of_visible, self.of_hidden), "")
-        name = kernel + layer if kernel == "alternating" else kernel
+        by_layer = KERNELS[kernel].of_one_layer
+        layer: Layer | None = None if self.of_visible and self.of_hidden else "visible" if self.of_visible else "hidden"
+        name = kernel if layer is None else by_layer.get(layer, kernel)
         return gibbs_chain(model, kernel=name, quotient=False if self.odd else None)
 
     def values(self, chain: GibbsChain) -> Floats:

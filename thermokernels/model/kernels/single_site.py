@@ -68,6 +68,7 @@ class SingleSite(Kernel):
     state_reduction = True
     has_adjoint = True
     scan = "random-spins"
+    coupled = True
 
     def steps_per_sweep(self, n_spins: int) -> int:
         return n_spins
