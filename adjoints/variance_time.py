@@ -258,16 +258,16 @@ def require_adjoint(chain: GibbsChain) -> None:
 def _cotangents(chain: GibbsChain, visible_rates: Floats, hidden_rates: Floats, squares: Floats, law_weights: Floats) -> Cotangents:
     n_spins, (hidden, visible) = chain.n_spins, chain.block_spins
     # (off-diagonal) + (diagonal)
-    ct_visible_fields = chain.visible_rates * (
+    ct_visible_local_fields = chain.visible_rates * (
         -np.tanh(chain.visible_local_fields) * visible_rates + 2 * n_spins * chain.visible_rates * (visible.T @ squares.T)
     )
-    ct_hidden_fields = chain.hidden_rates * (
+    ct_hidden_local_fields = chain.hidden_rates * (
         -np.tanh(chain.hidden_local_fields) * hidden_rates + 2 * n_spins * chain.hidden_rates * (hidden.T @ squares)
     )
     # (fields)
-    ct_weights = ct_visible_fields @ hidden + (ct_hidden_fields @ visible).T
+    ct_weights = ct_visible_local_fields @ hidden + (ct_hidden_local_fields @ visible).T
     ct_law = _log_law_cotangents(chain, law_weights)  # (law)
-    return Cotangents(ct_weights + ct_law.W, ct_visible_fields.sum(axis=1) + ct_law.b, ct_hidden_fields.sum(axis=1) + ct_law.c)
+    return Cotangents(ct_weights + ct_law.W, ct_visible_local_fields.sum(axis=1) + ct_law.b, ct_hidden_local_fields.sum(axis=1) + ct_law.c)
 
 
 # By state reduction: the terms (law) and (conductance) of adjoints/reduction.py, with dF_i as in (fields).
@@ -276,16 +276,16 @@ def _reduced_cotangents(time: ReducedTime, value: float) -> Cotangents:
     hidden, visible = chain.block_spins
     law_weights, shares, _ = reduced_resolvent.weights(time)
     edges = 0.5 * shares.reshape(*chain.shape, chain.n_spins)  # each edge is met at both of its ends
-    ct_visible_fields = np.tanh(chain.visible_local_fields) * edges[:, :, : chain.n_visible].sum(axis=1).T
-    ct_hidden_fields = np.tanh(chain.hidden_local_fields) * edges[:, :, chain.n_visible :].sum(axis=0).T
+    ct_visible_local_fields = np.tanh(chain.visible_local_fields) * edges[:, :, : chain.n_visible].sum(axis=1).T
+    ct_hidden_local_fields = np.tanh(chain.hidden_local_fields) * edges[:, :, chain.n_visible :].sum(axis=0).T
     ct_law = _log_law_cotangents(chain, law_weights)
-    ct_weights = value * (ct_visible_fields @ hidden + (ct_hidden_fields @ visible).T + ct_law.W)
+    ct_weights = value * (ct_visible_local_fields @ hidden + (ct_hidden_local_fields @ visible).T + ct_law.W)
     if chain.quotient:  # T_O is even in the fields
         return Cotangents(ct_weights, np.zeros(chain.n_visible), np.zeros(chain.n_hidden))
     return Cotangents(
         ct_weights,
-        value * (ct_visible_fields.sum(axis=1) + ct_law.b),
-        value * (ct_hidden_fields.sum(axis=1) + ct_law.c),
+        value * (ct_visible_local_fields.sum(axis=1) + ct_law.b),
+        value * (ct_hidden_local_fields.sum(axis=1) + ct_law.c),
     )
 
 

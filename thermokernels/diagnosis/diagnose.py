@@ -125,7 +125,7 @@ def diagnose(
     Notes
     -----
     The gradient observables are those of W, v_i h_j. With fields the gradients of b and c see v_i and h_j too, which T_O and Q leave out.
-    A number that float64 does not resolve (in a model that is almost frozen) is no error: its ``value`` is None and it says why.
+    A number that float64 does not resolve (in a model that is extremely slow) is no error: its ``value`` is None and it says why.
 
     Examples
     --------
@@ -141,7 +141,7 @@ def diagnose(
     law = None if p_data is None else arguments.as_law(p_data, 2**model.n_visible)
 
     chain = gibbs_chain(model, kernel=kernel)
-    with np.errstate(all="ignore"):  # what overflows in a frozen model is no finite number, and is reported as such
+    with np.errstate(all="ignore"):  # what overflows in a slow model is no finite number, and is reported as such
         found: dict[str, Any] = _spectrum(chain, window) if chain.reversible else _layer_spectrum(chain, law, window)
         found |= _correlations(chain, found["gap_bound"]) | _landscape(chain, budget)
         found |= _trainability(chain, law, window, found.pop("variances"), found.pop("window_variance"))

@@ -231,7 +231,7 @@ def _limits(d: Findings) -> Iterator[str]:
     if constant:
         yield f"Constant under pi, to float64, so that nothing is correlated: {', '.join(constant)}."
     if missing:
-        yield f"Not resolved in float64: {', '.join(missing)}. The chain is close to frozen; smaller couplings (a higher temperature) help."
+        yield f"Not resolved in float64: {', '.join(missing)}. The chain is very slow; smaller couplings (a higher temperature) help."
     yield from d.misreadings
     if d.has_fields:
         yield "T_O, signal and Q are those of W; the gradients of the fields b and c are not in them."

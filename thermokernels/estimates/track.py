@@ -223,7 +223,7 @@ class Tracker:
         return TrackedModel(**common, **(self._estimated(model) if exact is None else exact))
 
     def _exact(self, model: Model, law: Floats | None) -> dict[str, Any] | None:
-        """The numbers by enumeration, or None where the chain is too large or almost frozen."""
+        """The numbers by enumeration, or None where the chain is too large or extremely slow."""
         if law is None or model.n_visible + model.n_hidden > EXACT_SPINS or not KERNELS[self.kernel].reversible:
             return None
         try:

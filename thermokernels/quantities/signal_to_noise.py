@@ -201,7 +201,7 @@ def q_struct(
     Raises
     ------
     ValueError
-        Bad arguments. NotConvergedError, UnresolvedError: the chain is too close to frozen for float64.
+        Bad arguments. NotConvergedError, UnresolvedError: the chain is too slow for float64.
 
     Examples
     --------

@@ -56,9 +56,9 @@ class Observable:
 
 def observable(name: str, model: Model, argument: str = "observables", other: str = "slowest") -> Observable:
     """The observable of this name; ValueError, which names the argument and what else it may be, where there is none."""
-    weights, visible_field, hidden_field = model
+    weights, b, c = model
     if name == "energy":
-        return Observable(name, False, True, True, lambda v, h: -((v @ weights + hidden_field) * h).sum(axis=-1) - v @ visible_field)
+        return Observable(name, False, True, True, lambda v, h: -((v @ weights + c) * h).sum(axis=-1) - v @ b)
     if name == "magnetisation":
         return Observable(name, True, True, True, lambda v, h: v.sum(axis=-1, dtype=np.float64) + h.sum(axis=-1, dtype=np.float64))
     if name == "visible-magnetisation":

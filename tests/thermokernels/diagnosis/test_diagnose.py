@@ -122,7 +122,7 @@ def test_numbers_carry_proven_errors():
 
 
 @pytest.mark.parametrize("scale", [0.0, 1e-8, 2.0, 20.0, 60.0, 400.0, 1e5])
-def test_frozen_models_are_diagnosed_as_far_as_float64_goes(scale):
+def test_slow_models_are_diagnosed_as_far_as_float64_goes(scale):
     d = tk.diagnose(scale * W, p_data=LAW)
     document = json.loads(json.dumps(d.as_dict(), allow_nan=False))
     numbers = [getattr(d, field.name) for field in dataclasses.fields(d) if isinstance(getattr(d, field.name), result.Number)]

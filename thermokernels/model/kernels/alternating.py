@@ -7,7 +7,7 @@ The sampler of persistent contrastive divergence. Not reversible on both layers 
 from __future__ import annotations
 
 from thermokernels.common.arrays import Floats
-from thermokernels.model.kernels.kernel import Kernel, Tables
+from thermokernels.model.kernels.kernel import Chain, Kernel
 from thermokernels.model.kernels.two_block import resample_hidden, resample_visible
 
 
@@ -24,6 +24,6 @@ class Alternating(Kernel):
     def steps_per_sweep(self, n_spins: int) -> int:
         return 1
 
-    def apply(self, chain: Tables, functions: Floats) -> Floats:
+    def apply(self, chain: Chain, functions: Floats) -> Floats:
         visible_law, hidden_law = chain.conditional_laws
         return resample_visible(resample_hidden(functions, hidden_law, chain.quotient), visible_law)

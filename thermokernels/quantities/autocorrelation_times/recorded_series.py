@@ -76,7 +76,7 @@ def recorded_series(chain: GibbsChain, function: Floats, every: int = 1, functio
     ConstantError
         The function does not vary under pi in float64.
     UnresolvedError, NotConvergedError
-        The chain is too close to frozen for an exact time.
+        The chain is too slow for an exact time.
 
     Examples
     --------
