@@ -21,11 +21,11 @@ from thermokernels.common.tolerances import EPSILON
 from thermokernels.diagnosis import words
 from thermokernels.diagnosis.result import Crossing, Findings, Number
 from thermokernels.model.chain import GibbsChain, energy_error, gibbs_chain
-from thermokernels.model.conversions import looks_like_ising
 from thermokernels.model.kernels import registry
 from thermokernels.model.kernels.kernel import Kernel
 from thermokernels.model.kernels.registry import KERNELS
 from thermokernels.model.laws import visible_law
+from thermokernels.model.misreadings import misreadings
 from thermokernels.model.model import Model, ModelLike, as_model
 from thermokernels.quantities import asymptotic_variance, first_passage
 from thermokernels.quantities.autocorrelation_times.autocorrelation import autocorrelation_times
@@ -158,7 +158,7 @@ def diagnose(
         n_bytes=n_bytes,
         has_fields=not chain.quotient,
         has_data=law is not None,
-        looks_like_ising=looks_like_ising(model.W),
+        misreadings=misreadings(model, law is not None),
         window=window,
         budget=budget,
         kernel=kernel,

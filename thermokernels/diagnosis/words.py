@@ -233,12 +233,7 @@ def _limits(d: Findings) -> Iterator[str]:
         yield f"Constant under pi, to float64, so that nothing is correlated: {', '.join(constant)}."
     if missing:
         yield f"Not resolved in float64: {', '.join(missing)}. The chain is very slow; smaller couplings (a higher temperature) help."
-    if d.looks_like_ising:
-        yield (
-            f"W is symmetric with zeros on its diagonal, as the couplings among {d.n_visible} spins of an Ising model are; it was read as "
-            f"those between {d.n_visible} visible and {d.n_hidden} hidden spins. An Ising model whose couplings join two sides comes in by "
-            "from_ising or from_dimod."
-        )
+    yield from d.misreadings
     if d.has_fields:
         yield "T_O, signal and Q are those of W; the gradients of the fields b and c are not in them."
 

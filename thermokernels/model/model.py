@@ -206,37 +206,6 @@ def as_model(W: ModelLike, b: ArrayLike | None = None, c: ArrayLike | None = Non
     return W
 
 
-def load_model(path: str | PathLike[str]) -> Model:
-    """The model in a file: .npy and .csv hold W, one row a visible spin; .npz holds W, and optionally b, c and the names of the spins.
-
-    Nothing that a file holds is executed. :meth:`Model.save` writes such files.
-
-    Parameters
-    ----------
-    path : of a file whose name ends in .npy, .npz or .csv
-        Names of spins in an .npz are arrays ``visible`` and ``hidden`` of words or whole numbers.
-
-    Raises
-    ------
-    ValueError, OSError
-        One sentence that names the file, what is there and what is wanted.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> import thermokernels as tk
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     tk.Model([[0.5, -0.2]], c=[0.1, 0.0]).save(f"{folder}/model.npz")
-    ...     tk.load_model(f"{folder}/model.npz")
-    Model(1 visible + 2 hidden spins, couplings up to 0.5, fields up to 0.1)
-    """
-    what, content = model_files.read_model(path)
-    try:
-        return Model(**content)
-    except ValueError as error:
-        raise ValueError(f"{what}: {error}") from None
-
-
 def _made_again(
     W: Floats, b: Floats, c: Floats, visible: tuple[Label, ...] | None, hidden: tuple[Label, ...] | None, kernel: str | None
 ) -> Model:
