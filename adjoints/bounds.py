@@ -51,9 +51,8 @@ def variance_time_gradient_bound(time: VarianceTime, gradient: Floats) -> float:
     >>> variance_time_gradient_bound(time, adjoint.cotangents(time).W) < 1e-13
     True
     """
-    counted = _counted(time)
     near = extended.variance_time(time) if extended.applies_to(time.chain) else None
-    return counted if near is None else min(counted, _distance(gradient, near.gradient, near.gradient_bound))
+    return _counted(time) if near is None else _distance(gradient, near.gradient, near.gradient_bound)
 
 
 def _distance(gradient: Floats, exact: Long, bound: float) -> float:
@@ -108,13 +107,9 @@ def q_struct_gradient_bound(q: QStruct, gradient: Floats, p_data: ArrayLike) -> 
     >>> q_struct_gradient_bound(q, gradient, [0.9, 0.1]) < 1e-12
     True
     """
-    chain = q.state_time.chain
-    counted = _counted_quotient(q, gradient)
+    chain, law = q.state_time.chain, arguments.as_undivided_law(p_data, 2**q.state_time.chain.n_visible)
     near = extended.variance_time(q.state_time) if extended.applies_to(chain) else None
-    if near is None:
-        return counted
-    exact, bound = extended.q_struct_gradient(q, near, arguments.as_undivided_law(p_data, 2**chain.n_visible))
-    return min(counted, _distance(gradient, exact, bound))
+    return _counted_quotient(q, gradient) if near is None else _distance(gradient, *extended.q_struct_gradient(q, near, law))
 
 
 def _counted_quotient(q: QStruct, gradient: Floats) -> float:

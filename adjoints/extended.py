@@ -1,9 +1,9 @@
 """T_O, |g|^2, Q and their gradients in long double: what those in float64 are held against where a proven bound is to be near the error.
 
-A gradient is of first order in the solutions z, and a count of what rounds in them and in the tables lies a thousandfold above what rounding
-does. Here the solutions take one more step of refinement, A dz = b - A z with the residual in long double, and tables, sums and the terms of
-:mod:`adjoints.variance_time` are those of long double (:mod:`thermokernels.model.extended`). What is counted then is 2^11 times smaller, and
-the bound of a gradient in float64 is its distance from that one and the count.
+A gradient is of first order in the solutions z, and a count of what rounds in them and in the tables lies a thousandfold above what
+rounding does. Here the solutions take one more step of refinement, A dz = b - A z with the residual in long double, and tables, sums and
+the terms of :mod:`adjoints.variance_time` are those of long double (:mod:`thermokernels.model.extended`). What is counted then is 2^11
+times smaller, and the bound of a gradient in float64 is its distance from that one and the count.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ def test_a_law_is_off_by_the_errors_of_two_energies(monkeypatch):
     energy[rare] += 2 * PLANTED
     weights = np.exp(energy.min() - energy)
     moved = 1 - (weights / weights.sum())[rare] / chain.law[rare]
-    monkeypatch.setattr(chain_module, "energy_error", lambda _: PLANTED)
+    monkeypatch.setattr(chain_module, "marginal_error", lambda _: PLANTED)
     bound = chain_module.law_error(chain)
     assert bound / 2 < moved <= bound
 

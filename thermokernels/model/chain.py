@@ -16,7 +16,7 @@ from thermokernels.common.errors import NotReversibleError, UnresolvedError
 from thermokernels.common.tolerances import EPSILON, UNIT
 from thermokernels.model.kernels import one_layer, rounded_once, single_site, two_block
 from thermokernels.model.kernels.kernel import Kernel
-from thermokernels.model.kernels.registry import KERNELS
+from thermokernels.model.kernels.registry import KERNELS, as_kernel
 from thermokernels.model.model import Model, ModelLike, as_model, require_finite_energies
 
 MAX_DENSE_STATES = 2**13
@@ -37,7 +37,7 @@ class GibbsChain:
 
     Attributes
     ----------
-    model : Model; weights, visible_field, hidden_field : its W (n_v, n_h), b (n_v,) and c (n_h,)
+    model : Model; weights, b, c : its W (n_v, n_h), b (n_v,) and c (n_h,)
     kernel : a name in :data:`thermokernels.model.kernels.registry.KERNELS`; ``dynamics`` is the object of that name
     quotient : whether states stand for pairs {x, -x}, on one layer for pairs {v, -v} or {h, -h}
     fallback : why the full chain is used although the quotient was possible in principle, or None
@@ -71,11 +71,11 @@ class GibbsChain:
         return self.model.W
 
     @property
-    def visible_field(self) -> Floats:
+    def b(self) -> Floats:
         return self.model.b
 
     @property
-    def hidden_field(self) -> Floats:
+    def c(self) -> Floats:
         return self.model.c
 
     @property
@@ -157,9 +157,9 @@ class GibbsChain:
     @cached_property
     def field_remainders(self) -> tuple[Floats, Floats]:
         """What rounding has left out of ``visible_local_fields`` and ``hidden_local_fields``."""
-        weights, visible_field, hidden_field = (array.copy() for array in self.model)
-        visible = rounded_once.local_fields(weights, visible_field, self.visible_local_fields.shape[1])
-        hidden = rounded_once.local_fields(weights.T, hidden_field, self.hidden_local_fields.shape[1])
+        weights, b, c = (array.copy() for array in self.model)
+        visible = rounded_once.local_fields(weights, b, self.visible_local_fields.shape[1])
+        hidden = rounded_once.local_fields(weights.T, c, self.hidden_local_fields.shape[1])
         return visible[1], hidden[1]
 
     @cached_property
@@ -167,11 +167,11 @@ class GibbsChain:
         """(n_states,): what rounding has left out of ``energy``."""
         if self.dynamics.layer == "visible":
             fields, remainders = (part[:, : self.n_states] for part in (self.hidden_local_fields, self.field_remainders[1]))
-            return one_layer.marginal_energies(self.visible_field, fields, remainders)[1]
+            return one_layer.marginal_energies(self.b, fields, remainders)[1]
         fields, remainders = self.visible_local_fields, self.field_remainders[0]
         if self.dynamics.layer == "hidden":
-            return one_layer.marginal_energies(self.hidden_field, fields, remainders)[1]
-        return rounded_once.energies(fields, remainders, self.hidden_field.copy())[1].ravel()
+            return one_layer.marginal_energies(self.c, fields, remainders)[1]
+        return rounded_once.energies(fields, remainders, self.c.copy())[1].ravel()
 
     @cached_property
     def conditional_laws(self) -> tuple[Floats, Floats]:
@@ -351,7 +351,7 @@ def gibbs_chain(
     'Sym-pi fails: the fields change sign with the spins, so pi(x) != pi(-x)'
     """
     model = as_model(W, b, c)
-    layer = KERNELS[arguments.as_choice(kernel, tuple(KERNELS), "kernel")].layer
+    layer = as_kernel(kernel).layer
     if quotient is not None and not isinstance(quotient, (bool, np.bool_)):
         raise ValueError(f"quotient must be None, True or False; got {arguments.in_brief(quotient)}")
     obstacle = _obstacle_to_quotient(model, layer)
@@ -368,18 +368,18 @@ def gibbs_chain(
         "use fewer spins: each one less halves it",
     )
 
-    weights, visible_field, hidden_field = (array.copy() for array in model)  # kernels are compiled once, for arrays that are writeable
-    visible, hidden = single_site.tables(weights, visible_field, hidden_field, n_hidden_states)
+    weights, b, c = (array.copy() for array in model)  # kernels are compiled once, for arrays that are writeable
+    visible, hidden = single_site.flip_tables(weights, b, c, n_hidden_states)
     if layer is None:
-        fields = rounded_once.local_fields(weights, visible_field, n_hidden_states)
-        energy, remainders = (part.ravel() for part in rounded_once.energies(*fields, hidden_field))
+        fields = rounded_once.local_fields(weights, b, n_hidden_states)
+        energy, remainders = (part.ravel() for part in rounded_once.energies(*fields, c))
     else:
         _require_digits(model)
         if layer == "visible":
-            others = rounded_once.local_fields(weights.T, hidden_field, 2 ** (model.n_visible - use_quotient))
+            others = rounded_once.local_fields(weights.T, c, 2 ** (model.n_visible - use_quotient))
         else:
-            others = rounded_once.local_fields(weights, visible_field, n_hidden_states)
-        energy, remainders = one_layer.marginal_energies(visible_field if layer == "visible" else hidden_field, *others)
+            others = rounded_once.local_fields(weights, b, n_hidden_states)
+        energy, remainders = one_layer.marginal_energies(b if layer == "visible" else c, *others)
     if not np.isfinite(energy).all():
         raise ValueError(f"W, b and c must give finite energies; the largest coupling is {np.abs(weights).max():g}")
     law, root_law, total, ground = rounded_once.boltzmann_weights(energy, remainders)
@@ -433,7 +433,7 @@ def energy_error(chain: GibbsChain) -> float:
 
     On one layer, of sums of log 2 cosh, it can be log 2 larger for every spin, and :func:`marginal_error` is added.
     """
-    largest = np.abs(chain.weights).sum() + np.abs(chain.visible_field).sum() + np.abs(chain.hidden_field).sum()
+    largest = np.abs(chain.weights).sum() + np.abs(chain.b).sum() + np.abs(chain.c).sum()
     if chain.dynamics.layer is not None:
         return float(largest + chain.n_spins) * UNIT * (1 + SECOND_ORDER) + marginal_error(chain)
     return float(largest) * UNIT * (1 + SECOND_ORDER)
@@ -457,8 +457,8 @@ def law_error(chain: GibbsChain) -> float:
 
 def input_error(chain: GibbsChain) -> float:
     """Relative error of the rates sigmoid(-2 x_i F_i) / N: of exp, sum, quotient and products, and the remainder's second order."""
-    visible = np.abs(chain.weights).sum(axis=1) + np.abs(chain.visible_field)
-    hidden = np.abs(chain.weights).sum(axis=0) + np.abs(chain.hidden_field)
+    visible = np.abs(chain.weights).sum(axis=1) + np.abs(chain.b)
+    hidden = np.abs(chain.weights).sum(axis=0) + np.abs(chain.c)
     remainder = float(max(visible.max(), hidden.max())) * UNIT
     return 12 * UNIT + 4 * remainder * remainder  # infinite, not an OverflowError
 
@@ -466,13 +466,16 @@ def input_error(chain: GibbsChain) -> float:
 def entry_error(chain: GibbsChain) -> float:
     """Relative error of every entry of P and S, the diagonal of I - P included, a sum of N rates or what a sum of one leaves.
 
-    Block kernels multiply conditional probabilities of spins, with two roundings each, and roots of two to four laws, with ten in all. On
-    one layer a spin takes five, in a sum over the other layer of terms of one sign, and P is S between roots of the law.
+    Block kernels multiply conditional probabilities of spins, which are right to ten roundings and the remainder (exp two, its square four
+    of the result and one, sum, factor N, quotient, product and remainder one each), with one for N and one for the product, and roots of
+    two to four laws, with ten in all. On one layer a spin takes three more, in a sum over the other layer of terms of one sign, and P is S
+    between roots of the law.
     """
     if chain.dynamics.single_flips:
         return input_error(chain) + chain.n_spins * UNIT
     layer = chain.dynamics.layer is not None
-    error = chain.dynamics.factors(chain.n_visible, chain.n_hidden) * (input_error(chain) + (5 if layer else 2) * UNIT) + 10 * UNIT
+    of_spin = input_error(chain) + (3 if layer else 0) * UNIT
+    error = chain.dynamics.factors(chain.n_visible, chain.n_hidden) * of_spin + 10 * UNIT
     return error + chain.n_configurations * UNIT + law_error(chain) if layer else error
 
 

@@ -6,8 +6,8 @@ w = 2^-64, elementary functions right to two roundings, F the largest sum of |co
 
     rates     4 (w + 1e-10 u) F + 12 w,        law     8 (w + 1e-10 u) E + (n_states + 8) w,                          (errors)
 
-relative, since pairs of doubles are wrong by a share 1e-10 of their rounding u and a field enters a rate twice, an energy and its normalisation a
-law.
+relative, since pairs of doubles are wrong by a share 1e-10 of their rounding u, and a field enters a rate twice, an energy a law with the
+sum that it is divided by.
 """
 
 from __future__ import annotations
@@ -62,13 +62,24 @@ class ExtendedChain:
 
     @cached_property
     def law(self) -> Long:
-        """(n_states,) pi; of chains on both layers only, whose energies have their remainders."""
+        """(n_states,) pi."""
         chain, energy = self.chain, self.chain.energy
-        chain.require_both_layers("a law in long double")
-        ground, rest = int(energy.argmin()), chain.energy_remainders
-        exponents = (energy[ground].astype(np.longdouble) - energy) + (rest[ground].astype(np.longdouble) - rest)
+        ground = int(energy.argmin())
+        if chain.dynamics.layer is None:
+            rest = chain.energy_remainders
+            exponents = (energy[ground].astype(np.longdouble) - energy) + (rest[ground].astype(np.longdouble) - rest)
+        else:
+            logarithms = self._marginal_logarithms()
+            exponents = logarithms - logarithms[ground]
         weights = np.exp(exponents)
         return np.asarray(weights / weights.sum())
+
+    def _marginal_logarithms(self) -> Long:
+        """b'v + sum_j log 2 cosh F_j(v) of the visible layer, or its twin."""
+        chain = self.chain
+        own, others = (chain.b, self.fields[1]) if chain.dynamics.layer == "visible" else (chain.c, self.fields[0])
+        magnitudes = np.abs(others[:, : chain.n_states])
+        return chain.spins() @ own.astype(np.longdouble) + (magnitudes + np.log1p(np.exp(-2 * magnitudes))).sum(axis=0)
 
     @cached_property
     def root_law(self) -> Long:
@@ -124,8 +135,10 @@ class ExtendedChain:
 
     @property
     def law_error(self) -> float:
-        """Relative error of every entry of the law, and twice that of its root."""
-        largest = sum(float(np.abs(part).sum()) for part in self.chain.model)
+        """Relative error of every entry of the law, and twice that of its root; on one layer sums of N logarithms are in it."""
+        largest, n_spins = sum(float(np.abs(part).sum()) for part in self.chain.model), self.chain.n_spins
+        if self.chain.dynamics.layer is not None:
+            largest = (n_spins + 4) * (largest + n_spins)
         return 8 * _ROUNDING * largest + (self.chain.n_states + 8) * LONG_UNIT
 
     def single_flips(self) -> Iterator[tuple[NDArray[np.int64], Long, Long]]:

@@ -19,7 +19,7 @@ from thermokernels.common import footprint, memory, tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import ConstantError, NumericalError, UnresolvedError
-from thermokernels.common.tolerances import EPSILON
+from thermokernels.common.tolerances import EPSILON, UNIT
 from thermokernels.model.chain import GibbsChain, as_chain, entry_error, gibbs_chain, law_error, product_error
 from thermokernels.model.exchangeable import ExchangeableChain
 from thermokernels.model.kernels.registry import KERNELS
@@ -118,16 +118,18 @@ def error_terms(chain: GibbsChain, row_sums: RowSums, relaxation: float) -> tupl
     Residual: b'A^+ b - value = r'A^+ r lies between 0 and |r|^2 / gamma, with ``relaxation`` >= 1 / gamma in steps; what rounding adds to
     a product A z is added to |r|.
 
-    Rounding is of first order. b is centred twice, which leaves the error of sqrt(pi), half of pi's, a few eps |b|, and the square of the
-    rounding of a mean: all of an observable that hardly varies. The entries of A are right to a relative h, which moves T by
-    z' (dA) z <= h (sum_x A_xx z_x^2 + |z|' S |z|) <= 2 h sum_x A_xx z_x^2: all of T where the gap is below h. Block kernels take S from one,
-    and z' (dS) z <= h |z|' S |z| <= h |z|^2.
+    Rounding is of first order. b is centred twice, which leaves the error of sqrt(pi), half of pi's, a few roundings of b, and the square
+    of the rounding of a mean: all of an observable that hardly varies. The entries of A are right to a relative h, which moves T by
+    z' (dA) z <= h (sum_x A_xx z_x^2 + |z|' S |z|) <= 2 h sum_x A_xx z_x^2: all of T where the gap is below h. Block kernels take S from
+    one, and z' (dS) z <= h |z|' S |z| <= h |z|^2.
     """
     _, _, residuals, squares, sources, weighted = row_sums.arrays["sums"].T
     sizes = np.sqrt(squares)
     errors = np.sqrt(residuals) + product_error(chain) * sizes
-    rounding = (sum(chain.shape) + 8) * EPSILON
-    from_sources = ((rounding + law_error(chain)) * np.sqrt(sources) + rounding**2) * sizes
+    # three of b, which counts twice; those of a sum over the states, and of the sum over the observables
+    rounding = (6 + row_sums.additions + min(len(sizes), 8 + len(sizes) // 8)) * UNIT
+    of_means = (sum(chain.shape) + 8) * EPSILON
+    from_sources = ((rounding + law_error(chain)) * np.sqrt(sources) + of_means**2) * sizes
     return relaxation * errors**2, from_sources + (2 if chain.dynamics.single_flips else 1) * entry_error(chain) * weighted
 
 
@@ -251,7 +253,7 @@ def observable_variance_time(
     Parameters
     ----------
     method : "auto", "cholesky", "cg" or "reduction"
-        "reduction" is GTH elimination (:mod:`thermokernels.solvers.state_reduction.reduced_resolvent`), right however frozen the chain is.
+        "reduction" is GTH elimination (:mod:`thermokernels.solvers.state_reduction.reduced_resolvent`), right however slow the chain is.
         "auto" takes Cholesky or conjugate gradients and, where those leave T_O fewer than ten digits, the reduction.
     rtol : largest accepted relative residual of Cholesky and conjugate gradients
     progress : called as progress(done, total) after each chunk of observables that has been solved for, or block of an executor
@@ -268,7 +270,7 @@ def observable_variance_time(
     NotReversibleError
         The kernel has no detailed balance.
     NotConvergedError, UnresolvedError
-        The chain is too close to frozen for float64, and too large for state reduction or beyond it.
+        The chain is too slow for float64, and too large for state reduction or beyond it.
     ModelTooLargeError
         One observable at a time does not fit into memory, or method="reduction" and more states than it is made for.
     ExecutorError

@@ -47,7 +47,7 @@ def _law(share: float) -> tuple[float, float]:
     rare, energy = int(chain.law.argmin()), chain.energy - PLANTED
     energy[rare] += 2 * PLANTED
     weights = np.exp(energy.min() - energy)
-    with patched(chain_module, "energy_error", lambda _: share * PLANTED):
+    with patched(chain_module, "marginal_error", lambda _: share * PLANTED):
         return float(1 - (weights / weights.sum())[rare] / chain.law[rare]), chain_module.law_error(chain)
 
 

@@ -366,7 +366,8 @@ def _cause(
 
 def _reversible(chain: GibbsChain) -> GibbsChain:
     """The chain whose gap is that of the records: of the alternating scan that of one layer."""
-    return chain if chain.reversible else tk.gibbs_chain(chain.model, kernel="alternating-visible", quotient=chain.quotient)
+    layers = chain.dynamics.of_one_layer
+    return tk.gibbs_chain(chain.model, kernel=layers["visible"], quotient=chain.quotient) if layers else chain
 
 
 def _fitting_kernel(found: _Found, looked_at: Observable, series: Floats, recorded: _Recorded) -> tuple[str, float] | None:

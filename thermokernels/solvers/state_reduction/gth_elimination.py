@@ -61,7 +61,7 @@ SMALLEST_PIVOT, LARGEST_TIME, LARGEST_SPAN = 1e-150, 1e150, 300.0
 
 def applies_to(chain: GibbsChain) -> bool:
     """Whether the chain is of a kernel and size that state reduction is made for."""
-    return chain.dynamics.reducible and chain.n_states <= MAX_STATES
+    return chain.dynamics.state_reduction and chain.n_states <= MAX_STATES
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -75,6 +75,7 @@ class Elimination:
     rates : (M, M + 1) Wide; above the diagonal R_kj at the elimination of k (the last column into the target), below it R_ik / s_k
     pivots : (M,) Wide, s_k per step
     precision : float, the relative error bound of solutions for f >= 0 (derived above)
+    of_paths : float, the relative error of products of ``rates`` below the diagonal along a path, added up over paths, and of 1 / sqrt(s_k)
     """
 
     chain: GibbsChain
@@ -82,6 +83,7 @@ class Elimination:
     rates: Wide = field(repr=False)
     pivots: Wide = field(repr=False)
     precision: float
+    of_paths: float
 
     @cached_property
     def times(self) -> Wide:
@@ -179,7 +181,8 @@ def eliminate(chain: GibbsChain, target: NDArray[np.bool_]) -> Elimination:
         plain, plain_pivots = rates.to_floats(), np.empty(n_free)
         _eliminate(plain, plain_pivots)
         if plain_pivots.min() >= SMALLEST_PIVOT:
-            result = Elimination(chain, states, wide_exponent.from_floats(plain), wide_exponent.from_floats(plain_pivots), precision)
+            factors = wide_exponent.from_floats(plain), wide_exponent.from_floats(plain_pivots)
+            result = Elimination(chain, states, *factors, precision, 1.5 * precision)
             if result.times.to_floats().max() <= LARGEST_TIME:
                 return result
     if chain.n_states > MAX_WIDE_STATES:
@@ -189,7 +192,7 @@ def eliminate(chain: GibbsChain, target: NDArray[np.bool_]) -> Elimination:
         )
     pivots = Wide(np.empty(n_free), np.zeros(n_free, dtype=np.int64))
     _eliminate_wide(*rates, *pivots)
-    return Elimination(chain, states, rates, pivots, precision)
+    return Elimination(chain, states, rates, pivots, precision, 1.5 * precision)
 
 
 def _order(chain: GibbsChain, target: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -205,8 +208,9 @@ def _eliminate_extended(chain: GibbsChain, target: NDArray[np.bool_]) -> Elimina
     rates = np.hstack([all_rates[np.ix_(states, states)], all_rates[np.ix_(states, np.flatnonzero(target))].sum(axis=1)[:, None]])
     pivots = _eliminate_long(rates)
     m = states.size
-    precision = (m**2 + 6 * m) * UNIT + (0.7 * m**3 + 4 * m**2 + 8 * m) * LONG_UNIT + 2 * m * (error + chain.n_states * LONG_UNIT)
-    return Elimination(chain, states, wide_exponent.from_long_doubles(rates), wide_exponent.from_long_doubles(pivots), precision)
+    exact = (0.7 * m**3 + 4 * m**2 + 8 * m) * LONG_UNIT + 2 * m * (error + chain.n_states * LONG_UNIT)
+    factors = wide_exponent.from_long_doubles(rates), wide_exponent.from_long_doubles(pivots)
+    return Elimination(chain, states, *factors, (m**2 + 6 * m) * UNIT + exact, (m + 1) * UNIT + 1.5 * exact)
 
 
 def _eliminate_long(rates: Long) -> Long:
