@@ -158,6 +158,11 @@ def eliminate(chain: GibbsChain, target: NDArray[np.bool_]) -> Elimination:
     chain.require_reversible()
     if chain.n_states <= MAX_EXTENDED_STATES and extended.applies_to(chain):
         return _eliminate_extended(chain, target)
+    return eliminate_in_float64(chain, target)
+
+
+def eliminate_in_float64(chain: GibbsChain, target: NDArray[np.bool_]) -> Elimination:
+    """:func:`eliminate` by compiled kernels, whatever the number of states; raises as there."""
     if chain.n_states > MAX_STATES:
         raise ModelTooLargeError(
             f"state reduction is dense and limited to {MAX_STATES} states; this chain has {chain.n_states}: use a smaller model, or scale "
