@@ -45,12 +45,12 @@ def compare(
     A trace holds visible spins first, then hidden ones (these may be missing), burn-in taken off.
     """
     with errors(as_json):
-        from thermokernels import load_model
+        import thermokernels as tk
         from thermokernels_app.report import comparison_tables
-        from thermokernels_app.tools import comparison, data_files
+        from thermokernels_app.tools import data_files
 
-        machine = load_model(model)
-        found = comparison.compare(
+        machine = tk.load_model(model)
+        found = tk.compare(
             data_files.read_trace(trace),
             machine,
             observables=observable,
