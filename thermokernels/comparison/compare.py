@@ -17,8 +17,10 @@ from scipy.special import ndtri
 
 from thermokernels.common import arguments, thresholds
 from thermokernels.common.arrays import Floats
+from thermokernels.common.digits import certified
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import ConstantError, NumericalError
+from thermokernels.common.results import UNPROVEN, Result, html_table
 from thermokernels.comparison import estimators
 from thermokernels.comparison.trace import as_names, as_trace
 from thermokernels.model.chain import GibbsChain, energy_error, gibbs_chain
@@ -46,7 +48,7 @@ LARGEST_ERROR = 0.2
 LUCK = 1.5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Estimate:
     """One estimator's time of one observable.
 
@@ -71,8 +73,11 @@ class Estimate:
     fits: str | None
     verdict: str
 
+    def __repr__(self) -> str:
+        return f"Estimate({self.estimator}, {self.verdict})"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Row:
     """One observable of the trace.
 
@@ -100,6 +105,10 @@ class Row:
     looks_healthy: bool | None
     estimates: tuple[Estimate, ...]
 
+    def __repr__(self) -> str:
+        exact = self.reason if self.exact_steps is None else f"{certified(self.exact_steps, self.exact_error_steps)} steps"
+        return f"Row({self.observable}, {exact}, {len(self.estimates)} estimates)"
+
     @property
     def misleads(self) -> bool:
         """Whether the trace looks healthy and an estimate is off by more than half, with any kernel."""
@@ -107,8 +116,8 @@ class Row:
         return self.looks_healthy is True and any(not 1 / LUCK <= factor <= LUCK for factor in factors)
 
 
-@dataclass(frozen=True)
-class Comparison:
+@dataclass(frozen=True, repr=False)
+class Comparison(Result):
     """Made by :func:`compare`.
 
     Attributes
@@ -134,6 +143,31 @@ class Comparison:
     def as_dict(self) -> dict[str, Any]:
         """All of it for JSON, times in steps."""
         return {"convention": "tau = 1 + 2 sum_(t > 0) rho(t)", "false_alarms": f"one comparison in {FALSE_ALARMS}", **asdict(self)}
+
+    def _columns(self) -> tuple[dict[str, Any], list[str]]:
+        """A row an observable and estimator."""
+        pairs = [(row, estimate) for row in self.rows for estimate in row.estimates]
+        of_row, of_estimate = (
+            ("observable", "exact_steps", "exact_error_steps", "length", "r_hat"),
+            ("estimator", "steps", "factor", "verdict"),
+        )
+        columns = {name: [getattr(row, name) for row, _ in pairs] for name in of_row}
+        return columns | {name: [getattr(estimate, name) for _, estimate in pairs] for name in of_estimate}, ["observable", "estimator"]
+
+    def __repr__(self) -> str:
+        names = ", ".join(row.observable for row in self.rows)
+        return f"Comparison({names}: {self.n_chains} chains of {self.n_records} records, {self.kernel})"
+
+    def _repr_html_(self) -> str:
+        rows = []
+        for row in self.rows:
+            exact, error = row.exact_steps, row.exact_error_steps
+            known = "-" if exact is None else certified(exact, error)
+            rows += [[row.observable, known, "-", "-", row.reason]] if row.reason else []
+            for estimate in row.estimates:
+                steps = "-" if estimate.steps is None else certified(estimate.steps, None, UNPROVEN)
+                rows.append([row.observable, known, estimate.estimator, steps, estimate.verdict])
+        return html_table(("observable", "exact tau (steps)", "estimator", "its tau", "verdict"), rows)
 
 
 class _Recorded(NamedTuple):
