@@ -14,7 +14,7 @@ from thermokernels.common import arguments, tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.model.chain import GibbsChain
-from thermokernels.model.kernels.registry import KERNELS
+from thermokernels.model.kernels.registry import as_kernel
 from thermokernels.model.model import ModelLike, as_model
 from thermokernels.quantities.alternating_scan import of_model
 from thermokernels.quantities.asymptotic_variance import of_variance_time
@@ -72,7 +72,7 @@ def asymptotic_variance_and_gradient(
     """
     fields = arguments.as_flag(fields, "fields")
     model, solve = as_model(W, b, c), Solve(method, rtol, progress, checkpoint, executor)
-    if KERNELS[arguments.as_choice(kernel, tuple(KERNELS), "kernel")].by_layers:
+    if as_kernel(kernel).by_layers:
         scan = of_model(model, solve)
         value, cotangents = scan.asymptotic_variance, alternating_scan.gradient(scan, lag_zero=1.0, others=2.0)
     else:

@@ -15,7 +15,7 @@ from thermokernels.common import arguments, tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.model.chain import GibbsChain
-from thermokernels.model.kernels.registry import KERNELS
+from thermokernels.model.kernels.registry import as_kernel
 from thermokernels.model.model import Model, ModelLike, as_model
 from thermokernels.quantities.alternating_scan import AlternatingTime
 from thermokernels.quantities.signal_to_noise import QStruct, alternating_q_struct, chain_q_struct
@@ -89,7 +89,7 @@ def q_struct_and_gradient(
     """
     fields = arguments.as_flag(fields, "fields")
     model, solve = as_model(W, b, c), Solve(method, rtol, progress, checkpoint, executor)
-    if KERNELS[arguments.as_choice(kernel, tuple(KERNELS), "kernel")].by_layers:
+    if as_kernel(kernel).by_layers:
         q, cotangents = _alternating_q_struct_gradient(model, p_data, window, solve)
     else:
         chain = model_chain(model, quotient=False if fields else None, gradient=True, kernel=kernel)

@@ -403,7 +403,8 @@ def _cause(
 
 def _reversible(chain: GibbsChain) -> GibbsChain:
     """The chain whose gap is that of the records: of the alternating scan that of one layer."""
-    return chain if chain.reversible else gibbs_chain(chain.model, kernel="alternating-visible", quotient=chain.quotient)
+    layers = chain.dynamics.of_one_layer
+    return gibbs_chain(chain.model, kernel=layers["visible"], quotient=chain.quotient) if layers else chain
 
 
 def _fitting_kernel(found: _Found, looked_at: Observable, series: Floats, recorded: _Recorded) -> tuple[str, float] | None:

@@ -21,7 +21,7 @@ from thermokernels.estimates.estimate import estimate_q, model_of
 from thermokernels.estimates.intervals import Interval
 from thermokernels.model.chain import gibbs_chain
 from thermokernels.model.conversions import law_of_samples
-from thermokernels.model.kernels.registry import KERNELS
+from thermokernels.model.kernels.registry import KERNELS, as_kernel
 from thermokernels.model.laws import kl_divergence
 from thermokernels.model.model import Model
 from thermokernels.quantities.pseudo_likelihood import pseudo_likelihood
@@ -214,7 +214,7 @@ class Tracker:
     ) -> None:
         self.samples = arguments.as_samples(data, "data")
         self.window = arguments.as_positive(window, "window", "sweeps")
-        self.kernel = arguments.as_choice(kernel, tuple(KERNELS), "kernel")
+        self.kernel = as_kernel(kernel).name
         self.every = arguments.as_count(every, "every")
         self.options: dict[str, Any] = {
             "precision": precision, "budget": budget, "n_replicates": n_replicates, "seed": seed, "executor": executor,
@@ -254,7 +254,7 @@ class Tracker:
         return TrackedModel(**common, **(self._estimated(model) if exact is None else exact))
 
     def _exact(self, model: Model, law: Floats | None) -> dict[str, Any] | None:
-        """The numbers by enumeration, or None where the chain is too large or almost frozen."""
+        """The numbers by enumeration, or None where the chain is too large or extremely slow."""
         if law is None or model.n_visible + model.n_hidden > EXACT_SPINS or not KERNELS[self.kernel].reversible:
             return None
         try:

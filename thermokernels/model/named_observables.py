@@ -10,6 +10,8 @@ import numpy as np
 
 from thermokernels.common.arrays import Array, Floats
 from thermokernels.model.chain import GibbsChain, gibbs_chain
+from thermokernels.model.kernels.kernel import Layer
+from thermokernels.model.kernels.registry import KERNELS
 from thermokernels.model.model import Model
 
 
@@ -33,8 +35,9 @@ class Observable:
 
     def chain(self, model: Model, kernel: str) -> GibbsChain:
         """The smallest chain on which a record of it can be told: of the alternating scan one layer, where it is a function of one."""
-        layer = {(True, False): "-visible", (False, True): "-hidden"}.get((self.of_visible, self.of_hidden), "")
-        name = kernel + layer if kernel == "alternating" else kernel
+        by_layer = KERNELS[kernel].of_one_layer
+        layer: Layer | None = None if self.of_visible and self.of_hidden else "visible" if self.of_visible else "hidden"
+        name = kernel if layer is None else by_layer.get(layer, kernel)
         return gibbs_chain(model, kernel=name, quotient=False if self.odd else None)
 
     def values(self, chain: GibbsChain) -> Floats:
@@ -48,9 +51,9 @@ class Observable:
 
 def observable(name: str, model: Model, argument: str = "observables", other: str = "slowest") -> Observable:
     """The observable of this name; ValueError, which names the argument and what else it may be, where there is none."""
-    weights, visible_field, hidden_field = model
+    weights, b, c = model
     if name == "energy":
-        return Observable(name, False, True, True, lambda v, h: -((v @ weights + hidden_field) * h).sum(axis=-1) - v @ visible_field)
+        return Observable(name, False, True, True, lambda v, h: -((v @ weights + c) * h).sum(axis=-1) - v @ b)
     if name == "magnetisation":
         return Observable(name, True, True, True, lambda v, h: v.sum(axis=-1, dtype=np.float64) + h.sum(axis=-1, dtype=np.float64))
     if name == "visible-magnetisation":

@@ -287,7 +287,7 @@ def alternating_variance_time(
     ValueError
         Bad arguments.
     NotConvergedError, UnresolvedError
-        The chain is too close to frozen for float64.
+        The chain is too slow for float64.
     ModelTooLargeError
         The matrix that couples the layers does not fit into memory.
 
@@ -319,7 +319,7 @@ def alternating_variance_time(
         raise ConstantError("no observable varies under pi in float64; scale the couplings down")
     if not time.bound <= tolerances.DIGITS * time.value:
         raise UnresolvedError(
-            f"T_O = {time.value:.6g} records is certain to {time.bound:.2g} only: the alternating scan is too close to frozen for float64; "
+            f"T_O = {time.value:.6g} records is certain to {time.bound:.2g} only: the alternating scan is too slow for float64; "
             "scale the couplings down"
         )
     return time
@@ -365,7 +365,7 @@ def _sources(layers: Layers, observables: str, units: str, fields: bool) -> dict
 
 
 def _product_variances(layers: Layers, units: str) -> Floats:
-    """Var of the products (n_near, n_far), as Pr(high) Pr(low) (high - low)^2: sums of positive terms, however frozen the chain is."""
+    """Var of the products (n_near, n_far), as Pr(high) Pr(low) (high - low)^2: sums of positive terms, however slow the chain is."""
     law = layers.near_root**2
     up = 0.5 * (1 + layers.near_spins)
     up, down = law * up, law * (1 - up)

@@ -24,7 +24,7 @@ from thermokernels.solvers.solve import Progress, Solve
 
 
 def observable_variances(chain: GibbsChain) -> Floats:
-    """Var_pi(v_i h_j) = 4 Pr(v_i = h_j) Pr(v_i != h_j), (n_v, n_h): sums of positive terms, right however frozen the chain is."""
+    """Var_pi(v_i h_j) = 4 Pr(v_i = h_j) Pr(v_i != h_j), (n_v, n_h): sums of positive terms, right however slow the chain is."""
     hidden, visible = chain.block_spins
     law = chain.law.reshape(chain.shape)
     hidden_up, visible_up = 0.5 * (1 + hidden), 0.5 * (1 + visible)

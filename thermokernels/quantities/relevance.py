@@ -104,7 +104,7 @@ def observable_basis(chain: GibbsChain, span: ArrayLike | None = None) -> Observ
     chain = as_chain(chain)
     chain.require_both_layers("the span of the products v_i h_j")
     n_observables = chain.n_visible * chain.n_hidden
-    # Centring at the most probable state first: in a nearly frozen chain the covariances are sums of small positive numbers, and
+    # Centring at the most probable state first: in an extremely slow chain the covariances are sums of small positive numbers, and
     # E[f f'] - E[f] E[f]' would leave nothing but rounding.
     differences = _Differences(chain)
     mean, gram = differences.sums(chain.law), differences.products(chain.law)

@@ -21,7 +21,7 @@ from thermokernels.common.errors import UnresolvedError
 from thermokernels.common.results import Line, Result
 from thermokernels.common.tolerances import UNIT
 from thermokernels.model.chain import GibbsChain, block_spins
-from thermokernels.model.kernels.registry import KERNELS
+from thermokernels.model.kernels.registry import as_kernel
 from thermokernels.model.model import Model, ModelLike, as_model
 from thermokernels.quantities import asymptotic_variance
 from thermokernels.quantities.alternating_scan import OBSERVABLES, UNITS, AlternatingTime, of_model
@@ -224,7 +224,7 @@ def q_struct(
     Raises
     ------
     ValueError
-        Bad arguments. NotConvergedError, UnresolvedError: the chain is too close to frozen for float64.
+        Bad arguments. NotConvergedError, UnresolvedError: the chain is too slow for float64.
 
     Examples
     --------
@@ -234,7 +234,7 @@ def q_struct(
     (0.0, 1.0)
     """
     model, solve = as_model(W, b, c), Solve(method, rtol, progress, checkpoint, executor)
-    if KERNELS[arguments.as_choice(kernel, tuple(KERNELS), "kernel")].by_layers:
+    if as_kernel(kernel).by_layers:
         return alternating_q_struct(model, p_data, window, solve, observables=observables, units=units, fields=fields)
     words = arguments.as_choice(observables, OBSERVABLES, "observables"), arguments.as_choice(units, UNITS, "units")
     given = (("observables", words[0], "products"), ("units", words[1], "pm1"), ("fields", arguments.as_flag(fields, "fields"), False))

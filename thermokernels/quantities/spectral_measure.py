@@ -297,8 +297,8 @@ def measure_of(time: VarianceTime) -> SpectralMeasure:
         found = _of_eigenvalues(time)
     except UnresolvedError as error:
         failure = error
-    reducible = reduced_gap.applies_to(chain) and not isinstance(failure, ConstantError)
-    if reducible and not (found is not None and found.resolved):
+    by_reduction = reduced_gap.applies_to(chain) and not isinstance(failure, ConstantError)
+    if by_reduction and not (found is not None and found.resolved):
         with suppress(NumericalError):
             reduced = _from_reduction(chain, time.right_hand_sides)
             if found is None or reduced.relevant_gap_bound / reduced.relevant_gap < found.relevant_gap_bound / found.relevant_gap:

@@ -250,7 +250,7 @@ def observable_variance_time(
     Parameters
     ----------
     method : "auto", "cholesky", "cg" or "reduction"
-        "reduction" is GTH elimination (:mod:`thermokernels.solvers.state_reduction.reduced_resolvent`), right however frozen the chain is.
+        "reduction" is GTH elimination (:mod:`thermokernels.solvers.state_reduction.reduced_resolvent`), right however slow the chain is.
         "auto" takes Cholesky or conjugate gradients and, where those leave T_O fewer than ten digits, the reduction.
     rtol : largest accepted relative residual of Cholesky and conjugate gradients
     progress : called as progress(done, total) after each chunk of observables that has been solved for, or block of an executor
@@ -267,7 +267,7 @@ def observable_variance_time(
     NotReversibleError
         The kernel has no detailed balance.
     NotConvergedError, UnresolvedError
-        The chain is too close to frozen for float64, and too large for state reduction or beyond it.
+        The chain is too slow for float64, and too large for state reduction or beyond it.
     ModelTooLargeError
         One observable at a time does not fit into memory, or method="reduction" and more states than it is made for.
     ExecutorError

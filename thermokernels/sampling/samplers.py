@@ -18,7 +18,7 @@ from thermokernels.common.foreign_arrays import as_array
 from thermokernels.common.results import Result, required
 from thermokernels.common.threads import get_threads
 from thermokernels.compiled.simd_float32 import LANES, aligned_rows
-from thermokernels.model.kernels.registry import KERNELS
+from thermokernels.model.kernels.registry import KERNELS, as_kernel
 from thermokernels.model.model import Model, ModelLike, as_model
 from thermokernels.sampling import scans
 
@@ -190,7 +190,7 @@ def sample(
     """
     model = as_model(W, b, c)
     n_visible, n_hidden = model.W.shape
-    kernel = arguments.as_choice(kernel, tuple(KERNELS), "kernel")
+    kernel = as_kernel(kernel).name
     n_chains = arguments.as_count(n_chains, "n_chains")
     n_sweeps = arguments.as_count(n_sweeps, "n_sweeps")
     burn_in = arguments.as_count(burn_in, "burn_in", least=0)

@@ -96,7 +96,7 @@ class LayerSystem:
         if not relative <= rtol:  # also when it is NaN
             raise NotConvergedError(
                 f"the resolvent on one layer was solved to a relative residual of {relative:.2g}, not {rtol:.2g} ({most} iterations): the "
-                "chain is too close to frozen for float64; scale the couplings down, or accept a larger rtol"
+                "chain is too slow for float64; scale the couplings down, or accept a larger rtol"
             )
         return LayerSolution(vectors, residuals, relative, most)
 

@@ -109,8 +109,8 @@ class Solver:
         chain = self.chain
         return {
             "W": chain.weights,
-            "b": chain.visible_field,
-            "c": chain.hidden_field,
+            "b": chain.b,
+            "c": chain.c,
             "kernel": chain.kernel,
             "quotient": chain.quotient,
             "method": self.method,
@@ -155,7 +155,7 @@ class Solver:
         if not relative <= self.rtol:  # also when it is NaN
             raise NotConvergedError(
                 f"the resolvent was solved to a relative residual of {relative:.2g}, not {self.rtol:.2g} "
-                f"({self.method}, {int(iterations.max())} iterations): the chain is too close to frozen for float64; "
+                f"({self.method}, {int(iterations.max())} iterations): the chain is too slow for float64; "
                 "scale the couplings down, or accept a larger rtol"
             )
         return Solution(vectors, residuals, relative, int(iterations.max(initial=0)), self.method)
@@ -222,7 +222,7 @@ def resolvent(chain: GibbsChain, F: ArrayLike, method: str = "auto", rtol: float
     F : (n_states,) or (n_states, k)
         Functions on the chain's states; centred here.
     method : "auto", "cholesky", "cg" or "reduction"
-        "reduction" is GTH elimination (:mod:`thermokernels.solvers.state_reduction.reduced_resolvent`), for chains that are almost frozen;
+        "reduction" is GTH elimination (:mod:`thermokernels.solvers.state_reduction.reduced_resolvent`), for chains that are extremely slow;
         "auto" falls back on it.
     rtol : float
         Largest accepted relative residual in L2(pi), of Cholesky and conjugate gradients.
@@ -236,7 +236,7 @@ def resolvent(chain: GibbsChain, F: ArrayLike, method: str = "auto", rtol: float
     ------
     ValueError, NotReversibleError, NotConvergedError
         Bad arguments; no detailed balance; the residual or the proven error is too large (F that hardly sees the slow modes of an almost
-        frozen chain: rounding then decides how little).
+        slow chain: rounding then decides how little).
     UnresolvedError
         The law underflows at some state, or state reduction does not prove the error either.
 

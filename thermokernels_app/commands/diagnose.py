@@ -9,14 +9,13 @@ from typing import Annotated
 import typer
 
 from thermokernels_app.commands.console import AsJson, errors
+from thermokernels_app.commands.models import Convention, ModelFile, read_model
 
 EXIT_CODES = "Exit codes: 0 diagnosed; 1 unexpected error; 2 bad usage or input, or a model that is too large; 130 interrupted"
 
 
 def diagnose(
-    model: Annotated[
-        Path, typer.Argument(metavar="MODEL", help="Couplings W (visible x hidden) in .npy or .csv, or .npz with W and optional b, c.")
-    ],
+    model: ModelFile,
     data: Annotated[
         Path | None, typer.Option("--data", help="Samples of the visible spins, one a row, +1 and -1, in .npy or .csv: Q needs them.")
     ] = None,
@@ -26,6 +25,7 @@ def diagnose(
         str | None,
         typer.Option("--kernel", help="single-site or alternating (scikit-learn, rbms, thrml); by default the model's, or single-site."),
     ] = None,
+    convention: Convention = None,
     as_json: AsJson = False,
 ) -> None:
     """Can a model of your own be trained with Gibbs sampling, and if not, what stops it?
@@ -39,7 +39,7 @@ def diagnose(
         from thermokernels_app.report import diagnosis_tables
         from thermokernels_app.tools import data_files
 
-        machine = tk.load_model(model)
+        machine = read_model(model, convention, hints=False)
         chosen = diagnose.as_kernel(kernel, machine)
         diagnose.as_window(window, machine, "--window", chosen)
         arguments.as_positive(budget, "--budget", "sweeps")

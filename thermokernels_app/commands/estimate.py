@@ -15,6 +15,7 @@ import typer
 
 from thermokernels_app.commands.console import AsJson, errors, seconds
 from thermokernels_app.commands.executors import ExecutorKind, Kind, Scheduler, executor_of
+from thermokernels_app.commands.models import Convention, ModelFile, read_model
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -30,9 +31,7 @@ EXIT_CODES = (
 
 
 def estimate(
-    model: Annotated[
-        Path, typer.Argument(metavar="MODEL", help="Couplings W (visible x hidden) in .npy or .csv, or .npz with W and optional b, c.")
-    ],
+    model: ModelFile,
     data: Annotated[
         Path | None, typer.Option("--data", help="Samples of the visible spins, one a row, +1 and -1, in .npy or .csv: Q needs them.")
     ] = None,
@@ -55,6 +54,7 @@ def estimate(
     ] = None,
     executor: ExecutorKind = Kind.processes,
     scheduler: Scheduler = None,
+    convention: Convention = None,
     as_json: AsJson = False,
 ) -> None:
     """Can a model of real size be trained with its Gibbs sampler? Q with an interval, from coupled chains that prove when they are done.
@@ -63,13 +63,13 @@ def estimate(
     begun is finished and counted; a second one gives no answer.
     """
     with errors(as_json):
-        from thermokernels import estimate_q, load_model
+        from thermokernels import estimate_q
         from thermokernels.common import arguments
         from thermokernels_app.report import estimate_tables
         from thermokernels_app.tools import data_files
 
         pool = _pool(executor, scheduler, workers)
-        machine = load_model(model)
+        machine = read_model(model, convention, has_data=data is not None)
         arguments.as_positive(window, "--window", "sweeps")
         samples = None if data is None else data_files.read_samples(data, machine.n_visible)
         time = None if budget is None else seconds(budget, "--budget")

@@ -13,6 +13,7 @@ import typer
 
 from thermokernels_app.commands.console import AsJson, errors
 from thermokernels_app.commands.executors import ExecutorKind, Kind, Scheduler, pool_of
+from thermokernels_app.commands.models import Convention, ModelFile, read_model
 
 if TYPE_CHECKING:
     from thermokernels import Model
@@ -31,9 +32,7 @@ EXIT_CODES = (
 
 
 def variance(
-    model: Annotated[
-        Path, typer.Argument(metavar="MODEL", help="Couplings W (visible x hidden) in .npy or .csv, or .npz with W and optional b, c.")
-    ],
+    model: ModelFile,
     data: Annotated[
         Path | None, typer.Option("--data", help="Samples of the visible spins, one a row, +1 and -1, in .npy or .csv: Q needs them.")
     ] = None,
@@ -53,6 +52,7 @@ def variance(
     ] = None,
     executor: ExecutorKind = Kind.processes,
     scheduler: Scheduler = None,
+    convention: Convention = None,
     as_json: AsJson = False,
 ) -> None:
     """T_O, the integrated variance time of all gradient observables, and Q where samples are given.
@@ -61,7 +61,7 @@ def variance(
     --executor dask, a few observables at a time are tasks of other processes; no digit depends on it.
     """
     with errors(as_json):
-        from thermokernels import load_model, set_threads
+        from thermokernels import set_threads
         from thermokernels.common import arguments, footprint, memory
         from thermokernels.solvers.solve import Solve
         from thermokernels_app.tools import data_files
@@ -71,7 +71,7 @@ def variance(
         if threads is not None:
             set_threads(threads)
         pool = pool_of(executor, scheduler, workers)
-        machine = load_model(model)
+        machine = read_model(model, convention, has_data=data is not None)
         n_visible, n_hidden, full = machine.n_visible, machine.n_hidden, machine.has_fields
         arguments.as_positive(window, "--window", "sweeps")
         n_bytes = footprint.require_variance_time(n_visible, n_hidden, full)

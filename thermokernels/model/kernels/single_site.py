@@ -56,7 +56,7 @@ from thermokernels.compiled.simd_float64 import (
 )
 from thermokernels.model.kernels import rounded_once
 from thermokernels.model.kernels.differences import Reals, Terms
-from thermokernels.model.kernels.kernel import Kernel, Tables
+from thermokernels.model.kernels.kernel import Chain, Kernel
 
 
 class SingleSite(Kernel):
@@ -65,9 +65,10 @@ class SingleSite(Kernel):
     name = "single-site"
     single_flips = True
     parity_halves = True
-    reducible = True
+    state_reduction = True
     has_adjoint = True
     scan = "random-spins"
+    coupled = True
 
     def steps_per_sweep(self, n_spins: int) -> int:
         return n_spins
@@ -75,21 +76,21 @@ class SingleSite(Kernel):
     def factors(self, n_spins: int) -> int:
         return 1
 
-    def apply(self, chain: Tables, functions: Floats) -> Floats:
+    def apply(self, chain: Chain, functions: Floats) -> Floats:
         result: Floats = functions - self.apply_generator(chain, functions)
         return result
 
-    def apply_generator(self, chain: Tables, functions: Floats) -> Floats:
+    def apply_generator(self, chain: Chain, functions: Floats) -> Floats:
         """Takes differences, so that small ones stay exact."""
         products = np.empty_like(functions)
         _apply_generator(functions, chain.visible_flips, chain.hidden_flips, chain.quotient, products)
         return products
 
-    def apply_symmetrised(self, chain: Tables, vectors: Floats) -> Floats:
+    def apply_symmetrised(self, chain: Chain, vectors: Floats) -> Floats:
         result: Floats = vectors - self.apply_symmetrised_generator(chain, vectors)
         return result
 
-    def apply_symmetrised_generator(self, chain: Tables, vectors: Floats) -> Floats:
+    def apply_symmetrised_generator(self, chain: Chain, vectors: Floats) -> Floats:
         states = vectors.reshape(len(vectors), math.prod(vectors.shape[1:]))
         products, generator = np.empty_like(states), chain.generator
 
@@ -99,7 +100,7 @@ class SingleSite(Kernel):
         threads.for_rows(apply_to_rows, len(states), states.size * chain.n_spins)
         return products.reshape(vectors.shape)
 
-    def differences(self, chain: Tables, functions: Reals) -> Terms:
+    def differences(self, chain: Chain, functions: Reals) -> Terms:
         values = functions.reshape(len(functions), -1)
         states, sizes = np.arange(values.shape[1]), np.zeros_like(values)
         n_visible, n_columns = chain.visible_flips.shape[1], functions.shape[2]
@@ -110,7 +111,7 @@ class SingleSite(Kernel):
             sizes += rates * np.abs(values - values[:, states ^ mask])
         return self.apply_generator(chain, functions), sizes.reshape(functions.shape)
 
-    def compiled_product(self, chain: Tables) -> tuple[Floats, Floats] | None:
+    def compiled_product(self, chain: Chain) -> tuple[Floats, Floats] | None:
         return np.empty((0, 0)), np.empty((0, 0))
 
 
@@ -138,27 +139,27 @@ def _local_fields(weights, field, fields):
 
 
 @jit
-def _energy_row(visible_fields, h, of_hidden, row):
+def _energy_row(visible_local_fields, h, of_hidden, row):
     """row[v] = of_hidden - sum_i v_i F_i(h) by doubling: a new -1 spin adds 2 F_i."""
     lowest = of_hidden
-    for i in range(visible_fields.shape[0]):
-        lowest -= visible_fields[i, h]
+    for i in range(visible_local_fields.shape[0]):
+        lowest -= visible_local_fields[i, h]
     row[0] = lowest
-    for i in range(visible_fields.shape[0]):
+    for i in range(visible_local_fields.shape[0]):
         half = 1 << i
-        step = 2.0 * visible_fields[i, h]
+        step = 2.0 * visible_local_fields[i, h]
         for v in range(half):
             row[half + v] = row[v] + step
 
 
 @jit
-def _energies(visible_fields, hidden_field, energy):
+def _energies(visible_local_fields, c, energy):
     """energy[h, v] = -sum_i v_i F_i(h) - sum_j c_j h_j."""
     for h in range(energy.shape[0]):
         of_hidden = 0.0
-        for j in range(hidden_field.size):
-            of_hidden -= hidden_field[j] * (1 - 2 * ((h >> j) & 1))
-        _energy_row(visible_fields, h, of_hidden, energy[h])
+        for j in range(c.size):
+            of_hidden -= c[j] * (1 - 2 * ((h >> j) & 1))
+        _energy_row(visible_local_fields, h, of_hidden, energy[h])
 
 
 @jit
@@ -351,7 +352,7 @@ def _apply_generator(functions, visible_flips, hidden_flips, quotient, products)
                 products[a, h, v] = total
 
 
-class BlockTables(NamedTuple):
+class FlipTables(NamedTuple):
     """Tables of one block's spins over the other block's configurations: local fields, S(x, x^i), P(x, x^i) at +1 and -1."""
 
     fields: np.ndarray
@@ -359,7 +360,7 @@ class BlockTables(NamedTuple):
     flips: np.ndarray
 
 
-def tables(weights: Floats, visible_field: Floats, hidden_field: Floats, n_hidden_states: int) -> tuple[BlockTables, BlockTables]:
+def flip_tables(weights: Floats, b: Floats, c: Floats, n_hidden_states: int) -> tuple[FlipTables, FlipTables]:
     """The tables of the visible spins, (n_v, n_hidden_states), and of the hidden ones, (n_h, 2**n_v); flips are (2, ...).
 
     Rates are per step: S(x, x^i) = 1 / (2 N cosh F_i), the heat bath symmetrised by sqrt(pi), and P(x, x^i) = sigmoid(-2 x_i F_i) / N.
@@ -367,7 +368,7 @@ def tables(weights: Floats, visible_field: Floats, hidden_field: Floats, n_hidde
     """
     n_visible, n_hidden = weights.shape
 
-    def block(block_weights: Floats, field: Floats, n_configurations: int) -> BlockTables:
+    def block(block_weights: Floats, field: Floats, n_configurations: int) -> FlipTables:
         fields, remainders = rounded_once.local_fields(block_weights, field, n_configurations)
         rates, flips = np.empty_like(fields), np.empty((2, *fields.shape))
         _flip_tables(fields, n_visible + n_hidden, rates, flips)
@@ -376,6 +377,6 @@ def tables(weights: Floats, visible_field: Floats, hidden_field: Floats, n_hidde
         moved = (2.0 * (n_visible + n_hidden)) * remainders * flips[0] * flips[1]
         flips[0] -= moved
         flips[1] += moved
-        return BlockTables(fields, rates, flips)
+        return FlipTables(fields, rates, flips)
 
-    return block(weights, visible_field, n_hidden_states), block(np.ascontiguousarray(weights.T), hidden_field, 2**n_visible)
+    return block(weights, b, n_hidden_states), block(np.ascontiguousarray(weights.T), c, 2**n_visible)

@@ -70,15 +70,15 @@ def autocorrelation_times(
     if not varies.any():
         raise ConstantError("it does not vary under pi in float64")
     lost_share = np.divide(lost_variances, variances, out=np.zeros_like(variances), where=varies)
-    reducible = reduced_resolvent.applies_to(chain)
+    by_reduction = reduced_resolvent.applies_to(chain)
     try:
         sums, bounds = _from_residuals(chain, functions, centred, gap_bound, every)
     except NumericalError:
-        if not reducible:
+        if not by_reduction:
             raise
         sums, bounds = _from_reduction(chain, functions, centred, gap_bound, every)
     else:
-        if reducible and not (bounds <= SHARP * sums)[varies].all():
+        if by_reduction and not (bounds <= SHARP * sums)[varies].all():
             with suppress(NumericalError):  # what there is stays
                 reduced, reduced_bounds = _from_reduction(chain, functions, centred, gap_bound, every)
                 worse = ~(bounds <= reduced_bounds)

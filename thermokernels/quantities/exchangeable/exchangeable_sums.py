@@ -57,7 +57,7 @@ class ExchangeableTime:
     def bound(self) -> float:
         """A bound on |T_O - value| in steps: |r|^2 over the proven gap, and rounding of the law, of the entries of A and of the sums."""
         lumped = self.chain.lumped
-        even = not (lumped.visible_field.any() or lumped.hidden_field.any())  # and so are the observables
+        even = not (lumped.b.any() or lumped.c.any())  # and so are the observables
         return self._unsolved / lumped_gap_bound.gap_lower_bound(lumped, even) + self._rounding
 
 
@@ -193,7 +193,7 @@ def exchangeable_q(chain: ExchangeableChain, data: ArrayLike, window: float = 10
     Raises
     ------
     ValueError
-        Bad arguments. NotConvergedError, UnresolvedError: the chain is too close to frozen for float64.
+        Bad arguments. NotConvergedError, UnresolvedError: the chain is too slow for float64.
 
     Examples
     --------

@@ -51,7 +51,7 @@ SMALLEST_PIVOT, LARGEST_TIME, LARGEST_SPAN = 1e-150, 1e150, 300.0
 
 def applies_to(chain: GibbsChain) -> bool:
     """Whether the chain is of a kernel and size that state reduction is made for."""
-    return chain.dynamics.reducible and chain.n_states <= MAX_STATES
+    return chain.dynamics.state_reduction and chain.n_states <= MAX_STATES
 
 
 @dataclass(frozen=True, eq=False, repr=False)

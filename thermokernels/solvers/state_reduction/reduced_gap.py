@@ -33,7 +33,7 @@ MAX_GAP_STATES = 2**11
 
 def applies_to(chain: GibbsChain) -> bool:
     """Whether the chain is of a kernel and size that its gap can be had for by state reduction."""
-    return chain.dynamics.reducible and chain.n_states <= MAX_GAP_STATES
+    return chain.dynamics.state_reduction and chain.n_states <= MAX_GAP_STATES
 
 
 def eigenvalue_error(matrix: Floats, eigenvalues: Floats, vectors: Floats) -> float:

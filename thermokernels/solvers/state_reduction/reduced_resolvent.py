@@ -1,4 +1,4 @@
-"""State reduction: T_O, resolvent and hitting times of chains that are almost frozen, without a subtraction that could lose digits.
+"""State reduction: T_O, resolvent and hitting times of chains that are extremely slow, without a subtraction that could lose digits.
 
 Method "reduction" (GTH, graph transformation): (I - P) y = f~ by :mod:`thermokernels.solvers.state_reduction.gth_elimination` with y = 0 at
 the ground state, which is y = (I - P)^+ f~ up to a constant, for centred f~. What else could cancel does not:
