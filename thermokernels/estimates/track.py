@@ -15,18 +15,20 @@ from thermokernels.common import arguments
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import NumericalError
-from thermokernels.estimates.estimate import estimate_q, model_of
+from thermokernels.estimates.estimate import estimate_q
 from thermokernels.estimates.intervals import Interval
+from thermokernels.estimates.problem import model_of
+from thermokernels.estimates.result import QEstimate
 from thermokernels.model.chain import gibbs_chain
 from thermokernels.model.conversions import law_of_samples
 from thermokernels.model.kernels.registry import KERNELS
 from thermokernels.model.laws import kl_divergence
 from thermokernels.model.model import Model
 from thermokernels.quantities.pseudo_likelihood import pseudo_likelihood
-from thermokernels.quantities.signal_to_noise import chain_q_struct
+from thermokernels.quantities.signal_to_noise import chain_q_struct, q_struct
 
-# Models of no more spins than this are answered exactly: 2**14 states, seconds a checkpoint.
-EXACT_SPINS = 14
+# Models of no more spins than this are answered exactly, in seconds a checkpoint: 2**14 states, or one layer of the alternating scan.
+EXACT_SPINS, ALTERNATING_SPINS = 14, 20
 # The divergence of the data's law from the model's is exact for as many visible spins.
 DIVERGENCE_SPINS = 16
 
@@ -190,6 +192,7 @@ class Tracker:
         }  # fmt: skip
         self._rows: list[TrackedModel] = []
         self._calls = 0
+        self._last: QEstimate | None = None
 
     @property
     def track(self) -> Track:
@@ -224,10 +227,14 @@ class Tracker:
 
     def _exact(self, model: Model, law: Floats | None) -> dict[str, Any] | None:
         """The numbers by enumeration, or None where the chain is too large or almost frozen."""
-        if law is None or model.n_visible + model.n_hidden > EXACT_SPINS or not KERNELS[self.kernel].reversible:
+        alternating = self.kernel == "alternating"
+        if law is None or model.n_spins > (ALTERNATING_SPINS if alternating else EXACT_SPINS):
             return None
         try:
-            q = chain_q_struct(gibbs_chain(model, kernel=self.kernel), law, self.window)
+            if alternating:
+                q = q_struct(model, law, self.window, kernel="alternating")
+            else:
+                q = chain_q_struct(gibbs_chain(model, kernel=self.kernel), law, self.window)
         except NumericalError:
             return None
         return {
@@ -243,7 +250,8 @@ class Tracker:
         }
 
     def _estimated(self, model: Model) -> dict[str, Any]:
-        estimate = estimate_q(model, self.samples, self.window, self.kernel, **self.options)
+        estimate = estimate_q(model, self.samples, self.window, self.kernel, like=self._last, **self.options)
+        self._last = estimate
         names = ("value", "interval", "t_obs", "t_obs_interval", "signal", "window_for_unit_q", "trusted", "reason")
         return {name: getattr(estimate, name) for name in names} | {"method": "estimated"}
 
