@@ -8,14 +8,13 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from thermokernels_app.commands.console import AsJson, errors, seconds
 from thermokernels_app.commands.executors import ExecutorKind, Kind, Scheduler, executor_of
-from thermokernels_app.commands.models import Convention, ModelFile, read_model
+from thermokernels_app.commands.models import Convention, ModelFile, Samples, Window, read_model
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -30,10 +29,8 @@ EXIT_CODES = (
 
 def estimate(
     model: ModelFile,
-    data: Annotated[
-        Path | None, typer.Option("--data", help="Samples of the visible spins, one a row, +1 and -1, in .npy or .csv: Q needs them.")
-    ] = None,
-    window: Annotated[float, typer.Option("--window", help="Length in sweeps of the run of samples behind one gradient.")] = 100.0,
+    data: Samples = None,
+    window: Window = 100.0,
     kernel: Annotated[str, typer.Option("--kernel", help="The sampler: `alternating`, `two-block` or `single-site`.")] = "alternating",
     precision: Annotated[
         float | None, typer.Option("--precision", help="Wanted half width of the interval, relative to Q (or to T_O without --data).")

@@ -20,9 +20,10 @@ from thermokernels.common import arguments, thresholds
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import ConstantError, NumericalError
-from thermokernels.model.chain import GibbsChain, energy_error
+from thermokernels.model.chain import GibbsChain
 from thermokernels.model.kernels.registry import KERNELS as ALL_KERNELS
 from thermokernels.model.model import Model, ModelLike, as_model
+from thermokernels.model.rounding import energy_error
 from thermokernels.quantities.autocorrelation_times.recorded_series import RecordedSeries, recorded_series
 from thermokernels_app.tools import estimators
 from thermokernels_app.tools.trace_observables import Observable, as_names, as_trace, observable
