@@ -24,6 +24,7 @@ from thermokernels.common.errors import (
     UnresolvedError,
 )
 from thermokernels.common.threads import get_threads, set_threads
+from thermokernels.comparison.compare import Comparison, compare
 from thermokernels.diagnosis.diagnose import Diagnosis, diagnose
 from thermokernels.estimates.estimate import estimate_q
 from thermokernels.estimates.result import QEstimate
@@ -36,6 +37,7 @@ from thermokernels.model.importers import from_dimod, from_rbms, from_scikit_lea
 from thermokernels.model.laws import kl_divergence, visible_law
 from thermokernels.model.loading import load_history, load_model
 from thermokernels.model.model import Model
+from thermokernels.program import selftest
 from thermokernels.quantities.alternating_scan import AlternatingTime, alternating_variance_time
 from thermokernels.quantities.asymptotic_variance import asymptotic_variance
 from thermokernels.quantities.autocorrelation_times.autocorrelation_function import autocorrelation_function
@@ -65,6 +67,7 @@ except PackageNotFoundError:  # a source tree that was never installed
 
 __all__ = [
     "AlternatingTime",
+    "Comparison",
     "Diagnosis",
     "ExchangeableChain",
     "ExchangeableQ",
@@ -96,6 +99,7 @@ __all__ = [
     "alternating_variance_time",
     "asymptotic_variance",
     "autocorrelation_function",
+    "compare",
     "conductance",
     "couplings",
     "diagnose",
@@ -129,6 +133,7 @@ __all__ = [
     "relevance",
     "resolvent",
     "sample",
+    "selftest",
     "set_threads",
     "solve_resolvent",
     "solve_spectral_gap",

@@ -7,7 +7,7 @@ a value, and the rest of the diagnosis goes on.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -65,6 +65,12 @@ class Diagnosis(Findings):
     def as_dict(self) -> dict[str, Any]:
         """Everything as plain JSON-able data; a number that is not resolved is null with its reason; steps are given in sweeps too."""
         return super().as_dict() | {"autocorrelation_convention": words.CONVENTION, "sentences": list(self.sentences)}
+
+    def _columns(self) -> tuple[dict[str, Any], str]:
+        numbers = {field.name: getattr(self, field.name) for field in fields(self)}
+        named = {name: number for name, number in numbers.items() if isinstance(number, Number)}
+        parts = ("value", "unit", "error", "certainty")
+        return {"quantity": [*named], **{part: [getattr(number, part) for number in named.values()] for part in parts}}, "quantity"
 
     def __repr__(self) -> str:
         return words.one_line(self)

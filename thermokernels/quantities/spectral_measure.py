@@ -16,7 +16,8 @@ sum w / lambda.
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import scipy.linalg.lapack as lapack
@@ -25,6 +26,7 @@ from thermokernels.common import memory, tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import ConstantError, NotConvergedError, NumericalError, UnresolvedError
+from thermokernels.common.results import Line, Result
 from thermokernels.common.tolerances import EPSILON, UNIT
 from thermokernels.model.chain import GibbsChain
 from thermokernels.model.exchangeable import ExchangeableChain
@@ -52,8 +54,8 @@ RESOLVED = 1e-6
 CLUSTER_SPREAD = 3.0
 
 
-@dataclass(frozen=True, eq=False)
-class SpectralMeasure:
+@dataclass(frozen=True, eq=False, repr=False)
+class SpectralMeasure(Result):
     """mu_O as a discrete measure, and what follows from its slow end.
 
     Attributes
@@ -73,9 +75,23 @@ class SpectralMeasure:
     steps_per_sweep : as the kernel has it
     """
 
-    nodes: Floats = field(repr=False)
-    weights: Floats = field(repr=False)
-    gaps: Floats = field(repr=False)
+    _lines = (
+        Line("relevant_gap_per_step", "relevant_gap", "per step", bound="relevant_gap_bound"),
+        Line("gamma_eff_per_sweep", "gamma_eff", "per sweep", relative_bound="gamma_eff_error"),
+        Line("gamma_eff_per_step", "gamma_eff_step", "per step", relative_bound="gamma_eff_error"),
+    )
+    _facts = (
+        "resolved",
+        "cluster_size",
+        "steps_per_sweep",
+        "nodes",
+        "gaps",
+        "weights",
+    )
+
+    nodes: Floats
+    weights: Floats
+    gaps: Floats
     relevant_gap: float
     gamma_eff: float
     gamma_eff_step: float
@@ -88,6 +104,9 @@ class SpectralMeasure:
     def resolved(self) -> bool:
         """Whether relevant gap and gamma_eff are known to a relative 1e-6."""
         return self.relevant_gap_bound <= RESOLVED * self.relevant_gap and self.gamma_eff_error <= RESOLVED
+
+    def _columns(self) -> tuple[dict[str, Any], str]:
+        return {"node": self.nodes, "gap": self.gaps, "weight": self.weights}, "node"
 
 
 def _sweep_gap(gaps: Floats, steps: int) -> Floats:

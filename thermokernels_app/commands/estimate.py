@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
 NOT_TRUSTED = 11
+# Of the result, as large as the model or as the budget: left out of the document.
+ARRAYS = ("g", "replicates")
 
 EXIT_CODES = (
     "Exit codes: 0 estimated; 1 unexpected error; 2 bad usage or input, or a budget that is too short; "
@@ -89,7 +91,8 @@ def estimate(
             )
         if as_json:
             names = {"model": str(model), "data": None if data is None else str(data), "seed": seed}
-            print(json.dumps(names | estimate_tables.as_dict(result), allow_nan=False))
+            found = result.as_dict()
+            print(json.dumps(names | {name: found[name] for name in found if name not in ARRAYS}, allow_nan=False))
         else:
             estimate_tables.print_estimate(result)
         if not result.trusted:
