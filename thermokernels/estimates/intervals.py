@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy import optimize, stats
+from scipy.special import stdtrit  # not scipy.stats: half a second of every import
 
 from thermokernels.common.arrays import Floats
 
@@ -28,7 +28,7 @@ Interval = tuple[float, float]
 
 def quantile(degrees: int) -> float:
     """Of Student's law, for a two-sided interval of 95 %."""
-    return float(stats.t.ppf(0.5 + LEVEL / 2, degrees))
+    return float(stdtrit(degrees, 0.5 + LEVEL / 2))
 
 
 def mean_interval(samples: Floats) -> Interval:
@@ -93,12 +93,19 @@ def fieller(numerator: float, denominator: float, left_out: Floats) -> Interval:
         return abs(transformed((numerator - q * denominator) / error(q), skewness)) - most
 
     def end(step: float) -> float:
-        """The first q that is refuted from the ratio on, in steps that double."""
+        """The first q that is refuted from the ratio on: steps that double, then halve."""
+        inside = ratio
         for _ in range(DOUBLINGS):
-            if excess(ratio + step) > 0:
-                return float(optimize.brentq(excess, ratio, ratio + step, xtol=1e-12 * abs(step), rtol=1e-12))
-            step *= 2
-        return math.inf
+            if excess(inside + step) > 0:
+                break
+            inside, step = inside + step, 2 * step
+        else:
+            return math.inf
+        for _ in range(DOUBLINGS):
+            step /= 2
+            if not excess(inside + step) > 0:
+                inside += step
+        return inside
 
     if not error(ratio) > 0:
         return ratio, ratio

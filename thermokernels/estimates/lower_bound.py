@@ -27,10 +27,10 @@ from thermokernels.estimates.coupling.single_site_excursions import _single_site
 from thermokernels.estimates.intervals import controlled, largest_share, mean_interval
 from thermokernels.estimates.pilot import UNIT_WORK
 from thermokernels.estimates.replicates import couplings
+from thermokernels.model.kernels.registry import KERNELS
 from thermokernels.model.model import Model
 from thermokernels.sampling.samplers import block_model
 
-KERNELS = ("single-site", "two-block")
 # Replicates, and of a task.
 N_REPLICATES, TASK = 224, 32
 # Products of a coupling and a spin that the starts may take, in all and in a second of a budget.
@@ -46,7 +46,7 @@ def variance_time_at_least(model: Model, kernel: str, features: Features, quotie
     NaN where the kernel has no such sums, where a pair of starts does not meet, where rare events dominate what was seen, and where the
     starts would take longer than the ``budget`` in seconds.
     """
-    if kernel not in KERNELS or _work(model) > (MOST_WORK if budget is None else min(MOST_WORK, WORK_PER_SECOND * budget)):
+    if not _is_positive(kernel) or _work(model) > (MOST_WORK if budget is None else min(MOST_WORK, WORK_PER_SECOND * budget)):
         return math.nan
     totals, weights = truncated_sums(model, kernel, features, quotient, seed, N_REPLICATES, _sweeps(model, budget))
     if np.isnan(weights).any():
@@ -56,6 +56,11 @@ def variance_time_at_least(model: Model, kernel: str, features: Features, quotie
         return math.nan
     low, _ = mean_interval(sums)
     return max(low, 0.0)
+
+
+def _is_positive(kernel: str) -> bool:
+    """Whether sums that are cut off are below T_O: single-site and two-block kernels."""
+    return KERNELS[kernel].single_flips or KERNELS[kernel].scan == "random-blocks"
 
 
 def _work(model: Model) -> float:
@@ -95,7 +100,7 @@ def _task(model: Model, kernel: str, features: Features, schedule: Schedule, key
         return np.full(n, np.nan), np.full(n, np.nan)
     atoms = states[:, None]
     totals, zero_lags, lengths = np.empty((n, 1)), np.empty((n, 1)), np.empty((n, 1), np.int64)
-    if kernel == "single-site":
+    if KERNELS[kernel].single_flips:
         _single_site_excursions(table, features, schedule, key, rows.start, atoms, totals, zero_lags, lengths)
     else:
         shape = model.W.shape

@@ -16,8 +16,9 @@ from thermokernels.estimates.coupling.lag_pairs import Schedule
 from thermokernels.estimates.coupling.layer_excursions import Features
 from thermokernels.estimates.features import features_of, from_correlations
 from thermokernels.estimates.pilot import Pilot
-from thermokernels.estimates.replicates import KERNELS, Question, couplings
+from thermokernels.estimates.replicates import Question, couplings
 from thermokernels.estimates.result import NAN, NOWHERE, QEstimate
+from thermokernels.model.kernels.registry import KERNELS, as_kernel
 from thermokernels.model.model import Model, as_model
 from thermokernels.quantities.alternating_scan import OBSERVABLES, UNITS
 from thermokernels.sampling.samplers import block_model, require_moderate
@@ -53,7 +54,7 @@ class Problem:
             model,
             samples,
             arguments.as_positive(window, "window", "sweeps"),
-            arguments.as_choice(kernel, KERNELS, "kernel"),
+            as_kernel(kernel, lambda one: one.coupled).name,
             arguments.as_choice(observables, OBSERVABLES, "observables"),
             arguments.as_choice(units, UNITS, "units"),
             arguments.as_flag(fields, "fields"),
@@ -86,7 +87,7 @@ class Problem:
 
     @property
     def steps_per_sweep(self) -> int:
-        return {"alternating": 1, "two-block": 2, "single-site": sum(self.shape)}[self.kernel]
+        return KERNELS[self.kernel].steps_per_sweep(self.model.n_spins)
 
     @property
     def block_model(self) -> Any:

@@ -19,6 +19,7 @@ from thermokernels.estimates.problem import Problem
 from thermokernels.estimates.replicates import TASK, Batch
 from thermokernels.estimates.result import NAN, NOWHERE, QEstimate
 from thermokernels.estimates.signal import Groups, Signal, estimate_signal
+from thermokernels.model.kernels.registry import KERNELS
 
 # What comes for each replicate.
 SERIES = ("times", "zero_lags", "weights", "first_moments", "meetings")
@@ -114,7 +115,7 @@ class Tally:
     def _batch_means(self, t_obs: float) -> dict[str, Any]:
         """Batch means of the alternating scan where they are quick, once a run."""
         nothing = {"batch_means": NAN, "batch_means_interval": NOWHERE, "batch_means_bias": NAN}
-        if self.problem.kernel != "alternating" or self.n_replicates < trust.FEWEST:
+        if KERNELS[self.problem.kernel].scan != "alternating" or self.n_replicates < trust.FEWEST:
             return nothing
         if self.batches is None:
             assert self.pilot.schedule is not None
