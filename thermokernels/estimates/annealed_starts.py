@@ -59,14 +59,14 @@ def _proposal(couplings, stream, state):
     position, log_weight = _draw(visible_fields, 0.0, stream, 0, v), 0.0
     for k in range(1, TEMPERATURES + 1):
         before, beta = (k - 1) / TEMPERATURES, k / TEMPERATURES
-        _fields_of(couplings.weights, couplings.hidden_field, v, hidden_fields)
+        _fields_of(couplings.weights, couplings.c, v, hidden_fields)
         for j in range(n_hidden):
             log_weight += _log_cosh(beta * hidden_fields[j]) - _log_cosh(before * hidden_fields[j])
         for i in range(n_visible):
-            log_weight += (beta - before) * couplings.visible_field[i] * v[i]
+            log_weight += (beta - before) * couplings.b[i] * v[i]
         position = _draw(hidden_fields, beta, stream, position, h)
         if k < TEMPERATURES:
-            _fields_of(couplings.transposed, couplings.visible_field, h, visible_fields)
+            _fields_of(couplings.transposed, couplings.b, h, visible_fields)
             position = _draw(visible_fields, beta, stream, position, v)
     state[:n_visible], state[n_visible:] = v, h
     return log_weight

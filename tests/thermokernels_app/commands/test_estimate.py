@@ -93,7 +93,7 @@ def test_few_replicates_are_exit_code_11(invoke):
         (("W.npy", "--data", "wide.npy"), "the samples file wide.npy"),
         (("W.npy", "--data", "bits.npy"), r"the samples file bits.npy: .*must hold spins"),
         (("nan.npy",), "must be finite"),
-        (("W.npy", "--kernel", "symmetrised-alternating"), "kernel must be one of 'alternating', 'two-block', 'single-site'"),
+        (("W.npy", "--kernel", "symmetrised-alternating"), "kernel must be one of 'single-site', 'two-block', 'alternating'"),
         (("W.npy", "--checkpoint", "W.npy"), "checkpoint W.npy is no checkpoint that can be read"),
     ],
 )
