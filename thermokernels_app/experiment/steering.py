@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,6 +20,9 @@ from thermokernels_app.experiment.steering_kernels import _divergences, _emit_al
 from thermokernels_app.experiment.teachers import teachers
 from thermokernels_app.experiment.training import _half_laws, directions, initial_parameters, network_shape, train
 from thermokernels_app.judges import steering_check
+
+# Of a training, for every code: KL in nats, logarithms of Q, |g|^2 and T_O in steps.
+NUMBERS = ("kl", "log_q", "log_signal", "log_t_obs_steps")
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ class Pressures:
 
     def update(self, now: Measured) -> None:
         """The multipliers after some steps."""
-        self.multipliers = self._stressed(now.log_q)
+        self.multipliers = np.minimum(self._stressed(now.log_q), self.rule.most)
 
 
 class Adam:
@@ -157,35 +159,42 @@ def table_records(table: dict[str, Any], seed: int, m: int) -> list[Record]:
 def steer(design: SteeringDesign, seed: int, m: int) -> Record:
     """All trainings of one seed table and size: their final numbers, their curves, and what the judge's own code says of them."""
     base = replace(design.base, seed=seed)
-    models, free = Models(base, m, design.split), train(base, m, design.split).checkpoint("final")
-    everyone = np.ones(1, dtype=bool)
-    pressures = Pressures(design, models.measure(models.weights(free.phi[None]), everyone).log_q[0])
+    models, free = Models(base, m, design.split), train(base, m, design.split)
+    everyone, ended = np.ones(1, dtype=bool), models.weights(free.checkpoint("final").phi[None])
+    pressures = Pressures(design, models.measure(ended, everyone).log_q[0])
     phi = np.repeat(initial_parameters(base, m, design.split)[None], len(pressures.weights), axis=0)
-    adam, curve, stopped = Adam(base, phi), [], np.full(len(phi), -1)
-    for step in range(base.training.steps + 1):
+    adam, curve, tail, stopped, last_step = Adam(base, phi), [], [], np.full(len(phi), -1), base.training.steps
+    for step in range(last_step + 1):
         on_curve = step % design.trace_every == 0
-        last = step == base.training.steps
+        in_tail = step > last_step - design.tail_steps and (last_step - step) % design.tail_every == 0
         weights = models.weights(phi)
-        now = models.measure(weights, (pressures.acting & (stopped < 0)) | on_curve | last)
+        now = models.measure(weights, (pressures.acting & (stopped < 0)) | on_curve | in_tail)
         stopped[(stopped < 0) & (now.log_q > design.run_away).any(axis=1)] = step
+        numbers = [now.kl, now.log_q, np.log(now.signal), np.log(now.t_obs)]
         if on_curve:
-            curve.append([now.kl, now.log_q, np.log(now.signal), np.log(now.t_obs)])
+            curve.append(numbers)
+        if in_tail:
+            tail.append(numbers)
         force = pressures.of(now)
         descent = slopes(models, phi, now, force)
         if not np.isfinite(descent).all():
             raise NumericalError(f"an objective stopped being finite at step {step}")
-        if last:
+        if step == last_step:
             break
         adam.step(phi, descent, stopped < 0)
         if (step + 1) % design.lagrangian.every == 0:
             pressures.update(now)
     judged = steering_check.check(phi, weights, now, force, descent, models, directions(base, m, design.split))
-    means = np.array(curve).mean(axis=3).transpose(2, 1, 0)  # (networks, quantities, points)
+    points, ends = np.array(curve), np.array(tail).mean(axis=0)  # (points, quantities, networks, codes), (quantities, networks, codes)
+    means = points.mean(axis=3).transpose(2, 1, 0)
+    early = slice(0, int(design.baseline_share * last_step) + 1, design.trace_every)
+    registered = free.curve[early]
     return {
-        "baseline_error": float(np.abs(now.kl[0] / free.kl - 1).max()),
+        "baseline_error": float(np.abs(points[: len(registered), 0, 0] / registered - 1).max()),
         "runs": [
             {"kind": one.kind, "number": one.number, "ran_away_at": None if stopped[n] < 0 else int(stopped[n])}
-            | _final(now, force, n)
+            | {name: values.tolist() for name, values in zip(NUMBERS, ends[:, n], strict=True)}
+            | {"pressure": force[n].tolist()}
             | judged[n]
             | {"curve": _curve(design, means[n])}
             for n, one in enumerate(objectives(design))
@@ -193,12 +202,6 @@ def steer(design: SteeringDesign, seed: int, m: int) -> Record:
     }
 
 
-def _final(now: Measured, force: Floats, n: int) -> Record:
-    numbers = {"kl": now.kl, "log_q": now.log_q, "signal": now.signal, "t_obs_steps": now.t_obs, "pressure": force}
-    return {name: values[n].tolist() for name, values in numbers.items()}
-
-
 def _curve(design: SteeringDesign, means: Floats) -> Record:
-    names: Sequence[str] = ("kl", "log_q", "log_signal", "log_t_obs_steps")
     steps = np.arange(means.shape[1]) * design.trace_every
-    return {"step": steps.tolist()} | {name: values.tolist() for name, values in zip(names, means, strict=True)}
+    return {"step": steps.tolist()} | {name: values.tolist() for name, values in zip(NUMBERS, means, strict=True)}

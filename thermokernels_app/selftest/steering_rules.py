@@ -39,7 +39,7 @@ def sound_cells(design: Record) -> list[Record]:
     for seed in design["seeds"]:
         for m in design["sizes"]:
             runs = [
-                {"kind": kind, "number": value, "kl": [1.0] * 4, "log_q": [0.0] * 4, "signal": [1.0] * 4, "t_obs_steps": [1.0] * 4}
+                {"kind": kind, "number": value, "kl": [1.0] * 4, "log_q": [0.0] * 4, "log_signal": [0.0] * 4, "log_t_obs_steps": [0.0] * 4}
                 | {"value_error": 0.0, "gradient_error": 0.0}
                 for numbers, kind in p6_steering.KINDS.items()
                 for value in design[numbers]

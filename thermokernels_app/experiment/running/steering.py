@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -56,13 +55,13 @@ def summary(document: Mapping[str, Any]) -> list[dict[str, Any]]:
                     "log_q": statistics.median(statistics.fmean(run["log_q"]) for _, run in pairs),
                     "kl_ratio": statistics.median(p6_steering.cost(*pair) for pair in pairs),
                     "gain": statistics.median(p6_steering.gain(*pair) for pair in pairs),
-                    "gain_of_signal": statistics.median(_logarithms(*pair, "signal") for pair in pairs),
-                    "gain_of_time": statistics.median(-_logarithms(*pair, "t_obs_steps") for pair in pairs),
+                    "gain_of_signal": statistics.median(_change(*pair, "log_signal") for pair in pairs),
+                    "gain_of_time": statistics.median(-_change(*pair, "log_t_obs_steps") for pair in pairs),
                     "met": sum(p6_steering.meets(*pair, design) for pair in pairs),
                 }
             )
     return rows
 
 
-def _logarithms(free: Mapping[str, Any], run: Mapping[str, Any], key: str) -> float:
-    return statistics.fmean(math.log(one / other) for one, other in zip(run[key], free[key], strict=True))
+def _change(free: Mapping[str, Any], run: Mapping[str, Any], key: str) -> float:
+    return statistics.fmean(run[key]) - statistics.fmean(free[key])

@@ -27,12 +27,12 @@ def free_run(cell: Record) -> Record:
 
 
 def gain(free: Record, run: Record) -> float:
-    """How much higher the mean over the codes of log Q ends than without steering."""
+    """How much higher the mean of log Q over codes and last steps is than without steering."""
     return statistics.fmean(run["log_q"]) - statistics.fmean(free["log_q"])
 
 
 def cost(free: Record, run: Record) -> float:
-    """The mean KL over the codes over that without steering."""
+    """The mean KL over codes and last steps, over that without steering."""
     return statistics.fmean(run["kl"]) / statistics.fmean(free["kl"])
 
 
@@ -67,7 +67,7 @@ class SteeringRecords:
                 name = f"{where}, {run['kind']} {run['number']:g}"
                 for key, gate in ERRORS.items():
                     self._gate(run, key, gate, name)
-                for key in ("kl", "log_q", "signal", "t_obs_steps"):
+                for key in ("kl", "log_q", "log_signal", "log_t_obs_steps"):
                     _finite(run, key, self.design["base"]["teacher"]["codes"], name)
             yield cell
 
