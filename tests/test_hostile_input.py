@@ -231,7 +231,7 @@ def test_the_error_state_of_the_caller_does_not_matter(name):
     np.testing.assert_array_equal(found, expected)
 
 
-# Models at random: shapes, dtypes, memory orders, ties, and sizes from subnormal to almost frozen.
+# Models at random: shapes, dtypes, memory orders, ties, and sizes from subnormal to extremely slow.
 
 
 def _as_given(weights, dtype, order):

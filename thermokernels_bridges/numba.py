@@ -20,7 +20,8 @@ from adjoints.variance_time import _flip_overlaps
 from thermokernels.common.arrays import Floats
 from thermokernels.compiled.decorator import jit
 from thermokernels.compiled.double_double import add, divide, exponential, multiply
-from thermokernels.model.kernels.single_site import Generator, _apply_to_vector, _energies, _escape, _flip_tables, _local_fields
+from thermokernels.model.kernels.flip_tables import _energies, _flip_tables, _local_fields
+from thermokernels.model.kernels.single_site import Generator, _apply_to_vector, _escape
 from thermokernels.model.laws import _compare_laws, _sum_out_hidden
 from thermokernels.solvers.spanning_tree_bound import _flip_tree
 
@@ -41,10 +42,10 @@ def kl_divergence(p_data: Floats, W: Floats, gradient: Floats) -> float:
     _require_shapes(W, gradient)
     data, data_sum = _as_law(p_data, W.shape[0])
     n_states = 1 << W.shape[0]
-    columns, visible_field, hidden_field = np.empty((W.shape[1], W.shape[0])), np.zeros(W.shape[0]), np.zeros(W.shape[1])
+    columns, b, c = np.empty((W.shape[1], W.shape[0])), np.zeros(W.shape[0]), np.zeros(W.shape[1])
     columns[:] = W.T  # in float64, whatever W is
     log_weight, factor = np.empty(n_states), np.ones(n_states)
-    _sum_out_hidden(columns, visible_field, hidden_field, np.empty(n_states), factor, log_weight)
+    _sum_out_hidden(columns, b, c, np.empty(n_states), factor, log_weight)
     largest, total = log_weight.max(), 0.0
     for v in range(n_states):
         total += math.exp(log_weight[v] - largest)
@@ -52,7 +53,7 @@ def kl_divergence(p_data: Floats, W: Floats, gradient: Floats) -> float:
     terms, difference = np.empty(n_states), np.empty(n_states)
     _compare_laws(data / data_sum, log_law, terms, difference)
     by_columns = np.empty_like(columns)
-    _pull_back(columns, hidden_field, difference, by_columns, np.empty_like(visible_field), np.empty_like(hidden_field))
+    _pull_back(columns, c, difference, by_columns, np.empty_like(b), np.empty_like(c))
     gradient[:] = by_columns.T
     divergence: float = terms.sum()
     return divergence
@@ -63,8 +64,8 @@ def observable_variance_time(W: Floats, gradient: Floats) -> float:
     """T_O in steps; ``gradient`` (n_v, n_h) is overwritten with its derivative by W."""
     _require_types(W, gradient, gradient[0])
     _require_shapes(W, gradient)
-    weights, visible_fields, hidden_fields, energy = _tables(W)
-    time: float = _variance_time(weights, visible_fields, hidden_fields, _boltzmann(energy), gradient)
+    weights, visible_local_fields, hidden_local_fields, energy = _tables(W)
+    time: float = _variance_time(weights, visible_local_fields, hidden_local_fields, _boltzmann(energy), gradient)
     return time
 
 
@@ -74,11 +75,11 @@ def q_struct(W: Floats, p_data: Floats, window: float, gradient: Floats) -> floa
     _require_types(W, gradient, p_data)
     _require_shapes(W, gradient)
     data, data_sum = _as_law(p_data, W.shape[0])
-    weights, visible_fields, hidden_fields, energy = _tables(W)
+    weights, visible_local_fields, hidden_local_fields, energy = _tables(W)
     law = _boltzmann(energy)
-    time = _variance_time(weights, visible_fields, hidden_fields, law, gradient)
+    time = _variance_time(weights, visible_local_fields, hidden_local_fields, law, gradient)
     g, by_signal = np.zeros_like(weights), np.zeros_like(weights)
-    error = _signal(data, data_sum, weights, hidden_fields, law, g, by_signal)
+    error = _signal(data, data_sum, weights, hidden_local_fields, law, g, by_signal)
     signal = (g * g).sum()
     if not (2.0 * np.abs(g).sum() + g.size * error) * error <= PRECISION * signal:
         gradient[:] = np.nan
@@ -135,12 +136,12 @@ def _tables(W):
     n_visible, n_hidden = W.shape
     weights = np.empty(W.shape)
     weights[:] = W
-    visible_fields, hidden_fields = np.empty((n_visible, 1 << (n_hidden - 1))), np.empty((n_hidden, 1 << n_visible))
-    _local_fields(weights, np.zeros(n_visible), visible_fields)
-    _local_fields(np.ascontiguousarray(weights.T), np.zeros(n_hidden), hidden_fields)
-    energy = np.empty((visible_fields.shape[1], hidden_fields.shape[1]))
-    _energies(visible_fields, np.zeros(n_hidden), energy)
-    return weights, visible_fields, hidden_fields, energy
+    visible_local_fields, hidden_local_fields = np.empty((n_visible, 1 << (n_hidden - 1))), np.empty((n_hidden, 1 << n_visible))
+    _local_fields(weights, np.zeros(n_visible), visible_local_fields)
+    _local_fields(np.ascontiguousarray(weights.T), np.zeros(n_hidden), hidden_local_fields)
+    energy = np.empty((visible_local_fields.shape[1], hidden_local_fields.shape[1]))
+    _energies(visible_local_fields, np.zeros(n_hidden), energy)
+    return weights, visible_local_fields, hidden_local_fields, energy
 
 
 @jit
@@ -190,14 +191,14 @@ def _solve(generator, root_law, source, work, solution):
 
 
 @jit
-def _variance_time(W, visible_fields, hidden_fields, law, gradient):
+def _variance_time(W, visible_local_fields, hidden_local_fields, law, gradient):
     """T_O and, term by term as in adjoints/observables.py, its derivative by W; NaN where float64 does not give 1e-8."""
     n_visible, n_hidden = W.shape
     n_spins, n_rows, n_columns = n_visible + n_hidden, law.shape[0], law.shape[1]
-    visible_rates, visible_flips = np.empty_like(visible_fields), np.empty((2, n_visible, n_rows))
-    hidden_rates, hidden_flips = np.empty_like(hidden_fields), np.empty((2, n_hidden, n_columns))
-    _flip_tables(visible_fields, n_spins, visible_rates, visible_flips)
-    _flip_tables(hidden_fields, n_spins, hidden_rates, hidden_flips)
+    visible_rates, visible_flips = np.empty_like(visible_local_fields), np.empty((2, n_visible, n_rows))
+    hidden_rates, hidden_flips = np.empty_like(hidden_local_fields), np.empty((2, n_hidden, n_columns))
+    _flip_tables(visible_local_fields, n_spins, visible_rates, visible_flips)
+    _flip_tables(hidden_local_fields, n_spins, hidden_rates, hidden_flips)
     escape = np.empty_like(law)
     _escape(visible_flips, hidden_flips, escape)
     generator = Generator(escape, visible_rates, hidden_rates, n_spins > 0)
@@ -241,7 +242,7 @@ def _variance_time(W, visible_fields, hidden_fields, law, gradient):
             for v in range(n_columns):
                 along += _spin(v, i) * squares[h, v]
             rate = visible_rates[i, h]
-            by_field = rate * (2.0 * n_spins * rate * along - math.tanh(visible_fields[i, h]) * by_visible_rates[i, h])
+            by_field = rate * (2.0 * n_spins * rate * along - math.tanh(visible_local_fields[i, h]) * by_visible_rates[i, h])
             for j in range(n_hidden):
                 gradient[i, j] += by_field * _spin(h, j)
     for j in range(n_hidden):
@@ -250,7 +251,7 @@ def _variance_time(W, visible_fields, hidden_fields, law, gradient):
             for h in range(n_rows):
                 along += _spin(h, j) * squares[h, v]
             rate = hidden_rates[j, v]
-            by_field = rate * (2.0 * n_spins * rate * along - math.tanh(hidden_fields[j, v]) * by_hidden_rates[j, v])
+            by_field = rate * (2.0 * n_spins * rate * along - math.tanh(hidden_local_fields[j, v]) * by_hidden_rates[j, v])
             for i in range(n_visible):
                 gradient[i, j] += by_field * _spin(v, i)
     return value
@@ -300,7 +301,7 @@ def _excess(data, weights):
 
 
 @jit
-def _signal(p_data, data_sum, weights, hidden_fields, law, g, by_signal):
+def _signal(p_data, data_sum, weights, hidden_local_fields, law, g, by_signal):
     """g = E_data[f] - E_pi[f] and the derivative of |g|^2, term by term as in adjoints/signal_to_noise.py; outputs start at zero.
 
     Returns a bound of the error of every entry of g: fields are sums of n_v couplings, a sum of 2**n_v products is rounded as often.
@@ -309,7 +310,7 @@ def _signal(p_data, data_sum, weights, hidden_fields, law, g, by_signal):
     excess = _excess(p_data, weights)
     for v in range(p_data.size):
         for j in range(n_hidden):
-            along = excess[v] * math.tanh(hidden_fields[j, v])
+            along = excess[v] * math.tanh(hidden_local_fields[j, v])
             for i in range(n_visible):
                 g[i, j] += _spin(v, i) * along
     largest = 0.0
@@ -334,7 +335,7 @@ def _signal(p_data, data_sum, weights, hidden_fields, law, g, by_signal):
     _correlations(2.0 * law * (phi - mean), by_signal)  # (model); the weights sum to zero
     for v in range(p_data.size):
         for j in range(n_hidden):
-            data = 2.0 * (p_data[v] / data_sum) * projected[v, j] / math.cosh(hidden_fields[j, v]) ** 2  # (data)
+            data = 2.0 * (p_data[v] / data_sum) * projected[v, j] / math.cosh(hidden_local_fields[j, v]) ** 2  # (data)
             for i in range(n_visible):
                 by_signal[i, j] -= data * _spin(v, i)
     return error

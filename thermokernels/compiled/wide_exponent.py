@@ -1,4 +1,4 @@
-"""Doubles with an exponent of their own: the 53 bits of float64, without its range, for rates and laws of almost frozen chains.
+"""Doubles with an exponent of their own: the 53 bits of float64, without its range, for rates and laws of extremely slow chains.
 
 A number is ``mantissa * 2**(512 exponent)`` with 2**-256 <= |mantissa| < 2**256, or a zero mantissa. Products, quotients and sums carry
 one relative rounding error of 2**-53 each, however large or small they are; logarithms would lose the digits of their own size.

@@ -25,10 +25,11 @@ from thermokernels.estimates.coupling.layer_excursions import Features
 from thermokernels.estimates.features import features_of, from_correlations
 from thermokernels.estimates.intervals import Interval, controlled, fieller, jackknife_covariance, largest_share, mean_interval, quantile
 from thermokernels.estimates.pilot import Pilot, run_pilot
-from thermokernels.estimates.replicates import KERNELS, TASK, Batch, Question, couplings, run_batch
+from thermokernels.estimates.replicates import TASK, Batch, Question, couplings, run_batch
 from thermokernels.estimates.result import NAN, NOWHERE, QEstimate
 from thermokernels.estimates.running import Pace, run_tasks
 from thermokernels.estimates.signal import Groups, Signal, estimate_signal
+from thermokernels.model.kernels.registry import KERNELS, as_kernel
 from thermokernels.model.model import Model, as_model
 from thermokernels.quantities.alternating_scan import OBSERVABLES, UNITS
 from thermokernels.sampling.samplers import block_model, require_moderate
@@ -188,7 +189,7 @@ class _Problem:
             model,
             samples,
             arguments.as_positive(window, "window", "sweeps"),
-            arguments.as_choice(kernel, KERNELS, "kernel"),
+            as_kernel(kernel, lambda one: one.coupled).name,
             arguments.as_choice(observables, OBSERVABLES, "observables"),
             arguments.as_choice(units, UNITS, "units"),
             arguments.as_flag(fields, "fields"),
@@ -210,7 +211,7 @@ class _Problem:
 
     @property
     def steps_per_sweep(self) -> int:
-        return {"alternating": 1, "two-block": 2, "single-site": sum(self.shape)}[self.kernel]
+        return KERNELS[self.kernel].steps_per_sweep(self.model.n_spins)
 
     @property
     def block_model(self) -> Any:
@@ -336,7 +337,7 @@ class _Tally:
     def _batch_means(self, t_obs: float) -> dict[str, Any]:
         """Batch means of the alternating scan where they are quick, once a run."""
         nothing = {"batch_means": NAN, "batch_means_interval": NOWHERE, "batch_means_bias": NAN}
-        if self.problem.kernel != "alternating" or self.n_replicates < trust.FEWEST:
+        if KERNELS[self.problem.kernel].scan != "alternating" or self.n_replicates < trust.FEWEST:
             return nothing
         if self.batches is None:
             assert self.pilot.schedule is not None

@@ -135,17 +135,15 @@ def _fill_fields(couplings: Floats, offset: float, field: Floats) -> None:
 
 
 @jit
-def _sum_out_hidden(
-    columns: Floats, visible_field: Floats, hidden_field: Floats, field: Floats, factor: Floats, log_weight: Floats
-) -> None:
+def _sum_out_hidden(columns: Floats, b: Floats, c: Floats, field: Floats, factor: Floats, log_weight: Floats) -> None:
     """log_weight[v] = b' v + sum_j log 2 cosh F_j(v), with log 2 cosh F = |F| + log(1 + exp(-2 |F|)).
 
     ``columns`` is W', one row a hidden spin; ``factor`` is one everywhere on entry and on return.
     """
     n_hidden = columns.shape[0]
-    _fill_fields(visible_field, 0.0, log_weight)
+    _fill_fields(b, 0.0, log_weight)
     for j in range(n_hidden):
-        _fill_fields(columns[j], hidden_field[j], field)
+        _fill_fields(columns[j], c[j], field)
         for state in range(field.size):
             magnitude = abs(field[state])
             log_weight[state] += magnitude

@@ -16,11 +16,9 @@ from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.foreign_arrays import labels_of
 from thermokernels.model import model_files
+from thermokernels.model.kernels.registry import as_kernel
 
 Label = Hashable
-
-# What a library may sample its machines with.
-SAMPLED_WITH = ("single-site", "two-block", "alternating")
 
 # Rows and columns of W that a notebook shows.
 SHOWN = 12
@@ -92,7 +90,7 @@ class Model:
             object.__setattr__(self, name, own)
         object.__setattr__(self, "visible", _as_names(visible, n_visible, "visible"))
         object.__setattr__(self, "hidden", _as_names(hidden, n_hidden, "hidden"))
-        object.__setattr__(self, "kernel", None if kernel is None else arguments.as_choice(kernel, SAMPLED_WITH, "kernel"))
+        object.__setattr__(self, "kernel", None if kernel is None else as_kernel(kernel, lambda one: one.layer is None).name)
         for name, field, names in (("b", b, self.visible), ("c", c, self.hidden)):
             if (labels := labels_of(field)[0]) is not None and labels != names:
                 raise ValueError(
@@ -206,37 +204,6 @@ def as_model(W: ModelLike, b: ArrayLike | None = None, c: ArrayLike | None = Non
         if field is not None:
             raise ValueError(f"{name} must not be given beside a Model, which has fields of its own; use Model(model.W, b, c)")
     return W
-
-
-def load_model(path: str | PathLike[str]) -> Model:
-    """The model in a file: .npy and .csv hold W, one row a visible spin; .npz holds W, and optionally b, c and the names of the spins.
-
-    Nothing that a file holds is executed. :meth:`Model.save` writes such files.
-
-    Parameters
-    ----------
-    path : of a file whose name ends in .npy, .npz or .csv
-        Names of spins in an .npz are arrays ``visible`` and ``hidden`` of words or whole numbers.
-
-    Raises
-    ------
-    ValueError, OSError
-        One sentence that names the file, what is there and what is wanted.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> import thermokernels as tk
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     tk.Model([[0.5, -0.2]], c=[0.1, 0.0]).save(f"{folder}/model.npz")
-    ...     tk.load_model(f"{folder}/model.npz")
-    Model(1 visible + 2 hidden spins, couplings up to 0.5, fields up to 0.1)
-    """
-    what, content = model_files.read_model(path)
-    try:
-        return Model(**content)
-    except ValueError as error:
-        raise ValueError(f"{what}: {error}") from None
 
 
 def _made_again(

@@ -13,7 +13,7 @@ import numpy as np
 from thermokernels.common import arguments
 from thermokernels.common.arrays import Array
 from thermokernels.common.atomic_file import replacing
-from thermokernels.model.number_tables import read_table
+from thermokernels.model.text_numbers import read_numbers
 
 FORMATS = ".npy, .npz or .csv"
 SUFFIXES = (".npy", ".npz", ".csv")
@@ -85,7 +85,7 @@ def read_array(path: Path, what: str, formats: str) -> Any:
     """The one array of a .npy or .csv file."""
     if path.suffix == ".csv":
         _require_file(path, what)
-        return read_table(path, what)
+        return read_numbers(path, what)
     if path.suffix == ".npy":
         return read_arrays(path, what)["array"]
     raise ValueError(f"{what}: its name must end in {formats}")

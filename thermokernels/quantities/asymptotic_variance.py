@@ -14,8 +14,9 @@ from thermokernels.common import tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.tolerances import EPSILON
-from thermokernels.model.chain import GibbsChain, as_chain, law_error
+from thermokernels.model.chain import GibbsChain, as_chain
 from thermokernels.model.exchangeable import ExchangeableChain
+from thermokernels.model.rounding import law_error
 from thermokernels.quantities.alternating_scan import AlternatingTime, of_model
 from thermokernels.quantities.exchangeable import exchangeable_sums
 from thermokernels.quantities.variance_time import VarianceTime, variance_time
@@ -24,7 +25,7 @@ from thermokernels.solvers.solve import Progress, Solve
 
 
 def observable_variances(chain: GibbsChain) -> Floats:
-    """Var_pi(v_i h_j) = 4 Pr(v_i = h_j) Pr(v_i != h_j), (n_v, n_h): sums of positive terms, right however frozen the chain is."""
+    """Var_pi(v_i h_j) = 4 Pr(v_i = h_j) Pr(v_i != h_j), (n_v, n_h): sums of positive terms, right however slow the chain is."""
     hidden, visible = chain.block_spins
     law = chain.law.reshape(chain.shape)
     hidden_up, visible_up = 0.5 * (1 + hidden), 0.5 * (1 + visible)

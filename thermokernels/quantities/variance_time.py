@@ -20,10 +20,11 @@ from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import ConstantError, NumericalError, UnresolvedError
 from thermokernels.common.tolerances import EPSILON
-from thermokernels.model.chain import GibbsChain, as_chain, entry_error, gibbs_chain, law_error
+from thermokernels.model.chain import GibbsChain, as_chain, gibbs_chain
 from thermokernels.model.exchangeable import ExchangeableChain
 from thermokernels.model.kernels.registry import KERNELS
 from thermokernels.model.model import Model
+from thermokernels.model.rounding import entry_error, law_error
 from thermokernels.quantities.alternating_scan import of_model
 from thermokernels.quantities.exchangeable import exchangeable_sums
 from thermokernels.solvers import gap_bounds, spanning_tree_bound
@@ -250,7 +251,7 @@ def observable_variance_time(
     Parameters
     ----------
     method : "auto", "cholesky", "cg" or "reduction"
-        "reduction" is GTH elimination (:mod:`thermokernels.solvers.state_reduction.reduced_resolvent`), right however frozen the chain is.
+        "reduction" is GTH elimination (:mod:`thermokernels.solvers.state_reduction.reduced_resolvent`), right however slow the chain is.
         "auto" takes Cholesky or conjugate gradients and, where those leave T_O fewer than ten digits, the reduction.
     rtol : largest accepted relative residual of Cholesky and conjugate gradients
     progress : called as progress(done, total) after each chunk of observables that has been solved for, or block of an executor
@@ -267,7 +268,7 @@ def observable_variance_time(
     NotReversibleError
         The kernel has no detailed balance.
     NotConvergedError, UnresolvedError
-        The chain is too close to frozen for float64, and too large for state reduction or beyond it.
+        The chain is too slow for float64, and too large for state reduction or beyond it.
     ModelTooLargeError
         One observable at a time does not fit into memory, or method="reduction" and more states than it is made for.
     ExecutorError

@@ -8,18 +8,20 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from thermokernels_app.commands.console import AsJson, errors, seconds
 from thermokernels_app.commands.executors import ExecutorKind, Kind, Scheduler, executor_of
+from thermokernels_app.commands.models import Convention, ModelFile, Samples, Window, read_model
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
 NOT_TRUSTED = 11
+# Of the result, as large as the model or as the budget: left out of the document.
+ARRAYS = ("g", "replicates")
 
 EXIT_CODES = (
     "Exit codes: 0 estimated; 1 unexpected error; 2 bad usage or input, or a budget that is too short; "
@@ -28,13 +30,9 @@ EXIT_CODES = (
 
 
 def estimate(
-    model: Annotated[
-        Path, typer.Argument(metavar="MODEL", help="Couplings W (visible x hidden) in .npy or .csv, or .npz with W and optional b, c.")
-    ],
-    data: Annotated[
-        Path | None, typer.Option("--data", help="Samples of the visible spins, one a row, +1 and -1, in .npy or .csv: Q needs them.")
-    ] = None,
-    window: Annotated[float, typer.Option("--window", help="Length in sweeps of the run of samples behind one gradient.")] = 100.0,
+    model: ModelFile,
+    data: Samples = None,
+    window: Window = 100.0,
     kernel: Annotated[str, typer.Option("--kernel", help="The sampler: `alternating`, `two-block` or `single-site`.")] = "alternating",
     precision: Annotated[
         float | None, typer.Option("--precision", help="Wanted half width of the interval, relative to Q (or to T_O without --data).")
@@ -53,6 +51,7 @@ def estimate(
     ] = None,
     executor: ExecutorKind = Kind.processes,
     scheduler: Scheduler = None,
+    convention: Convention = None,
     as_json: AsJson = False,
 ) -> None:
     """Can a model of real size be trained with its Gibbs sampler? Q with an interval, from coupled chains that prove when they are done.
@@ -61,13 +60,13 @@ def estimate(
     begun is finished and counted; a second one gives no answer.
     """
     with errors(as_json):
-        from thermokernels import estimate_q, load_model
+        from thermokernels import estimate_q
         from thermokernels.common import arguments
         from thermokernels_app.report import estimate_tables
         from thermokernels_app.tools import data_files
 
         pool = _pool(executor, scheduler, workers)
-        machine = load_model(model)
+        machine = read_model(model, convention, has_data=data is not None)
         arguments.as_positive(window, "--window", "sweeps")
         samples = None if data is None else data_files.read_samples(data, machine.n_visible)
         time = None if budget is None else seconds(budget, "--budget")
@@ -92,7 +91,8 @@ def estimate(
             )
         if as_json:
             names = {"model": str(model), "data": None if data is None else str(data), "seed": seed}
-            print(json.dumps(names | estimate_tables.as_dict(result), allow_nan=False))
+            found = result.as_dict()
+            print(json.dumps(names | {name: found[name] for name in found if name not in ARRAYS}, allow_nan=False))
         else:
             estimate_tables.print_estimate(result)
         if not result.trusted:

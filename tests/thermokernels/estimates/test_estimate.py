@@ -148,7 +148,7 @@ def test_budget_becomes_replicates():
         ({"data": np.ones((4, 3))}, "data must have a column for each of the 2 visible spins"),
         ({"data": np.zeros((4, 2))}, r"data must hold spins \+1 and -1"),
         ({"window": 0}, "window must be a positive, finite number of sweeps"),
-        ({"kernel": "symmetrised-alternating"}, "kernel must be one of 'alternating', 'two-block', 'single-site'"),
+        ({"kernel": "symmetrised-alternating"}, "kernel must be one of 'single-site', 'two-block', 'alternating'"),
         ({"model": [[np.nan, 1.0]]}, "W must be finite"),
         ({"model": np.full((2, 2), 1e300)}, "local fields of at most"),
         ({"observables": "means"}, "observables must be one of"),

@@ -24,7 +24,7 @@ def dense_gap(chain):
 
 
 @pytest.mark.parametrize("scale", [0.5, 5.0, 20.0, 46.0, 60.0, 300.0])
-def test_independent_pairs_in_closed_form_however_frozen(scale):
+def test_independent_pairs_in_closed_form_however_slow(scale):
     # odd modes of one pair relax at (1 - tanh w) / N, their products at the sum
     couplings = [0.9 * scale, scale]
     with mp.workdps(400):

@@ -146,9 +146,9 @@ def test_bad_input_with_json(invoke):
     assert json.loads(result.stdout)["error"]["exit_code"] == 2
 
 
-def test_a_frozen_model_is_a_result(invoke):
-    np.save("frozen.npy", 500 * W)
-    result = invoke("frozen.npy", "--data", "samples.npy")
+def test_a_slow_model_is_a_result(invoke):
+    np.save("slow.npy", 500 * W)
+    result = invoke("slow.npy", "--data", "samples.npy")
     assert result.exit_code == 0, result.output
     assert "not resolved" in result.stdout
 

@@ -119,7 +119,7 @@ def _turn_y(pairs, lanes, lane):
 def _set_means(model, visible, means, lane):
     """E[h | v] of a lane, column by column of the couplings."""
     n_hidden = means.shape[0]
-    fields = model.hidden_field[:n_hidden].copy()
+    fields = model.c[:n_hidden].copy()
     for i in range(visible.shape[0]):
         spin = visible[i, lane]
         for j in range(n_hidden):

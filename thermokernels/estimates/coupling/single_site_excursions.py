@@ -31,8 +31,8 @@ class Couplings(NamedTuple):
 
     weights: np.ndarray
     transposed: np.ndarray
-    visible_field: np.ndarray
-    hidden_field: np.ndarray
+    b: np.ndarray
+    c: np.ndarray
 
 
 @jit
@@ -76,8 +76,8 @@ def _next_ratio(ratio, own, other, value):
 def _all_fields(couplings, x, fields):
     """The local field of every spin."""
     n_visible, n_hidden = couplings.weights.shape
-    fields[:n_visible] = couplings.visible_field
-    fields[n_visible:] = couplings.hidden_field
+    fields[:n_visible] = couplings.b
+    fields[n_visible:] = couplings.c
     for i in range(n_visible):
         for j in range(n_hidden):
             fields[n_visible + j] += x[i] * couplings.weights[i, j]

@@ -18,7 +18,7 @@ from thermokernels.compiled.decorator import jit
 from thermokernels.compiled.wide_exponent import Wide
 from thermokernels.model.kernels import differences, wide_rates
 from thermokernels.model.kernels.differences import Reals, Terms
-from thermokernels.model.kernels.kernel import Kernel, Layer, Tables
+from thermokernels.model.kernels.kernel import Chain, Kernel, Layer
 
 
 class AlternatingVisible(Kernel):
@@ -26,26 +26,26 @@ class AlternatingVisible(Kernel):
 
     name = "alternating-visible"
     layer: Layer | None = "visible"
-    reducible = True
+    state_reduction = True
     scan = "alternating"
 
     def steps_per_sweep(self, n_spins: int) -> int:
         return 1
 
-    def apply(self, chain: Tables, functions: Floats) -> Floats:
+    def apply(self, chain: Chain, functions: Floats) -> Floats:
         # Terms of one sign: the symmetrised form is as accurate at every state as p(h | v) itself, and takes one matrix instead of two.
         root = chain.root_law
         result: Floats = self.apply_symmetrised(chain, functions * root) / root
         return result
 
-    def apply_symmetrised(self, chain: Tables, vectors: Floats) -> Floats:
+    def apply_symmetrised(self, chain: Chain, vectors: Floats) -> Floats:
         coupling = chain.layer_coupling
         # einsum adds up each vector by itself, in one order; a BLAS product would let the number of vectors and of threads decide
         others = np.einsum("hv,krv->krh", coupling, vectors)
         result: Floats = np.einsum("hv,krh->krv", coupling, others)
         return result
 
-    def differences(self, chain: Tables, functions: Reals) -> Terms:
+    def differences(self, chain: Chain, functions: Reals) -> Terms:
         return _differences(chain.layer_coupling, chain.root_law, functions)
 
     def wide_rates(self, visible: Wide, hidden: Wide, quotient: bool) -> Wide:
@@ -58,13 +58,13 @@ class AlternatingHidden(AlternatingVisible):
     name = "alternating-hidden"
     layer: Layer | None = "hidden"
 
-    def apply_symmetrised(self, chain: Tables, vectors: Floats) -> Floats:
+    def apply_symmetrised(self, chain: Chain, vectors: Floats) -> Floats:
         coupling = chain.layer_coupling
         others = np.einsum("hv,krh->krv", coupling, vectors)
         result: Floats = np.einsum("hv,krv->krh", coupling, others)
         return result
 
-    def differences(self, chain: Tables, functions: Reals) -> Terms:
+    def differences(self, chain: Chain, functions: Reals) -> Terms:
         return _differences(chain.layer_coupling.T, chain.root_law, functions)
 
     def wide_rates(self, visible: Wide, hidden: Wide, quotient: bool) -> Wide:

@@ -18,6 +18,7 @@ from thermokernels.common import arguments, tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import ConstantError, UnresolvedError
+from thermokernels.common.results import Line, Result
 from thermokernels.common.tolerances import UNIT
 from thermokernels.model.exchangeable import ExchangeableChain, Sector
 from thermokernels.quantities.exchangeable import equal_parts
@@ -57,7 +58,7 @@ class ExchangeableTime:
     def bound(self) -> float:
         """A bound on |T_O - value| in steps: |r|^2 over the proven gap, and rounding of the law, of the entries of A and of the sums."""
         lumped = self.chain.lumped
-        even = not (lumped.visible_field.any() or lumped.hidden_field.any())  # and so are the observables
+        even = not (lumped.b.any() or lumped.c.any())  # and so are the observables
         return self._unsolved / lumped_gap_bound.gap_lower_bound(lumped, even) + self._rounding
 
 
@@ -153,8 +154,8 @@ def data_gradient(chain: ExchangeableChain, law: Floats) -> Floats:
     return chain.means - expected
 
 
-@dataclass(frozen=True, eq=False)
-class ExchangeableQ:
+@dataclass(frozen=True, eq=False, repr=False)
+class ExchangeableQ(Result):
     """Q_struct_perp of an exchangeable chain and what it rests on; the names of :class:`thermokernels.QStruct`.
 
     Attributes
@@ -165,12 +166,24 @@ class ExchangeableQ:
     window_steps : K in steps; time : ExchangeableTime
     """
 
+    _lines = (
+        Line("q", "value"),
+        Line("q_limit", "q_limit"),
+        Line("signal", "signal"),
+        Line("t_obs_steps", "t_obs", "steps", bound="t_obs_bound"),
+        Line("asymptotic_variance_steps", "asymptotic_variance", "steps"),
+    )
+    _facts = (
+        "window_steps",
+        "g",
+    )
+
     value: float
     q_limit: float
     signal: float
-    g: Floats = field(repr=False)
+    g: Floats
     window_steps: float
-    time: ExchangeableTime = field(repr=False)
+    time: ExchangeableTime
 
     @property
     def t_obs(self) -> float:
@@ -199,7 +212,7 @@ def exchangeable_q(chain: ExchangeableChain, data: ArrayLike, window: float = 10
     Raises
     ------
     ValueError
-        Bad arguments. NotConvergedError, UnresolvedError: the chain is too close to frozen for float64.
+        Bad arguments. NotConvergedError, UnresolvedError: the chain is too slow for float64.
 
     Examples
     --------

@@ -34,8 +34,9 @@ from thermokernels.common.tolerances import UNIT
 from thermokernels.compiled import wide_exponent
 from thermokernels.compiled.decorator import jit
 from thermokernels.compiled.wide_exponent import Wide, add, divide, multiply
-from thermokernels.model.chain import GibbsChain, entry_error, input_error
+from thermokernels.model.chain import GibbsChain
 from thermokernels.model.kernels import wide_rates
+from thermokernels.model.rounding import entry_error, input_error
 
 MAX_STATES = 2**12
 # Rates beyond the range of float64 are carried with exponents of their own, at a tenth of the speed.
@@ -51,7 +52,7 @@ SMALLEST_PIVOT, LARGEST_TIME, LARGEST_SPAN = 1e-150, 1e150, 300.0
 
 def applies_to(chain: GibbsChain) -> bool:
     """Whether the chain is of a kernel and size that state reduction is made for."""
-    return chain.dynamics.reducible and chain.n_states <= MAX_STATES
+    return chain.dynamics.state_reduction and chain.n_states <= MAX_STATES
 
 
 @dataclass(frozen=True, eq=False, repr=False)
