@@ -24,7 +24,7 @@ MOST_ORDERS = 1_000
 def key(sector: Sector, pair: tuple[int, int]) -> Hashable:
     """Equal for rows whose numbers are: the least description of chain, tagged classes and pair over all names of classes and layers."""
     chain = sector.chain
-    numbers = (chain.couplings, chain.visible_field, chain.hidden_field)
+    numbers = (chain.couplings, chain.b, chain.c)
     unit = SAME * max(float(np.abs(part).max(initial=0.0)) for part in numbers) or 1.0
     couplings, visible_field, hidden_field = (np.rint(part / unit) for part in numbers)  # equal to the rounding that makes classes
     visible = _marks(chain.visible_sizes, visible_field, sector.visible, pair[0])
