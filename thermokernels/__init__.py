@@ -50,10 +50,11 @@ from thermokernels.quantities.pseudo_likelihood import pseudo_likelihood
 from thermokernels.quantities.relevance import observable_span, relevance
 from thermokernels.quantities.signal_to_noise import QStruct, q_struct
 from thermokernels.quantities.spectral_gap import SpectralGap, solve_spectral_gap, spectral_gap
-from thermokernels.quantities.spectral_measure import SpectralMeasure, spectral_measure, window_variance
+from thermokernels.quantities.spectral_measure import SpectralMeasure, spectral_measure
 from thermokernels.quantities.trace_probes import ProbedQ, ProbedTime, probe_q_struct, probe_variance_time
 from thermokernels.quantities.variance_time import observable_variance_time
 from thermokernels.quantities.windows.operational_q import OperationalCurve, OperationalQ, operational_curve, operational_q
+from thermokernels.quantities.windows.window_variance import window_variance
 from thermokernels.sampling.samplers import Samples, sample
 from thermokernels.solvers.gap_bounds import gap_lower_bound
 from thermokernels.solvers.resolvent import Resolvent, resolvent, solve_resolvent

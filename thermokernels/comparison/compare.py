@@ -23,10 +23,11 @@ from thermokernels.common.errors import ConstantError, NumericalError
 from thermokernels.common.results import UNPROVEN, Result, html_table
 from thermokernels.comparison import estimators
 from thermokernels.comparison.trace import as_names, as_trace
-from thermokernels.model.chain import GibbsChain, energy_error, gibbs_chain
+from thermokernels.model.chain import GibbsChain, gibbs_chain
 from thermokernels.model.kernels.registry import KERNELS as ALL_KERNELS
 from thermokernels.model.model import Model, ModelLike, as_model
 from thermokernels.model.named_observables import Observable, observable
+from thermokernels.model.rounding import energy_error
 from thermokernels.quantities.autocorrelation_times.recorded_series import RecordedSeries, recorded_series
 from thermokernels.quantities.landscape import merge_tree
 from thermokernels.quantities.spectral_gap import solve_spectral_gap

@@ -20,21 +20,23 @@ from thermokernels.common.errors import ConstantError, ModelTooLargeError, Numer
 from thermokernels.common.tolerances import EPSILON
 from thermokernels.diagnosis import words
 from thermokernels.diagnosis.result import Crossing, Findings, Number
-from thermokernels.model.chain import GibbsChain, energy_error, gibbs_chain
+from thermokernels.model.chain import GibbsChain, gibbs_chain
 from thermokernels.model.kernels import registry
 from thermokernels.model.kernels.kernel import Kernel
 from thermokernels.model.kernels.registry import KERNELS
 from thermokernels.model.laws import visible_law
 from thermokernels.model.misreadings import misreadings
 from thermokernels.model.model import Model, ModelLike, as_model
+from thermokernels.model.rounding import energy_error
 from thermokernels.quantities import asymptotic_variance, first_passage
 from thermokernels.quantities.autocorrelation_times.autocorrelation import autocorrelation_times
 from thermokernels.quantities.landscape import MergeEvent, MergeTree, merge_tree
 from thermokernels.quantities.relevance import ObservableBasis, observable_basis
 from thermokernels.quantities.signal_to_noise import chain_q_struct
 from thermokernels.quantities.spectral_gap import solve_spectral_gap
-from thermokernels.quantities.spectral_measure import DENSE_STATES, spectral_measure, window_variance
+from thermokernels.quantities.spectral_measure import DENSE_STATES, spectral_measure
 from thermokernels.quantities.windows.operational_q import operational_q
+from thermokernels.quantities.windows.window_variance import window_variance
 from thermokernels.solvers import gap_bounds
 from thermokernels.solvers.state_reduction import reduced_resolvent
 

@@ -27,8 +27,9 @@ from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import ConstantError, UnresolvedError
 from thermokernels.common.results import Line, Result
 from thermokernels.common.tolerances import EPSILON, UNIT
-from thermokernels.model.chain import block_spins, entry_error, gibbs_chain, input_error, law_error
+from thermokernels.model.chain import block_spins, gibbs_chain
 from thermokernels.model.model import Model, ModelLike, as_model
+from thermokernels.model.rounding import entry_error, input_error, law_error
 from thermokernels.solvers import gap_bounds
 from thermokernels.solvers.layer_resolvent import LayerSolution, LayerSystem
 from thermokernels.solvers.solve import Progress, Solve

@@ -18,8 +18,9 @@ from thermokernels.common.digits import certified
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import UnresolvedError
 from thermokernels.common.results import UNPROVEN, Line, Result, html_table
-from thermokernels.model.chain import GibbsChain, as_chain, energy_error
+from thermokernels.model.chain import GibbsChain, as_chain
 from thermokernels.model.exchangeable import ExchangeableChain
+from thermokernels.model.rounding import energy_error
 from thermokernels.quantities import flooding
 from thermokernels.solvers.lumped.lumped_gap_bound import all_strides, move_rates
 

@@ -31,8 +31,9 @@ from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import ModelTooLargeError, NotConvergedError, NumericalError, UnresolvedError
 from thermokernels.common.results import Line, Result
 from thermokernels.common.tolerances import UNIT
-from thermokernels.model.chain import GibbsChain, as_chain, entry_error, law_error
+from thermokernels.model.chain import GibbsChain, as_chain
 from thermokernels.model.exchangeable import ExchangeableChain
+from thermokernels.model.rounding import entry_error, law_error
 from thermokernels.quantities import spectral_measure
 from thermokernels.quantities.exchangeable import exchangeable_spectrum
 from thermokernels.solvers import gap_bounds, red_black

@@ -21,7 +21,8 @@ from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import NotConvergedError, NumericalError, UnresolvedError
 from thermokernels.common.results import Result
 from thermokernels.common.tolerances import EPSILON
-from thermokernels.model.chain import MAX_DENSE_STATES, GibbsChain, as_chain, entry_error
+from thermokernels.model.chain import MAX_DENSE_STATES, GibbsChain, as_chain
+from thermokernels.model.rounding import entry_error
 from thermokernels.solvers import conjugate_gradients, entrywise, gap_bounds, red_black
 from thermokernels.solvers.solve import METHODS, SOLVERS
 from thermokernels.solvers.state_reduction import reduced_resolvent

@@ -13,7 +13,7 @@ import typer
 
 from thermokernels_app.commands.console import AsJson, errors
 from thermokernels_app.commands.executors import ExecutorKind, Kind, Scheduler, pool_of
-from thermokernels_app.commands.models import Convention, ModelFile, read_model
+from thermokernels_app.commands.models import Convention, ModelFile, Samples, Window, read_model
 
 if TYPE_CHECKING:
     from thermokernels import Model
@@ -33,10 +33,8 @@ EXIT_CODES = (
 
 def variance(
     model: ModelFile,
-    data: Annotated[
-        Path | None, typer.Option("--data", help="Samples of the visible spins, one a row, +1 and -1, in .npy or .csv: Q needs them.")
-    ] = None,
-    window: Annotated[float, typer.Option("--window", help="Length in sweeps of the run of samples behind one gradient.")] = 100.0,
+    data: Samples = None,
+    window: Window = 100.0,
     probes: Annotated[
         int | None, typer.Option("--probes", min=2, help="Estimate T_O from so many random sign vectors instead of all observables.")
     ] = None,

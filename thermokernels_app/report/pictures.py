@@ -14,7 +14,7 @@ from thermokernels import plot
 from thermokernels.plot.basins import values_of, words_of
 from thermokernels.plot.captions import CAPTIONS, caption_of
 from thermokernels_app.judges import verdicts
-from thermokernels_app.report import figures
+from thermokernels_app.report import figures, steering_figure
 
 Key = tuple[int, int, str, int]
 
@@ -69,6 +69,17 @@ def of_model(
         facts = words_of(chain, colour) if name == "disconnectivity" else {}
         pictures.append(Picture(f"{name}{suffix}", f"{CAPTIONS[name][0]}: {of}", caption_of(name, **facts), draw))
     return pictures
+
+
+def of_steering(document: Mapping[str, Any]) -> Picture:
+    """The picture of a run of ``--grid steering``."""
+    return Picture(
+        "steering",
+        "What steering by Q costs and gains",
+        "Above: every training beside that of its seed table with λ = 0; the bar is met left of the dotted upright, above the level. "
+        "Below: medians over the seed tables of KL and Q along the training, the mark at its end.",
+        lambda _: steering_figure.steering(document),
+    )
 
 
 def of_run(

@@ -28,10 +28,11 @@ from thermokernels.model.exchangeable import ExchangeableChain
 from thermokernels.quantities.asymptotic_variance import total_variance
 from thermokernels.quantities.exchangeable import exchangeable_sums, exchangeable_windows
 from thermokernels.quantities.signal_to_noise import data_gradient
-from thermokernels.quantities.spectral_measure import spectral_measure, window_variance
+from thermokernels.quantities.spectral_measure import spectral_measure
 from thermokernels.quantities.variance_time import variance_time
 from thermokernels.quantities.windows import window_moments
 from thermokernels.quantities.windows.window_moments import Moments, WindowModes
+from thermokernels.quantities.windows.window_variance import window_variance
 
 METHODS = ("auto", "modes", "recursion")
 STARTS = ("stationary", "uniform", "data")
