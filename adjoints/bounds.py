@@ -26,8 +26,8 @@ from thermokernels.common import arguments
 from thermokernels.common.arrays import Floats
 from thermokernels.common.tolerances import UNIT
 from thermokernels.compiled import wide_exponent
-from thermokernels.model.chain import entry_error, law_error, product_error
 from thermokernels.model.extended import Long
+from thermokernels.model.rounding import entry_error, law_error, product_error
 from thermokernels.quantities.signal_to_noise import QStruct, data_gradient_error
 from thermokernels.quantities.variance_time import VarianceTime
 from thermokernels.solvers import gap_bounds

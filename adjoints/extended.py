@@ -9,6 +9,7 @@ times smaller, and the bound of a gradient in float64 is its distance from that 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -65,7 +66,7 @@ class ExtendedTime:
     """T_O and dT_O / dW, (n_v, n_h), in steps, with bounds on the error of the value and of every entry."""
 
     chain: ExtendedChain
-    value: np.longdouble
+    value: Any  # one long double
     bound: float
     gradient: Long
     gradient_bound: float
@@ -91,7 +92,8 @@ def variance_time(time: VarianceTime) -> ExtendedTime | None:
         return None
     residuals = sources - apply(vectors)
 
-    of_visible, of_hidden = (np.zeros(fields.shape, dtype=np.longdouble) for fields in chain.fields)
+    of_visible: Long = np.zeros_like(chain.fields[0])
+    of_hidden: Long = np.zeros_like(chain.fields[1])
     for i, (others, _, _) in enumerate(flips):
         overlaps = (vectors * vectors[:, others]).sum(axis=0).reshape(plain.shape)
         if i < plain.n_visible:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from html import escape
 
 from thermokernels.common import memory, thresholds
 from thermokernels.common.digits import certified
+from thermokernels.common.results import html_table
 from thermokernels.diagnosis.result import Findings, Number
 from thermokernels.model.kernels.registry import KERNELS
 
@@ -243,17 +244,10 @@ def html(diagnosis: Findings) -> str:
     d = diagnosis
     parts = [f"<p>{escape(model(d.n_visible, d.n_hidden, d.has_fields, d.n_bytes, d.kernel))}</p>"]
     parts.append("<ul>" + "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences(d)) + "</ul>")
-    parts.append(_html_table(HEADER, rows(d)) + f"<p>{escape(CONVENTION)}</p>")
+    parts.append(html_table(HEADER, rows(d)) + f"<p>{escape(CONVENTION)}</p>")
     if d.crossings:
-        parts.append(_html_table(CROSSINGS_HEADER, crossing_rows(d)))
+        parts.append(html_table(CROSSINGS_HEADER, crossing_rows(d)))
     return "".join([*parts, *(f"<p>{escape(note)}</p>" for note in crossing_notes(d))])
-
-
-def _html_table(header: Row, lines: Iterable[Row]) -> str:
-    def line(cells: Row, tag: str) -> str:
-        return "<tr>" + "".join(f"<{tag}>{escape(cell.strip())}</{tag}>" for cell in cells) + "</tr>"
-
-    return f"<table><thead>{line(header, 'th')}</thead><tbody>{''.join(line(cells, 'td') for cells in lines)}</tbody></table>"
 
 
 def certainty(number: Number) -> str:

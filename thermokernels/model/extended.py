@@ -15,14 +15,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from thermokernels.common.tolerances import UNIT
-from thermokernels.model.chain import SECOND_ORDER, GibbsChain
+from thermokernels.model.chain import GibbsChain
+from thermokernels.model.rounding import SECOND_ORDER
 
-Long = NDArray[np.longdouble]
+Long = NDArray[Any]  # of long doubles, which kernels take where they take float64
 
 AVAILABLE = np.finfo(np.longdouble).nmant >= 63 and np.finfo(np.longdouble).maxexp >= 2**14
 LONG_UNIT = float(np.finfo(np.longdouble).eps) / 2
@@ -79,7 +81,8 @@ class ExtendedChain:
         chain = self.chain
         own, others = (chain.b, self.fields[1]) if chain.dynamics.layer == "visible" else (chain.c, self.fields[0])
         magnitudes = np.abs(others[:, : chain.n_states])
-        return chain.spins() @ own.astype(np.longdouble) + (magnitudes + np.log1p(np.exp(-2 * magnitudes))).sum(axis=0)
+        logarithms: Long = chain.spins() @ own.astype(np.longdouble) + (magnitudes + np.log1p(np.exp(-2 * magnitudes))).sum(axis=0)
+        return logarithms
 
     @cached_property
     def root_law(self) -> Long:
@@ -114,7 +117,7 @@ class ExtendedChain:
     def tables(self) -> GibbsChain:
         """The chain with its law, fields and rates in long double, for sums and products of arrays; compiled code takes float64 only."""
         (visible, hidden), (visible_rates, hidden_rates) = self.fields, self.rates
-        return replace(  # type: ignore[type-var]
+        return replace(
             self.chain,
             law=self.law,
             root_law=self.root_law,
@@ -172,13 +175,14 @@ def _block_law(flips: Long, n_configurations: int) -> Long:
 def transition_rates(extended: ExtendedChain) -> tuple[Long, float]:
     """P off its diagonal, (n_states, n_states), and the relative error of every entry."""
     chain = extended.chain
-    rates, states = np.zeros((chain.n_states, chain.n_states), dtype=np.longdouble), np.arange(chain.n_states)
+    states = np.arange(chain.n_states)
+    rates: Long = np.zeros((chain.n_states, chain.n_states), dtype=np.longdouble)
     if chain.dynamics.single_flips:
         for others, flips, _ in extended.single_flips():
             rates[states, others] += flips
     elif chain.dynamics.layer is None:
         functions = np.eye(chain.n_states, dtype=np.longdouble).reshape(-1, *chain.shape)
-        rates = chain.dynamics.apply(extended, functions).reshape(2 * (chain.n_states,)).T.copy()  # type: ignore[arg-type]
+        rates = chain.dynamics.apply(extended, functions).reshape(2 * (chain.n_states,)).T.copy()  # type: ignore[arg-type]  # tables of long doubles
     else:
         rates = _layer_rates(extended)
     np.fill_diagonal(rates, 0)

@@ -27,7 +27,7 @@ from thermokernels.common import arguments
 from thermokernels.common.arrays import Floats
 from thermokernels.model import extended
 from thermokernels.model.chain import GibbsChain
-from thermokernels.model.kernels import single_site
+from thermokernels.model.kernels import flip_tables
 from thermokernels_app.selftest.case import Case, Spoken, patched, under
 
 Fields = NDArray[np.float64] | None
@@ -100,7 +100,7 @@ def _couplings() -> Iterator[None]:
 @contextmanager
 def _rates() -> Iterator[None]:
     """All rates off by a millionth, as from an older compiled kernel, and from an older table in long double."""
-    kernel: Any = single_site._flip_tables
+    kernel: Any = flip_tables._flip_tables
     sigmoid = extended._sigmoid
 
     def broken(*arguments: Any) -> None:
@@ -109,7 +109,7 @@ def _rates() -> Iterator[None]:
         arguments[3][...] *= 1.0 - 1e-6
 
     with (
-        patched(single_site, "_flip_tables", broken),
+        patched(flip_tables, "_flip_tables", broken),
         patched(extended, "_sigmoid", lambda fields: sigmoid(fields) * (1.0 - 1e-6)),
     ):
         yield

@@ -7,8 +7,8 @@ import thermokernels as tk
 from thermokernels.common.tolerances import UNIT
 from thermokernels.compiled import wide_exponent
 from thermokernels.model import extended
-from thermokernels.model.chain import entry_error, law_error
 from thermokernels.model.extended import ExtendedChain
+from thermokernels.model.rounding import entry_error, law_error
 
 mp = pytest.importorskip("mpmath", reason="mpmath is not installed: pip install mpmath")
 
