@@ -97,7 +97,7 @@ def of_rbms(name: str, weight_matrix: Any, vbias: Any, hbias: Any) -> Model:
 
 
 def _sampled(model: Model) -> Model:
-    return Model(*model, visible=model.visible, hidden=model.hidden, kernel="alternating")
+    return Model(*model, visible=model.visible, hidden=model.hidden, kernel="alternating", mask=model.mask)
 
 
 def _version_of(package: str, machine: Any) -> str:
