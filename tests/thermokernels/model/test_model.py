@@ -143,7 +143,7 @@ def test_what_a_file_cannot_keep(tmp_path):
 @pytest.mark.parametrize(
     ("arrays", "words"),
     [
-        ({"b": B}, "it must hold W and may hold b, c, visible, hidden and kernel; it holds b"),
+        ({"b": B}, "it must hold W and may hold b, c, mask, visible, hidden and kernel; it holds b"),
         ({"W": W, "beta": 1.0}, "it holds W, beta"),
         ({"W": W, "visible": np.array([0.5, 1.5])}, "visible must be a list of words or of whole numbers"),
         ({"W": W, "hidden": np.array("abc")}, "hidden must be a list of words or of whole numbers"),
