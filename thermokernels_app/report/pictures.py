@@ -13,7 +13,7 @@ import thermokernels as tk
 from thermokernels.common.arrays import Floats
 from thermokernels.model import named_observables
 from thermokernels_app.judges import verdicts
-from thermokernels_app.report import figures
+from thermokernels_app.report import figures, steering_figure
 
 Key = tuple[int, int, str, int]
 Measure = tuple[Floats, Floats, float, float]
@@ -74,6 +74,17 @@ def of_model(
             draw_spectrum,
         ),
     ]
+
+
+def of_steering(document: Mapping[str, Any]) -> Picture:
+    """The picture of a run of ``--grid steering``."""
+    return Picture(
+        "steering",
+        "What steering by Q costs and gains",
+        "Above: every training beside that of its seed table with λ = 0; the bar is met left of the dotted upright, above the level. "
+        "Below: medians over the seed tables of KL and Q along the training, the mark at its end.",
+        lambda: steering_figure.steering(document),
+    )
 
 
 def observable(chain: tk.GibbsChain, name: str) -> Floats:
