@@ -245,7 +245,7 @@ def test_random_signs_run_over_the_edges():
     """With as many directions as there are couplings nothing is left to chance; with none the mean of many is T_O."""
     exact = tk.q_struct(MODEL, DATA)
     q, gradient, error = adjoints.probe_q_struct(MODEL, DATA, seed=1, n_directions=9)
-    assert len(q.variance_time.directions) == 4
+    assert len(q.time.directions) == 4
     assert q.value == pytest.approx(exact.value, rel=1e-10)
     np.testing.assert_allclose(gradient, adjoints.q_struct(MODEL, DATA)[1], atol=1e-8)
     assert not error[~MASK].any()
@@ -301,7 +301,7 @@ def test_a_diagnosis_of_the_edges():
 def test_a_checkpoint_of_other_edges_is_another_computation(tmp_path):
     path = tmp_path / "sums"
     tk.observable_variance_time(tk.gibbs_chain(MODEL), method="cg", checkpoint=path)
-    with pytest.raises(ValueError, match="another computation"):
+    with pytest.raises(ValueError, match="belongs to another model, other options"):
         tk.observable_variance_time(tk.gibbs_chain(tk.Model(*MODEL)), method="cg", checkpoint=path)
 
 
@@ -329,7 +329,7 @@ FUNCTIONS = {
     "asymptotic_variance": (EDGEWISE, lambda m: tk.asymptotic_variance(chain_of(m))),
     "autocorrelation_function": (EDGEWISE, lambda m: tk.autocorrelation_function(chain_of(m), 3)),
     "operational_q": (EDGEWISE, lambda m: tk.operational_q(chain_of(m), DATA, 2.0).value),
-    "operational_curve": (EDGEWISE, lambda m: tk.operational_curve(chain_of(m), DATA, [1.0, 2.0]).values),
+    "operational_curve": (EDGEWISE, lambda m: tk.operational_curve(chain_of(m), DATA, [1.0, 2.0]).value),
     "spectral_measure": (EDGEWISE, lambda m: tk.spectral_measure(chain_of(m)).weights.sum()),
     "relevance": (EDGEWISE, lambda m: tk.relevance(chain_of(m), [0, 1, 5, 7])),
     "observable_span": (EDGEWISE, lambda m: tk.observable_span(chain_of(m))),

@@ -15,6 +15,7 @@ pytestmark = pytest.mark.small
 W = np.array([[0.5, -0.2, 0.3], [0.1, 0.3, -0.7]])
 B, C = np.array([0.1, -0.4]), np.array([0.2, 0.0, -0.3])
 DATA = np.array([0.4, 0.3, 0.2, 0.1])
+TRACE = np.tile([[1, 1], [-1, 1], [-1, -1]], (40, 1))[None]
 
 
 def test_it_unpacks_as_its_arrays():
@@ -182,6 +183,7 @@ TAKERS = {
     "probe_q_struct": lambda W, b=None, c=None: tk.probe_q_struct(W, DATA, seed=0, b=b, c=c),
     "sample": lambda *model: tk.sample(*model, n_chains=3, n_sweeps=4, seed=0),
     "diagnose": lambda *model: tk.diagnose(*model),
+    "compare": lambda *model: [row.exact_records for row in tk.compare(TRACE, *model, kernel="alternating").rows],
     "alternating_variance_time": lambda *model: tk.alternating_variance_time(*model).value,
     "exchangeable_chain": lambda *model: tk.observable_variance_time(tk.exchangeable_chain(*model)),
     "adjoints.q_struct": lambda W, b=None, c=None: adjoints.q_struct(W, DATA, b=b, c=c, fields=True),
