@@ -16,8 +16,9 @@ from thermokernels.common.arrays import Floats
 from thermokernels.common.errors import NotConvergedError
 from thermokernels.common.results import Result
 from thermokernels.estimates.coupling.lag_pairs import Schedule, _lag_pairs, new_pairs
-from thermokernels.estimates.estimate import estimate_q, model_of
+from thermokernels.estimates.estimate import estimate_q
 from thermokernels.estimates.intervals import LEVEL
+from thermokernels.estimates.problem import model_of
 from thermokernels.estimates.replicates import couplings
 from thermokernels.estimates.result import QEstimate
 from thermokernels.model.model import Model

@@ -15,6 +15,7 @@ Bad arguments raise ``ValueError``; a number that cannot be had to its tolerance
 
 from importlib.metadata import PackageNotFoundError, version
 
+from thermokernels import plot
 from thermokernels.common.errors import (
     ExecutorError,
     ModelTooLargeError,
@@ -129,6 +130,7 @@ __all__ = [
     "observable_variance_time",
     "operational_curve",
     "operational_q",
+    "plot",
     "probe_q_struct",
     "probe_variance_time",
     "pseudo_likelihood",

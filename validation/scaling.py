@@ -210,10 +210,13 @@ def judged(rows: list[Size]) -> list[Row]:
 
 def draw(rows: list[Size], folder: Path) -> None:
     """Q_op and Q_struct, and the relaxation time, along N."""
-    from thermokernels_app.report.style import COLOURS, DASHES, MARKERS, as_file, new_figure, style
+    from matplotlib.figure import Figure
+
+    from thermokernels.plot.style import COLOURS, DASHES, MARKERS, WIDTH, style
+    from thermokernels_app.report.style import as_file
 
     with style():
-        figure = new_figure(7.6, 3.6)
+        figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
         left, right = figure.subplots(1, 2)
         for n, beta in enumerate(sorted({row.beta for row in rows if row.n_patterns == 2})):
             of_beta = [row for row in rows if (row.n_patterns, row.beta) == (2, beta)]

@@ -392,7 +392,7 @@ def _landscape(chain: GibbsChain, budget: float) -> dict[str, Any]:
     except (NumericalError, ModelTooLargeError) as problem:
         nothing = {"n_minima": None, "n_multiway_saddles": None, "crossings": (), "n_crossings_left_out": 0}
         return nothing | {"landscape_reason": _reason(problem)}
-    events = sorted(tree.events, key=lambda event: -event.dying_mass)
+    events = tree.by_mass()
     return {
         "n_minima": tree.n_minima,
         "n_multiway_saddles": tree.n_multiway_saddles,

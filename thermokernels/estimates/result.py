@@ -42,8 +42,8 @@ class QEstimate(Result):
     kappa, lag, cap : information of a coupled sequence, the lag, and when a pair is given up, in sweeps of the alternating scan
     batch_means : T_O in steps by replicated batch means where chains meet quickly, else NaN; batch_means_interval;
         batch_means_bias : bound on its relative bias
-    t_obs_at_least : lower end of a one-sided interval of 97.5 % for T_O, in steps, where ``t_obs`` could not be had and the kernel allows
-        it, else NaN
+    t_obs_at_least : lower end of a one-sided interval of 97.5 % for T_O, in steps, where ``t_obs`` could not be had or rare events dominate
+        it, and the kernel is "single-site" or "two-block", else NaN: excursions that are cut off, from starts by annealing
     t_obs_at_most : an analytic upper bound of T_O in steps from 2 s_1(W) < 1 (single-site kernel), else infinite
     replicates : (n_replicates,) of T_O in steps
     """

@@ -17,18 +17,20 @@ from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import NumericalError
 from thermokernels.common.results import Line, Result, html_table
-from thermokernels.estimates.estimate import estimate_q, model_of
+from thermokernels.estimates.estimate import estimate_q
 from thermokernels.estimates.intervals import Interval
+from thermokernels.estimates.problem import model_of
+from thermokernels.estimates.result import QEstimate
 from thermokernels.model.chain import gibbs_chain
 from thermokernels.model.conversions import law_of_samples
 from thermokernels.model.kernels.registry import KERNELS, as_kernel
 from thermokernels.model.laws import kl_divergence
 from thermokernels.model.model import Model
 from thermokernels.quantities.pseudo_likelihood import pseudo_likelihood
-from thermokernels.quantities.signal_to_noise import chain_q_struct
+from thermokernels.quantities.signal_to_noise import chain_q_struct, q_struct
 
-# Models of no more spins than this are answered exactly: 2**14 states, seconds a checkpoint.
-EXACT_SPINS = 14
+# Models of no more spins than this are answered exactly, in seconds a checkpoint: 2**14 states, or one layer of the alternating scan.
+EXACT_SPINS, ALTERNATING_SPINS = 14, 20
 # The divergence of the data's law from the model's is exact for as many visible spins.
 DIVERGENCE_SPINS = 16
 
@@ -221,6 +223,7 @@ class Tracker:
         }  # fmt: skip
         self._rows: list[TrackedModel] = []
         self._calls = 0
+        self._last: QEstimate | None = None
 
     @property
     def track(self) -> Track:
@@ -255,10 +258,14 @@ class Tracker:
 
     def _exact(self, model: Model, law: Floats | None) -> dict[str, Any] | None:
         """The numbers by enumeration, or None where the chain is too large or extremely slow."""
-        if law is None or model.n_visible + model.n_hidden > EXACT_SPINS or not KERNELS[self.kernel].reversible:
+        alternating = KERNELS[self.kernel].by_layers
+        if law is None or model.n_spins > (ALTERNATING_SPINS if alternating else EXACT_SPINS):
             return None
         try:
-            q = chain_q_struct(gibbs_chain(model, kernel=self.kernel), law, self.window)
+            if alternating:
+                q = q_struct(model, law, self.window, kernel=self.kernel)
+            else:
+                q = chain_q_struct(gibbs_chain(model, kernel=self.kernel), law, self.window)
         except NumericalError:
             return None
         return {
@@ -274,7 +281,8 @@ class Tracker:
         }
 
     def _estimated(self, model: Model) -> dict[str, Any]:
-        estimate = estimate_q(model, self.samples, self.window, self.kernel, **self.options)
+        estimate = estimate_q(model, self.samples, self.window, self.kernel, like=self._last, **self.options)
+        self._last = estimate
         names = ("value", "interval", "t_obs", "t_obs_interval", "signal", "window_for_unit_q", "trusted", "reason")
         return {name: getattr(estimate, name) for name in names} | {"method": "estimated"}
 

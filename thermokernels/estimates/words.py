@@ -57,10 +57,13 @@ def _variance(e: QEstimate) -> float:
 
 
 def _what_still_holds(e: QEstimate) -> str:
+    said = []
     if math.isfinite(e.t_obs_at_least):
-        return f"What still holds: T_O is at least {_short(e.t_obs_at_least / e.steps_per_sweep)} sweeps (with 97.5 % confidence)."
+        said.append(f"T_O is at least {_short(e.t_obs_at_least / e.steps_per_sweep)} sweeps (with 97.5 % confidence)")
     if math.isfinite(e.t_obs_at_most):
-        return f"What still holds: T_O is at most {_short(e.t_obs_at_most / e.steps_per_sweep)} sweeps, which is proven."
+        said.append(f"T_O is at most {_short(e.t_obs_at_most / e.steps_per_sweep)} sweeps, which is proven")
+    if said:
+        return f"What still holds: {', and '.join(said)}."
     if math.isnan(e.t_obs):
         return "No number is given: an average over the chains that did meet would say that all is well."
     return "The numbers below are unbiased, their intervals are not to be relied on."
