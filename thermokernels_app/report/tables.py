@@ -53,7 +53,7 @@ LABELS = {
 EXPLAINED = {
     "P1": "G1b: from the parameters phi of the network to Q all is differentiable, and the gradient is right; J_u = d vec W / d phi.",
     "P2": "R3: basins that hold probability, have a barrier of log 2 between them, are crossed both ways within the budget and are seen by "
-    "the gradient. N_qual counts their merge events, U_thermo adds up relevance times barrier; a rider asks whether N_qual hangs on a choice.",
+    "the gradient. N_qual counts their merge events, U_thermo adds up relevance times barrier; a rider: does N_qual hang on a choice?",
     "P3": "R4: a record is believed when its own checks, the battery, hold; margins are ln(threshold / observed), or differences.",
     "P4": "rank(J_u): in how many directions a step of the network moves W; r(2m - r) is the most that rank r allows.",
 }
