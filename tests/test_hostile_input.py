@@ -98,7 +98,7 @@ CALLS = {
 }  # fmt: skip
 # Those that take other libraries' models, files, random probes or the number of threads are tested with what they serve.
 ELSEWHERE = {
-    *("from_dimod", "from_thrml", "from_scikit_learn", "from_rbms", "load_model", "load_history"),
+    *("from_dimod", "from_thrml", "from_graph", "from_scikit_learn", "from_rbms", "load_model", "load_history"),
     *("estimate_q", "estimate_q_and_gradient"),  # a run of chains for each argument: their tests have a table of wrong ones
     *(
         "probe_variance_time",

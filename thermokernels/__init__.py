@@ -33,8 +33,9 @@ from thermokernels.estimates.track import Track, TrackedModel, Tracker, track
 from thermokernels.model.chain import GibbsChain, gibbs_chain
 from thermokernels.model.conversions import from_ising, from_zero_one, law_of_samples
 from thermokernels.model.exchangeable import ExchangeableChain, exchangeable_chain
+from thermokernels.model.graphs import from_dimod, from_graph, from_thrml
 from thermokernels.model.hypernetwork import Hypernetwork, couplings
-from thermokernels.model.importers import from_dimod, from_rbms, from_scikit_learn, from_thrml
+from thermokernels.model.importers import from_rbms, from_scikit_learn
 from thermokernels.model.laws import kl_divergence, visible_law
 from thermokernels.model.loading import load_history, load_model
 from thermokernels.model.model import Model
@@ -108,6 +109,7 @@ __all__ = [
     "exchangeable_chain",
     "exchangeable_q",
     "from_dimod",
+    "from_graph",
     "from_ising",
     "from_rbms",
     "from_scikit_learn",

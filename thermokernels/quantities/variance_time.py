@@ -68,7 +68,7 @@ class VarianceTime:
 
     @property
     def right_hand_sides(self) -> Floats:
-        """(n_v n_h, n_states), the rows b_a = sqrt(pi) f~_a, observables in C order."""
+        """(n_couplings, n_states), the rows b_a = sqrt(pi) f~_a, observables in C order."""
         return self._systems[0]
 
     @property
@@ -78,7 +78,7 @@ class VarianceTime:
 
     @property
     def responses(self) -> Floats:
-        """(n_states, n_v n_h), y_a = (I - P)^+ f~_a in steps, in observables' C order."""
+        """(n_states, n_couplings), y_a = (I - P)^+ f~_a in steps, in observables' C order."""
         if self.reduced is None:
             return np.ascontiguousarray((self.solution.vectors / self.chain.root_law).T)
         # as pairs with exponents of their own y is right to one rounding; sqrt(pi) in float64 and back again would cost the error of pi
@@ -139,10 +139,9 @@ def correlations(chain: GibbsChain, weights: Floats) -> Floats:
 
 
 def gradient_observables(chain: GibbsChain) -> Observables:
-    """All f_ij one by one, in C order."""
+    """All f_ij one by one, in C order, of the couplings that exist."""
     chain.require_both_layers("the products v_i h_j")
-    n_observables = chain.weights.size
-    coefficients = np.eye(n_observables).reshape(n_observables, *chain.weights.shape)
+    coefficients = np.eye(chain.weights.size)[chain.model.edges].reshape(-1, *chain.weights.shape)
     return Observables.combined(chain, correlations(chain, chain.law), coefficients)
 
 

@@ -108,7 +108,8 @@ class Solver:
     def inputs(self) -> dict[str, Any]:
         """All that solutions depend on beside their right-hand sides, by name."""
         chain = self.chain
-        return {
+        masked = {} if chain.model.mask is None else {"mask": chain.model.mask}  # which right-hand sides there are
+        return masked | {
             "W": chain.weights,
             "b": chain.b,
             "c": chain.c,
