@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from thermokernels.common.digits import certified, positional
-from thermokernels.comparison.compare import FALSE_ALARMS, LONG_RUN, SMALL_RHAT, Comparison, Row
+from thermokernels.comparison.compare import LONG_RUN, SMALL_RHAT
 from thermokernels.comparison.estimators import ESTIMATORS
+from thermokernels.comparison.result import FALSE_ALARMS, Comparison, Row
 from thermokernels_app.report.layout import print_line, print_table, print_wrapped
 
 DIGITS = 4
