@@ -13,12 +13,12 @@ HEALTH = {True: "yes", False: "no", None: "-"}
 
 def print_comparison(found: Comparison) -> None:
     sweeps = found.every_steps / found.steps_per_sweep
-    print(
+    print_wrapped(
         f"{found.n_chains} chain{'s' if found.n_chains > 1 else ''} of {found.n_records} records, one every "
         f"{_count(found.every_steps, 'step')} ({_count(sweeps, 'sweep')}) of the {found.kernel} kernel"
     )
     if found.visited_mass is not None:
-        print(f"the states that the trace met hold {found.visited_mass:.4g} of the probability")
+        print_wrapped(f"the states that the trace met hold {found.visited_mass:.4g} of the probability")
     print()
     for row in found.rows:
         if row.reason is not None:
@@ -28,7 +28,7 @@ def print_comparison(found: Comparison) -> None:
         if row.misleads:
             print_wrapped(f"{row.observable}: by the usual rules this trace looks healthy, and it is not.", "* ", "  ")
     print()
-    print(f"tau = 1 + 2 sum_(t > 0) rho(t) of the recorded series, in steps; a sweep is {_count(found.steps_per_sweep, 'step')}")
+    print_wrapped(f"tau = 1 + 2 sum_(t > 0) rho(t) of the recorded series, in steps; a sweep is {_count(found.steps_per_sweep, 'step')}")
     header = ("observable", "exact", "error at most", "in sweeps", *ESTIMATORS, "taus a chain", "R-hat", "looks healthy")
     print_table(header, [_cells(row, found) for row in found.rows])
     print_wrapped(f"looks healthy: every estimate is at most 1/{LONG_RUN} of a chain, and R-hat at most {SMALL_RHAT}", "  ", "  ")
@@ -40,7 +40,7 @@ def print_comparison(found: Comparison) -> None:
             "  ",
         )
     for package in found.missing:
-        print(f"  {package} is not installed: pip install '.[compare]'")
+        print_wrapped(f"{package} is not installed: pip install '.[compare]'", "  ", "  ")
 
 
 def _cells(row: Row, found: Comparison) -> tuple[str, ...]:
