@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy.special import ndtri
 
 from adjoints.coupled_excursions import _gradient_samples
 from thermokernels.common import arguments, threads
@@ -27,7 +27,7 @@ TASK = 64
 # Means of so many batches of tasks give the standard errors.
 BATCHES = 32
 # Two-sided normal quantile of the level of the intervals, to make standard errors of them.
-Z = float(stats.norm.ppf(0.5 + LEVEL / 2))
+Z = float(ndtri(0.5 + LEVEL / 2))
 
 
 @dataclass(frozen=True, eq=False)

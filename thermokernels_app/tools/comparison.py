@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import norm
+from scipy.special import ndtri
 
 import thermokernels as tk
 from thermokernels.common import arguments, thresholds
@@ -204,7 +204,7 @@ def compare(
     spins = array.ndim == 3
     states = _states(array) if spins and array.shape[2] == model.n_spins else None
     looks = max(1, len(names) * len(estimators.installed()))
-    recorded = _Recorded(model, kernel, stride, states, float(norm.isf(0.5 / FALSE_ALARMS / looks)))
+    recorded = _Recorded(model, kernel, stride, states, float(-ndtri(0.5 / FALSE_ALARMS / looks)))
     rows = []
     for name in names:
         try:

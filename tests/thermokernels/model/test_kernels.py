@@ -98,7 +98,10 @@ def on_pairs(matrix, law):
 
 def cases(names=TWINS):
     return [
-        pytest.param(name, shape, fields, id=f"{name}-{shape}-{fields}") for name in names for shape in SHAPES for fields in (False, True)
+        pytest.param(name, shape, fields, id=f"{name}-{shape}-{fields}", marks=pytest.mark.small if shape == (3, 2) else ())
+        for name in names
+        for shape in SHAPES
+        for fields in (False, True)
     ]
 
 
@@ -215,7 +218,7 @@ def test_larger_chains_by_lanczos_and_conjugate_gradients(name):
 
 
 @pytest.mark.parametrize("name", [name for name in TWINS if TWINS[name].reversible and not TWINS[name].layer])
-@pytest.mark.parametrize("shape", [(2, 2), (4, 4)])
+@pytest.mark.parametrize("shape", [pytest.param((2, 2), marks=pytest.mark.small), (4, 4)])
 def test_times_and_spectral_measure_of_the_products(name, shape):
     W, b, c = model(shape)
     for chain, fields in ((tk.gibbs_chain(W, kernel=name), False), (tk.gibbs_chain(W, b, c, kernel=name), True)):
@@ -240,6 +243,7 @@ def test_times_and_spectral_measure_of_the_products(name, shape):
                 tk.window_variance(measure, 2.5)
 
 
+@pytest.mark.small
 @pytest.mark.parametrize("name", TWINS)
 def test_a_sweep_resamples_every_spin_once(name):
     for shape in ((3, 2), (2, 4)):

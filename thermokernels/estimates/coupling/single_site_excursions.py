@@ -214,7 +214,7 @@ def _excursion(couplings, rule, schedule, stream, first_x, first_y):
                     x_ratio = _next_ratio(x_ratio, p, x_other, x_new)
                 if y_ratio > 0.0:
                     y_ratio = _next_ratio(y_ratio, q, y_other, y_new)
-            n_apart += (x_new != y_new) - (x[site] != y[site])
+            n_apart += int(x_new != y_new) - int(x[site] != y[site])
             x_change, y_change = x_new - x[site], y_new - y[site]
             changed = x_change != 0.0 or y_change != 0.0
             if changed:
