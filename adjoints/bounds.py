@@ -23,7 +23,7 @@ from adjoints import reduced_resolvent
 from thermokernels.common.arrays import Floats
 from thermokernels.common.tolerances import UNIT
 from thermokernels.compiled import wide_exponent
-from thermokernels.model.chain import entry_error, law_error
+from thermokernels.model.rounding import entry_error, law_error
 from thermokernels.quantities.signal_to_noise import QStruct, data_gradient_error
 from thermokernels.quantities.variance_time import VarianceTime
 from thermokernels.solvers import gap_bounds

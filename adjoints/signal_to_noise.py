@@ -10,16 +10,15 @@ from numpy.typing import ArrayLike
 
 from adjoints import alternating_scan
 from adjoints.cotangents import Cotangents, KernelOptions
-from adjoints.variance_time import VarianceTimeAdjoint, _log_law_cotangents
+from adjoints.variance_time import VarianceTimeAdjoint, _log_law_cotangents, gradient_chain
 from thermokernels.common import arguments, tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.model.chain import GibbsChain
-from thermokernels.model.kernels.registry import KERNELS
+from thermokernels.model.kernels.registry import as_kernel
 from thermokernels.model.model import Model, ModelLike, as_model
 from thermokernels.quantities.alternating_scan import AlternatingTime
 from thermokernels.quantities.signal_to_noise import QStruct, alternating_q_struct, chain_q_struct
-from thermokernels.quantities.variance_time import model_chain
 from thermokernels.solvers.checkpoint import PathLike
 from thermokernels.solvers.solve import AUTOMATIC, Options, Progress, Solve
 
@@ -89,10 +88,10 @@ def q_struct_and_gradient(
     """
     fields = arguments.as_flag(fields, "fields")
     model, solve = as_model(W, b, c), Solve(method, rtol, progress, checkpoint, executor)
-    if KERNELS[arguments.as_choice(kernel, tuple(KERNELS), "kernel")].by_layers:
+    if as_kernel(kernel).by_layers:
         q, cotangents = _alternating_q_struct_gradient(model, p_data, window, solve)
     else:
-        chain = model_chain(model, quotient=False if fields else None, gradient=True, kernel=kernel)
+        chain = gradient_chain(model, fields, kernel)
         q, cotangents = chain_q_struct_gradient(chain, p_data, window, solve)
     if fields:
         return q, cotangents

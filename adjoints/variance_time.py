@@ -22,8 +22,8 @@ from thermokernels.compiled.decorator import jit
 from thermokernels.compiled.register_tiles import ROWS
 from thermokernels.compiled.simd_float64 import DOUBLES, add, fill, load, multiply_add, reverse, store, swap1, swap2, swap4, total
 from thermokernels.model.chain import GibbsChain
-from thermokernels.model.kernels.registry import KERNELS
-from thermokernels.model.model import ModelLike, as_model
+from thermokernels.model.kernels.registry import as_kernel
+from thermokernels.model.model import Model, ModelLike, as_model
 from thermokernels.quantities.alternating_scan import of_model
 from thermokernels.quantities.variance_time import VarianceTime, correlations, model_chain, variance_time
 from thermokernels.solvers.checkpoint import PathLike
@@ -297,6 +297,11 @@ def _log_law_cotangents(chain: GibbsChain, weights: Floats) -> Cotangents:
     return Cotangents(correlations(chain, centred), by_state.sum(axis=0) @ visible, by_state.sum(axis=1) @ hidden)
 
 
+def gradient_chain(model: Model, fields: bool, kernel: str = "single-site") -> GibbsChain:
+    """The chain that a gradient is taken on: gradients of the fields break its symmetry and need all states."""
+    return model_chain(model, quotient=False if arguments.as_flag(fields, "fields") else None, gradient=True, kernel=kernel)
+
+
 @overload
 def observable_variance_time_and_gradient(
     W: ModelLike, b: ArrayLike | None = None, c: ArrayLike | None = None, *, fields: Literal[False] = False, **how: Unpack[KernelOptions]
@@ -346,11 +351,11 @@ def observable_variance_time_and_gradient(
     """
     fields = arguments.as_flag(fields, "fields")
     model, solve = as_model(W, b, c), Solve(method, rtol, progress, checkpoint, executor)
-    if KERNELS[arguments.as_choice(kernel, tuple(KERNELS), "kernel")].by_layers:
+    if as_kernel(kernel).by_layers:
         scan = of_model(model, solve)
         value, cotangents = scan.value, alternating_scan.gradient(scan)
     else:
-        adjoint = VarianceTimeAdjoint(model_chain(model, quotient=False if fields else None, gradient=True, kernel=kernel))
+        adjoint = VarianceTimeAdjoint(gradient_chain(model, fields, kernel))
         time = variance_time(adjoint.chain, solve, (adjoint,))
         value, cotangents = time.value, adjoint.cotangents(time)
     if fields:

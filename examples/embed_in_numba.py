@@ -10,7 +10,8 @@ import numba
 import numpy as np
 
 import thermokernels as tk
-from thermokernels.model.kernels.single_site import _apply_generator, _flip_tables
+from thermokernels.model.kernels.flip_tables import _flip_tables
+from thermokernels.model.kernels.single_site import _apply_generator
 
 
 @numba.njit(error_model="numpy")

@@ -24,6 +24,7 @@ from thermokernels.common.errors import (
     UnresolvedError,
 )
 from thermokernels.common.threads import get_threads, set_threads
+from thermokernels.comparison.compare import Comparison, compare
 from thermokernels.diagnosis.diagnose import Diagnosis, diagnose
 from thermokernels.estimates.estimate import estimate_q
 from thermokernels.estimates.result import QEstimate
@@ -36,6 +37,7 @@ from thermokernels.model.importers import from_dimod, from_rbms, from_scikit_lea
 from thermokernels.model.laws import kl_divergence, visible_law
 from thermokernels.model.loading import load_history, load_model
 from thermokernels.model.model import Model
+from thermokernels.program import selftest
 from thermokernels.quantities.alternating_scan import AlternatingTime, alternating_variance_time
 from thermokernels.quantities.asymptotic_variance import asymptotic_variance
 from thermokernels.quantities.autocorrelation_times.autocorrelation_function import autocorrelation_function
@@ -47,10 +49,11 @@ from thermokernels.quantities.pseudo_likelihood import pseudo_likelihood
 from thermokernels.quantities.relevance import observable_span, relevance
 from thermokernels.quantities.signal_to_noise import QStruct, q_struct
 from thermokernels.quantities.spectral_gap import SpectralGap, solve_spectral_gap, spectral_gap
-from thermokernels.quantities.spectral_measure import SpectralMeasure, spectral_measure, window_variance
+from thermokernels.quantities.spectral_measure import SpectralMeasure, spectral_measure
 from thermokernels.quantities.trace_probes import ProbedQ, ProbedTime, probe_q_struct, probe_variance_time
 from thermokernels.quantities.variance_time import observable_variance_time
 from thermokernels.quantities.windows.operational_q import OperationalCurve, OperationalQ, operational_curve, operational_q
+from thermokernels.quantities.windows.window_variance import window_variance
 from thermokernels.sampling.samplers import Samples, sample
 from thermokernels.solvers.gap_bounds import gap_lower_bound
 from thermokernels.solvers.resolvent import Resolvent, resolvent, solve_resolvent
@@ -64,6 +67,7 @@ except PackageNotFoundError:  # a source tree that was never installed
 
 __all__ = [
     "AlternatingTime",
+    "Comparison",
     "Diagnosis",
     "ExchangeableChain",
     "ExchangeableQ",
@@ -95,6 +99,7 @@ __all__ = [
     "alternating_variance_time",
     "asymptotic_variance",
     "autocorrelation_function",
+    "compare",
     "conductance",
     "couplings",
     "diagnose",
@@ -128,6 +133,7 @@ __all__ = [
     "relevance",
     "resolvent",
     "sample",
+    "selftest",
     "set_threads",
     "solve_resolvent",
     "solve_spectral_gap",

@@ -20,7 +20,8 @@ from adjoints.variance_time import _flip_overlaps
 from thermokernels.common.arrays import Floats
 from thermokernels.compiled.decorator import jit
 from thermokernels.compiled.double_double import add, divide, exponential, multiply
-from thermokernels.model.kernels.single_site import Generator, _apply_to_vector, _energies, _escape, _flip_tables, _local_fields
+from thermokernels.model.kernels.flip_tables import _energies, _flip_tables, _local_fields
+from thermokernels.model.kernels.single_site import Generator, _apply_to_vector, _escape
 from thermokernels.model.laws import _compare_laws, _sum_out_hidden
 from thermokernels.solvers.spanning_tree_bound import _flip_tree
 

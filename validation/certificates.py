@@ -28,7 +28,7 @@ from claims import ROOT  # noqa: F401 - the clone is found
 import adjoints
 import thermokernels as tk
 from adjoints import bounds
-from thermokernels.model.chain import energy_error, entry_error, law_error
+from thermokernels.model.rounding import energy_error, entry_error, law_error
 from thermokernels.quantities import asymptotic_variance, conductance, first_passage, spectral_gap
 from thermokernels.quantities.autocorrelation_times import autocorrelation
 from thermokernels.quantities.signal_to_noise import chain_q_struct

@@ -7,7 +7,7 @@ a value, and the rest of the diagnosis goes on.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -20,19 +20,23 @@ from thermokernels.common.errors import ConstantError, ModelTooLargeError, Numer
 from thermokernels.common.tolerances import EPSILON
 from thermokernels.diagnosis import words
 from thermokernels.diagnosis.result import Crossing, Findings, Number
-from thermokernels.model.chain import GibbsChain, energy_error, gibbs_chain
+from thermokernels.model.chain import GibbsChain, gibbs_chain
+from thermokernels.model.kernels import registry
+from thermokernels.model.kernels.kernel import Kernel
 from thermokernels.model.kernels.registry import KERNELS
 from thermokernels.model.laws import visible_law
 from thermokernels.model.misreadings import misreadings
 from thermokernels.model.model import Model, ModelLike, as_model
+from thermokernels.model.rounding import energy_error
 from thermokernels.quantities import asymptotic_variance, first_passage
 from thermokernels.quantities.autocorrelation_times.autocorrelation import autocorrelation_times
 from thermokernels.quantities.landscape import MergeEvent, MergeTree, merge_tree
 from thermokernels.quantities.relevance import ObservableBasis, observable_basis
 from thermokernels.quantities.signal_to_noise import chain_q_struct
 from thermokernels.quantities.spectral_gap import solve_spectral_gap
-from thermokernels.quantities.spectral_measure import DENSE_STATES, spectral_measure, window_variance
+from thermokernels.quantities.spectral_measure import DENSE_STATES, spectral_measure
 from thermokernels.quantities.windows.operational_q import operational_q
+from thermokernels.quantities.windows.window_variance import window_variance
 from thermokernels.solvers import gap_bounds
 from thermokernels.solvers.state_reduction import reduced_resolvent
 
@@ -44,8 +48,6 @@ CORRELATED = "residual and proven gap, or state reduction"
 # Relative distance at which two eigenvalues are one: Lanczos runs converge to it.
 NEAR = 1e-8
 
-# Kernels that a diagnosis is made for.
-DIAGNOSED = ("single-site", "alternating")
 NOT_MADE = "not made for the alternating kernel"
 
 NO_DATA = "needs a data law"
@@ -64,6 +66,12 @@ class Diagnosis(Findings):
         """Everything as plain JSON-able data; a number that is not resolved is null with its reason; steps are given in sweeps too."""
         return super().as_dict() | {"autocorrelation_convention": words.CONVENTION, "sentences": list(self.sentences)}
 
+    def _columns(self) -> tuple[dict[str, Any], str]:
+        numbers = {field.name: getattr(self, field.name) for field in fields(self)}
+        named = {name: number for name, number in numbers.items() if isinstance(number, Number)}
+        parts = ("value", "unit", "error", "certainty")
+        return {"quantity": [*named], **{part: [getattr(number, part) for number in named.values()] for part in parts}}, "quantity"
+
     def __repr__(self) -> str:
         return words.one_line(self)
 
@@ -79,11 +87,16 @@ def as_window(window: float, model: Model, name: str = "window", kernel: str = "
     return sweeps
 
 
+def _diagnosed(kernel: Kernel) -> bool:
+    """Whether a diagnosis is made for it: of single flips, or by solves on one layer."""
+    return kernel.single_flips or kernel.by_layers
+
+
 def as_kernel(kernel: str | None, model: Model) -> str:
     """The kernel that was asked for, or that of the model where a diagnosis is made for it."""
     if kernel is None:
-        return model.kernel if model.kernel in DIAGNOSED else DIAGNOSED[0]
-    return arguments.as_choice(kernel, DIAGNOSED, "kernel")
+        return model.kernel if model.kernel is not None and _diagnosed(KERNELS[model.kernel]) else "single-site"
+    return registry.as_kernel(kernel, _diagnosed).name
 
 
 @default_error_state

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
+from thermokernels.common.results import Result
 from thermokernels.model.kernels.registry import KERNELS
 
 
@@ -54,7 +55,7 @@ class Crossing:
 
 
 @dataclass(frozen=True, repr=False)
-class Findings:
+class Findings(Result):
     """What :func:`thermokernels.diagnose` found; times are in steps (N of the single-site kernel are a sweep), gaps per step.
 
     Attributes

@@ -13,10 +13,10 @@ from thermokernels.common import arguments, footprint, memory
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import NotReversibleError, UnresolvedError
-from thermokernels.common.tolerances import EPSILON, UNIT
-from thermokernels.model.kernels import one_layer, rounded_once, single_site, two_block
+from thermokernels.common.tolerances import EPSILON
+from thermokernels.model.kernels import flip_tables, one_layer, rounded_once, single_site, two_block
 from thermokernels.model.kernels.kernel import Kernel
-from thermokernels.model.kernels.registry import KERNELS
+from thermokernels.model.kernels.registry import KERNELS, as_kernel
 from thermokernels.model.model import Model, ModelLike, as_model, require_finite_energies
 
 MAX_DENSE_STATES = 2**13
@@ -24,8 +24,6 @@ MAX_DENSE_STATES = 2**13
 # Roots of a layer's law below this are too close to underflow to be divided by.
 SMALLEST_ROOT = 1e-140
 
-# Sums in pairs of doubles are wrong by this share of a rounding.
-SECOND_ORDER = 1e-10
 
 # The rounding of an energy that leaves a weight exp(-E) one digit.
 LEAST_DIGITS = 0.1
@@ -348,7 +346,7 @@ def gibbs_chain(
     'Sym-pi fails: the fields change sign with the spins, so pi(x) != pi(-x)'
     """
     model = as_model(W, b, c)
-    layer = KERNELS[arguments.as_choice(kernel, tuple(KERNELS), "kernel")].layer
+    layer = as_kernel(kernel).layer
     if quotient is not None and not isinstance(quotient, (bool, np.bool_)):
         raise ValueError(f"quotient must be None, True or False; got {arguments.in_brief(quotient)}")
     obstacle = _obstacle_to_quotient(model, layer)
@@ -366,7 +364,7 @@ def gibbs_chain(
     )
 
     weights, b, c = (array.copy() for array in model)  # kernels are compiled once, for arrays that are writeable
-    visible, hidden = single_site.flip_tables(weights, b, c, n_hidden_states)
+    visible, hidden = flip_tables.flip_tables(weights, b, c, n_hidden_states)
     remainders = np.zeros(0)
     if layer is None:
         fields = rounded_once.local_fields(weights, b, n_hidden_states)
@@ -425,46 +423,3 @@ def _obstacle_to_quotient(model: Model, layer: str | None) -> str | None:
     if layer is not None and (model.n_visible if layer == "visible" else model.n_hidden) == 1:
         return f"the {layer} layer has one spin, and its one pair would be a chain of one state"
     return None
-
-
-def energy_error(chain: GibbsChain) -> float:
-    """A bound on the rounding error of every energy, which none exceeds the sum of all couplings and fields: one rounding of that.
-
-    On one layer, sums of log cosh, it is 2 (N + 1) roundings.
-    """
-    largest = np.abs(chain.weights).sum() + np.abs(chain.b).sum() + np.abs(chain.c).sum()
-    if chain.dynamics.layer is not None:
-        return float(2 * (chain.n_spins + 1) * (largest + chain.n_spins)) * UNIT
-    return float(largest) * UNIT * (1 + SECOND_ORDER)
-
-
-def law_error(chain: GibbsChain) -> float:
-    """Relative error of every pi_x above underflow, and twice that of its root: of exp, sum and quotient, and the remainder's second order.
-
-    On one layer twice the error of an energy, too.
-    """
-    if chain.dynamics.layer is not None:
-        return 2 * energy_error(chain) + 16 * UNIT
-    remainder = energy_error(chain)
-    return 16 * UNIT + 4 * remainder * remainder  # infinite, not an OverflowError
-
-
-def input_error(chain: GibbsChain) -> float:
-    """Relative error of the rates sigmoid(-2 x_i F_i) / N: of exp, sum, quotient and products, and the remainder's second order."""
-    visible = np.abs(chain.weights).sum(axis=1) + np.abs(chain.b)
-    hidden = np.abs(chain.weights).sum(axis=0) + np.abs(chain.c)
-    remainder = float(max(visible.max(), hidden.max())) * UNIT
-    return 12 * UNIT + 4 * remainder * remainder  # infinite, not an OverflowError
-
-
-def entry_error(chain: GibbsChain) -> float:
-    """Relative error of every entry of P and S, the diagonal of I - P included, a sum of N rates or what a sum of one leaves.
-
-    Block kernels multiply up to N conditional laws. On one layer an entry is a sum over the other layer, of terms of one sign,
-    and P is S between roots of the law.
-    """
-    single = chain.dynamics.single_flips
-    error = chain.dynamics.factors(chain.n_spins) * input_error(chain) + (1 if single else 2) * chain.n_spins * UNIT
-    if chain.dynamics.layer is not None:
-        error += chain.n_configurations * UNIT + law_error(chain)
-    return error

@@ -16,11 +16,9 @@ from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.foreign_arrays import labels_of
 from thermokernels.model import model_files
+from thermokernels.model.kernels.registry import as_kernel
 
 Label = Hashable
-
-# What a library may sample its machines with.
-SAMPLED_WITH = ("single-site", "two-block", "alternating")
 
 # Rows and columns of W that a notebook shows.
 SHOWN = 12
@@ -92,7 +90,7 @@ class Model:
             object.__setattr__(self, name, own)
         object.__setattr__(self, "visible", _as_names(visible, n_visible, "visible"))
         object.__setattr__(self, "hidden", _as_names(hidden, n_hidden, "hidden"))
-        object.__setattr__(self, "kernel", None if kernel is None else arguments.as_choice(kernel, SAMPLED_WITH, "kernel"))
+        object.__setattr__(self, "kernel", None if kernel is None else as_kernel(kernel, lambda one: one.layer is None).name)
         for name, field, names in (("b", b, self.visible), ("c", c, self.hidden)):
             if (labels := labels_of(field)[0]) is not None and labels != names:
                 raise ValueError(

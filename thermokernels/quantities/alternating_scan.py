@@ -13,7 +13,7 @@ runs backwards), so that solves are made on the smaller one, "near"; the nonzero
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
@@ -25,9 +25,11 @@ from thermokernels.common import arguments, memory, tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import ConstantError, UnresolvedError
+from thermokernels.common.results import Line, Result
 from thermokernels.common.tolerances import EPSILON, UNIT
-from thermokernels.model.chain import block_spins, entry_error, gibbs_chain, input_error, law_error
+from thermokernels.model.chain import block_spins, gibbs_chain
 from thermokernels.model.model import Model, ModelLike, as_model
+from thermokernels.model.rounding import entry_error, input_error, law_error
 from thermokernels.solvers import gap_bounds
 from thermokernels.solvers.layer_resolvent import LayerSolution, LayerSystem
 from thermokernels.solvers.solve import Progress, Solve
@@ -160,8 +162,8 @@ def gap_of_records(layers: Layers) -> float:
     return float(-np.expm1(layers.system.every * np.log1p(-min(gap_bounds.gap_lower_bound(layers.chain), 0.5))))
 
 
-@dataclass(frozen=True, eq=False)
-class AlternatingTime:
+@dataclass(frozen=True, eq=False, repr=False)
+class AlternatingTime(Result):
     """T_O of the alternating scan and what is known of it; times in records, one a sweep.
 
     Attributes
@@ -173,8 +175,22 @@ class AlternatingTime:
     residual : largest relative residual of the solves; iterations : largest number
     """
 
-    layers: Layers = field(repr=False)
-    parts: dict[str, Times] = field(repr=False)
+    _lines = (
+        Line("t_obs_steps", "value", "steps", bound="bound"),
+        Line("asymptotic_variance_steps", "asymptotic_variance", "steps", bound="asymptotic_variance_bound"),
+        Line("variance", "variance", bound="variance_error"),
+    )
+    _facts = (
+        "residual",
+        "iterations",
+        "times",
+        "variances",
+        "visible_times",
+        "hidden_times",
+    )
+
+    layers: Layers
+    parts: dict[str, Times]
 
     method = "cg"
 
@@ -199,6 +215,12 @@ class AlternatingTime:
     @property
     def asymptotic_variance(self) -> float:
         return 2 * self.value - self.variance
+
+    @property
+    def asymptotic_variance_bound(self) -> float:
+        """A bound on the error of V: twice that of T_O, that of the variances, and the roundings of the difference."""
+        lost = 2 * self.bound + self.variance_error
+        return lost * (1 + 4 * EPSILON) + 2 * EPSILON * (2 * self.value + self.variance)
 
     @property
     def times(self) -> Floats:

@@ -14,8 +14,9 @@ from thermokernels.common import tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.tolerances import EPSILON
-from thermokernels.model.chain import GibbsChain, as_chain, law_error
+from thermokernels.model.chain import GibbsChain, as_chain
 from thermokernels.model.exchangeable import ExchangeableChain
+from thermokernels.model.rounding import law_error
 from thermokernels.quantities.alternating_scan import AlternatingTime, of_model
 from thermokernels.quantities.exchangeable import exchangeable_sums
 from thermokernels.quantities.variance_time import VarianceTime, variance_time

@@ -14,7 +14,8 @@ from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import UnresolvedError
 from thermokernels.common.tolerances import UNIT
-from thermokernels.model.chain import GibbsChain, as_chain, law_error
+from thermokernels.model.chain import GibbsChain, as_chain
+from thermokernels.model.rounding import law_error
 
 
 @dataclass(frozen=True, eq=False, repr=False)

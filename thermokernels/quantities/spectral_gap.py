@@ -29,9 +29,11 @@ from thermokernels.common import arguments, tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import ModelTooLargeError, NotConvergedError, NumericalError, UnresolvedError
+from thermokernels.common.results import Line, Result
 from thermokernels.common.tolerances import UNIT
-from thermokernels.model.chain import GibbsChain, as_chain, entry_error, law_error
+from thermokernels.model.chain import GibbsChain, as_chain
 from thermokernels.model.exchangeable import ExchangeableChain
+from thermokernels.model.rounding import entry_error, law_error
 from thermokernels.quantities import spectral_measure
 from thermokernels.quantities.exchangeable import exchangeable_spectrum
 from thermokernels.solvers import gap_bounds, red_black
@@ -43,8 +45,8 @@ SHARP = 1e-6
 MAX_INERTIA_STATES = 2**12
 
 
-@dataclass(frozen=True)
-class SpectralGap:
+@dataclass(frozen=True, repr=False)
+class SpectralGap(Result):
     """The gap per step.
 
     Attributes
@@ -53,6 +55,9 @@ class SpectralGap:
     bound : proven, on |gap - value|
     method : "eigenvalues", "lanczos" or "reduction"
     """
+
+    _lines = (Line("gap_per_step", "value", "per step", bound="bound"),)
+    _facts = ("method",)
 
     value: float
     bound: float

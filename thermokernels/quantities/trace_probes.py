@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -28,6 +28,7 @@ from thermokernels.common import arguments, footprint, tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import UnresolvedError
+from thermokernels.common.results import Line, Result
 from thermokernels.model.chain import GibbsChain
 from thermokernels.model.model import ModelLike, as_model
 from thermokernels.quantities.signal_to_noise import chain_signal
@@ -48,8 +49,8 @@ SKETCH = 1e-2
 DIRECTIONS = 4
 
 
-@dataclass(frozen=True, eq=False)
-class ProbedTime:
+@dataclass(frozen=True, eq=False, repr=False)
+class ProbedTime(Result):
     """An estimate of T_O.
 
     Attributes
@@ -61,16 +62,27 @@ class ProbedTime:
     residual : largest relative residual of the solves; iterations : largest number of CG iterations; method : "cholesky" or "cg"
     """
 
-    chain: GibbsChain = field(repr=False)
+    _lines = (
+        Line("t_obs_steps", "value", "steps", standard_error="standard_error"),
+        Line("exact_steps", "exact", "steps"),
+    )
+    _facts = (
+        "residual",
+        "iterations",
+        "method",
+        "samples",
+    )
+
+    chain: GibbsChain
     value: float
     standard_error: float
     exact: float
-    samples: Floats = field(repr=False)
-    directions: Floats = field(repr=False)
+    samples: Floats
+    directions: Floats
     residual: float
     iterations: int
     method: str
-    row_sums: RowSums = field(repr=False)
+    row_sums: RowSums
 
     @cached_property
     @default_error_state
@@ -85,8 +97,8 @@ class ProbedTime:
         return float(row_weights(len(self.directions), self.samples.size) @ terms)
 
 
-@dataclass(frozen=True, eq=False)
-class ProbedQ:
+@dataclass(frozen=True, eq=False, repr=False)
+class ProbedQ(Result):
     """An estimate of Q = (K / 2) |g|^2 / T_O.
 
     Attributes
@@ -96,10 +108,20 @@ class ProbedQ:
     window_steps : K in steps; time : the estimate of T_O
     """
 
+    _lines = (
+        Line("q", "value", standard_error="standard_error"),
+        Line("signal", "signal"),
+        Line("t_obs_steps", "time.value", "steps", standard_error="time.standard_error"),
+    )
+    _facts = (
+        "window_steps",
+        "g",
+    )
+
     value: float
     standard_error: float
     signal: float
-    g: Floats = field(repr=False)
+    g: Floats
     window_steps: float
     time: ProbedTime
 

@@ -20,10 +20,11 @@ from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import ConstantError, NumericalError, UnresolvedError
 from thermokernels.common.tolerances import EPSILON
-from thermokernels.model.chain import GibbsChain, as_chain, entry_error, gibbs_chain, law_error
+from thermokernels.model.chain import GibbsChain, as_chain, gibbs_chain
 from thermokernels.model.exchangeable import ExchangeableChain
 from thermokernels.model.kernels.registry import KERNELS
 from thermokernels.model.model import Model
+from thermokernels.model.rounding import entry_error, law_error
 from thermokernels.quantities.alternating_scan import of_model
 from thermokernels.quantities.exchangeable import exchangeable_sums
 from thermokernels.solvers import gap_bounds, spanning_tree_bound

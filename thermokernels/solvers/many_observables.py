@@ -18,7 +18,7 @@ from thermokernels.compiled import simd_float64
 from thermokernels.compiled.decorator import jit
 from thermokernels.compiled.simd_float64 import DOUBLES, add, fill, load, multiply, multiply_add, total
 from thermokernels.model.chain import GibbsChain
-from thermokernels.model.kernels.single_site import _energy_row, _local_fields
+from thermokernels.model.kernels.flip_tables import _energy_row, _local_fields
 from thermokernels.solvers.checkpoint import Array
 from thermokernels.solvers.resolvent import Solution, Solver
 

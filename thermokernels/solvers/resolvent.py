@@ -19,8 +19,10 @@ from thermokernels.common import arguments, threads, tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import NotConvergedError, NumericalError, UnresolvedError
+from thermokernels.common.results import Result
 from thermokernels.common.tolerances import EPSILON
-from thermokernels.model.chain import MAX_DENSE_STATES, GibbsChain, as_chain, entry_error
+from thermokernels.model.chain import MAX_DENSE_STATES, GibbsChain, as_chain
+from thermokernels.model.rounding import entry_error
 from thermokernels.solvers import conjugate_gradients, entrywise, gap_bounds, red_black
 from thermokernels.solvers.solve import METHODS, SOLVERS
 from thermokernels.solvers.state_reduction import reduced_resolvent
@@ -177,8 +179,8 @@ def _orthogonal(vectors: Floats, root_law: Floats) -> Floats:
     return rest
 
 
-@dataclass(frozen=True, eq=False)
-class Resolvent:
+@dataclass(frozen=True, eq=False, repr=False)
+class Resolvent(Result):
     """(I - P)^+ F with its certificate.
 
     Attributes
@@ -188,9 +190,26 @@ class Resolvent:
     method : "cholesky", "cg" or "reduction"
     """
 
+    _facts = (
+        "values",
+        "bound",
+        "method",
+    )
+
     values: Floats
     bound: Floats
     method: str
+
+    def _columns(self) -> tuple[dict[str, Any], str | list[str]]:
+        values = self.values.reshape(len(self.values), -1)
+        states, columns = np.indices(values.shape)
+        found = {"state": states.ravel(), "column": columns.ravel(), "value": self.values.ravel(), "bound": self.bound.ravel()}
+        return found, ["state", "column"]
+
+    def __repr__(self) -> str:
+        shape = " x ".join(map(str, self.values.shape))
+        largest = np.abs(self.values).max(initial=0.0)
+        return f"Resolvent({shape} values up to {largest:.3g} steps, bounds up to {self.bound.max(initial=0.0):.1g})"
 
 
 @default_error_state

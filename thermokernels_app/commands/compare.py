@@ -47,11 +47,12 @@ def compare(
     A trace holds visible spins first, then hidden ones (these may be missing), burn-in taken off.
     """
     with errors(as_json):
+        import thermokernels as tk
         from thermokernels_app.report import comparison_tables
-        from thermokernels_app.tools import comparison, data_files
+        from thermokernels_app.tools import data_files
 
         machine = read_model(model, convention, has_data=True)
-        found = comparison.compare(
+        found = tk.compare(
             data_files.read_trace(trace),
             machine,
             observables=observable,

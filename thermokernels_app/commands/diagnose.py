@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from thermokernels_app.commands.console import AsJson, errors
-from thermokernels_app.commands.models import Convention, ModelFile, read_model
+from thermokernels_app.commands.models import Convention, ModelFile, Samples, Window, read_model
 
 EXIT_CODES = "Exit codes: 0 diagnosed; 1 unexpected error; 2 bad usage or input, or a model that is too large; 130 interrupted"
 
 
 def diagnose(
     model: ModelFile,
-    data: Annotated[
-        Path | None, typer.Option("--data", help="Samples of the visible spins, one a row, +1 and -1, in .npy or .csv: Q needs them.")
-    ] = None,
-    window: Annotated[float, typer.Option("--window", help="Length in sweeps of the run of samples behind one gradient.")] = 100.0,
+    data: Samples = None,
+    window: Window = 100.0,
     budget: Annotated[float, typer.Option("--budget", help="Sweeps within which a basin has to be crossed both ways.")] = 250.0,
     kernel: Annotated[
         str | None,

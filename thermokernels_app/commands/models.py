@@ -15,6 +15,9 @@ MODEL_HELP = "W (visible x hidden) in .npy, .csv, or .npz with optional b, c; or
 CONVENTION_HELP = "Units of the parameters in the file, pm1 or zero-one, where it does not say: a state dict of rbms, or plain W, b, c."
 
 ModelFile = Annotated[Path, typer.Argument(metavar="MODEL", help=MODEL_HELP)]
+SAMPLES_HELP = "Samples of the visible spins, one a row, +1 and -1, in .npy or .csv: Q needs them."
+Samples = Annotated[Path | None, typer.Option("--data", help=SAMPLES_HELP)]
+Window = Annotated[float, typer.Option("--window", help="Length in sweeps of the run of samples behind one gradient.")]
 Convention = Annotated[str | None, typer.Option("--convention", help=CONVENTION_HELP)]
 
 

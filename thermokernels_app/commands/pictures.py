@@ -39,7 +39,7 @@ def plot(
     """Draw a run or a model: one file a picture.
 
     Of a run: qualifying-events, q, training, ranks, gradient-errors, and disconnectivity and spectrum of two telling cells or of each
-    --cell. Of a model: disconnectivity and spectrum.
+    --cell. Of a run of the steering: steering. Of a model: disconnectivity and spectrum.
     """
     with errors(False):
         _require_extra()
@@ -100,8 +100,11 @@ def _require_extra() -> None:
 def _pictures(source: Path, cells: list[str] | None, colour: str, convention: str | None) -> Sequence[Picture]:
     import thermokernels as tk
     from thermokernels_app.experiment.records import store
+    from thermokernels_app.experiment.running import steering
     from thermokernels_app.report import pictures
 
+    if steering.QUESTION.holds(source):
+        return [pictures.of_steering(steering.QUESTION.read(source))]
     if source.is_dir() or source.suffix == ".json":
         keys = None if cells is None else [pictures.parse_cell(cell) for cell in cells]
         return pictures.of_run(store.read_results(source), store.read_arrays(source), keys, colour)

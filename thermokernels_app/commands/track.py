@@ -12,7 +12,7 @@ import typer
 
 from thermokernels_app.commands.console import AsJson, errors, seconds
 from thermokernels_app.commands.executors import ExecutorKind, Kind, Scheduler, pool_of
-from thermokernels_app.commands.models import Convention, read_history
+from thermokernels_app.commands.models import Convention, Window, read_history
 
 if TYPE_CHECKING:
     from thermokernels import Track
@@ -32,7 +32,7 @@ def track(
         ),
     ],
     data: Annotated[Path, typer.Option("--data", help="Samples of the visible spins, one a row, +1 and -1, in .npy or .csv.")],
-    window: Annotated[float, typer.Option("--window", help="Length in sweeps of the run of samples behind one gradient.")] = 100.0,
+    window: Window = 100.0,
     kernel: Annotated[
         str, typer.Option("--kernel", help="The sampler: alternating (of most trainers), two-block or single-site.")
     ] = "alternating",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ import typer
 
 from thermokernels_app.commands.console import AsJson, errors
 from thermokernels_app.commands.executors import ExecutorKind, Kind, Scheduler, pool_of
-from thermokernels_app.commands.models import Convention, ModelFile, read_model
+from thermokernels_app.commands.models import Convention, ModelFile, Samples, Window, read_model
 
 if TYPE_CHECKING:
     from thermokernels import Model
@@ -23,6 +22,8 @@ if TYPE_CHECKING:
 
 # From here on intervals of two standard errors held their level in the tests.
 MANY_PROBES = 16
+# Of the result, as large as the model: left out of the document.
+ARRAYS = ("g", "g_visible", "g_hidden")
 
 EXIT_CODES = (
     "Exit codes: 0 computed; 1 unexpected error; 2 bad usage or input, or a model that is too large; "
@@ -32,10 +33,8 @@ EXIT_CODES = (
 
 def variance(
     model: ModelFile,
-    data: Annotated[
-        Path | None, typer.Option("--data", help="Samples of the visible spins, one a row, +1 and -1, in .npy or .csv: Q needs them.")
-    ] = None,
-    window: Annotated[float, typer.Option("--window", help="Length in sweeps of the run of samples behind one gradient.")] = 100.0,
+    data: Samples = None,
+    window: Window = 100.0,
     probes: Annotated[
         int | None, typer.Option("--probes", min=2, help="Estimate T_O from so many random sign vectors instead of all observables.")
     ] = None,
@@ -106,8 +105,10 @@ def _exact(model: Model, law: Floats | None, window: float, solve: Solve) -> dic
     from thermokernels.quantities.variance_time import model_chain, variance_time
 
     chain = model_chain(model)
-    q = None if law is None else chain_q_struct(chain, law, window, solve)
-    time = variance_time(chain, solve) if q is None else q.variance_time
+    if law is not None:
+        q = chain_q_struct(chain, law, window, solve).as_dict()
+        return {name: q[name] for name in q if name not in ARRAYS} | {"window_sweeps": window}
+    time = variance_time(chain, solve)
     found: dict[str, Any] = {"t_obs_steps": time.value}
     try:
         found["t_obs_bound_steps"] = time.bound
@@ -117,15 +118,7 @@ def _exact(model: Model, law: Floats | None, window: float, solve: Solve) -> dic
     found["asymptotic_variance_steps"] = asymptotic_variance.of_variance_time(time)
     found["asymptotic_variance_bound_steps"] = asymptotic_variance.bound_of(time) if resolved else None
     found |= {"residual": time.residual, "iterations": time.iterations, "method": time.method}
-    if q is not None:
-        found |= {"signal": q.signal, "signal_bound": q.signal_bound, "window_sweeps": window}
-        found |= {"q": q.value, "q_bound": _finite(q.bound) if resolved else None}
-        found |= {"q_limit": q.q_limit, "q_limit_bound": _finite(q.q_limit_bound) if resolved else None}
     return found
-
-
-def _finite(bound: float) -> float | None:
-    return bound if math.isfinite(bound) else None
 
 
 def _probed(model: Model, law: Floats | None, window: float, solve: Solve, probes: int, seed: int) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from thermokernels.quantities.conductance import conductance, conductance_error
 from thermokernels.quantities.landscape import MergeEvent
 from thermokernels.quantities.relevance import ObservableBasis, observable_basis
 from thermokernels.quantities.spectral_gap import solve_spectral_gap
+from thermokernels.quantities.windows.window_variance import window_variance
 from thermokernels.solvers import gap_bounds
 from thermokernels.solvers.off_target import CHOLESKY_STATES
 from thermokernels.solvers.solve import Solve
@@ -223,7 +224,7 @@ def _measure(design: Design, network: Hypernetwork, u: Floats, law: Floats) -> t
             "residual": q.residual,
             "iterations": q.iterations,
             "method": q.method,
-            "operational": q.signal / spectral_measure.window_variance(measure, q.window_steps),
+            "operational": q.signal / window_variance(measure, q.window_steps),
         },
         "gradient": {
             "dq_dw_norm": float(np.linalg.norm(ct_model.W)),

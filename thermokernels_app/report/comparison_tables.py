@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from thermokernels.common.digits import certified, positional
+from thermokernels.comparison.compare import FALSE_ALARMS, LONG_RUN, SMALL_RHAT, Comparison, Row
+from thermokernels.comparison.estimators import ESTIMATORS
 from thermokernels_app.report.layout import print_table, print_wrapped
-from thermokernels_app.tools.comparison import FALSE_ALARMS, LONG_RUN, SMALL_RHAT, Comparison, Row
-from thermokernels_app.tools.estimators import ESTIMATORS
 
 DIGITS = 4
 HEALTH = {True: "yes", False: "no", None: "-"}

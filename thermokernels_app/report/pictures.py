@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 
 import thermokernels as tk
 from thermokernels.common.arrays import Floats
+from thermokernels.model import named_observables
 from thermokernels_app.judges import verdicts
-from thermokernels_app.report import figures
-from thermokernels_app.tools import trace_observables
+from thermokernels_app.report import figures, steering_figure
 
 Key = tuple[int, int, str, int]
 Measure = tuple[Floats, Floats, float, float]
@@ -76,9 +76,20 @@ def of_model(
     ]
 
 
+def of_steering(document: Mapping[str, Any]) -> Picture:
+    """The picture of a run of ``--grid steering``."""
+    return Picture(
+        "steering",
+        "What steering by Q costs and gains",
+        "Above: every training beside that of its seed table with λ = 0; the bar is met left of the dotted upright, above the level. "
+        "Below: medians over the seed tables of KL and Q along the training, the mark at its end.",
+        lambda: steering_figure.steering(document),
+    )
+
+
 def observable(chain: tk.GibbsChain, name: str) -> Floats:
     """The values (n_states,) of an observable, such as "magnetisation", "v0", "h1" or "v0h2", on the states of a chain."""
-    found = trace_observables.observable(name, chain.model, "the colour", "mass")
+    found = named_observables.observable(name, chain.model, "the colour", "mass")
     if found.odd and chain.quotient:
         raise ValueError(f"without fields x and -x are one state, on which {name} has no value; take a product such as v0h0")
     return found.values(chain)

@@ -26,7 +26,7 @@ import thermokernels as tk
 from thermokernels.common import arguments
 from thermokernels.common.arrays import Floats
 from thermokernels.model.chain import GibbsChain
-from thermokernels.model.kernels import single_site
+from thermokernels.model.kernels import flip_tables
 from thermokernels_app.selftest.case import Case, Spoken, patched, under
 
 Fields = NDArray[np.float64] | None
@@ -99,14 +99,14 @@ def _couplings() -> Iterator[None]:
 @contextmanager
 def _rates() -> Iterator[None]:
     """All rates off by a millionth, as from an older compiled kernel."""
-    kernel: Any = single_site._flip_tables
+    kernel: Any = flip_tables._flip_tables
 
     def broken(*arguments: Any) -> None:
         kernel(*arguments)
         arguments[2][...] *= 1.0 - 1e-6
         arguments[3][...] *= 1.0 - 1e-6
 
-    with patched(single_site, "_flip_tables", broken):
+    with patched(flip_tables, "_flip_tables", broken):
         yield
 
 

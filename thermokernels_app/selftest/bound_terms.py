@@ -17,7 +17,7 @@ import numpy as np
 import thermokernels as tk
 from thermokernels.compiled import wide_exponent
 from thermokernels.diagnosis import diagnose
-from thermokernels.model import chain as chain_module
+from thermokernels.model import rounding
 from thermokernels.quantities import conductance, landscape, signal_to_noise, spectral_gap
 from thermokernels.quantities.autocorrelation_times import autocorrelation
 from thermokernels.quantities.relevance import observable_basis
@@ -47,8 +47,8 @@ def _law(share: float) -> tuple[float, float]:
     rare, energy = int(chain.law.argmin()), chain.energy - PLANTED
     energy[rare] += 2 * PLANTED
     weights = np.exp(energy.min() - energy)
-    with patched(chain_module, "energy_error", lambda _: share * PLANTED):
-        return float(1 - (weights / weights.sum())[rare] / chain.law[rare]), chain_module.law_error(chain)
+    with patched(rounding, "energy_error", lambda _: share * PLANTED):
+        return float(1 - (weights / weights.sum())[rare] / chain.law[rare]), rounding.law_error(chain)
 
 
 def _barrier(share: float) -> tuple[float, float]:

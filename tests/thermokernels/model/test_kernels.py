@@ -9,8 +9,8 @@ import scipy.stats
 
 import thermokernels as tk
 from adjoints.signal_to_noise import chain_q_struct_gradient
-from thermokernels.model.chain import energy_error, entry_error
 from thermokernels.model.kernels.registry import KERNELS
+from thermokernels.model.rounding import energy_error, entry_error
 from thermokernels.quantities.spectral_gap import solve_spectral_gap
 from thermokernels.solvers import resolvent
 

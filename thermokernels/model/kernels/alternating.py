@@ -6,8 +6,11 @@ The sampler of persistent contrastive divergence. Not reversible on both layers 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from thermokernels.common.arrays import Floats
-from thermokernels.model.kernels.kernel import Chain, Kernel
+from thermokernels.model.kernels.kernel import Chain, Kernel, Layer
 from thermokernels.model.kernels.two_block import resample_hidden, resample_visible
 
 
@@ -20,6 +23,8 @@ class Alternating(Kernel):
     by_layers = True
     has_adjoint = True
     scan = "alternating"
+    coupled = True
+    of_one_layer: ClassVar[Mapping[Layer, str]] = {"visible": "alternating-visible", "hidden": "alternating-hidden"}
 
     def steps_per_sweep(self, n_spins: int) -> int:
         return 1

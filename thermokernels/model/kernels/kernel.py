@@ -7,6 +7,7 @@ know something of a kernel asks the object; names are compared nowhere else.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Protocol
 
 from numpy.typing import NDArray
@@ -63,6 +64,8 @@ class Kernel(ABC):
     by_layers : T_O of the products v_i h_j is had by solves on one layer (:mod:`thermokernels.quantities.alternating_scan`)
     has_adjoint : the gradient of T_O with respect to the couplings is derived
     scan : how samples are drawn
+    coupled : pairs of its chains that meet are made, for estimates beyond enumeration (:mod:`thermokernels.estimates`)
+    of_one_layer : the kernel that the records of one layer alone follow where that is a chain by itself, by layer
     """
 
     name: ClassVar[str]
@@ -75,6 +78,8 @@ class Kernel(ABC):
     by_layers: ClassVar[bool] = False
     has_adjoint: ClassVar[bool] = False
     scan: ClassVar[Scan]
+    coupled: ClassVar[bool] = False
+    of_one_layer: ClassVar[Mapping[Layer, str]] = {}
 
     @property
     def positive(self) -> bool:

@@ -23,6 +23,7 @@ class TwoBlock(Kernel):
     name = "two-block"
     state_reduction = True
     scan = "random-blocks"
+    coupled = True
 
     def steps_per_sweep(self, n_spins: int) -> int:
         return 2

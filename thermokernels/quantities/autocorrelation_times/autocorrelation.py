@@ -10,7 +10,8 @@ from thermokernels.common import tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.common.errors import ConstantError, NumericalError
 from thermokernels.common.tolerances import EPSILON
-from thermokernels.model.chain import GibbsChain, entry_error, law_error
+from thermokernels.model.chain import GibbsChain
+from thermokernels.model.rounding import entry_error, law_error
 from thermokernels.quantities.autocorrelation_times.alternating_autocorrelation import alternating_autocorrelation_times
 from thermokernels.solvers import gap_bounds
 from thermokernels.solvers.resolvent import solved

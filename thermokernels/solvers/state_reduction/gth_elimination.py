@@ -34,8 +34,9 @@ from thermokernels.common.tolerances import UNIT
 from thermokernels.compiled import wide_exponent
 from thermokernels.compiled.decorator import jit
 from thermokernels.compiled.wide_exponent import Wide, add, divide, multiply
-from thermokernels.model.chain import GibbsChain, entry_error, input_error
+from thermokernels.model.chain import GibbsChain
 from thermokernels.model.kernels import wide_rates
+from thermokernels.model.rounding import entry_error, input_error
 
 MAX_STATES = 2**12
 # Rates beyond the range of float64 are carried with exponents of their own, at a tenth of the speed.

@@ -23,7 +23,8 @@ from thermokernels.common.errors import ModelTooLargeError, UnresolvedError
 from thermokernels.common.tolerances import UNIT
 from thermokernels.compiled import wide_exponent
 from thermokernels.compiled.wide_exponent import Wide
-from thermokernels.model.chain import GibbsChain, law_error
+from thermokernels.model.chain import GibbsChain
+from thermokernels.model.rounding import law_error
 from thermokernels.solvers.state_reduction.gth_elimination import eliminate
 from thermokernels.solvers.state_reduction.reduced_resolvent import ground_state, law
 

@@ -36,7 +36,8 @@ from thermokernels.common.errors import UnresolvedError
 from thermokernels.common.tolerances import UNIT
 from thermokernels.compiled import wide_exponent
 from thermokernels.compiled.wide_exponent import Wide
-from thermokernels.model.chain import GibbsChain, gibbs_chain, law_error
+from thermokernels.model.chain import GibbsChain, gibbs_chain
+from thermokernels.model.rounding import law_error
 from thermokernels.solvers.state_reduction.gth_elimination import MAX_STATES, Elimination, applies_to, eliminate
 from thermokernels.solvers.state_reduction.solution_differences import Differences, flow_error, solve_differences
 

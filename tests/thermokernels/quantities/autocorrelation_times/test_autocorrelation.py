@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import thermokernels as tk
-from thermokernels.model.chain import energy_error
+from thermokernels.model.rounding import energy_error
 from thermokernels.quantities.autocorrelation_times.autocorrelation import autocorrelation_times
 
 

@@ -10,7 +10,7 @@ import adjoints
 import thermokernels as tk
 from thermokernels.common.errors import ModelTooLargeError, NotConvergedError, NotReversibleError, UnresolvedError
 from thermokernels.compiled import wide_exponent
-from thermokernels.model.chain import law_error
+from thermokernels.model.rounding import law_error
 from thermokernels.quantities import first_passage, variance_time
 from thermokernels.solvers import spanning_tree_bound
 from thermokernels.solvers.solve import Solve

@@ -1,85 +1,20 @@
-"""What is looked at in a trace: the trace as spins or as a series, and the observables, on its records and on the states of a chain."""
+"""What is looked at in a trace: the trace as spins or as a series, and the names of the observables."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from thermokernels.common import arguments
-from thermokernels.common.arrays import Array, Floats
+from thermokernels.common.arrays import Array
 from thermokernels.common.foreign_arrays import as_array
-from thermokernels.model.chain import GibbsChain, gibbs_chain
 from thermokernels.model.model import Model
 
 LAYOUTS = ("chain-draw", "draw-chain")
 # A trace has so many times more records than chains, or it has to say which are which.
 LONGER = 4
-
-
-@dataclass(frozen=True)
-class Observable:
-    """A function of the spins.
-
-    Attributes
-    ----------
-    name : what the command calls it
-    odd : under x -> -x
-    of_visible, of_hidden : the layers that it needs
-    of : visible (..., n_v) and hidden (..., n_h) spins -> (...)
-    """
-
-    name: str
-    odd: bool
-    of_visible: bool
-    of_hidden: bool
-    of: Callable[[Array, Array], Floats]
-
-    def chain(self, model: Model, kernel: str) -> GibbsChain:
-        """The smallest chain on which a record of it can be told: of the alternating scan one layer, where it is a function of one."""
-        layer = {(True, False): "-visible", (False, True): "-hidden"}.get((self.of_visible, self.of_hidden), "")
-        name = kernel + layer if kernel == "alternating" else kernel
-        return gibbs_chain(model, kernel=name, quotient=False if self.odd else None)
-
-    def values(self, chain: GibbsChain) -> Floats:
-        """On the states of the chain, (n_states,)."""
-        spins, layer = chain.spins(), chain.dynamics.layer
-        nothing = spins[:, :0]
-        if layer is not None:
-            return self.of(spins, nothing) if layer == "visible" else self.of(nothing, spins)
-        return self.of(*np.split(spins, [chain.n_visible], axis=1))
-
-
-def observable(name: str, model: Model, argument: str = "observables", other: str = "slowest") -> Observable:
-    """The observable of this name; ValueError, which names the argument and what else it may be, where there is none."""
-    weights, b, c = model
-    if name == "energy":
-        return Observable(name, False, True, True, lambda v, h: -((v @ weights + c) * h).sum(axis=-1) - v @ b)
-    if name == "magnetisation":
-        return Observable(name, True, True, True, lambda v, h: v.sum(axis=-1, dtype=np.float64) + h.sum(axis=-1, dtype=np.float64))
-    if name == "visible-magnetisation":
-        return Observable(name, True, True, False, lambda v, h: v.sum(axis=-1, dtype=np.float64))
-    factors = [(block, int(index)) for block, index in re.findall(r"([vh])(\d{1,9})", name)]
-    if not factors or "".join(f"{block}{index}" for block, index in factors) != name:
-        raise ValueError(
-            f"{argument} must be energy, magnetisation, visible-magnetisation, {other}, or a product of spins such as v0, v0h2 or v0v1; "
-            f"got {name!r}"
-        )
-    for block, index in factors:
-        size = model.n_visible if block == "v" else model.n_hidden
-        if index >= size:
-            raise ValueError(f"{argument} must name spins of the model, {block}0 to {block}{size - 1}; got {name!r}")
-
-    def product(v: Array, h: Array) -> Floats:
-        values: Floats = np.prod([(v if block == "v" else h)[..., index] for block, index in factors], axis=0, dtype=np.float64)
-        return values
-
-    blocks = {block for block, _ in factors}
-    return Observable(name, len(factors) % 2 == 1, "v" in blocks, "h" in blocks, product)
 
 
 def as_names(observables: Sequence[str] | str | None) -> list[str] | None:
