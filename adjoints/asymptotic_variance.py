@@ -28,8 +28,8 @@ from thermokernels.solvers.solve import Progress, Solve
 def variance_cotangents(chain: GibbsChain) -> Cotangents:
     """The gradient of -sum_a Var_pi f_a."""
     hidden, visible = chain.block_spins
-    phi = (hidden @ (visible @ correlations(chain, chain.law)).T).ravel()
-    return _log_law_cotangents(chain, 2 * chain.law * (phi - chain.law @ phi))
+    phi = (hidden @ (visible @ chain.model.on_edges(correlations(chain, chain.law))).T).ravel()
+    return _log_law_cotangents(chain, 2 * chain.law * (phi - chain.law @ phi)).on_edges(chain.model)
 
 
 @overload

@@ -74,7 +74,7 @@ def kl_divergence_and_gradient(
     columns, b, c = _kernel_arguments(model)
     ct_columns, ct_b, ct_c = np.empty_like(columns), np.empty_like(b), np.empty_like(c)
     _pull_back(columns, c, difference, ct_columns, ct_b, ct_c)
-    ct_weights = np.ascontiguousarray(ct_columns.T)
+    ct_weights = model.on_edges(np.ascontiguousarray(ct_columns.T))
     value = float(terms.sum())
     return (value, (ct_weights, ct_b, ct_c)) if with_fields else (value, ct_weights)
 

@@ -33,7 +33,7 @@ def signal_cotangents(chain: GibbsChain, p_data: Floats, g: Floats) -> Cotangent
     model = _log_law_cotangents(chain, chain.law * (phi - chain.law @ phi))
     # sech^2 F = (2 N S)^2, free of the cancellation in 1 - tanh^2
     data = p_data[:, None] * (2 * chain.n_spins * chain.hidden_rates.T) ** 2 * projected
-    return Cotangents(2 * (model.W - visible.T @ data), 2 * model.b, 2 * (model.c - data.sum(axis=0)))
+    return Cotangents(2 * (model.W - visible.T @ data), 2 * model.b, 2 * (model.c - data.sum(axis=0))).on_edges(chain.model)
 
 
 class FieldOptions(Options, total=False):

@@ -200,6 +200,6 @@ def _probed(
     solve: Solve,
 ) -> tuple[ProbedTime, _RowGradients, Floats]:
     n_probes, n_directions = arguments.as_count(n_probes, "n_probes", 2), arguments.as_count(n_directions, "n_directions", 0)
-    gradients = _RowGradients(chain, min(n_directions, chain.weights.size) + n_probes)
+    gradients = _RowGradients(chain, min(n_directions, chain.model.n_couplings) + n_probes)
     time = probed(chain, n_probes, seed, n_directions, solve, (gradients,))
     return time, gradients, gradients.arrays["gradients"]

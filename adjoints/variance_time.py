@@ -267,7 +267,8 @@ def _cotangents(chain: GibbsChain, visible_rates: Floats, hidden_rates: Floats, 
     # (fields)
     ct_weights = ct_visible_local_fields @ hidden + (ct_hidden_local_fields @ visible).T
     ct_law = _log_law_cotangents(chain, law_weights)  # (law)
-    return Cotangents(ct_weights + ct_law.W, ct_visible_local_fields.sum(axis=1) + ct_law.b, ct_hidden_local_fields.sum(axis=1) + ct_law.c)
+    ct_b, ct_c = ct_visible_local_fields.sum(axis=1) + ct_law.b, ct_hidden_local_fields.sum(axis=1) + ct_law.c
+    return Cotangents(ct_weights + ct_law.W, ct_b, ct_c).on_edges(chain.model)
 
 
 # By state reduction: the terms (law) and (conductance) of adjoints/reduction.py, with dF_i as in (fields).
@@ -279,7 +280,7 @@ def _reduced_cotangents(time: ReducedTime, value: float) -> Cotangents:
     ct_visible_local_fields = np.tanh(chain.visible_local_fields) * edges[:, :, : chain.n_visible].sum(axis=1).T
     ct_hidden_local_fields = np.tanh(chain.hidden_local_fields) * edges[:, :, chain.n_visible :].sum(axis=0).T
     ct_law = _log_law_cotangents(chain, law_weights)
-    ct_weights = value * (ct_visible_local_fields @ hidden + (ct_hidden_local_fields @ visible).T + ct_law.W)
+    ct_weights = chain.model.on_edges(value * (ct_visible_local_fields @ hidden + (ct_hidden_local_fields @ visible).T + ct_law.W))
     if chain.quotient:  # T_O is even in the fields
         return Cotangents(ct_weights, np.zeros(chain.n_visible), np.zeros(chain.n_hidden))
     return Cotangents(

@@ -15,6 +15,7 @@ Bad arguments raise ``ValueError``; a number that cannot be had to its tolerance
 
 from importlib.metadata import PackageNotFoundError, version
 
+from thermokernels import plot
 from thermokernels.common.errors import (
     ExecutorError,
     ModelTooLargeError,
@@ -32,8 +33,9 @@ from thermokernels.estimates.track import Track, TrackedModel, Tracker, track
 from thermokernels.model.chain import GibbsChain, gibbs_chain
 from thermokernels.model.conversions import from_ising, from_zero_one, law_of_samples
 from thermokernels.model.exchangeable import ExchangeableChain, exchangeable_chain
+from thermokernels.model.graphs import from_dimod, from_graph, from_thrml
 from thermokernels.model.hypernetwork import Hypernetwork, couplings
-from thermokernels.model.importers import from_dimod, from_rbms, from_scikit_learn, from_thrml
+from thermokernels.model.importers import from_rbms, from_scikit_learn
 from thermokernels.model.laws import kl_divergence, visible_law
 from thermokernels.model.loading import load_history, load_model
 from thermokernels.model.model import Model
@@ -42,6 +44,7 @@ from thermokernels.quantities.alternating_scan import AlternatingTime, alternati
 from thermokernels.quantities.asymptotic_variance import asymptotic_variance
 from thermokernels.quantities.autocorrelation_times.autocorrelation_function import autocorrelation_function
 from thermokernels.quantities.conductance import conductance
+from thermokernels.quantities.exchangeable.exchangeable_alternating import ExchangeableScan, exchangeable_alternating
 from thermokernels.quantities.exchangeable.exchangeable_sums import ExchangeableQ, exchangeable_q
 from thermokernels.quantities.first_passage import hitting_times, mean_first_passage
 from thermokernels.quantities.landscape import MergeEvent, MergeTree, merge_tree
@@ -71,6 +74,7 @@ __all__ = [
     "Diagnosis",
     "ExchangeableChain",
     "ExchangeableQ",
+    "ExchangeableScan",
     "ExecutorError",
     "GibbsChain",
     "Hypernetwork",
@@ -104,9 +108,11 @@ __all__ = [
     "couplings",
     "diagnose",
     "estimate_q",
+    "exchangeable_alternating",
     "exchangeable_chain",
     "exchangeable_q",
     "from_dimod",
+    "from_graph",
     "from_ising",
     "from_rbms",
     "from_scikit_learn",
@@ -126,6 +132,7 @@ __all__ = [
     "observable_variance_time",
     "operational_curve",
     "operational_q",
+    "plot",
     "probe_q_struct",
     "probe_variance_time",
     "pseudo_likelihood",

@@ -54,7 +54,7 @@ def test_a_law_is_off_by_the_errors_of_two_energies(monkeypatch):
     energy[rare] += 2 * PLANTED
     weights = np.exp(energy.min() - energy)
     moved = 1 - (weights / weights.sum())[rare] / chain.law[rare]
-    monkeypatch.setattr(rounding, "energy_error", lambda _: PLANTED)
+    monkeypatch.setattr(rounding, "marginal_error", lambda _: PLANTED)
     bound = rounding.law_error(chain)
     assert bound / 2 < moved <= bound
 

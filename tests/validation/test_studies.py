@@ -2,14 +2,18 @@
 
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import penalty
 import pytest
 import scaling
+import sensitivity
 
 import adjoints
 import thermokernels as tk
+from thermokernels_app.experiment.design import Design
+from thermokernels_app.experiment.training import train
 
 
 def test_scaling(capsys, tmp_path, monkeypatch):
@@ -88,3 +92,25 @@ def test_costs_are_interpolated_and_not_extrapolated():
     curve = [penalty.Trained(0.1, math.log(2.0)), penalty.Trained(0.001, math.log(0.5))]
     assert penalty.cost_at(curve, 1.0) == pytest.approx(0.01)
     assert penalty.cost_at(curve, 3.0) is None
+
+
+def test_sensitivity_of_the_figures_to_one_constant():
+    small = replace(Design(), grid=replace(Design().grid, m=(4,), split=(2,)), training=replace(Design().training, steps=30))
+    found = sensitivity.figures(small)
+    assert sensitivity.figures(sensitivity.changed(small, {"network": {}})) == found
+    training = train(small, 4, 2)
+    network = training.network("init")
+    z = np.tanh(network.C[:, 0] + network.c0)
+    jacobian = adjoints.couplings_jacobian(network, np.eye(4)[0])
+    assert found.least_jacobian <= np.linalg.norm(jacobian)
+    assert found.largest_kl == pytest.approx(training.curve[-1].max(), rel=1e-12)
+    assert 0 <= found.small_cells <= 16
+    half = sensitivity.changed(small, {"network": {"variance_layer": 0.0625}})
+    halved = np.arctanh(np.tanh(train(half, 4, 2).network("init").C[:, 0]))
+    np.testing.assert_allclose(halved, 0.5 * np.arctanh(z), rtol=1e-9)
+
+
+def test_what_lies_within_reach():
+    found = [sensitivity.Figures(1.0, 3.0, 2.0, 0.0), sensitivity.Figures(2.0, 5.0, 3.0, 4.0)]
+    assert [row[3] for row in sensitivity.reach(found)] == [True, False, True, True]
+    assert sensitivity.reach(found)[1][:3] == (3.0, 4.0, 5.0)

@@ -105,6 +105,13 @@ def from_floats(values: Floats) -> Wide:
     return normalised(values, np.zeros(values.shape, dtype=np.int64))
 
 
+def from_long_doubles(values: NDArray[np.longdouble]) -> Wide:
+    """Finite long doubles, rounded once."""
+    mantissa, powers = np.frexp(values)
+    digits = np.rint(powers / DIGIT).astype(np.int64)
+    return normalised(np.ldexp(mantissa.astype(np.float64), (powers - DIGIT * digits).astype(np.intc)), digits)
+
+
 def exponential(values: Floats, remainders: Floats | float = 0.0) -> Wide:
     """exp(x + r) for |x| up to 1e8 and r a remainder of its rounding, right to four roundings and r^2."""
     digits = np.rint(values / (DIGIT * (LN2_HIGH + LN2_LOW)))

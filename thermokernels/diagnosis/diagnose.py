@@ -300,6 +300,8 @@ def _correlations(chain: GibbsChain, gap_bound: Number) -> dict[str, Any]:
                 nothing = np.full(functions.shape[1], np.nan)
                 parts.append((nothing, nothing, np.zeros_like(nothing)))
         times, errors, variances = (np.concatenate(part).reshape(-1, chain.n_visible).T for part in zip(*parts, strict=True))
+        edges = chain.model.edges.reshape(times.shape)
+        times, variances = np.where(edges, times, np.nan), chain.model.on_edges(variances)
         if not variances.any():
             raise ConstantError("no v_i h_j varies under pi in float64")
         return times, errors, variances
@@ -392,7 +394,7 @@ def _landscape(chain: GibbsChain, budget: float) -> dict[str, Any]:
     except (NumericalError, ModelTooLargeError) as problem:
         nothing = {"n_minima": None, "n_multiway_saddles": None, "crossings": (), "n_crossings_left_out": 0}
         return nothing | {"landscape_reason": _reason(problem)}
-    events = sorted(tree.events, key=lambda event: -event.dying_mass)
+    events = tree.by_mass()
     return {
         "n_minima": tree.n_minima,
         "n_multiway_saddles": tree.n_multiway_saddles,

@@ -27,6 +27,7 @@ from thermokernels.sampling.samplers import block_model, require_moderate
 def model_of(model: Any) -> Model:
     """A model from couplings, a tuple (W, b, c) or a Model; its fields must be moderate enough for float32."""
     checked = as_model(*model) if isinstance(model, tuple) and len(model) == 3 and np.ndim(model[0]) == 2 else as_model(model)
+    checked.require_all_couplings("an estimate by coupled chains")
     require_moderate(checked)
     return checked
 

@@ -162,10 +162,13 @@ class GibbsChain:
 
     @cached_property
     def energy_remainders(self) -> Floats:
-        """(n_states,): what rounding has left out of ``energy``; unknown on one layer, and zero there."""
-        if self.dynamics.layer is not None:
-            return np.zeros(self.n_states)
+        """(n_states,): what rounding has left out of ``energy``."""
+        if self.dynamics.layer == "visible":
+            fields, remainders = (part[:, : self.n_states] for part in (self.hidden_local_fields, self.field_remainders[1]))
+            return one_layer.marginal_energies(self.b, fields, remainders)[1]
         fields, remainders = self.visible_local_fields, self.field_remainders[0]
+        if self.dynamics.layer == "hidden":
+            return one_layer.marginal_energies(self.c, fields, remainders)[1]
         return rounded_once.energies(fields, remainders, self.c.copy())[1].ravel()
 
     @cached_property
@@ -365,20 +368,18 @@ def gibbs_chain(
 
     weights, b, c = (array.copy() for array in model)  # kernels are compiled once, for arrays that are writeable
     visible, hidden = flip_tables.flip_tables(weights, b, c, n_hidden_states)
-    remainders = np.zeros(0)
     if layer is None:
         fields = rounded_once.local_fields(weights, b, n_hidden_states)
         energy, remainders = (part.ravel() for part in rounded_once.energies(*fields, c))
-    elif layer == "visible":
-        _require_digits(model)
-        energy = one_layer.marginal_energies(b, hidden.fields[:, : 2 ** (model.n_visible - use_quotient)])
     else:
         _require_digits(model)
-        energy = one_layer.marginal_energies(c, visible.fields)
+        if layer == "visible":
+            others = rounded_once.local_fields(weights.T, c, 2 ** (model.n_visible - use_quotient))
+        else:
+            others = rounded_once.local_fields(weights, b, n_hidden_states)
+        energy, remainders = one_layer.marginal_energies(b if layer == "visible" else c, *others)
     if not np.isfinite(energy).all():
         raise ValueError(f"W, b and c must give finite energies; the largest coupling is {np.abs(weights).max():g}")
-    if layer is not None:
-        remainders = np.zeros_like(energy)
     law, root_law, total, ground = rounded_once.boltzmann_weights(energy, remainders)
     law /= total
     root_law /= np.sqrt(total)

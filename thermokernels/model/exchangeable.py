@@ -234,6 +234,7 @@ def exchangeable_chain(W: ModelLike, b: ArrayLike | None = None, c: ArrayLike | 
     1.0
     """
     model = as_model(W, b, c)
+    model.require_all_couplings("exchangeable_chain")
     require_finite_energies(model)
     weights, b, c = model
     visible_classes, visible_signs = _classes(np.column_stack([weights, b]))

@@ -5,6 +5,8 @@ One table of 2**n_v numbers at a time; nothing here knows of a sampler. Conventi
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -12,6 +14,7 @@ from thermokernels.common import memory
 from thermokernels.common.arguments import as_law
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
+from thermokernels.common.tolerances import UNIT
 from thermokernels.compiled.decorator import jit
 from thermokernels.model.model import Model, ModelLike, as_model, require_finite_energies
 
@@ -91,6 +94,30 @@ def kl_divergence(p_data: ArrayLike, W: ModelLike, b: ArrayLike | None = None, c
     data = as_law(p_data, 2**model.n_visible)
     terms, _ = _divergence(data, _log_weights(model))
     return float(terms.sum())
+
+
+def divergence_error(p_data: ArrayLike, model: Model) -> float:
+    """A bound on the error of :func:`kl_divergence`, for the law as it is handed in, over its sum.
+
+    With u the rounding of float64 and L the largest |log-weight|, a field is wrong by dF <= (n_v + 1) u max_j (sum_i |W_ij| + |c_j|), a
+    log-weight by dL <= n_h (dF + 8 u) + (N + 12) u L and x = log(p/q) by dx <= 2 dL + (4 L + 2^n_v + 16) u + 2 u (|log p| + |x|). A term
+    p (x + exp(-x) - 1) has the slope p - q in x and the curvature q; what it is made of is added up with four roundings.
+    """
+    data, n_states = as_law(p_data, 2**model.n_visible), 1 << model.n_visible
+    data = data / data.sum()
+    log_weights = _log_weights(model)
+    shifted = log_weights - log_weights.max()
+    log_law = shifted - np.log(np.exp(shifted).sum())
+    law, present = np.exp(log_law), data > 0.0
+    columns = np.abs(model.W).sum(axis=0) + np.abs(model.c)
+    largest = float(np.abs(model.b).sum() + columns.sum()) + model.n_hidden * math.log(2)
+    of_weights = model.n_hidden * ((model.n_visible + 1) * float(columns.max()) + 8) + (model.n_spins + 12) * largest
+    of_laws = (2 * of_weights + 4 * largest + n_states + 16) * UNIT
+    logarithms = np.log(np.where(present, data, 1.0))
+    ratios = np.where(present, logarithms - log_law, 0.0)
+    errors = of_laws + 2 * UNIT * (np.abs(logarithms) + np.abs(ratios))
+    moved = np.abs(data - law) * errors + law * errors**2 + (4 + n_states) * UNIT * (data * np.abs(ratios) + np.abs(data - law))
+    return float(moved.sum() * (1 + of_laws) + (n_states + 1) * UNIT * (data * np.abs(ratios)).sum())
 
 
 def _moderate(model: Model) -> Model:

@@ -47,7 +47,7 @@ def in_convention(what: str, convention: str | None, W: Any, b: Any = None, c: A
         model = Model(W, b, c, **labels)
         if convention != "zero-one":
             return model
-        return Model(*from_zero_one(*model), visible=model.visible, hidden=model.hidden, kernel=model.kernel)
+        return Model(*from_zero_one(*model), visible=model.visible, hidden=model.hidden, kernel=model.kernel, mask=model.mask)
     except ValueError as error:
         raise ValueError(f"{what}: {error}") from None
 

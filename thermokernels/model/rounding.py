@@ -14,23 +14,28 @@ SECOND_ORDER = 1e-10
 def energy_error(chain: GibbsChain) -> float:
     """A bound on the rounding error of every energy, which none exceeds the sum of all couplings and fields: one rounding of that.
 
-    On one layer, sums of log cosh, it is 2 (N + 1) roundings.
+    On one layer, of sums of log 2 cosh, it can be log 2 larger for every spin, and :func:`marginal_error` is added.
     """
     largest = np.abs(chain.weights).sum() + np.abs(chain.b).sum() + np.abs(chain.c).sum()
     if chain.dynamics.layer is not None:
-        return float(2 * (chain.n_spins + 1) * (largest + chain.n_spins)) * UNIT
+        return float(largest + chain.n_spins) * UNIT * (1 + SECOND_ORDER) + marginal_error(chain)
     return float(largest) * UNIT * (1 + SECOND_ORDER)
+
+
+def marginal_error(chain: GibbsChain) -> float:
+    """A bound on the error of an energy of one layer and its remainder together: 3 roundings of each logarithm, and the second order."""
+    largest = float(sum(np.abs(part).sum() for part in chain.model))
+    return 3 * chain.n_spins * UNIT + SECOND_ORDER * (largest + chain.n_spins) * UNIT + (largest * UNIT) ** 2
 
 
 def law_error(chain: GibbsChain) -> float:
     """Relative error of every pi_x above underflow, and twice that of its root: of exp, sum and quotient, and the remainder's second order.
 
-    On one layer twice the error of an energy, too.
+    On one layer twice the error of an energy and its remainder, too.
     """
-    if chain.dynamics.layer is not None:
-        return 2 * energy_error(chain) + 16 * UNIT
     remainder = energy_error(chain)
-    return 16 * UNIT + 4 * remainder * remainder  # infinite, not an OverflowError
+    of_logarithms = 2 * marginal_error(chain) if chain.dynamics.layer is not None else 0.0
+    return of_logarithms + 16 * UNIT + 4 * remainder * remainder  # infinite, not an OverflowError
 
 
 def input_error(chain: GibbsChain) -> float:
@@ -44,11 +49,19 @@ def input_error(chain: GibbsChain) -> float:
 def entry_error(chain: GibbsChain) -> float:
     """Relative error of every entry of P and S, the diagonal of I - P included, a sum of N rates or what a sum of one leaves.
 
-    Block kernels multiply up to N conditional laws. On one layer an entry is a sum over the other layer, of terms of one sign,
-    and P is S between roots of the law.
+    Block kernels multiply conditional probabilities of spins, which are right to ten roundings and the remainder (exp two, its square four
+    of the result and one, sum, factor N, quotient, product and remainder one each), with one for N and one for the product, and roots of
+    two to four laws, with ten in all. On one layer a spin takes three more, in a sum over the other layer of terms of one sign, and P is S
+    between roots of the law.
     """
-    single = chain.dynamics.single_flips
-    error = chain.dynamics.factors(chain.n_spins) * input_error(chain) + (1 if single else 2) * chain.n_spins * UNIT
-    if chain.dynamics.layer is not None:
-        error += chain.n_configurations * UNIT + law_error(chain)
-    return error
+    if chain.dynamics.single_flips:
+        return input_error(chain) + chain.n_spins * UNIT
+    layer = chain.dynamics.layer is not None
+    of_spin = input_error(chain) + (3 if layer else 0) * UNIT
+    error = chain.dynamics.factors(chain.n_visible, chain.n_hidden) * of_spin + 10 * UNIT
+    return error + chain.n_configurations * UNIT + law_error(chain) if layer else error
+
+
+def product_error(chain: GibbsChain) -> float:
+    """What rounding adds to a product A z, in L2 and as a share of z: N + 2 terms of two roundings, of block kernels a sum over a block."""
+    return (2 * (chain.n_spins + 2) if chain.dynamics.single_flips else chain.n_configurations + 16) * UNIT

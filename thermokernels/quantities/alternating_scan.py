@@ -48,11 +48,14 @@ class Layers:
     near_spins, far_spins : (n_near, near) and (n_far, far), of the states of each layer
     near_field, far_field : local fields at the near states, of far spins (n_far, near), and at the far states, of near spins (n_near, far)
     near_root, far_root : roots of the laws of the layers
+    edges : (n_near n_far,), which couplings exist, in C order of (near, far) spins
     """
 
     def __init__(self, model: Model, quotient: bool | None = None, every: int = 1) -> None:
         self.transposed = model.n_visible > model.n_hidden
         W, b, c = model
+        edges = model.edges.reshape(W.shape)
+        self.edges = (edges.T if self.transposed else edges).ravel()
         self.chain = chain = gibbs_chain(*((W.T, c, b) if self.transposed else (W, b, c)), quotient=quotient, kernel="alternating-visible")
         n_far = chain.layer_coupling.shape[0]
         self.system = LayerSystem(chain.layer_coupling, chain.root_law, every)
@@ -62,6 +65,10 @@ class Layers:
         self.far_field = chain.visible_local_fields
         self.near_root = chain.root_law
         self.far_root: Floats = self.system.to_far(chain.root_law[None])[0]
+
+    def on_edges(self, functions: Floats) -> Floats:
+        """Those of the functions (n_near, n_far, ...) whose coupling exists, as rows."""
+        return functions.reshape(-1, functions.shape[-1])[self.edges]
 
     def of_near(self, functions: Floats) -> Floats:
         """Functions of the near layer (..., near) as rows sqrt(pi) (f - E f)."""
@@ -170,7 +177,7 @@ class AlternatingTime(Result):
     ----------
     value : T_O; bound : a bound on its error
     variance : sum_a Var_pi f_a; asymptotic_variance : V = 2 T_O - variance
-    times, variances : (n_v, n_h), sum_(t >= 0) Cov(f_ij(x_0), f_ij(x_t)) and Var f_ij
+    times, variances : (n_v, n_h), sum_(t >= 0) Cov(f_ij(x_0), f_ij(x_t)) and Var f_ij, zero where there is no coupling
     visible_times, hidden_times : (n_v,), (n_h,) of the gradients of b and c, None without ``fields``
     residual : largest relative residual of the solves; iterations : largest number
     """
@@ -253,7 +260,8 @@ class AlternatingTime(Result):
 
     def _of_couplings(self, numbers: Floats) -> Floats:
         chain = self.layers.chain
-        table = numbers.reshape(chain.n_visible, chain.n_hidden)
+        table = np.zeros((chain.n_visible, chain.n_hidden))
+        table.ravel()[self.layers.edges] = numbers
         return np.ascontiguousarray(table.T if self.layers.transposed else table)
 
 
@@ -340,17 +348,17 @@ def _require_memory(model: Model, full: bool) -> None:
 
 
 def _sources(layers: Layers, observables: str, units: str, fields: bool) -> dict[str, Sources]:
-    """The observables by the parameters that they are the gradients of, in C order of (near, far) spins."""
+    """The observables by the parameters that they are the gradients of, couplings that exist in C order of (near, far) spins."""
 
     def in_units(spins: Floats) -> Floats:
         return spins if units == "pm1" else 0.5 * (1 + spins)
 
     near, of_far = in_units(layers.near_spins), in_units(np.tanh(layers.near_field))  # at the near states: near spins, far ones expected
     of_near, far = in_units(np.tanh(layers.far_field)), in_units(layers.far_spins)  # at the far states
-    on_near = lambda: layers.of_near(near[:, None] * of_far)  # noqa: E731
-    on_far = lambda: layers.of_far(of_near[:, None] * far)  # noqa: E731
+    on_near = lambda: layers.of_near(layers.on_edges(near[:, None] * of_far))  # noqa: E731
+    on_far = lambda: layers.of_far(layers.on_edges(of_near[:, None] * far))  # noqa: E731
     if observables == "products":
-        couplings = Sources.of_both(layers, on_near(), on_far(), _product_variances(layers, units).ravel())
+        couplings = Sources.of_both(layers, on_near(), on_far(), _product_variances(layers, units).ravel()[layers.edges])
     else:
         couplings = Sources.of_far(layers, on_far()) if layers.transposed else Sources.of_near(on_near())
     found = {"couplings": couplings}

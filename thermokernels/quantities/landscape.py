@@ -150,6 +150,10 @@ class MergeTree(Result):
         """All n_minima - 1 events in order of saddle energy; at a multiway saddle the basins die from the shallowest up."""
         return tuple(event for part in self._default for event in part)
 
+    def by_mass(self) -> list[MergeEvent]:
+        """The events by falling probability of the basin that dies: the numbers of basins in a diagnosis count them from one."""
+        return sorted(self.events, key=lambda event: -event.dying_mass)
+
     @cached_property
     def _default(self) -> list[list[MergeEvent]]:
         return [self._fold(group) for group in self._saddles]

@@ -112,9 +112,12 @@ def observable_basis(chain: GibbsChain, span: ArrayLike | None = None) -> Observ
     squares = gram.diagonal().copy()
     gram -= np.outer(mean, mean)
 
-    directions = np.eye(n_observables)
+    edges = chain.model.edges
+    directions = np.eye(n_observables)[:, edges]
     if span is not None:
         columns = arguments.as_state_functions(span, n_observables, "span").reshape(n_observables, -1)
+        if columns[~edges].any():
+            raise ValueError("span must be zero in the rows of couplings that do not exist, by the model's mask")
         vectors, sizes, _ = scipy.linalg.svd(columns, full_matrices=False)
         directions = vectors[:, sizes > tolerances.RANK * sizes.max(initial=0.0)]
     eigenvalues, vectors = np.linalg.eigh(directions.T @ gram @ directions)

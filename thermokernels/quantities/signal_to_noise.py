@@ -43,7 +43,8 @@ class QStruct(Result):
     t_obs : T_O in steps; t_obs_bound : a bound on its error, in steps
     asymptotic_variance : V = 2 T_O - sum_a Var_pi f_a in steps; asymptotic_variance_bound : a bound on its error
     q_limit : K signal / V, what Q tends to in a long window; q_limit_bound : a bound on its error
-    g : (n_v, n_h), E_data[f_ij] - E_pi[f_ij]; g_visible, g_hidden : (n_v,), (n_h,) of the gradients of b and c where they count
+    g : (n_v, n_h), E_data[f_ij] - E_pi[f_ij], zero where there is no coupling
+    g_visible, g_hidden : (n_v,), (n_h,) of the gradients of b and c where they count
     residual : largest relative residual of the solves, of a reduction their backward error; iterations : largest number of CG iterations
     method : of the solve: "cholesky", "cg" or "reduction"
     window_steps : K in steps
@@ -152,8 +153,8 @@ def data_gradients(model: Model, p_data: Floats) -> tuple[NDArray[Any], NDArray[
 
 
 def data_gradient(model: Model, p_data: Floats) -> Floats:
-    """g = E_data[f] - E_pi[f], (n_v, n_h), p_data divided by its sum."""
-    return np.ascontiguousarray(data_gradients(model, p_data)[0], dtype=np.float64)
+    """g = E_data[f] - E_pi[f], (n_v, n_h), p_data divided by its sum; zero where there is no coupling."""
+    return model.on_edges(np.ascontiguousarray(data_gradients(model, p_data)[0], dtype=np.float64))
 
 
 def data_gradient_error(model: Model) -> float:
@@ -253,6 +254,7 @@ def alternating_q_struct(model: Model, p_data: ArrayLike, window: float, solve: 
     if options.get("units", "pm1") == "zero-one":  # (1 + v)(1 + h) / 4
         couplings, visible, hidden = (couplings + visible[:, None] + hidden) / 4, visible / 2, hidden / 2
     g = [np.ascontiguousarray(part, dtype=np.float64) for part in (couplings, visible, hidden)]
+    g[0] = model.on_edges(g[0])
     whole = np.concatenate([part.ravel() for part in g])[None] if options.get("fields", False) else g[0]
     q = _q_struct(model, g[0], float(np.einsum("ij,ij->", whole, whole)), signal_error(model, whole), window_steps, time)
     return replace(q, g_visible=g[1], g_hidden=g[2]) if options.get("fields", False) else q

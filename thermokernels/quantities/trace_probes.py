@@ -198,7 +198,7 @@ def probed(
     """:func:`probe_variance_time` with accumulators that see the directions and then the probes."""
     n_probes, n_directions = arguments.as_count(n_probes, "n_probes", 2), arguments.as_count(n_directions, "n_directions", 0)
     sequence = arguments.as_seed(seed)
-    n_observables = chain.weights.size
+    n_observables = chain.model.n_couplings
     n_directions = min(n_directions, n_observables)
     solver = Solver(chain, solve.method, solve.rtol)
     footprint.require_solves(chain.n_visible, chain.n_hidden, not chain.quotient, chain.dynamics.single_flips, bool(accumulators))
@@ -217,7 +217,7 @@ def probed(
     directions = basis.arrays["directions"]
     signs = _signs(sequence, 1, n_probes, n_observables)
     rest = signs - (signs @ directions.T) @ directions
-    coefficients = np.ascontiguousarray(np.concatenate([directions, rest]).reshape(-1, *chain.weights.shape))
+    coefficients = _on_couplings(np.concatenate([directions, rest]), chain)
     row_sums, _ = accumulate(solver, Observables.combined(chain, means, coefficients), solve, accumulators, saved, basis.arrays)
     values = row_sums.values
     exact, samples = float(values[:n_directions].sum()), values[n_directions:]
@@ -264,10 +264,17 @@ class _Basis:
         chain, swept = solver.chain, np.empty_like(signs)
         loose = solver.relaxed(max(SKETCH, solver.rtol))
         for row, sign in enumerate(signs):  # one at a time: no more memory than the probes themselves
-            observable = Observables.combined(chain, means, sign.reshape(1, *chain.weights.shape))
+            observable = Observables.combined(chain, means, _on_couplings(sign[None], chain))
             (vector,) = loose.solve(observable.right_hand_sides(slice(None))).vectors
-            swept[row] = -correlations(chain, chain.root_law * vector).ravel()  # b_a' z, as z is orthogonal to sqrt(pi)
+            swept[row] = -correlations(chain, chain.root_law * vector).ravel()[chain.model.edges]  # b_a' z, as z is orthogonal to sqrt(pi)
         self.arrays["directions"][...] = np.linalg.qr(swept.T)[0].T
+
+
+def _on_couplings(rows: Floats, chain: GibbsChain) -> Floats:
+    """Rows over the couplings that exist (k, n_couplings) as coefficients (k, n_v, n_h)."""
+    coefficients = np.zeros((len(rows), chain.weights.size))
+    coefficients[:, chain.model.edges] = rows
+    return coefficients.reshape(-1, *chain.weights.shape)
 
 
 def _signs(sequence: np.random.SeedSequence, stream: int, n_rows: int, n_columns: int) -> Floats:

@@ -19,12 +19,12 @@ from thermokernels.common import footprint, memory, tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import ConstantError, NumericalError, UnresolvedError
-from thermokernels.common.tolerances import EPSILON
+from thermokernels.common.tolerances import EPSILON, UNIT
 from thermokernels.model.chain import GibbsChain, as_chain, gibbs_chain
 from thermokernels.model.exchangeable import ExchangeableChain
 from thermokernels.model.kernels.registry import KERNELS
 from thermokernels.model.model import Model
-from thermokernels.model.rounding import entry_error, law_error
+from thermokernels.model.rounding import entry_error, law_error, product_error
 from thermokernels.quantities.alternating_scan import of_model
 from thermokernels.quantities.exchangeable import exchangeable_sums
 from thermokernels.solvers import gap_bounds, spanning_tree_bound
@@ -68,7 +68,7 @@ class VarianceTime:
 
     @property
     def right_hand_sides(self) -> Floats:
-        """(n_v n_h, n_states), the rows b_a = sqrt(pi) f~_a, observables in C order."""
+        """(n_couplings, n_states), the rows b_a = sqrt(pi) f~_a, observables in C order."""
         return self._systems[0]
 
     @property
@@ -78,7 +78,7 @@ class VarianceTime:
 
     @property
     def responses(self) -> Floats:
-        """(n_states, n_v n_h), y_a = (I - P)^+ f~_a in steps, in observables' C order."""
+        """(n_states, n_couplings), y_a = (I - P)^+ f~_a in steps, in observables' C order."""
         if self.reduced is None:
             return np.ascontiguousarray((self.solution.vectors / self.chain.root_law).T)
         # as pairs with exponents of their own y is right to one rounding; sqrt(pi) in float64 and back again would cost the error of pi
@@ -116,19 +116,22 @@ class VarianceTime:
 def error_terms(chain: GibbsChain, row_sums: RowSums, relaxation: float) -> tuple[Floats, Floats]:
     """What the residual, and what rounding, can be to blame for in the value of each observable, (k,) and (k,) in steps.
 
-    Residual: b'A^+ b - value = r'A^+ r lies between 0 and |r|^2 / gamma, with ``relaxation`` >= 1 / gamma in steps; a product A z carries
-    at most (N + 2) rounding errors per entry, which are added to |r|.
+    Residual: b'A^+ b - value = r'A^+ r lies between 0 and |r|^2 / gamma, with ``relaxation`` >= 1 / gamma in steps; what rounding adds to
+    a product A z is added to |r|.
 
-    Rounding is of first order. b is centred twice, which leaves errors of eps |b| and of the square of the rounding of a mean: all of
-    an observable that hardly varies. The entries of A are right to a relative h, which moves T by
-    z' (dA) z <= h (sum_x A_xx z_x^2 + |z|' S |z|) <= 2 h sum_x A_xx z_x^2: all of T where the gap is below h.
+    Rounding is of first order. b is centred twice, which leaves the error of sqrt(pi), half of pi's, a few roundings of b, and the square
+    of the rounding of a mean: all of an observable that hardly varies. The entries of A are right to a relative h, which moves T by
+    z' (dA) z <= h (sum_x A_xx z_x^2 + |z|' S |z|) <= 2 h sum_x A_xx z_x^2: all of T where the gap is below h. Block kernels take S from
+    one, and z' (dS) z <= h |z|' S |z| <= h |z|^2.
     """
     _, _, residuals, squares, sources, weighted = row_sums.arrays["sums"].T
     sizes = np.sqrt(squares)
-    errors = np.sqrt(residuals) + (chain.n_spins + 2) * EPSILON * sizes
-    rounding = (sum(chain.shape) + 8) * EPSILON
-    from_sources = ((rounding + 2 * law_error(chain)) * np.sqrt(sources) + rounding**2) * sizes
-    return relaxation * errors**2, from_sources + 2 * entry_error(chain) * weighted
+    errors = np.sqrt(residuals) + product_error(chain) * sizes
+    # three of b, which counts twice; those of a sum over the states, and of the sum over the observables
+    rounding = (6 + row_sums.additions + min(len(sizes), 8 + len(sizes) // 8)) * UNIT
+    of_means = (sum(chain.shape) + 8) * EPSILON
+    from_sources = ((rounding + law_error(chain)) * np.sqrt(sources) + of_means**2) * sizes
+    return relaxation * errors**2, from_sources + (2 if chain.dynamics.single_flips else 1) * entry_error(chain) * weighted
 
 
 def correlations(chain: GibbsChain, weights: Floats) -> Floats:
@@ -139,10 +142,9 @@ def correlations(chain: GibbsChain, weights: Floats) -> Floats:
 
 
 def gradient_observables(chain: GibbsChain) -> Observables:
-    """All f_ij one by one, in C order."""
+    """All f_ij one by one, in C order, of the couplings that exist."""
     chain.require_both_layers("the products v_i h_j")
-    n_observables = chain.weights.size
-    coefficients = np.eye(n_observables).reshape(n_observables, *chain.weights.shape)
+    coefficients = np.eye(chain.weights.size)[chain.model.edges].reshape(-1, *chain.weights.shape)
     return Observables.combined(chain, correlations(chain, chain.law), coefficients)
 
 

@@ -22,7 +22,7 @@ from thermokernels.common.errors import NotConvergedError, NumericalError, Unres
 from thermokernels.common.results import Result
 from thermokernels.common.tolerances import EPSILON
 from thermokernels.model.chain import MAX_DENSE_STATES, GibbsChain, as_chain
-from thermokernels.model.rounding import entry_error
+from thermokernels.model.rounding import entry_error, product_error
 from thermokernels.solvers import conjugate_gradients, entrywise, gap_bounds, red_black
 from thermokernels.solvers.solve import METHODS, SOLVERS
 from thermokernels.solvers.state_reduction import reduced_resolvent
@@ -108,7 +108,8 @@ class Solver:
     def inputs(self) -> dict[str, Any]:
         """All that solutions depend on beside their right-hand sides, by name."""
         chain = self.chain
-        return {
+        masked = {} if chain.model.mask is None else {"mask": chain.model.mask}  # which right-hand sides there are
+        return masked | {
             "W": chain.weights,
             "b": chain.b,
             "c": chain.c,
@@ -305,7 +306,7 @@ def solved(chain: GibbsChain, values: Floats, method: str, rtol: float) -> Float
     weighted = np.abs(chain.root_law[:, None] * columns)
     largest = np.maximum(weighted.max(axis=0), np.finfo(np.float64).tiny)  # taken out, so that no square overflows
     rounding = (chain.n_spins + 8) * EPSILON * largest * np.linalg.norm(weighted / largest, axis=0)
-    rounding += 2 * entry_error(chain) * sizes
+    rounding += (2 * entry_error(chain) + product_error(chain)) * sizes
     errors = (_norms(solution.residuals) + rounding) / gap_bounds.gap_lower_bound(chain)
     doubtful = (errors > RESPONSE * rtol * sizes) & (sizes > 0)
     if doubtful.any():

@@ -38,8 +38,8 @@ def plot(
 ) -> None:
     """Draw a run or a model: one file a picture.
 
-    Of a run: qualifying-events, q, training, ranks, gradient-errors, and disconnectivity and spectrum of two telling cells or of each
-    --cell. Of a run of the steering: steering. Of a model: disconnectivity and spectrum.
+    Of a run: qualifying-events, q, training, ranks, gradient-errors, and disconnectivity, spectrum and barriers of two telling cells or
+    of each --cell. Of a run of the steering: steering. Of a model: these three.
     """
     with errors(False):
         _require_extra()
@@ -58,7 +58,7 @@ def plot(
         out.mkdir(parents=True, exist_ok=True)
         for picture in chosen:
             file = out / f"{picture.name}.{kind}"
-            content = style.as_file(picture.draw(), kind)
+            content = style.as_file(picture.draw(True), kind)
             with replacing(file) as opened:
                 opened.write(content)
             print(file)

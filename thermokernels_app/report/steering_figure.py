@@ -11,9 +11,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from thermokernels.plot.style import COLOURS, DASHES, FAINT, INK, MARKERS, WIDTH, style
 from thermokernels_app.judges.verdicts import p6_steering
 from thermokernels_app.report.steering_tables import KINDS
-from thermokernels_app.report.style import COLOURS, DASHES, FAINT, INK, MARKERS, new_figure, style
 
 Document = Mapping[str, Any]
 
@@ -22,7 +22,7 @@ def steering(document: Document) -> Figure:
     """Above: every training beside that of its seed with lambda = 0; below: medians over the seeds along the training."""
     sizes = document["design"]["sizes"]
     with style():
-        figure = new_figure(3.7 * len(sizes) + 0.4, 6.2)
+        figure = Figure(figsize=(WIDTH, 6.8), layout="constrained")
         panels = figure.subplots(2, len(sizes), sharey="row", squeeze=False)
         for column, m in enumerate(sizes):
             tables = [cell for cell in document["cells"] if cell["m"] == m and cell["status"] == "ok"]
@@ -33,7 +33,7 @@ def steering(document: Document) -> Figure:
         panels[1, 0].set_ylabel("log$_{10}$ Q, mean over codes")
         handles, labels = panels[0, 0].get_legend_handles_labels()
         if handles:
-            figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 7), fontsize=7.5)
+            figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 3))
     return figure
 
 
@@ -42,7 +42,7 @@ def _draw_ends(axes: Axes, tables: list[Document], design: Document) -> None:
     axes.axhline(0.0, color=FAINT, linewidth=0.6)
     axes.axvline(design["cost"], color=INK, linewidth=0.7, linestyle=(0, (1, 3)))
     axes.axhline(design["gain"], color=INK, linewidth=0.7, linestyle=(0, (1, 3)))
-    axes.set_xlabel("mean KL over that with λ = 0 (the bar: left of the dots, above them)")
+    axes.set_xlabel("mean KL over that with λ = 0\n(the bar: left of the dots, above them)")
     for n in range(1, len(tables[0]["runs"]) if tables else 0):
         pairs = [(p6_steering.free_run(cell), cell["runs"][n]) for cell in tables]
         costs, gains = ([measure(*pair) for pair in pairs] for measure in (p6_steering.cost, p6_steering.gain))
@@ -55,7 +55,7 @@ def _draw_ends(axes: Axes, tables: list[Document], design: Document) -> None:
 
 def _draw_ways(axes: Axes, tables: list[Document]) -> None:
     axes.set_xscale("log")
-    axes.set_xlabel("mean KL (nats) along the training, right to left")
+    axes.set_xlabel("mean KL (nats) along the training,\nright to left")
     for n in range(len(tables[0]["runs"]) if tables else 0):
         curves = [cell["runs"][n]["curve"] for cell in tables]
         kl = [math.exp(statistics.median(np.log(values))) for values in zip(*(curve["kl"] for curve in curves), strict=True)]

@@ -393,3 +393,28 @@ def test_parts_that_a_symmetry_exchanges_are_solved_once(second, n_hidden, solve
     assert (time.variance, time.residual) == pytest.approx((every.variance, every.residual), rel=1e-3, abs=1e-10)
     monkeypatch.setattr(lumped_solves, "DENSE_STATES", 0)
     assert tk.spectral_measure(chain).gamma_eff == pytest.approx(tk.spectral_measure(full).gamma_eff, rel=1e-8)
+
+
+@small
+@pytest.mark.parametrize("model", MODELS)
+def test_alternating_scan_of_the_full_model(model):
+    W, b, c = planted(*model)
+    scan, full = tk.exchangeable_alternating(exchangeable_chain(W, b, c)), tk.alternating_variance_time(W, b, c)
+    assert scan.value == pytest.approx(full.value, rel=1e-10)
+    assert abs(scan.value - full.value) <= scan.bound
+    assert scan.bound < 1e-7 * scan.value
+    assert scan.asymptotic_variance == pytest.approx(full.asymptotic_variance, rel=1e-10)
+    chain, law = tk.gibbs_chain(W, b, c, kernel="alternating"), np.full(2 ** len(W), 0.5 ** len(W))
+    for window in (1, 2, 7):
+        assert scan.window_variance(window) == pytest.approx(tk.operational_q(chain, law, window).variance, rel=1e-9)
+
+
+@small
+def test_an_alternating_scan_that_is_too_slow_is_refused():
+    xi = np.array([[1, 1, 1, 1, 1, 1], [1, 1, 1, -1, -1, -1]])
+    with pytest.raises(tk.UnresolvedError, match="T_O of the alternating scan is not resolved"):
+        tk.exchangeable_alternating(exchangeable_chain(4.0 * (xi.T @ xi)))
+    with pytest.raises(ValueError, match="chain must"):
+        tk.exchangeable_alternating(np.eye(2))
+    with pytest.raises(ValueError, match="window must"):
+        tk.exchangeable_alternating(exchangeable_chain(0.1 * xi)).window_variance(0)

@@ -170,7 +170,7 @@ def test_the_summary_adds_up(run):
 
 
 def test_the_picture_shows_every_objective(run):
-    figure = pictures.of_steering(run[2]).draw()
+    figure = pictures.of_steering(run[2]).draw(True)
     assert len(figure.axes) == 2
     assert len(figure.axes[0].collections) == 3
     assert len(figure.legends[0].get_texts()) == 3

@@ -89,9 +89,9 @@ class Kernel(ABC):
     def steps_per_sweep(self, n_spins: int) -> int:
         """Steps in which every spin is resampled once, on average."""
 
-    def factors(self, n_spins: int) -> int:
+    def factors(self, n_visible: int, n_hidden: int) -> int:
         """How many conditional probabilities of a spin are multiplied in one entry of P: what their rounding errors add up to."""
-        return n_spins
+        return n_visible + n_hidden
 
     @abstractmethod
     def apply(self, chain: Chain, functions: Floats) -> Floats:

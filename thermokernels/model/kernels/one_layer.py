@@ -16,7 +16,7 @@ from thermokernels.common import threads
 from thermokernels.common.arrays import Floats
 from thermokernels.compiled.decorator import jit
 from thermokernels.compiled.wide_exponent import Wide
-from thermokernels.model.kernels import differences, wide_rates
+from thermokernels.model.kernels import differences, rounded_once, wide_rates
 from thermokernels.model.kernels.differences import Reals, Terms
 from thermokernels.model.kernels.kernel import Chain, Kernel, Layer
 
@@ -120,14 +120,18 @@ def layer_coupling(visible_flips: Floats, hidden_flips: Floats, pairs: bool) -> 
     return coupling
 
 
-def marginal_energies(field: Floats, other_fields: Floats) -> Floats:
-    """-log sum_h exp(-E(v, h)) = -b'v - sum_j log 2 cosh F_j(v) for the configurations v < other_fields.shape[1], F (n_h, configurations).
+def marginal_energies(field: Floats, other_fields: Floats, remainders: Floats) -> tuple[Floats, Floats]:
+    """-log sum_h exp(-E(v, h)) = -b'v - sum_j log 2 cosh F_j(v), rounded once, and what the rounding leaves.
 
-    The energies of one layer, up to nothing; the twin for the hidden layer takes c and the fields of the visible spins.
+    For the configurations v < F.shape[1], F = other_fields + remainders (n_h, configurations), of which log 2 cosh takes tanh F times the
+    remainder. The twin for the hidden layer takes c and the fields of the visible spins. Logarithms are right to 3 u each, which is all.
     """
-    magnitudes = np.abs(other_fields)
+    magnitudes, numbers = np.abs(other_fields), np.arange(other_fields.shape[1])
+    value, rest = np.zeros((2, numbers.size))
     with np.errstate(over="ignore", invalid="ignore"):  # the chain asks whether they are finite
-        energies = -(magnitudes + np.log1p(np.exp(-2.0 * magnitudes))).sum(axis=0)
+        for terms in (magnitudes, np.log1p(np.exp(-2.0 * magnitudes))):
+            for term in terms:
+                value, rest = rounded_once.add(value, rest, -term)
         for i, strength in enumerate(field):
-            energies -= strength * (1.0 - 2.0 * ((np.arange(energies.size) >> i) & 1))
-    return np.ascontiguousarray(energies)
+            value, rest = rounded_once.add(value, rest, -strength * (1.0 - 2.0 * ((numbers >> i) & 1)))
+        return rounded_once.add(value, np.zeros_like(rest), rest - (np.tanh(other_fields) * remainders).sum(axis=0))

@@ -82,6 +82,13 @@ def _weights(energy, remainders, ground, weights, roots):
     return total
 
 
+def add(value: Floats, remainder: Floats, term: Floats) -> tuple[Floats, Floats]:
+    """The pairs (value, remainder) + term, elementwise and not normalised."""
+    total = value + term
+    part = total - value
+    return total, remainder + ((value - (total - part)) + (term - part))
+
+
 def local_fields(weights: Floats, field: Floats, n_configurations: int) -> tuple[Floats, Floats]:
     """F_i and what rounding it leaves, (n, n_configurations) each: the field on the spins of ``weights`` (n, others)."""
     fields, remainders = np.empty((2, field.size, n_configurations))

@@ -72,7 +72,7 @@ class SingleSite(Kernel):
     def steps_per_sweep(self, n_spins: int) -> int:
         return n_spins
 
-    def factors(self, n_spins: int) -> int:
+    def factors(self, n_visible: int, n_hidden: int) -> int:
         return 1
 
     def apply(self, chain: Chain, functions: Floats) -> Floats:

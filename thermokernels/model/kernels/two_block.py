@@ -28,6 +28,9 @@ class TwoBlock(Kernel):
     def steps_per_sweep(self, n_spins: int) -> int:
         return 2
 
+    def factors(self, n_visible: int, n_hidden: int) -> int:
+        return max(n_visible, n_hidden)
+
     def apply(self, chain: Chain, functions: Floats) -> Floats:
         visible_law, hidden_law = chain.conditional_laws
         hidden = resample_hidden(functions, hidden_law, chain.quotient)

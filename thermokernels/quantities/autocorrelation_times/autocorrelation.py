@@ -107,8 +107,10 @@ def _from_residuals(chain: GibbsChain, functions: Floats, centred: Floats, gap_b
         products = chain.apply_generator(responses)
         residuals = centred - (products if every == 1 else _sum_of_powers(chain, products, every))
         sums: Floats = chain.law @ ((centred + residuals) * responses)
-        sizes = np.sqrt(chain.law @ responses**2)
-        lost = np.sqrt(chain.law @ residuals**2) + every * (chain.n_spins + 2) * EPSILON * sizes
+        _, sizes = chain.generator_terms(responses)
+        lost = np.sqrt(chain.law @ residuals**2) + every * (chain.n_configurations + chain.n_spins + 2) * EPSILON * (
+            np.sqrt(chain.law @ responses**2) + np.sqrt(chain.law @ sizes**2)
+        )
         return sums, lost**2 / gap + every * _rounding(chain, centred, responses)
 
 

@@ -417,8 +417,9 @@ def start_law(chain: GibbsChain, data: Floats, start: str | ArrayLike) -> Floats
 
 def positive_phase(chain: GibbsChain, data: Floats, hidden: str) -> float:
     """sum_ij of the variance over the data of E[f_ij | v] = -v_i tanh F_j(v), or of f_ij with h sampled given v."""
+    edges = chain.model.edges.reshape(chain.weights.shape)
     visible = chain.block_spins[1]
     means = np.tanh(visible @ chain.weights + chain.c)
-    expected = visible.T @ (data[:, None] * means)
-    squares = float(data @ (means**2).sum(axis=1)) * chain.n_visible if hidden == "expected" else float(chain.weights.size)
+    expected = chain.model.on_edges(visible.T @ (data[:, None] * means))
+    squares = float(data @ (means**2 * edges.mean(axis=0)).sum(axis=1)) * chain.n_visible if hidden == "expected" else float(edges.sum())
     return max(squares - float(np.einsum("ij,ij->", expected, expected)), 0.0)

@@ -143,4 +143,4 @@ def _inverse_factor(chain: GibbsChain) -> tuple[Floats, float, Wide]:
     scale = lengths.take(int(lengths.log().argmax()))
     inverse = np.zeros((m, chain.n_states))
     inverse[:, states] = wide_exponent.quotient(lengths, scale).to_floats()[:, None] * unit
-    return inverse, 1.5 * elimination.precision + law_error(chain) + (m * m + 8 * m + 8) * UNIT, scale
+    return inverse, elimination.of_paths + law_error(chain) + (m * m + 8 * m + 8) * UNIT, scale

@@ -189,10 +189,10 @@ def ground_state(chain: GibbsChain) -> NDArray[np.bool_]:
 
 
 def products(chain: GibbsChain) -> Floats:
-    """f_ij = -v_i h_j at every state, (n_states, n_v n_h), in C order of (i, j)."""
+    """f_ij = -v_i h_j at every state, (n_states, n_couplings), in C order of the (i, j) that exist."""
     spins = chain.spins().astype(np.float64)
     visible, hidden = spins[:, : chain.n_visible], spins[:, chain.n_visible :]
-    return -(visible[:, :, None] * hidden[:, None, :]).reshape(chain.n_states, -1)
+    return -(visible[:, :, None] * hidden[:, None, :]).reshape(chain.n_states, -1)[:, chain.model.edges]
 
 
 def _by_state(elimination: Elimination, solutions: Wide, k: int) -> Wide:
