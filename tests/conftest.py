@@ -41,6 +41,8 @@ def recorded(**_):
 
     def decorate(function):
         name = f"{function.__module__}.{function.__name__}"
+        if name.startswith("tests."):
+            return function
         INTERPRETED[name] = False
 
         @functools.wraps(function)

@@ -9,7 +9,7 @@ line that it shows is held against the line of the output that differs from it i
 missing. Numbers agree within a relative 1e-3, or as the block says (``; within 0.05``: trained networks differ between kinds of
 processors). A number below 1e-6 in both is what rounding or a stopping rule left: it is not compared, nor is the logarithm of its ratio to
 another number of its line, which margins are. Times and memory belong to a machine: they are not compared either. A block marked ``; long``
-takes minutes, and ``--quick`` leaves it out, as it does what needs the run.
+takes minutes, and is compared (or written) with ``--long`` only.
 """
 
 from __future__ import annotations
@@ -190,13 +190,14 @@ def pages() -> Iterator[Path]:
     yield from sorted((ROOT / "docs").rglob("*.md"))
 
 
-def is_long(block: re.Match[str]) -> bool:
-    return block["long"] is not None or "RUN" in shlex.split(block["command"])
+def wanted(block: re.Match[str], options: argparse.Namespace) -> bool:
+    needs_run = "RUN" in shlex.split(block["command"])
+    return (options.long or block["long"] is None) and not (options.quick and needs_run)
 
 
-def run_all(quick: bool) -> None:
+def run_all(options: argparse.Namespace) -> None:
     """Every command once, side by side; what one of them raises is raised again where its block is compared."""
-    blocks = [block for page in pages() for block in BLOCK.finditer(page.read_text(encoding="utf-8")) if not (quick and is_long(block))]
+    blocks = [block for page in pages() for block in BLOCK.finditer(page.read_text(encoding="utf-8")) if wanted(block, options)]
     commands = dict.fromkeys(block["command"] for block in blocks)
     if any("RUN" in shlex.split(command) for command in commands):
         default_run()
@@ -208,14 +209,15 @@ def run_all(quick: bool) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--write", action="store_true", help="put today's lines in the pages")
-    parser.add_argument("--quick", action="store_true", help="leave out what needs a run of the default grid, or minutes")
+    parser.add_argument("--quick", action="store_true", help="leave out what needs a run of the default grid")
+    parser.add_argument("--long", action="store_true", help="the blocks that take minutes too")
     options = parser.parse_args()
-    run_all(options.quick)
+    run_all(options)
     wrong = 0
     print(f"{'page':32} {'blocks':>6}  result")
     for page in pages():
         text = page.read_text(encoding="utf-8")
-        blocks = [match for match in BLOCK.finditer(text) if not (options.quick and is_long(match))]
+        blocks = [match for match in BLOCK.finditer(text) if wanted(match, options)]
         problems: list[str] = []
         for match in reversed(blocks):
             try:

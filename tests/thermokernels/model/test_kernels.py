@@ -227,7 +227,8 @@ def test_times_and_spectral_measure_of_the_products(name, shape):
         f = np.einsum("xi,xj->xij", x[:, : shape[0]], x[:, shape[0] :]).reshape(len(x), -1)
         f -= law @ f
         T = np.einsum("x,xa,xa->", law, f, np.linalg.solve(np.eye(len(x)) - P + law, f))
-        assert tk.observable_variance_time(chain) == pytest.approx(T, rel=1e-10)
+        for method in ("auto", "cg", "reduction"):
+            assert tk.observable_variance_time(chain, method) == pytest.approx(T, rel=1e-10)
         measure = tk.spectral_measure(chain)
         assert (measure.weights / measure.gaps).sum() == pytest.approx(T, rel=1e-8)
         assert measure.steps_per_sweep == chain.steps_per_sweep

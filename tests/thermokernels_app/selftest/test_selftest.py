@@ -174,3 +174,5 @@ def test_what_is_not_caught_is_a_fail(monkeypatch):
 def test_the_page_has_the_list_of_the_command():
     page = (ROOT / "docs" / "selftest.md").read_text(encoding="utf-8")
     assert invoke("--gates").stdout.strip() in page
+    n_cases, n_gates = sum(map(len, run.cases().values())), len(run.gates())
+    assert f"{n_cases} of {n_cases} caught, {n_gates} gates" in page

@@ -20,7 +20,7 @@ def one_target(chain):
     return np.arange(chain.n_states) == chain.energy.argmin()
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("kernel", [pytest.param(name, marks=pytest.mark.small if name[:4] == "symm" else ()) for name in KERNELS])
 def test_a_tenth_of_the_bound_for_the_same_times(kernel, monkeypatch):
     chain = tk.gibbs_chain(4 * np.random.default_rng(1).uniform(-1, 1, size=(3, 3)), kernel=kernel)
     found = first_passage.solve_hitting_times(chain, one_target(chain), "reduction")
