@@ -77,7 +77,7 @@ def variance(
             memory.require(workers * n_bytes, f"a solve in each of {workers} workers", "use fewer")
         law = None if data is None else data_files.read_data_law(data, n_visible)
         states = f"2**{n_visible + n_hidden - (not full)} {'states' if full else 'pairs {x, -x}'}"
-        what = f"{n_visible} visible + {n_hidden} hidden spins, {states}, {n_visible * n_hidden} observables"
+        what = f"{n_visible} visible + {n_hidden} hidden spins, {states}, {machine.n_couplings} observables"
         say(f"{what}: from {memory.readable(n_bytes)} of memory")
         try:
             with pool as elsewhere, _chunks_done() as progress:

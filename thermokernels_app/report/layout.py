@@ -37,6 +37,12 @@ def print_fact(name: str, words: str) -> None:
     print(line if width is None else textwrap.fill(line, width, subsequent_indent=" " * min(NAME, width // 4)))
 
 
+def print_line(text: str) -> None:
+    """A line, in several on a terminal that is narrower; elsewhere it stays one."""
+    width = terminal_width()
+    print(text if width is None else textwrap.fill(text, width, subsequent_indent="  ", break_on_hyphens=False), flush=True)
+
+
 def print_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """With lines and colours on a terminal that is wide enough; on a narrow one a row takes several lines, as the header does."""
     lines = [tuple(str(cell) for cell in row) for row in rows]
