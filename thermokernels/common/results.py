@@ -128,6 +128,10 @@ class Result:
     def _readings(self) -> list[Reading]:
         return [_read(self, line) for line in self._lines]
 
+    def _known(self) -> list[Reading]:
+        """The numbers that are there."""
+        return [reading for reading in self._readings() if not math.isnan(reading.value)]
+
     def _columns(self) -> tuple[dict[str, Any], str | list[str]]:
         """The columns of the table, and which of them are its index: of single numbers, a row each."""
         readings = self._readings()
@@ -143,12 +147,12 @@ class Result:
 
     @default_error_state
     def __repr__(self) -> str:
-        parts = [f"{reading.line.name} {reading.digits} {reading.line.unit}".strip() for reading in self._readings()]
+        parts = [f"{reading.line.name} {reading.digits} {reading.line.unit}".strip() for reading in self._known()]
         return f"{type(self).__name__}({', '.join(parts)})"
 
     @default_error_state
     def _repr_html_(self) -> str:
-        rows = [(reading.line.name, reading.digits, reading.line.unit, reading.certainty) for reading in self._readings()]
+        rows = [(reading.line.name, reading.digits, reading.line.unit, reading.certainty) for reading in self._known()]
         if not rows:
             return f"<p>{escape(repr(self))}</p>"
         return f"<p>{escape(type(self).__name__)}</p>{html_table(('quantity', 'value', 'unit', 'how exact'), rows)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -111,6 +112,10 @@ class QEstimate(Result):
     def sentences(self) -> tuple[str, ...]:
         """Can it be trained, what stops it, and what is certain; the first sentence is the answer."""
         return tuple(words.sentences(self))
+
+    def _repr_html_(self) -> str:
+        said = "".join(f"<li>{escape(sentence)}</li>" for sentence in self.sentences)
+        return f"<ul>{said}</ul>{super()._repr_html_()}"
 
     @default_error_state
     def to_datatree(self) -> Any:

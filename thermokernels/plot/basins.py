@@ -9,7 +9,7 @@ import numpy as np
 
 from thermokernels.common import arguments
 from thermokernels.common.arrays import Floats
-from thermokernels.diagnosis.diagnose import MAX_CROSSINGS
+from thermokernels.diagnosis.basins import MAX_CROSSINGS
 from thermokernels.model.chain import GibbsChain, as_chain
 from thermokernels.model.named_observables import observable
 from thermokernels.plot.disconnectivity_layout import Branch, layout
@@ -144,7 +144,7 @@ def barriers(tree: MergeTree, *, ax: Axes | None = None, caption: bool = True) -
             place = (event.barrier, event.dying_mass)
             ax.annotate(str(number), place, xytext=(5, 3), textcoords="offset points", fontsize=LETTERS)
         ax.set_yscale("log")
-        ax.set_xlim(left=0.0)
+        ax.set_xlim(0.0, 1.08 * max(event.barrier for event in events))
         ax.set_xlabel("barrier (units of the temperature)")
         ax.set_ylabel("π of the basin")
         ax.legend()

@@ -34,6 +34,7 @@ def diagnose(
         from thermokernels.common import arguments
         from thermokernels.diagnosis import diagnose, words
         from thermokernels_app.report import diagnosis_tables
+        from thermokernels_app.report.layout import print_line
         from thermokernels_app.tools import data_files
 
         machine = read_model(model, convention, hints=False)
@@ -43,7 +44,7 @@ def diagnose(
         n_bytes = diagnose.require_memory(machine)
         law = None if data is None else data_files.read_data_law(data, machine.n_visible)
         if not as_json:
-            print(words.model(machine.n_visible, machine.n_hidden, machine.has_fields, n_bytes, chosen), flush=True)
+            print_line(words.model(machine.n_visible, machine.n_hidden, machine.has_fields, n_bytes, chosen))
         result = tk.diagnose(machine, p_data=law, window=window, budget=budget, kernel=chosen)
         if as_json:
             print(json.dumps({"model": str(model), "data": None if data is None else str(data), **result.as_dict()}, allow_nan=False))

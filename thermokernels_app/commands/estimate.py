@@ -65,6 +65,7 @@ def estimate(
         from thermokernels import estimate_q
         from thermokernels.common import arguments
         from thermokernels_app.report import estimate_tables
+        from thermokernels_app.report.layout import print_line
         from thermokernels_app.tools import data_files
 
         pool = pool_of(executor, scheduler, workers)
@@ -73,7 +74,7 @@ def estimate(
         samples = None if data is None else data_files.read_samples(data, machine.n_visible)
         time = None if budget is None else seconds(budget, "--budget")
         if not as_json:
-            print(estimate_tables.first_line(machine, kernel, window), flush=True)
+            print_line(estimate_tables.first_line(machine, kernel, window))
         with pool as elsewhere, _interrupts() as stop, _progress() as progress:
             result = estimate_q(
                 machine,

@@ -78,7 +78,7 @@ def variance(
         law = None if data is None else data_files.read_data_law(data, n_visible)
         states = f"2**{n_visible + n_hidden - (not full)} {'states' if full else 'pairs {x, -x}'}"
         print(
-            f"{n_visible} visible + {n_hidden} hidden spins, {states}, {n_visible * n_hidden} observables: "
+            f"{n_visible} visible + {n_hidden} hidden spins, {states}, {machine.n_couplings} observables: "
             f"from {memory.readable(n_bytes)} of memory",
             file=sys.stderr,
         )
