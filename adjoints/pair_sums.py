@@ -182,7 +182,7 @@ def _site_sums(table, schedule, stream, x, y, weights, sums):
             if agreed and not agree:
                 x_shadow[:], x_shadow_fields[:] = y, y_fields
                 y_shadow[:], y_shadow_fields[:] = x, x_fields
-            n_apart += (x_new != y_new) - (x[site] != y[site])
+            n_apart += int(x_new != y_new) - int(x[site] != y[site])
             if weights.size:
                 lag_product += _effect(weights, x, site, x_new - x[site]) if x_new != x[site] else 0.0
                 lag_product -= _effect(weights, y, site, y_new - y[site]) if y_new != y[site] else 0.0

@@ -74,6 +74,16 @@ def test_against_differences(fields, kernel):
     assert cosine > 0.9
 
 
+@pytest.mark.small
+@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")  # words of 64 bits wrap around, without compilation too
+@pytest.mark.parametrize("kernel", ["alternating", "two-block", "single-site"])
+def test_few_samples_of_a_tiny_model(kernel):
+    W, b, c = np.array([[0.4], [-0.3], [0.5]]), np.array([0.2, 0.0, -0.1]), np.array([0.3])
+    _, gradient = adjoints.estimate_q((W, b, c), DATA, 50, kernel=kernel, n_samples=512, n_replicates=64)
+    exact = np.array([[central(W, b, c, "W", (i, 0), 50, kernel)[0]] for i in range(3)])
+    assert np.abs((gradient.dt_dW - exact) / gradient.dt_dW_error).max() < 4
+
+
 def test_same_bits_for_every_number_of_threads():
     found, before = [], tk.get_threads()
     for threads in (1, 3):

@@ -364,7 +364,7 @@ def test_scipy_keeps_q_above_its_floor():
     assert tk.q_struct(found.x.reshape(3, 2), p_data, WINDOW).value == pytest.approx(1, rel=1e-4)
 
 
-@pytest.mark.parametrize("shape", [(2, 1), (3, 3), (2, 4), (4, 4), (5, 2)])
+@pytest.mark.parametrize("shape", [pytest.param((2, 1), marks=pytest.mark.small), (3, 3), (2, 4), (4, 4), (5, 2)])
 def test_compiled_functions(shape):
     from thermokernels_bridges import numba as bridge
 

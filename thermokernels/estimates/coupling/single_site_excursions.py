@@ -225,7 +225,7 @@ def _excursion(couplings, rule, schedule, stream, first_x, first_y):
             if agreed and not agree:
                 x_shadow[:], x_shadow_fields[:] = y, y_fields
                 y_shadow[:], y_shadow_fields[:] = x, x_fields
-            n_apart += (x_new != y_new) - (x[site] != y[site])
+            n_apart += int(x_new != y_new) - int(x[site] != y[site])
             x_change, y_change = x_new - x[site], y_new - y[site]
             changed = x_change != 0.0 or y_change != 0.0
             if changed:
