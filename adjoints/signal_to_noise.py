@@ -8,7 +8,7 @@ from typing import Literal, Unpack, overload
 import numpy as np
 from numpy.typing import ArrayLike
 
-from adjoints import alternating_scan
+from adjoints import alternating_scan, small_models
 from adjoints.cotangents import Cotangents, KernelOptions
 from adjoints.variance_time import VarianceTimeAdjoint, _log_law_cotangents
 from thermokernels.common import arguments, tolerances
@@ -19,7 +19,7 @@ from thermokernels.model.kernels.registry import KERNELS
 from thermokernels.model.model import Model, ModelLike, as_model
 from thermokernels.quantities.alternating_scan import AlternatingTime
 from thermokernels.quantities.signal_to_noise import QStruct, alternating_q_struct, chain_q_struct
-from thermokernels.quantities.variance_time import model_chain
+from thermokernels.quantities.variance_time import is_small, model_chain
 from thermokernels.solvers.checkpoint import PathLike
 from thermokernels.solvers.solve import AUTOMATIC, Options, Progress, Solve
 
@@ -111,10 +111,13 @@ def chain_q_struct_gradient(
     """
     if chain.dynamics.by_layers:
         return _alternating_q_struct_gradient(chain.model, p_data, window, solve)
-    adjoint = VarianceTimeAdjoint(chain)
-    q = chain_q_struct(chain, p_data, window, solve, (adjoint,))
+    adjoint, small = VarianceTimeAdjoint(chain), is_small(chain, solve)
+    q = chain_q_struct(chain, p_data, window, solve, () if small else (adjoint,))
     if q.signal == 0.0:
         return q, Cotangents(np.zeros_like(chain.weights), np.zeros(chain.n_visible), np.zeros(chain.n_hidden))
+    if small and q.state_time.reduced is None:
+        law = arguments.as_law(p_data, 2**chain.n_visible)
+        return q, small_models.q_cotangents(q.state_time, law, q.g, (q.value, q.signal, q.t_obs))
     ct_signal = signal_cotangents(chain, arguments.as_law(p_data, 2**chain.n_visible), q.g)
     return q, _quotient(q, ct_signal, adjoint.cotangents(q.state_time))
 

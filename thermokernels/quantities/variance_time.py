@@ -23,14 +23,16 @@ from thermokernels.common.tolerances import EPSILON
 from thermokernels.model.chain import GibbsChain, as_chain, entry_error, gibbs_chain, law_error
 from thermokernels.model.exchangeable import ExchangeableChain
 from thermokernels.model.kernels.registry import KERNELS
+from thermokernels.model import spin_sums
 from thermokernels.model.model import Model
 from thermokernels.quantities.alternating_scan import of_model
 from thermokernels.quantities.exchangeable import exchangeable_sums
-from thermokernels.solvers import gap_bounds, spanning_tree_bound
+from thermokernels.solvers import gap_bounds, small_chains, spanning_tree_bound
 from thermokernels.solvers.checkpoint import PathLike, RestartFile
 from thermokernels.solvers.many_observables import Accumulator, Observables, RowSums
 from thermokernels.solvers.observable_tasks import accumulate
-from thermokernels.solvers.resolvent import Solution, Solver
+from thermokernels.solvers.resolvent import Solution, Solver, require_residual, resolved
+from thermokernels.solvers.small_chains import _error_terms
 from thermokernels.solvers.solve import AUTOMATIC, Progress, Solve
 from thermokernels.solvers.state_reduction import reduced_resolvent
 
@@ -97,12 +99,17 @@ class VarianceTime:
 
     @cached_property
     def bound(self) -> float:
-        """A bound on |T_O - value| in steps: :meth:`error_terms` with :func:`thermokernels.solvers.gap_bounds.gap_lower_bound`.
+        """A bound on |T_O - value| in steps: :meth:`error_terms` with a bound of 1 / gap.
 
-        State reduction brings a bound of its own.
+        That of a spanning tree, which costs next to nothing, where it leaves no more to the residual than to rounding, or else that of
+        :func:`thermokernels.solvers.gap_bounds.gap_lower_bound`. State reduction brings a bound of its own.
         """
         if self.reduced is not None:
             return self.reduced.relative_bound * self.value
+        if self.chain.dynamics.single_flips:
+            from_residuals, from_rounding = self.error_terms(spanning_tree_bound.quick_bound(self.chain))
+            if from_residuals <= from_rounding:
+                return from_residuals + from_rounding
         return sum(self.error_terms(1 / gap_bounds.gap_lower_bound(self.chain)))
 
     def error_terms(self, relaxation: float) -> tuple[float, float]:
@@ -122,19 +129,15 @@ def error_terms(chain: GibbsChain, row_sums: RowSums, relaxation: float) -> tupl
     an observable that hardly varies. The entries of A are right to a relative h, which moves T by
     z' (dA) z <= h (sum_x A_xx z_x^2 + |z|' S |z|) <= 2 h sum_x A_xx z_x^2: all of T where the gap is below h.
     """
-    _, _, residuals, squares, sources, weighted = row_sums.arrays["sums"].T
-    sizes = np.sqrt(squares)
-    errors = np.sqrt(residuals) + (chain.n_spins + 2) * EPSILON * sizes
-    rounding = (sum(chain.shape) + 8) * EPSILON
-    from_sources = ((rounding + 2 * law_error(chain)) * np.sqrt(sources) + rounding**2) * sizes
-    return relaxation * errors**2, from_sources + 2 * entry_error(chain) * weighted
+    terms = np.empty((len(row_sums.arrays["sums"]), 2))
+    _error_terms(row_sums.arrays["sums"], chain.n_spins, sum(chain.shape), law_error(chain), entry_error(chain), terms)
+    return relaxation * terms[:, 0], terms[:, 1]
 
 
 def correlations(chain: GibbsChain, weights: Floats) -> Floats:
     """sum_x weights(x) v_i h_j, shape (n_v, n_h), for weights of shape (n_states,)."""
     chain.require_both_layers("the mean of v_i h_j")
-    hidden, visible = chain.block_spins
-    return np.ascontiguousarray((hidden.T @ (weights.reshape(chain.shape) @ visible)).T)
+    return spin_sums.correlate(weights, chain.n_visible, chain.n_hidden)[0]
 
 
 def gradient_observables(chain: GibbsChain) -> Observables:
@@ -161,7 +164,8 @@ def variance_time(chain: GibbsChain, solve: Solve = AUTOMATIC, accumulators: Seq
     failure = "its law underflows" if chain.law.min() < SMALLEST_LAW else ""
     if not failure:
         try:
-            time = _solved_variance_time(chain, solve, accumulators)
+            in_one_call = is_small(chain, solve) and not accumulators
+            time = _small_variance_time(chain, solve) if in_one_call else _solved_variance_time(chain, solve, accumulators)
         except NumericalError as error:
             failure = str(error)
         else:
@@ -219,6 +223,25 @@ def _require_variance(value: float) -> None:
     if not (np.isfinite(value) and value >= np.finfo(np.float64).tiny):
         kind = ConstantError if abs(value) < np.finfo(np.float64).tiny else UnresolvedError
         raise kind(f"T_O came out as {value!r}: no observable v_i h_j varies under pi in float64; scale the couplings down")
+
+
+def is_small(chain: GibbsChain, solve: Solve) -> bool:
+    """Whether one compiled call solves for all observables where there are no accumulators; all solutions are kept then."""
+    here = solve.method == "auto" and solve.executor is None and solve.checkpoint is None
+    return here and chain.dynamics.single_flips and chain.n_states <= small_chains.SMALL_STATES
+
+
+def _small_variance_time(chain: GibbsChain, solve: Solve) -> VarianceTime:
+    """T_O of a small chain, with its solutions."""
+    solved, value, residual, iterations = small_chains.solve_products(chain, solve.rtol)
+    method = resolved(chain.n_states, "auto")
+    require_residual(residual, solve.rtol, method, iterations)
+    _require_variance(value)
+    if solve.progress:
+        solve.progress(len(solved.sums), len(solved.sums))
+    row_sums = RowSums.of(chain, solved.sums, residual, iterations)
+    kept = solved.right_hand_sides, Solution(solved.vectors, solved.residuals, residual, iterations, method)
+    return VarianceTime(chain, value, residual, iterations, method, solve.rtol, row_sums, _kept=kept)
 
 
 def _solved_variance_time(chain: GibbsChain, solve: Solve, accumulators: Sequence[Accumulator]) -> VarianceTime:

@@ -20,6 +20,7 @@ import adjoints.alternating_scan
 import adjoints.exchangeable
 import adjoints.hypernetwork
 import adjoints.laws
+import adjoints.overlaps
 import adjoints.reduced_resolvent
 import adjoints.signal_to_noise
 import adjoints.variance_time
@@ -32,6 +33,7 @@ from thermokernels_app.selftest.case import Case, Check, patched, under
 Sabotage = Callable[[float], AbstractContextManager[Any]]  # of the factor that the term is multiplied with
 
 _time_module: Any = adjoints.variance_time
+_overlaps_module: Any = adjoints.overlaps
 _signal_module: Any = adjoints.signal_to_noise
 _asymptotic_module: Any = import_module("adjoints.asymptotic_variance")  # the package has a function of that name
 _alternating_module: Any = adjoints.alternating_scan
@@ -79,13 +81,13 @@ def _time(factor: float) -> Iterator[None]:
 @contextmanager
 def _overlaps(output: int, factor: float) -> Iterator[None]:
     """One output of the kernel that differentiates sum_a z_a' S z_a: 2 visible tables, 3 hidden tables, 4 the diagonal."""
-    kernel = _time_module._flip_overlaps
+    kernel = _overlaps_module._flip_overlaps
 
     def broken(*arguments: Any) -> None:
         kernel(*arguments)
         arguments[output][...] *= factor
 
-    with patched(_time_module, "_flip_overlaps", broken):
+    with patched(_overlaps_module, "_flip_overlaps", broken):
         yield
 
 

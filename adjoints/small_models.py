@@ -1,0 +1,152 @@
+"""Q, T_O and their gradients of small models, compiled from couplings to derivatives, and of many models at once.
+
+The terms are those of :mod:`adjoints.variance_time` and :mod:`adjoints.signal_to_noise`, where they are derived; here they are summed by
+halving tables (:mod:`thermokernels.model.spin_sums`), without a step in Python between.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from adjoints.cotangents import Cotangents
+from adjoints.overlaps import _add_products, _flip_overlaps
+from thermokernels.common.arrays import Floats
+from thermokernels.compiled.decorator import jit
+from thermokernels.model.chain import GibbsChain
+from thermokernels.model.kernels.single_site import _energies, _local_fields
+from thermokernels.model.spin_sums import _correlate, _fold
+from thermokernels.quantities.variance_time import VarianceTime
+
+
+@jit
+def _add_log_law(weights, law, n_columns, ct_weights, ct_visible, ct_hidden):
+    """Add sum_x weights(x) dlog pi(x) to the cotangents of W, b and c; ``weights`` is centred in place."""
+    total = 0.0
+    for x in range(weights.size):
+        total += weights[x]
+    for x in range(weights.size):
+        weights[x] -= total * law[x]
+    products, visible, hidden = np.empty(ct_weights.shape), np.empty(ct_visible.size), np.empty(ct_hidden.size)
+    _correlate(weights, n_columns, products, visible, hidden)
+    ct_weights += products
+    ct_visible += visible
+    ct_hidden += hidden
+
+
+@jit
+def _add_field(n_spins, field, rate, overlap, along, ct_field):
+    """ct_field[s] = the derivative by the local field F(s) of one spin, from the overlap of flips and the diagonal, both tables of s."""
+    for s in range(field.size):
+        ct_field[s] = rate[s] * (2.0 * n_spins * rate[s] * along[s] - math.tanh(field[s]) * overlap[s])
+
+
+@jit
+def _time_cotangents(tables, quotient, sources, vectors, ct_weights, ct_visible, ct_hidden):
+    """Overwrite the cotangents with the derivatives of T_O, from b and z of all observables."""
+    (n_visible, n_rows), (n_hidden, n_columns) = tables.visible_rates.shape, tables.hidden_rates.shape
+    n_spins = n_visible + n_hidden
+    by_visible, by_hidden = np.zeros(tables.visible_rates.shape), np.zeros(tables.hidden_rates.shape)
+    squares, law_weights = np.zeros((n_rows, n_columns)), np.zeros(tables.law.size)
+    _flip_overlaps(vectors.reshape((vectors.shape[0], n_rows, n_columns)), quotient, by_visible, by_hidden, squares)
+    _add_products(vectors, sources, 0, law_weights.size, law_weights)
+    ct_weights[:, :], ct_visible[:], ct_hidden[:] = 0.0, 0.0, 0.0
+    # fields of visible spins: tables over the hidden configurations
+    along, row, spins = np.empty((n_visible, n_rows)), np.empty(n_columns), np.empty(n_visible)
+    for h in range(n_rows):
+        row[:] = squares[h]
+        _fold(row, spins)
+        for i in range(n_visible):
+            along[i, h] = spins[i]
+    ct_field, sums = np.empty(n_rows), np.empty(n_hidden)
+    for i in range(n_visible):
+        _add_field(n_spins, tables.visible_local_fields[i], tables.visible_rates[i], by_visible[i], along[i], ct_field)
+        ct_visible[i] += _fold(ct_field, sums)
+        ct_weights[i] += sums
+    # fields of hidden spins: tables over the visible configurations
+    column, ct_field = np.empty(n_columns), np.empty(n_columns)
+    for j in range(n_hidden):
+        column[:] = 0.0
+        for h in range(n_rows):
+            spin = 1.0 - 2.0 * ((h >> j) & 1)
+            for v in range(n_columns):
+                column[v] += spin * squares[h, v]
+        _add_field(n_spins, tables.hidden_local_fields[j], tables.hidden_rates[j], by_hidden[j], column, ct_field)
+        ct_hidden[j] += _fold(ct_field, spins)
+        for i in range(n_visible):
+            ct_weights[i, j] += spins[i]
+    _add_log_law(law_weights, tables.law, n_columns, ct_weights, ct_visible, ct_hidden)
+    if quotient:  # T_O is even in the fields
+        ct_visible[:], ct_hidden[:] = 0.0, 0.0
+
+
+@jit
+def _signal_cotangents(tables, quotient, p_data, g, ct_weights, ct_visible, ct_hidden):
+    """Overwrite the cotangents with the derivatives of |g|^2."""
+    (n_visible, n_rows), (n_hidden, n_columns) = tables.visible_rates.shape, tables.hidden_rates.shape
+    ct_weights[:, :], ct_visible[:], ct_hidden[:] = 0.0, 0.0, 0.0
+    # the model: phi(x) = sum_ij g_ij v_i h_j is minus the energy of the couplings g
+    fields, phi = np.empty((n_visible, n_rows)), np.empty((n_rows, n_columns))
+    _local_fields(g, ct_visible, fields)
+    _energies(fields, ct_hidden, phi)
+    weights, mean = phi.ravel(), 0.0
+    for x in range(weights.size):
+        mean += tables.law[x] * weights[x]
+    for x in range(weights.size):
+        weights[x] = 2.0 * tables.law[x] * (mean - weights[x])
+    _add_log_law(weights, tables.law, n_columns, ct_weights, ct_visible, ct_hidden)
+    # the data, weighted with sech^2(F_j) = (2 N S)^2
+    by_hidden, spins = np.empty((n_hidden, n_columns)), np.empty(n_visible)
+    _local_fields(np.ascontiguousarray(g.T), np.zeros(n_hidden), by_hidden)
+    for j in range(n_hidden):
+        row = by_hidden[j]
+        for v in range(n_columns):
+            root = 2.0 * (n_visible + n_hidden) * tables.hidden_rates[j, v]
+            row[v] *= 2.0 * p_data[v] * root * root
+        ct_hidden[j] -= _fold(row, spins)
+        for i in range(n_visible):
+            ct_weights[i, j] -= spins[i]
+    if quotient:
+        ct_visible[:], ct_hidden[:] = 0.0, 0.0
+
+
+@jit
+def _quotient_rule(value, signal, time, ct_signal, ct_time, ct):
+    """ct = Q (d|g|^2 / |g|^2 - dT_O / T_O), flat arrays."""
+    for k in range(ct.size):
+        ct[k] = value * (ct_signal[k] / signal - ct_time[k] / time)
+
+
+@jit
+def _q_cotangents(tables, quotient, sources, vectors, p_data, g, numbers, ct_weights, ct_visible, ct_hidden):
+    """Overwrite the cotangents with the derivatives of Q; ``numbers`` are Q, |g|^2 and T_O. Zero where g is."""
+    value, signal, time = numbers
+    if signal == 0.0:
+        ct_weights[:, :], ct_visible[:], ct_hidden[:] = 0.0, 0.0, 0.0
+        return
+    by_time = np.empty(ct_weights.shape), np.empty(ct_visible.size), np.empty(ct_hidden.size)
+    by_signal = np.empty(ct_weights.shape), np.empty(ct_visible.size), np.empty(ct_hidden.size)
+    _time_cotangents(tables, quotient, sources, vectors, by_time[0], by_time[1], by_time[2])
+    _signal_cotangents(tables, quotient, p_data, g, by_signal[0], by_signal[1], by_signal[2])
+    _quotient_rule(value, signal, time, by_signal[0].ravel(), by_time[0].ravel(), ct_weights.ravel())
+    _quotient_rule(value, signal, time, by_signal[1], by_time[1], ct_visible)
+    _quotient_rule(value, signal, time, by_signal[2], by_time[2], ct_hidden)
+
+
+def _empty_cotangents(chain: GibbsChain) -> Cotangents:
+    return Cotangents(np.empty(chain.weights.shape), np.empty(chain.n_visible), np.empty(chain.n_hidden))
+
+
+def time_cotangents(time: VarianceTime) -> Cotangents:
+    """The gradient of T_O of a small chain whose solutions were kept."""
+    chain, found = time.chain, _empty_cotangents(time.chain)
+    _time_cotangents(chain.tables, chain.quotient, time.right_hand_sides, time.solution.vectors, *found)
+    return found
+
+
+def q_cotangents(time: VarianceTime, p_data: Floats, g: Floats, numbers: tuple[float, float, float]) -> Cotangents:
+    """The gradient of Q of a small chain, with Q, |g|^2 and T_O."""
+    chain, found = time.chain, _empty_cotangents(time.chain)
+    _q_cotangents(chain.tables, chain.quotient, time.right_hand_sides, time.solution.vectors, p_data, g, numbers, *found)
+    return found
