@@ -7,6 +7,7 @@ halving tables (:mod:`thermokernels.model.spin_sums`), without a step in Python 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,9 +16,13 @@ from adjoints.overlaps import _add_products, _flip_overlaps
 from thermokernels.common.arrays import Floats
 from thermokernels.compiled.decorator import jit
 from thermokernels.model.chain import GibbsChain
-from thermokernels.model.kernels.single_site import _energies, _local_fields
+from thermokernels.model.chain_tables import UNIT, _coupling_sums, _fill_tables, _law_error, _rate_error
+from thermokernels.model.kernels.single_site import Generator, _energies, _escape, _local_fields
 from thermokernels.model.spin_sums import _correlate, _fold
+from thermokernels.quantities.data_signal import _data_gradient, _signal, gradient_error
 from thermokernels.quantities.variance_time import VarianceTime
+from thermokernels.solvers.small_chains import _solve_products, _sum_error_terms
+from thermokernels.solvers.spanning_tree_bound import _flip_tree
 
 
 @jit
@@ -132,6 +137,84 @@ def _q_cotangents(tables, quotient, sources, vectors, p_data, g, numbers, ct_wei
     _quotient_rule(value, signal, time, by_signal[0].ravel(), by_time[0].ravel(), ct_weights.ravel())
     _quotient_rule(value, signal, time, by_signal[1], by_time[1], ct_visible)
     _quotient_rule(value, signal, time, by_signal[2], by_time[2], ct_hidden)
+
+
+class Answer(NamedTuple):
+    """What :func:`_answer` finds of one model: numbers (7,), named by :data:`NUMBERS`; g; the derivatives of Q by W, b and c."""
+
+    numbers: Floats
+    g: Floats
+    ct_weights: Floats
+    ct_visible: Floats
+    ct_hidden: Floats
+
+
+NUMBERS = ("value", "signal", "signal_bound", "t_obs", "t_obs_bound", "residual", "iterations")
+
+
+class Limits(NamedTuple):
+    """What an answer has to meet: the relative residual of a solve, the smallest law, the digits of T_O and those of z, and how much larger
+    than what rounding can be to blame for what the residual can be to blame for may be."""
+
+    residual: float
+    law: float
+    digits: float
+    gradient: float
+    share: float
+
+
+@jit
+def _solve_time(weights, visible_field, hidden_field, quotient, limits, tables, solved, numbers):
+    """T_O of one model with its bound and what is known of the solve, written to ``numbers``; tables and solved are filled.
+
+    Returns whether it is certified, by the bound of 1 / gap that a spanning tree gives.
+    """
+    n_visible, n_hidden = weights.shape
+    n_spins, shape = n_visible + n_hidden, (tables.visible_rates.shape[1], tables.hidden_rates.shape[1])
+    total, _ = _fill_tables(weights, visible_field, hidden_field, tables)
+    if not np.isfinite(total) or tables.law.min() < limits.law:
+        return False
+    escape = np.empty(shape)
+    _escape(tables.visible_flips, tables.hidden_flips, escape)
+    generator = Generator(escape, tables.visible_rates, tables.hidden_rates, quotient)
+    time, residual, iterations = _solve_products(generator, tables.law, tables.root_law, limits.residual, solved)
+    if not (residual <= limits.residual and time > 0.0 and np.isfinite(time)):
+        return False
+    coupling_sum, largest = _coupling_sums(weights, visible_field, hidden_field)
+    entry_error = _rate_error(largest) + n_spins * UNIT
+    squares, from_rounding = _sum_error_terms(solved.sums, n_spins, shape[0] + shape[1], _law_error(coupling_sum), entry_error)
+    relaxation = _flip_tree(tables.law, tables.visible_flips, tables.hidden_flips, quotient, tables.energy.argmin())
+    from_residuals = relaxation * squares
+    numbers[3], numbers[4], numbers[5], numbers[6] = time, from_residuals + from_rounding, residual, iterations
+    if not from_residuals <= min(limits.gradient**2 * time, limits.share * from_rounding):
+        return False
+    return from_residuals + from_rounding <= limits.digits * time
+
+
+@jit
+def _answer(weights, visible_field, hidden_field, p_data, data_sum, window_steps, quotient, limits, tables, solved, answer):
+    """Q and its gradient of one model whose g is in pairs of doubles; returns whether all is certified and finite."""
+    if not _solve_time(weights, visible_field, hidden_field, quotient, limits, tables, solved, answer.numbers):
+        return False
+    n_visible, n_hidden = weights.shape
+    _data_gradient(np.ascontiguousarray(weights.T), visible_field, hidden_field, p_data, answer.g)
+    signal, bound = _signal(answer.g, gradient_error(n_visible, n_hidden), UNIT)
+    time = answer.numbers[3]
+    value = 0.5 * window_steps * signal / time
+    answer.numbers[0], answer.numbers[1], answer.numbers[2] = value, signal, bound
+    _q_cotangents(
+        tables,
+        quotient,
+        solved.right_hand_sides,
+        solved.vectors,
+        p_data / data_sum,
+        answer.g,
+        (value, signal, time),
+        answer.ct_weights,
+        answer.ct_visible,
+        answer.ct_hidden,
+    )
+    return np.isfinite(value)
 
 
 def _empty_cotangents(chain: GibbsChain) -> Cotangents:

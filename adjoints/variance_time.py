@@ -29,6 +29,7 @@ from thermokernels.solvers.resolvent import Solution
 from thermokernels.solvers.solve import Progress, Solve
 from thermokernels.solvers.state_reduction.reduced_resolvent import ReducedTime
 
+
 # T_O = sum_a (2 b_a' z_a - z_a' A z_a) is stationary in z_a, so with S = I - A
 #   dT_O = sum_a [ 2 z_a' db_a + z_a' (dS) z_a ].                                                                         (stationarity)
 # b_a = sqrt(pi) f~_a gives 2 z_a' db_a = sum_x z_a b_a dlog pi - 2 (z_a' sqrt(pi)) dE_pi[f_a], and the last term vanishes:   (law)

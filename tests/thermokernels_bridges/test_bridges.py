@@ -388,16 +388,20 @@ def test_the_compiled_signal_of_a_trained_model(distance):
 def test_the_compiled_signal_that_is_nothing_or_not_certified():
     from thermokernels_bridges import numba as bridge
 
-    data, weights = np.full(4, 0.25), np.zeros((2, 2))
-    g, by_signal = np.zeros((2, 2)), np.zeros((2, 2))
-    law = np.full((2, 4), 0.125)
-    assert bridge._signal(data, 1.0, weights, np.zeros((2, 4)), law, g, by_signal) == 0.0
-    assert bridge.q_struct(weights, data, WINDOW, by_signal) == 0.0
-    assert not by_signal.any()
-    # a law that differs in ways that no observable sees: what is left of g is the rounding of the law
+    data, weights, gradient = np.full(4, 0.25), np.zeros((2, 2)), np.ones((2, 2))
+    assert bridge.q_struct(weights, data, WINDOW, gradient) == 0.0
+    assert not gradient.any()
+    # a law that differs in ways that no observable sees: what is left of g is the rounding of the law as it is handed in
     equal = np.full((2, 2), 0.3)
-    assert np.isnan(bridge.q_struct(equal, tk.visible_law(equal) + 1e-3 * np.array([0.0, 1.0, -1.0, 0.0]), WINDOW, by_signal))
-    assert np.isnan(by_signal).all()
+    p_data = tk.visible_law(equal) + 1e-3 * np.array([0.0, 1.0, -1.0, 0.0])
+    value, signal = bridge.q_struct(equal, p_data, WINDOW, gradient), float(exact_signal(equal, p_data))
+    assert signal < 1e-30
+    assert np.isnan(value) or value == pytest.approx(
+        0.5 * WINDOW * 4 * signal / tk.observable_variance_time(tk.gibbs_chain(equal)), rel=1e-8
+    )
+    # of couplings whose exponentials leave the range of float64 nothing is said
+    assert np.isnan(bridge.q_struct(np.diag([200.0, 200.0]), data, WINDOW, gradient))
+    assert np.isnan(gradient).all()
 
 
 @pytest.mark.parametrize(

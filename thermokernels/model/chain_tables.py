@@ -1,4 +1,4 @@
-"""All tables of a chain on both layers in one compiled call: fields, rates, energies and the law, each right to a few roundings of itself."""
+"""All tables of a chain on both layers in one compiled call: fields, rates, energies, the law, each right to a few roundings of itself."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from thermokernels.common.arrays import Floats
 from thermokernels.compiled.decorator import jit
 from thermokernels.model.kernels.rounded_once import _energies, _weights
 from thermokernels.model.kernels.single_site import _block_tables
-
 
 # Half a unit in the last place, and by what share of a rounding sums in pairs of doubles are wrong.
 UNIT, SECOND_ORDER = 2.0**-53, 1e-10
@@ -30,14 +29,19 @@ class ChainTables(NamedTuple):
     hidden_flips: Floats
 
 
+@jit
+def _empty_tables(n_visible, n_hidden, quotient):
+    n_rows, n_columns = 1 << (n_hidden - (1 if quotient else 0)), 1 << n_visible
+    n_states, visible, hidden = n_rows * n_columns, (n_visible, n_rows), (n_hidden, n_columns)
+    of_states = np.empty(n_states), np.empty(n_states), np.empty(n_states)
+    of_visible = np.empty(visible), np.empty(visible), np.empty((2, n_visible, n_rows))
+    return ChainTables(*of_states, *of_visible, np.empty(hidden), np.empty(hidden), np.empty((2, n_hidden, n_columns)))
+
+
 def empty_tables(n_visible: int, n_hidden: int, quotient: bool) -> ChainTables:
     """Tables that have not been filled yet."""
-    n_rows, n_columns = 1 << (n_hidden - quotient), 1 << n_visible
-    states = (np.empty(n_rows * n_columns) for _ in range(3))
-    visible, hidden = (n_visible, n_rows), (n_hidden, n_columns)
-    return ChainTables(
-        *states, np.empty(visible), np.empty(visible), np.empty((2, *visible)), np.empty(hidden), np.empty(hidden), np.empty((2, *hidden))
-    )
+    tables: ChainTables = _empty_tables(n_visible, n_hidden, bool(quotient))
+    return tables
 
 
 @jit
@@ -48,13 +52,14 @@ def _fill_tables(weights, visible_field, hidden_field, tables):
     """
     (n_visible, n_rows), (n_hidden, n_columns) = tables.visible_rates.shape, tables.hidden_rates.shape
     n_spins = n_visible + n_hidden
-    remainders, columns = np.empty(tables.visible_rates.shape), np.ascontiguousarray(weights.T)
-    _block_tables(
-        columns, hidden_field, n_spins, np.empty(tables.hidden_rates.shape), tables.hidden_local_fields, tables.hidden_rates, tables.hidden_flips
-    )
-    _block_tables(weights, visible_field, n_spins, remainders, tables.visible_local_fields, tables.visible_rates, tables.visible_flips)
+    of_visible, of_hidden = np.empty(tables.visible_rates.shape), np.empty(tables.hidden_rates.shape)
+    columns = np.ascontiguousarray(weights.T)
+    fields, rates, flips = tables.hidden_local_fields, tables.hidden_rates, tables.hidden_flips
+    _block_tables(columns, hidden_field, n_spins, of_hidden, fields, rates, flips)
+    fields, rates, flips = tables.visible_local_fields, tables.visible_rates, tables.visible_flips
+    _block_tables(weights, visible_field, n_spins, of_visible, fields, rates, flips)
     energy, rests = tables.energy.reshape((n_rows, n_columns)), np.empty((n_rows, n_columns))
-    _energies(tables.visible_local_fields, remainders, hidden_field, energy, rests)
+    _energies(tables.visible_local_fields, of_visible, hidden_field, energy, rests)
     rest, ground = rests.ravel(), 0
     for x in range(tables.energy.size):
         here, lowest = tables.energy[x], tables.energy[ground]
@@ -72,7 +77,7 @@ def _fill_tables(weights, visible_field, hidden_field, tables):
 
 @jit
 def _coupling_sums(weights, visible_field, hidden_field):
-    """The sum of all |couplings| and |fields|, which no energy exceeds, and the largest that bears on one spin, which no local field does."""
+    """The sum of all |couplings| and |fields|, which no energy exceeds, and the largest of one spin, which no local field does."""
     total, largest, columns = np.abs(visible_field).sum() + np.abs(hidden_field).sum(), 0.0, np.abs(hidden_field)
     for i in range(visible_field.size):
         row = abs(visible_field[i])

@@ -94,10 +94,11 @@ def _signal(g, entry_error, unit):
     return signal, lost * (1.0 + g.size * unit) + g.size * unit * signal
 
 
+@jit
 def gradient_error(n_visible: int, n_hidden: int) -> float:
     """A bound on the error of every entry of g before it is rounded to float64, for the law as it is handed in, over its sum.
 
     An exponential is right to 1e-28, a sum, product or quotient to d = 2^-98: exp(+-F) to e = 3 (n_v + 1) 1.1e-28, a weight to (n_h + 1) e,
     pi(v) to twice that and 2^n_v d for the sum, tanh to 2 e, and sum |pi - p| <= 2.
     """
-    return 1e-27 * (n_visible + 2) * (n_hidden + 3) + 2e-29 * 2**n_visible
+    return 1e-27 * (n_visible + 2) * (n_hidden + 3) + 2e-29 * 2.0**n_visible

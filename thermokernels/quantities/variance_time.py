@@ -19,11 +19,10 @@ from thermokernels.common import footprint, memory, tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import ConstantError, NumericalError, UnresolvedError
-from thermokernels.common.tolerances import EPSILON
+from thermokernels.model import spin_sums
 from thermokernels.model.chain import GibbsChain, as_chain, entry_error, gibbs_chain, law_error
 from thermokernels.model.exchangeable import ExchangeableChain
 from thermokernels.model.kernels.registry import KERNELS
-from thermokernels.model import spin_sums
 from thermokernels.model.model import Model
 from thermokernels.quantities.alternating_scan import of_model
 from thermokernels.quantities.exchangeable import exchangeable_sums
@@ -32,7 +31,7 @@ from thermokernels.solvers.checkpoint import PathLike, RestartFile
 from thermokernels.solvers.many_observables import Accumulator, Observables, RowSums
 from thermokernels.solvers.observable_tasks import accumulate
 from thermokernels.solvers.resolvent import Solution, Solver, require_residual, resolved
-from thermokernels.solvers.small_chains import _error_terms
+from thermokernels.solvers.small_chains import _error_terms, _sum_error_terms
 from thermokernels.solvers.solve import AUTOMATIC, Progress, Solve
 from thermokernels.solvers.state_reduction import reduced_resolvent
 
@@ -115,8 +114,9 @@ class VarianceTime:
     def error_terms(self, relaxation: float) -> tuple[float, float]:
         """:func:`error_terms` of all observables together, in steps."""
         assert self.row_sums is not None  # state reduction has a bound of its own
-        from_residuals, from_rounding = error_terms(self.chain, self.row_sums, relaxation)
-        return float(from_residuals.sum()), float(from_rounding.sum())
+        chain, sums = self.chain, self.row_sums.arrays["sums"]
+        squares, rounding = _sum_error_terms(sums, chain.n_spins, sum(chain.shape), law_error(chain), entry_error(chain))
+        return relaxation * float(squares), float(rounding)
 
 
 def error_terms(chain: GibbsChain, row_sums: RowSums, relaxation: float) -> tuple[Floats, Floats]:

@@ -36,10 +36,11 @@ class Solved(NamedTuple):
     sums: Floats
 
 
+@jit
 def empty(n_observables: int, n_states: int) -> Solved:
     """Arrays that have not been filled yet."""
-    rows = (np.empty((n_observables, n_states)) for _ in range(3))
-    return Solved(*rows, np.empty((n_observables, 6)))
+    shape = n_observables, n_states
+    return Solved(np.empty(shape), np.empty(shape), np.empty(shape), np.empty((n_observables, 6)))
 
 
 @jit
@@ -62,7 +63,6 @@ def _product_sources(means, root_law, n_columns, rows):
 @jit
 def _solve(generator, root_law, right_hand_sides, rtol, vectors):
     """A z = b for every row; returns the largest number of iterations, 0 of a factorisation."""
-    n_rows, n_columns = generator.escape.shape
     n_visible, n_hidden = generator.visible_rates.shape[0], generator.hidden_rates.shape[0]
     n_states, bipartite = root_law.size, not (generator.quotient and (n_visible + n_hidden) % 2)
     if n_states <= small_cholesky.DENSE_STATES:
@@ -86,7 +86,7 @@ def _solve(generator, root_law, right_hand_sides, rtol, vectors):
 
 @jit
 def _solve_products(generator, law, root_law, rtol, solved):
-    """Fill ``solved``; returns T_O = sum_a (2 b'z - z'A z), the largest relative residual (NaN where there is one) and of the iterations."""
+    """Fill ``solved``; returns T_O = sum_a (2 b'z - z'A z), the largest relative residual (NaN where one is) and of the iterations."""
     n_visible, n_hidden = generator.visible_rates.shape[0], generator.hidden_rates.shape[0]
     means = np.empty((n_visible, n_hidden))
     _correlate(law, generator.escape.shape[1], means, np.empty(n_visible), np.empty(n_hidden))
@@ -117,6 +117,18 @@ def _error_terms(sums, n_spins, n_configurations, law_error, entry_error, terms)
         of_source = ((rounding + 2.0 * law_error) * np.sqrt(sums[a, 4]) + rounding * rounding) * size
         terms[a, 0] = missed * missed
         terms[a, 1] = of_source + 2.0 * entry_error * sums[a, 5]
+
+
+@jit
+def _sum_error_terms(sums, n_spins, n_configurations, law_error, entry_error):
+    """Both terms, added up over the observables in their order."""
+    terms = np.empty((sums.shape[0], 2))
+    _error_terms(sums, n_spins, n_configurations, law_error, entry_error, terms)
+    squares, rounding = 0.0, 0.0
+    for a in range(terms.shape[0]):
+        squares += terms[a, 0]
+        rounding += terms[a, 1]
+    return squares, rounding
 
 
 def solve_products(chain: GibbsChain, rtol: float) -> tuple[Solved, float, float, int]:

@@ -1,10 +1,10 @@
 """Dense solves with A = I - S on small chains, without BLAS: the odd parity class eliminated where there is one, then Cholesky.
 
-Ordered by parity A = [[D_e, -C], [-C', D_o]] with diagonal D (see :mod:`thermokernels.solvers.red_black`), so that D_e - C D_o^-1 C' on half of
-the states is what is factorised, an eighth of the work; the projector on its null vector, the even part of sqrt(pi), is added to it. Chains
-without parity are factorised as a whole. The factor U of U'U is made in place, four pivots at a time (Golub and Van Loan, Matrix
-Computations, 4th ed., algorithm 4.2.2 by rows), and all right-hand sides are substituted for at once, eight in a vector: what becomes of one
-does not depend on the others in any bit. A matrix is padded to a multiple of eight rows by those of the identity.
+Ordered by parity A = [[D_e, -C], [-C', D_o]] with diagonal D (see :mod:`thermokernels.solvers.red_black`), so that D_e - C D_o^-1 C' on
+half of the states is what is factorised, an eighth of the work; the projector on its null vector, the even part of sqrt(pi), is added to
+it. Chains without parity are factorised as a whole. The factor U of U'U is made in place, four pivots at a time (Golub and Van Loan,
+Matrix Computations, 4th ed., algorithm 4.2.2 by rows), and all right-hand sides are substituted for at once, eight in a vector: what
+becomes of one does not depend on the others in any bit. A matrix is padded to a multiple of eight rows by those of the identity.
 """
 
 from __future__ import annotations

@@ -108,8 +108,19 @@ def q_on_pairs() -> Probe:
     shape, law = (3, 2), data_law(3)
     return Probe(
         0.8 * _draws(0).normal(size=6),
-        lambda x: adjoints.q_struct(x.reshape(shape), law)[1].ravel(),
+        lambda x: adjoints.q_struct(x.reshape(shape), law, method="cg")[1].ravel(),
         lambda x: tk.q_struct(x.reshape(shape), law).value,
+        lambda x: reference.q_struct(x.reshape(shape), law).value,
+    )
+
+
+def q_in_one_call() -> Probe:
+    """The same for a small model, compiled from couplings to derivatives."""
+    shape, law = (3, 2), data_law(3)
+    return Probe(
+        0.8 * _draws(0).normal(size=6),
+        lambda x: adjoints.q_struct(x.reshape(shape), law)[1].ravel(),
+        lambda x: tk.q_struct(x.reshape(shape), law, method="cg").value,
         lambda x: reference.q_struct(x.reshape(shape), law).value,
     )
 
@@ -120,7 +131,7 @@ def q_with_fields() -> Probe:
 
     def gradient(x: Floats) -> Floats:
         W, b, c = _split(x, shape)
-        return _joined(adjoints.q_struct(W, law, b=b, c=c, fields=True)[1])
+        return _joined(adjoints.q_struct(W, law, b=b, c=c, fields=True, method="cg")[1])
 
     def value(x: Floats) -> float:
         W, b, c = _split(x, shape)

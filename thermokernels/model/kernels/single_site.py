@@ -353,7 +353,7 @@ def _apply_generator(functions, visible_flips, hidden_flips, quotient, products)
 
 @jit
 def _block_tables(weights, field, n_spins, remainders, fields, rates, flips):
-    """Local fields of one block's spins with what rounding leaves of them, and :func:`_flip_tables`, each right to a few roundings of itself."""
+    """Local fields of one block's spins, what rounding leaves of them, and :func:`_flip_tables`, right to a few roundings of themselves."""
     rounded_once._local_fields(weights, field, fields, remainders)
     _flip_tables(fields, n_spins, rates, flips)
     for i in range(fields.shape[0]):
