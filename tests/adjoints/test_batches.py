@@ -82,7 +82,7 @@ def test_models_with_and_without_fields_in_one_batch():
 
 
 def test_a_frozen_model_is_reduced_as_by_itself():
-    W = np.array([[[0.5, 0.1], [0.2, -0.4]], [[14.0, 13.0], [12.0, 15.0]]])
+    W = np.array([[[0.5, 0.1], [0.2, -0.4]], [[14.0, 0.5], [0.2, 13.0]]])
     batch, gradients = adjoints.q_struct(W, [0.4, 0.3, 0.2, 0.1])
     alone, gradient = adjoints.q_struct(W[1], [0.4, 0.3, 0.2, 0.1])
     assert alone.method == "reduction"

@@ -15,6 +15,7 @@ import numpy as np
 
 from thermokernels.common.arrays import Floats
 from thermokernels.common.errors import UnresolvedError
+from thermokernels.common.tolerances import EPSILON
 from thermokernels.compiled.decorator import jit
 from thermokernels.compiled.simd_float64 import DOUBLES, fill, load, multiply, multiply_add, store, zeros_on_a_line
 from thermokernels.model.chain import GibbsChain
@@ -235,10 +236,10 @@ def factor(chain: GibbsChain) -> Factor:
     Raises
     ------
     UnresolvedError
-        A pivot is not positive.
+        A pivot is not above rounding.
     """
     found: Factor = _factor(chain.generator, chain.root_law, is_bipartite(chain))
-    if not np.isfinite(found.inverses).all():
+    if not EPSILON * found.inverses.max() ** 2 < 1.0:  # also when it is NaN
         raise UnresolvedError(
             "A + sqrt(pi) sqrt(pi)' is not positive definite in float64: the spectral gap is below rounding; scale the couplings down"
         )

@@ -25,5 +25,5 @@ def test_solutions_are_those_of_the_pseudo_inverse(shape, fields):
 
 
 def test_a_gap_below_rounding_is_refused():
-    with pytest.raises(tk.NumericalError, match="positive definite|too close to frozen"):
+    with pytest.raises(tk.NumericalError, match=r"positive definite|too close to frozen"):
         tk.observable_variance_time(tk.gibbs_chain(60.0 * np.eye(3)), method="cholesky")
