@@ -97,8 +97,14 @@ class _Answers:
     def batch(self, window_steps: float) -> tuple[QBatch, Cotangents]:
         columns = dict(zip(small_models.NUMBERS, np.ascontiguousarray(self.numbers.T), strict=True))
         iterations = np.where(self.status == OK, columns.pop("iterations"), 0).astype(np.int64)
-        rest = {"iterations": iterations, "window_steps": window_steps, "status": self.status, "messages": tuple(self.messages)}
-        found = QBatch(**columns, g=self.g, **rest)
+        found = QBatch(
+            **columns,
+            g=self.g,
+            iterations=iterations,
+            window_steps=window_steps,
+            status=self.status,
+            messages=tuple(self.messages),
+        )
         return found, Cotangents(self.ct_weights, self.ct_visible, self.ct_hidden)
 
 
