@@ -48,7 +48,7 @@ class Potential(NamedTuple):
 
 
 class Vectors(NamedTuple):
-    """Of all observables: z1, z2 (k, near) and u, U, eta2 (k, far), with roots of the laws; means (k,)."""
+    """z1, z2 (k, near) and u, U, eta2 (k, far), with roots of the laws; means (k,): a row a coupling, zero for those that do not exist."""
 
     z1: Floats
     z2: Floats
@@ -61,10 +61,20 @@ class Vectors(NamedTuple):
 def _vectors(time: AlternatingTime) -> Vectors:
     layers, part = time.layers, time.parts["couplings"]
     conditional = np.tanh(layers.far_field)[:, None] * layers.far_spins
+    conditional = np.where(layers.edges.reshape(*conditional.shape[:2], 1), conditional, 0.0)
     u = layers.of_far(conditional)
-    z1, z2 = part.left.vectors, part.right.vectors
+    z1, z2 = (_on_couplings(layers, one.vectors) for one in (part.left, part.right))
     means = np.einsum("ay,y->a", conditional.reshape(len(u), -1), layers.far_root**2)
     return Vectors(z1, z2, u, u + layers.system.to_far(z1), layers.system.to_far(z2), means)
+
+
+def _on_couplings(layers: Layers, rows: Floats) -> Floats:
+    """Rows of the couplings that exist among rows of all, zero for the others."""
+    if layers.edges.all():
+        return rows
+    every = np.zeros((layers.edges.size, rows.shape[1]))
+    every[layers.edges] = rows
+    return every
 
 
 def _lag_zero(layers: Layers, of: Vectors) -> Potential:
@@ -187,6 +197,12 @@ def gradient(time: AlternatingTime, lag_zero: float = 1.0, others: float = 1.0) 
         near, far = np.zeros(len(s)), np.zeros(len(t))
     else:
         near, far = moments.near - total * (s @ near_law), moments.far - total * (t @ far_law)
+    return _by_layer(layers, weights, near, far)
+
+
+def _by_layer(layers: Layers, weights: Floats, near: Floats, far: Floats) -> Cotangents:
+    """Derivatives by couplings (n_near, n_far), those that exist, and by the fields of either layer."""
+    weights = np.where(layers.edges.reshape(weights.shape), weights, 0.0)
     return Cotangents(np.ascontiguousarray(weights.T), far, near) if layers.transposed else Cotangents(weights, near, far)
 
 
@@ -207,13 +223,13 @@ def _signal_of_model(layers: Layers, g: Floats) -> Cotangents:
     total = float(np.einsum("jx,jx,x->", along, tau, layers.near_root))
     moments = _moments(layers, [Potential(total, along_far_spins=along)])
     weights, near, far = moments.both - total * means, moments.near - total * (s @ near_law), moments.far - total * (t @ far_law)
-    return Cotangents(np.ascontiguousarray(weights.T), far, near) if layers.transposed else Cotangents(weights, near, far)
+    return _by_layer(layers, weights, near, far)
 
 
 def _signal_of_data(model: Model, p_data: Floats, g: Floats) -> Cotangents:
     visible = block_spins(model.n_visible, 2**model.n_visible)
     data = p_data[:, None] * (visible @ g) / np.cosh(visible @ model.W + model.c) ** 2
-    return Cotangents(-visible.T @ data, np.zeros(model.n_visible), -data.sum(axis=0))
+    return Cotangents(model.on_edges(-visible.T @ data), np.zeros(model.n_visible), -data.sum(axis=0))
 
 
 def _scaled(part: Potential, factor: float) -> Potential:

@@ -9,16 +9,16 @@ from numpy.typing import ArrayLike
 
 from adjoints import alternating_scan
 from adjoints.cotangents import Cotangents, KernelOptions
-from adjoints.variance_time import VarianceTimeAdjoint, _log_law_cotangents
+from adjoints.variance_time import VarianceTimeAdjoint, _log_law_cotangents, gradient_chain
 from thermokernels.common import arguments, tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.model.chain import GibbsChain
-from thermokernels.model.kernels.registry import KERNELS
+from thermokernels.model.kernels.registry import as_kernel
 from thermokernels.model.model import ModelLike, as_model
 from thermokernels.quantities.alternating_scan import of_model
 from thermokernels.quantities.asymptotic_variance import of_variance_time
-from thermokernels.quantities.variance_time import correlations, model_chain, variance_time
+from thermokernels.quantities.variance_time import correlations, variance_time
 from thermokernels.solvers.checkpoint import PathLike
 from thermokernels.solvers.solve import Progress, Solve
 
@@ -28,8 +28,8 @@ from thermokernels.solvers.solve import Progress, Solve
 def variance_cotangents(chain: GibbsChain) -> Cotangents:
     """The gradient of -sum_a Var_pi f_a."""
     hidden, visible = chain.block_spins
-    phi = (hidden @ (visible @ correlations(chain, chain.law)).T).ravel()
-    return _log_law_cotangents(chain, 2 * chain.law * (phi - chain.law @ phi))
+    phi = (hidden @ (visible @ chain.model.on_edges(correlations(chain, chain.law))).T).ravel()
+    return _log_law_cotangents(chain, 2 * chain.law * (phi - chain.law @ phi)).on_edges(chain.model)
 
 
 @overload
@@ -72,11 +72,11 @@ def asymptotic_variance_and_gradient(
     """
     fields = arguments.as_flag(fields, "fields")
     model, solve = as_model(W, b, c), Solve(method, rtol, progress, checkpoint, executor)
-    if KERNELS[arguments.as_choice(kernel, tuple(KERNELS), "kernel")].by_layers:
+    if as_kernel(kernel).by_layers:
         scan = of_model(model, solve)
         value, cotangents = scan.asymptotic_variance, alternating_scan.gradient(scan, lag_zero=1.0, others=2.0)
     else:
-        adjoint = VarianceTimeAdjoint(model_chain(model, quotient=False if fields else None, gradient=True, kernel=kernel))
+        adjoint = VarianceTimeAdjoint(gradient_chain(model, fields, kernel))
         time = variance_time(adjoint.chain, solve, (adjoint,))
         of_time, of_variance = adjoint.cotangents(time), variance_cotangents(adjoint.chain)
         cotangents = Cotangents(*(2 * slow + lag_zero for slow, lag_zero in zip(of_time, of_variance, strict=True)))

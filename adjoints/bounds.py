@@ -10,7 +10,8 @@ sech F / (2 N), and W_kl is in the fields of two spins. So with |e_a| <= eta_a f
     |error| <= sum_a [2 eta_a |b_a| + (2 |z_a| eta_a + eta_a^2) / N] + rho sum_a (2 |z_a| |b_a| + |z_a|^2 / N),
     eta_a = (|r_a| + |rounding of b_a, of A z_a|) / gap + |component of z_a along sqrt(pi)|,
 
-rho the rounding of tables and sums. A reduction brings its own bound (:mod:`adjoints.reduced_resolvent`).
+rho the rounding of tables and sums. A reduction brings its own bound (:mod:`adjoints.reduced_resolvent`). Small chains have a nearer one,
+the distance from the gradient in long double (:mod:`adjoints.extended`) and the error of that.
 """
 
 from __future__ import annotations
@@ -18,19 +19,22 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from adjoints import reduced_resolvent
+from adjoints import extended, reduced_resolvent
+from thermokernels.common import arguments
 from thermokernels.common.arrays import Floats
 from thermokernels.common.tolerances import UNIT
 from thermokernels.compiled import wide_exponent
-from thermokernels.model.chain import entry_error, law_error
+from thermokernels.model.extended import Long
+from thermokernels.model.rounding import entry_error, law_error, product_error
 from thermokernels.quantities.signal_to_noise import QStruct, data_gradient_error
 from thermokernels.quantities.variance_time import VarianceTime
 from thermokernels.solvers import gap_bounds
 
 
-def variance_time_gradient_bound(time: VarianceTime) -> float:
-    """A bound, in steps, on the error of every entry of dT_O / dW.
+def variance_time_gradient_bound(time: VarianceTime, gradient: Floats) -> float:
+    """A bound, in steps, on the error of every entry of ``gradient`` = dT_O / dW, that of ``time``.
 
     Raises
     ------
@@ -40,22 +44,38 @@ def variance_time_gradient_bound(time: VarianceTime) -> float:
     Examples
     --------
     >>> import thermokernels as tk
+    >>> from adjoints.variance_time import VarianceTimeAdjoint
     >>> from thermokernels.quantities.variance_time import variance_time
-    >>> variance_time_gradient_bound(variance_time(tk.gibbs_chain([[0.5]]))) < 1e-13
+    >>> adjoint = VarianceTimeAdjoint(tk.gibbs_chain([[0.5]]))
+    >>> time = variance_time(adjoint.chain, accumulators=(adjoint,))
+    >>> variance_time_gradient_bound(time, adjoint.cotangents(time).W) < 1e-13
     True
     """
+    near = extended.variance_time(time) if extended.applies_to(time.chain) else None
+    return _counted(time) if near is None else _distance(gradient, near.gradient, near.gradient_bound)
+
+
+def _distance(gradient: Floats, exact: Long, bound: float) -> float:
+    """The largest distance of an entry, and the error of what it is the distance from."""
+    return (float(np.abs(gradient - exact).max()) + bound) * (1 + 4 * UNIT)
+
+
+def _counted(time: VarianceTime) -> float:
+    """By the derivation above, for the gradient as it comes with ``time``."""
     if time.reduced is not None:
         return reduced_resolvent.weights(time.reduced)[2] * time.value * (1 + 4 * UNIT)
     chain, n_spins = time.chain, time.chain.n_spins
     assert time.row_sums is not None  # of all but a reduction
-    _, _, residuals, vectors, sources, _ = np.sqrt(np.abs(time.row_sums.arrays["sums"])).T
-    sums = 2 * (sum(chain.shape) + 8) * UNIT
-    lost = (sums + 2 * law_error(chain)) * sources + sums**2  # of b, as in VarianceTime.error_terms
-    unsolved = residuals + lost + 2 * (entry_error(chain) + (n_spins + 2) * UNIT) * vectors
-    errors = unsolved / gap_bounds.gap_lower_bound(chain) + (law_error(chain) + sums) * vectors
-    rounding = 2 * entry_error(chain) + 2 * law_error(chain) + len(vectors) * sums
-    bilinear = 2 * errors * sources + (2 * vectors * errors + errors**2) / n_spins + 2 * vectors * lost
-    return float((bilinear + rounding * (2 * vectors * sources + vectors**2 / n_spins)).sum())
+    _, _, residuals, vectors, sources, weighted = np.sqrt(np.abs(time.row_sums.arrays["sums"])).T
+    return extended.bilinear_error(
+        extended.Norms(residuals, vectors, sources, weighted),
+        n_spins,
+        1 / gap_bounds.gap_lower_bound(chain),
+        product_error(chain),
+        law_error(chain),
+        entry_error(chain),
+        2 * (sum(chain.shape) + 8) * UNIT,
+    )
 
 
 def _largest_slope(time: VarianceTime) -> float:
@@ -68,8 +88,10 @@ def _largest_slope(time: VarianceTime) -> float:
     return float((2 * np.sqrt(squares * sources) + squares / time.chain.n_spins).sum())
 
 
-def q_struct_gradient_bound(q: QStruct, gradient: Floats) -> float:
-    """A bound on the error of every entry of ``gradient`` = dQ / dW, by the quotient rule from those of T_O, |g|^2 and their gradients.
+def q_struct_gradient_bound(q: QStruct, gradient: Floats, p_data: ArrayLike) -> float:
+    """A bound on the error of every entry of ``gradient`` = dQ / dW, that of ``q`` for the data law p_data (2**n_v,).
+
+    By the quotient rule from those of T_O, |g|^2 and their gradients.
 
     An entry of dg is at most 2 and right to 4 d log pi + 2 h and the roundings of its sums; |d|g|^2| <= 4 sum_a |g_a|.
 
@@ -82,9 +104,15 @@ def q_struct_gradient_bound(q: QStruct, gradient: Floats) -> float:
     --------
     >>> import adjoints
     >>> q, gradient = adjoints.q_struct([[0.5]], [0.9, 0.1])
-    >>> q_struct_gradient_bound(q, gradient) < 1e-12
+    >>> q_struct_gradient_bound(q, gradient, [0.9, 0.1]) < 1e-12
     True
     """
+    chain, law = q.state_time.chain, arguments.as_undivided_law(p_data, 2**q.state_time.chain.n_visible)
+    near = extended.variance_time(q.state_time) if extended.applies_to(chain) else None
+    return _counted_quotient(q, gradient) if near is None else _distance(gradient, *extended.q_struct_gradient(q, near, law))
+
+
+def _counted_quotient(q: QStruct, gradient: Floats) -> float:
     time = q.state_time
     chain = time.chain
     t_error, sizes = q.t_obs_bound / q.t_obs, np.abs(q.g)
@@ -96,7 +124,7 @@ def q_struct_gradient_bound(q: QStruct, gradient: Floats) -> float:
     if (
         not q.signal_bound < 0.5 * q.signal
     ):  # no digit of |g|^2: dQ is at most |d|g|^2| / T + |g|^2 |dT| / T^2 with all that rounding allows
-        slope = _largest_slope(time) + variance_time_gradient_bound(time)
+        slope = _largest_slope(time) + _counted(time)
         least = q.t_obs - q.t_obs_bound
         signal_slope = 4 * float(sizes.sum()) + signal_gradient
         return largest + 0.5 * q.window_steps * (signal_slope + (q.signal + q.signal_bound) * slope / least) / least
@@ -105,6 +133,6 @@ def q_struct_gradient_bound(q: QStruct, gradient: Floats) -> float:
     s_slope = 4 * float(sizes.sum()) / q.signal
     t_slope = largest / q.value + s_slope
     s_slope_error = (signal_gradient / q.signal + s_slope * s_error) / (1 - s_error)
-    t_slope_error = (variance_time_gradient_bound(time) / q.t_obs + t_slope * t_error) / (1 - t_error)
+    t_slope_error = (_counted(time) / q.t_obs + t_slope * t_error) / (1 - t_error)
     relative = q.bound / q.value
     return q.value * ((s_slope_error + t_slope_error) * (1 + relative) + 8 * UNIT * (s_slope + t_slope)) + relative * largest

@@ -92,12 +92,12 @@ def _run_pair(table, schedule, backward, stream, x_visible, x_hidden, y_visible,
                     sums[i, j] += x_visible[i] * x_hidden[j] - y_visible[i] * y_hidden[j]
         for half in range(2):
             if (half == 0) != backward:
-                _layer_fields(table.transposed, table.visible_field, x_hidden, x_other)
-                _layer_fields(table.transposed, table.visible_field, y_hidden, y_other)
+                _layer_fields(table.transposed, table.b, x_hidden, x_other)
+                _layer_fields(table.transposed, table.b, y_hidden, y_other)
                 draws = _couple_units(x_other, y_other, schedule.kappa, stream, draws, x_visible, y_visible)
             else:
-                _layer_fields(table.weights, table.hidden_field, x_visible, x_fields)
-                _layer_fields(table.weights, table.hidden_field, y_visible, y_fields)
+                _layer_fields(table.weights, table.c, x_visible, x_fields)
+                _layer_fields(table.weights, table.c, y_visible, y_fields)
                 draws = _couple_units(x_fields, y_fields, schedule.kappa, stream, draws, x_hidden, y_hidden)
     return np.nan
 
@@ -128,14 +128,14 @@ def _gradient_sample(table, schedule, key, number, x, z, centre, weight, dW, db,
     db += weight * psi * (v - centre_v)
     dc += weight * psi * (h - centre_h)
     # (kernel): one draw of v' given h and h' given v', of which a unit at a time is turned
-    visible_fields, hidden_fields = np.empty(n_visible), np.empty(n_hidden)
+    visible_local_fields, hidden_local_fields = np.empty(n_visible), np.empty(n_hidden)
     new_v, new_h, stream = np.empty(n_visible), np.empty(n_hidden), _stream(key, number, DRAWS)
-    _layer_fields(table.transposed, table.visible_field, h, visible_fields)
+    _layer_fields(table.transposed, table.b, h, visible_local_fields)
     for i in range(n_visible):
-        new_v[i] = 1.0 if _uniform(stream, i) < _up(visible_fields[i]) else -1.0
-    _layer_fields(table.weights, table.hidden_field, new_v, hidden_fields)
+        new_v[i] = 1.0 if _uniform(stream, i) < _up(visible_local_fields[i]) else -1.0
+    _layer_fields(table.weights, table.c, new_v, hidden_local_fields)
     for j in range(n_hidden):
-        new_h[j] = 1.0 if _uniform(stream, n_visible + j) < _up(hidden_fields[j]) else -1.0
+        new_h[j] = 1.0 if _uniform(stream, n_visible + j) < _up(hidden_local_fields[j]) else -1.0
     up_fields, down_fields = np.empty(n_hidden), np.empty(n_hidden)
     for unit in range(n_visible + n_hidden):
         stream = _stream(key, number, UNITS + 2 * unit)
@@ -143,13 +143,13 @@ def _gradient_sample(table, schedule, key, number, x, z, centre, weight, dW, db,
         if unit < n_visible:
             x_visible[unit], y_visible[unit] = 1.0, -1.0
             for j in range(n_hidden):
-                up_fields[j] = hidden_fields[j] + (1.0 - new_v[unit]) * table.weights[unit, j]
-                down_fields[j] = hidden_fields[j] - (1.0 + new_v[unit]) * table.weights[unit, j]
+                up_fields[j] = hidden_local_fields[j] + (1.0 - new_v[unit]) * table.weights[unit, j]
+                down_fields[j] = hidden_local_fields[j] - (1.0 + new_v[unit]) * table.weights[unit, j]
             _couple_units(up_fields, down_fields, schedule.kappa, stream, 0, x_hidden, y_hidden)
-            slope = 0.5 * _sech2(visible_fields[unit])
+            slope = 0.5 * _sech2(visible_local_fields[unit])
         else:
             x_hidden[unit - n_visible], y_hidden[unit - n_visible] = 1.0, -1.0
-            slope = 0.5 * _sech2(hidden_fields[unit - n_visible])
+            slope = 0.5 * _sech2(hidden_local_fields[unit - n_visible])
         stream = _stream(key, number, UNITS + 2 * unit + 1)
         slope *= weight * _run_pair(table, schedule, False, stream, x_visible, x_hidden, y_visible, y_hidden, backwards, none)
         if unit < n_visible:

@@ -8,15 +8,17 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy.special import ndtri
 
 from adjoints.coupled_excursions import _gradient_samples
 from thermokernels.common import arguments, threads
 from thermokernels.common.arrays import Floats
 from thermokernels.common.errors import NotConvergedError
+from thermokernels.common.results import Result
 from thermokernels.estimates.coupling.lag_pairs import Schedule, _lag_pairs, new_pairs
-from thermokernels.estimates.estimate import estimate_q, model_of
+from thermokernels.estimates.estimate import estimate_q
 from thermokernels.estimates.intervals import LEVEL
+from thermokernels.estimates.problem import model_of
 from thermokernels.estimates.replicates import couplings
 from thermokernels.estimates.result import QEstimate
 from thermokernels.model.model import Model
@@ -27,11 +29,11 @@ TASK = 64
 # Means of so many batches of tasks give the standard errors.
 BATCHES = 32
 # Two-sided normal quantile of the level of the intervals, to make standard errors of them.
-Z = float(stats.norm.ppf(0.5 + LEVEL / 2))
+Z = float(ndtri(0.5 + LEVEL / 2))
 
 
-@dataclass(frozen=True, eq=False)
-class EstimatedGradient:
+@dataclass(frozen=True, eq=False, repr=False)
+class EstimatedGradient(Result):
     """Gradients with respect to the couplings, and standard errors of every entry.
 
     Attributes
@@ -42,6 +44,18 @@ class EstimatedGradient:
     n_samples : states that samples began from; errors come from the spread of 32 batches of them, or of tasks of 64 where these are fewer
     """
 
+    _facts = (
+        "n_samples",
+        "dt_dW",
+        "dt_dW_error",
+        "dt_db",
+        "dt_db_error",
+        "dt_dc",
+        "dt_dc_error",
+        "dq_dW",
+        "dq_dW_error",
+    )
+
     dt_dW: Floats
     dt_dW_error: Floats
     dt_db: Floats
@@ -51,6 +65,14 @@ class EstimatedGradient:
     dq_dW: Floats
     dq_dW_error: Floats
     n_samples: int
+
+    def _columns(self) -> tuple[dict[str, Any], list[str]]:
+        rows, columns = np.indices(self.dt_dW.shape)
+        names = ("dt_dW", "dt_dW_error", "dq_dW", "dq_dW_error")
+        return {"v": rows.ravel(), "h": columns.ravel(), **{name: getattr(self, name).ravel() for name in names}}, ["v", "h"]
+
+    def __repr__(self) -> str:
+        return f"EstimatedGradient({' x '.join(map(str, self.dt_dW.shape))} couplings, {self.n_samples} samples)"
 
 
 def estimate_q_and_gradient(

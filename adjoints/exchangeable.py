@@ -80,7 +80,7 @@ def exchangeable_variance_time(chain: ExchangeableChain, rtol: float = tolerance
     Raises
     ------
     ValueError
-        ``chain`` is no exchangeable chain. NotConvergedError: too close to frozen for float64.
+        ``chain`` is no exchangeable chain. NotConvergedError: too slow for float64.
 
     Examples
     --------

@@ -72,12 +72,12 @@ def kl_divergence_and_gradient(
     #   dKL/dF_j(v) = (q(v) - p(v)) tanh F_j(v)                                 (log 2 cosh)
     #   dKL/dW_ij = sum_v v_i dKL/dF_j(v),   dKL/dc_j = sum_v dKL/dF_j(v)       (hidden fields)
     #   dKL/db_i = sum_v v_i (q(v) - p(v))                                      (visible field)
-    columns, visible_field, hidden_field = _kernel_arguments(model)
-    ct_columns, ct_visible_field, ct_hidden_field = np.empty_like(columns), np.empty_like(visible_field), np.empty_like(hidden_field)
-    _pull_back(columns, hidden_field, difference, ct_columns, ct_visible_field, ct_hidden_field)
-    ct_weights = np.ascontiguousarray(ct_columns.T)
+    columns, b, c = _kernel_arguments(model)
+    ct_columns, ct_b, ct_c = np.empty_like(columns), np.empty_like(b), np.empty_like(c)
+    _pull_back(columns, c, difference, ct_columns, ct_b, ct_c)
+    ct_weights = model.on_edges(np.ascontiguousarray(ct_columns.T))
     value = float(terms.sum())
-    return (value, (ct_weights, ct_visible_field, ct_hidden_field)) if with_fields else (value, ct_weights)
+    return (value, (ct_weights, ct_b, ct_c)) if with_fields else (value, ct_weights)
 
 
 kl_divergence = kl_divergence_and_gradient
@@ -112,14 +112,12 @@ def kl_hessian_product(p_data: ArrayLike, model: Model, direction: tuple[Floats,
 
 
 @jit
-def _pull_back(
-    columns: Floats, hidden_field: Floats, difference: Floats, ct_columns: Floats, ct_visible_field: Floats, ct_hidden_field: Floats
-) -> None:
+def _pull_back(columns: Floats, c: Floats, difference: Floats, ct_columns: Floats, ct_b: Floats, ct_c: Floats) -> None:
     """Cotangents of W' (one row a hidden spin), b and c from the cotangent ``difference`` of the log weights, which is used up."""
     field = np.empty(difference.size)
-    for j in range(hidden_field.size):
-        _fill_fields(columns[j], hidden_field[j], field)
+    for j in range(c.size):
+        _fill_fields(columns[j], c[j], field)
         for state in range(field.size):
             field[state] = difference[state] * np.tanh(field[state])
-        ct_hidden_field[j] = _fold(field, ct_columns[j])
-    _fold(difference, ct_visible_field)
+        ct_c[j] = _fold(field, ct_columns[j])
+    _fold(difference, ct_b)

@@ -21,7 +21,7 @@ from thermokernels.common.errors import UnresolvedError
 from thermokernels.common.tolerances import UNIT
 from thermokernels.compiled import wide_exponent
 from thermokernels.compiled.wide_exponent import Wide
-from thermokernels.model.chain import law_error
+from thermokernels.model.rounding import law_error
 from thermokernels.quantities.variance_time import correlations
 from thermokernels.solvers.state_reduction.reduced_resolvent import ReducedTime, centre
 from thermokernels.solvers.state_reduction.solution_differences import flow_error

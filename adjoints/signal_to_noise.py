@@ -10,16 +10,16 @@ from numpy.typing import ArrayLike
 
 from adjoints import alternating_scan, batches, small_models
 from adjoints.cotangents import Cotangents, KernelOptions
-from adjoints.variance_time import VarianceTimeAdjoint, _log_law_cotangents
+from adjoints.variance_time import VarianceTimeAdjoint, _log_law_cotangents, gradient_chain
 from thermokernels.common import arguments, tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.model.chain import GibbsChain
-from thermokernels.model.kernels.registry import KERNELS
+from thermokernels.model.kernels.registry import as_kernel
 from thermokernels.model.model import Model, ModelLike, as_model
 from thermokernels.quantities.alternating_scan import AlternatingTime
 from thermokernels.quantities.signal_to_noise import QStruct, alternating_q_struct, chain_q_struct
-from thermokernels.quantities.variance_time import is_small, model_chain
+from thermokernels.quantities.variance_time import is_small
 from thermokernels.solvers.checkpoint import PathLike
 from thermokernels.solvers.solve import AUTOMATIC, Options, Progress, Solve
 
@@ -34,7 +34,7 @@ def signal_cotangents(chain: GibbsChain, p_data: Floats, g: Floats) -> Cotangent
     model = _log_law_cotangents(chain, chain.law * (phi - chain.law @ phi))
     # sech^2 F = (2 N S)^2, free of the cancellation in 1 - tanh^2
     data = p_data[:, None] * (2 * chain.n_spins * chain.hidden_rates.T) ** 2 * projected
-    return Cotangents(2 * (model.W - visible.T @ data), 2 * model.b, 2 * (model.c - data.sum(axis=0)))
+    return Cotangents(2 * (model.W - visible.T @ data), 2 * model.b, 2 * (model.c - data.sum(axis=0))).on_edges(chain.model)
 
 
 class FieldOptions(Options, total=False):
@@ -97,13 +97,12 @@ def q_struct_and_gradient(
     """
     fields = arguments.as_flag(fields, "fields")
     solve = Solve(method, rtol, progress, checkpoint, executor)
-    arguments.as_choice(kernel, tuple(KERNELS), "kernel")
+    by_layers = as_kernel(kernel).by_layers
 
     def one(model: Model, law: ArrayLike) -> tuple[QStruct, Cotangents]:
-        if KERNELS[kernel].by_layers:
+        if by_layers:
             return _alternating_q_struct_gradient(model, law, window, solve)
-        chain = model_chain(model, quotient=False if fields else None, gradient=True, kernel=kernel)
-        return chain_q_struct_gradient(chain, law, window, solve)
+        return chain_q_struct_gradient(gradient_chain(model, fields, kernel), law, window, solve)
 
     q: Any
     if not isinstance(W, Model) and batches.is_batch(W):

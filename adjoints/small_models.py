@@ -15,13 +15,16 @@ from adjoints.cotangents import Cotangents
 from adjoints.overlaps import _add_products, _flip_overlaps
 from thermokernels.common.arrays import Floats
 from thermokernels.compiled.decorator import jit
+from thermokernels.compiled.simd_float64 import DOUBLES
 from thermokernels.model.chain import GibbsChain
 from thermokernels.model.chain_tables import UNIT, _coupling_sums, _fill_tables, _law_error, _rate_error
-from thermokernels.model.kernels.single_site import Generator, _energies, _escape, _local_fields
+from thermokernels.model.kernels.flip_tables import _energies, _local_fields
+from thermokernels.model.kernels.single_site import Generator, _escape
 from thermokernels.model.spin_sums import _correlate, _fold
 from thermokernels.quantities.data_signal import _data_gradient, _signal, gradient_error
 from thermokernels.quantities.variance_time import VarianceTime
-from thermokernels.solvers.small_chains import _solve_products, _sum_error_terms
+from thermokernels.solvers.many_observables import SHORTEST_BLOCK
+from thermokernels.solvers.small_chains import Rounding, _error_terms, _solve_products
 from thermokernels.solvers.spanning_tree_bound import _flip_tree
 
 
@@ -181,8 +184,12 @@ def _solve_time(weights, visible_field, hidden_field, quotient, limits, tables, 
     if not (residual <= limits.residual and time > 0.0 and np.isfinite(time)):
         return False
     coupling_sum, largest = _coupling_sums(weights, visible_field, hidden_field)
-    entry_error = _rate_error(largest) + n_spins * UNIT
-    squares, from_rounding = _sum_error_terms(solved.sums, n_spins, shape[0] + shape[1], _law_error(coupling_sum), entry_error)
+    n_states, n_rows, block = tables.law.size, solved.sums.shape[0], max(shape[1], SHORTEST_BLOCK)
+    additions = 4 + min(block, n_states) // DOUBLES + n_states // block + n_states % DOUBLES
+    of_source = (6 + additions + min(n_rows, 8 + n_rows // 8)) * UNIT + _law_error(coupling_sum)
+    of_entries = 2.0 * (_rate_error(largest) + n_spins * UNIT)
+    rounding = Rounding(2 * (n_spins + 2) * UNIT, of_source, (shape[0] + shape[1] + 8) * 2.0 * UNIT, of_entries)
+    squares, from_rounding = _error_terms(solved.sums, rounding)
     relaxation = _flip_tree(tables.law, tables.visible_flips, tables.hidden_flips, quotient, tables.energy.argmin())
     from_residuals = relaxation * squares
     numbers[3], numbers[4], numbers[5], numbers[6] = time, from_residuals + from_rounding, residual, iterations

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from adjoints.cotangents import Cotangents
 from adjoints.signal_to_noise import FieldOptions, signal_cotangents
-from adjoints.variance_time import VarianceTimeAdjoint, require_adjoint
+from adjoints.variance_time import VarianceTimeAdjoint, gradient_chain, require_adjoint
 from thermokernels.common import arguments, tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
@@ -19,7 +19,6 @@ from thermokernels.model.chain import GibbsChain
 from thermokernels.model.model import ModelLike, as_model
 from thermokernels.quantities.signal_to_noise import chain_signal
 from thermokernels.quantities.trace_probes import ProbedQ, ProbedTime, Seed, probed, probed_q, row_weights, standard_error
-from thermokernels.quantities.variance_time import model_chain
 from thermokernels.solvers.checkpoint import PathLike
 from thermokernels.solvers.resolvent import Solution
 from thermokernels.solvers.solve import Progress, Solve
@@ -110,7 +109,7 @@ def probe_variance_time_and_gradient(
     >>> gradient.shape, error.shape
     ((2, 2), (2, 2))
     """
-    chain = model_chain(as_model(W, b, c), quotient=False if fields else None, gradient=True)
+    chain = gradient_chain(as_model(W, b, c), fields)
     time, gradients, rows = _probed(chain, n_probes, seed, n_directions, Solve(method, rtol, progress, checkpoint, executor))
     value = gradients.split(row_weights(len(time.directions), time.samples.size) @ rows)
     error = gradients.split(standard_error(rows[len(time.directions) :]))
@@ -175,7 +174,7 @@ def probe_q_struct_and_gradient(
     >>> gradient.shape, float(error.max()) < 1e-10
     ((1, 2), True)
     """
-    chain = model_chain(as_model(W, b, c), quotient=False if fields else None, gradient=True)
+    chain = gradient_chain(as_model(W, b, c), fields)
     g, signal, window_steps = chain_signal(chain, p_data, window)
     time, gradients, rows = _probed(chain, n_probes, seed, n_directions, Solve(method, rtol, progress, checkpoint, executor))
     q = probed_q(time, g, signal, window_steps)
@@ -201,6 +200,6 @@ def _probed(
     solve: Solve,
 ) -> tuple[ProbedTime, _RowGradients, Floats]:
     n_probes, n_directions = arguments.as_count(n_probes, "n_probes", 2), arguments.as_count(n_directions, "n_directions", 0)
-    gradients = _RowGradients(chain, min(n_directions, chain.weights.size) + n_probes)
+    gradients = _RowGradients(chain, min(n_directions, chain.model.n_couplings) + n_probes)
     time = probed(chain, n_probes, seed, n_directions, solve, (gradients,))
     return time, gradients, gradients.arrays["gradients"]

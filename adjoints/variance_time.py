@@ -20,8 +20,8 @@ from thermokernels.common import arguments, tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.model.chain import GibbsChain
-from thermokernels.model.kernels.registry import KERNELS
-from thermokernels.model.model import ModelLike, as_model
+from thermokernels.model.kernels.registry import as_kernel
+from thermokernels.model.model import Model, ModelLike, as_model
 from thermokernels.quantities.alternating_scan import of_model
 from thermokernels.quantities.variance_time import VarianceTime, correlations, is_small, model_chain, variance_time
 from thermokernels.solvers.checkpoint import PathLike
@@ -93,16 +93,17 @@ def require_adjoint(chain: GibbsChain) -> None:
 def _cotangents(chain: GibbsChain, visible_rates: Floats, hidden_rates: Floats, squares: Floats, law_weights: Floats) -> Cotangents:
     n_spins, (hidden, visible) = chain.n_spins, chain.block_spins
     # (off-diagonal) + (diagonal)
-    ct_visible_fields = chain.visible_rates * (
+    ct_visible_local_fields = chain.visible_rates * (
         -np.tanh(chain.visible_local_fields) * visible_rates + 2 * n_spins * chain.visible_rates * (visible.T @ squares.T)
     )
-    ct_hidden_fields = chain.hidden_rates * (
+    ct_hidden_local_fields = chain.hidden_rates * (
         -np.tanh(chain.hidden_local_fields) * hidden_rates + 2 * n_spins * chain.hidden_rates * (hidden.T @ squares)
     )
     # (fields)
-    ct_weights = ct_visible_fields @ hidden + (ct_hidden_fields @ visible).T
+    ct_weights = ct_visible_local_fields @ hidden + (ct_hidden_local_fields @ visible).T
     ct_law = _log_law_cotangents(chain, law_weights)  # (law)
-    return Cotangents(ct_weights + ct_law.W, ct_visible_fields.sum(axis=1) + ct_law.b, ct_hidden_fields.sum(axis=1) + ct_law.c)
+    ct_b, ct_c = ct_visible_local_fields.sum(axis=1) + ct_law.b, ct_hidden_local_fields.sum(axis=1) + ct_law.c
+    return Cotangents(ct_weights + ct_law.W, ct_b, ct_c).on_edges(chain.model)
 
 
 # By state reduction: the terms (law) and (conductance) of adjoints/reduction.py, with dF_i as in (fields).
@@ -111,16 +112,16 @@ def _reduced_cotangents(time: ReducedTime, value: float) -> Cotangents:
     hidden, visible = chain.block_spins
     law_weights, shares, _ = reduced_resolvent.weights(time)
     edges = 0.5 * shares.reshape(*chain.shape, chain.n_spins)  # each edge is met at both of its ends
-    ct_visible_fields = np.tanh(chain.visible_local_fields) * edges[:, :, : chain.n_visible].sum(axis=1).T
-    ct_hidden_fields = np.tanh(chain.hidden_local_fields) * edges[:, :, chain.n_visible :].sum(axis=0).T
+    ct_visible_local_fields = np.tanh(chain.visible_local_fields) * edges[:, :, : chain.n_visible].sum(axis=1).T
+    ct_hidden_local_fields = np.tanh(chain.hidden_local_fields) * edges[:, :, chain.n_visible :].sum(axis=0).T
     ct_law = _log_law_cotangents(chain, law_weights)
-    ct_weights = value * (ct_visible_fields @ hidden + (ct_hidden_fields @ visible).T + ct_law.W)
+    ct_weights = chain.model.on_edges(value * (ct_visible_local_fields @ hidden + (ct_hidden_local_fields @ visible).T + ct_law.W))
     if chain.quotient:  # T_O is even in the fields
         return Cotangents(ct_weights, np.zeros(chain.n_visible), np.zeros(chain.n_hidden))
     return Cotangents(
         ct_weights,
-        value * (ct_visible_fields.sum(axis=1) + ct_law.b),
-        value * (ct_hidden_fields.sum(axis=1) + ct_law.c),
+        value * (ct_visible_local_fields.sum(axis=1) + ct_law.b),
+        value * (ct_hidden_local_fields.sum(axis=1) + ct_law.c),
     )
 
 
@@ -130,6 +131,11 @@ def _log_law_cotangents(chain: GibbsChain, weights: Floats) -> Cotangents:
     by_state = centred.reshape(chain.shape)
     hidden, visible = chain.block_spins
     return Cotangents(correlations(chain, centred), by_state.sum(axis=0) @ visible, by_state.sum(axis=1) @ hidden)
+
+
+def gradient_chain(model: Model, fields: bool, kernel: str = "single-site") -> GibbsChain:
+    """The chain that a gradient is taken on: gradients of the fields break its symmetry and need all states."""
+    return model_chain(model, quotient=False if arguments.as_flag(fields, "fields") else None, gradient=True, kernel=kernel)
 
 
 @overload
@@ -181,11 +187,11 @@ def observable_variance_time_and_gradient(
     """
     fields = arguments.as_flag(fields, "fields")
     model, solve = as_model(W, b, c), Solve(method, rtol, progress, checkpoint, executor)
-    if KERNELS[arguments.as_choice(kernel, tuple(KERNELS), "kernel")].by_layers:
+    if as_kernel(kernel).by_layers:
         scan = of_model(model, solve)
         value, cotangents = scan.value, alternating_scan.gradient(scan)
     else:
-        adjoint = VarianceTimeAdjoint(model_chain(model, quotient=False if fields else None, gradient=True, kernel=kernel))
+        adjoint = VarianceTimeAdjoint(gradient_chain(model, fields, kernel))
         small = is_small(adjoint.chain, solve)
         time = variance_time(adjoint.chain, solve, () if small else (adjoint,))
         value = time.value

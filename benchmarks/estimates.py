@@ -19,7 +19,7 @@ import numpy as np
 from machine import print_machine
 
 import thermokernels as tk
-from thermokernels_app.tools.estimators import by_arviz, by_emcee
+from thermokernels.comparison.estimators import by_arviz, by_emcee
 
 KERNELS = ("alternating", "two-block", "single-site")
 OBSERVABLES = 20

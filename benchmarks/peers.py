@@ -51,11 +51,11 @@ def spins(n: int, n_configurations: int) -> np.ndarray:
 def model_of(W: jax.Array) -> Model:
     m = W.shape[0]
     n_spins, v, h = 2 * m, spins(m, 2**m), spins(m, 2 ** (m - 1))
-    visible_fields, hidden_fields = h @ W.T, v @ W
-    law = jax.nn.softmax((h @ hidden_fields.T).ravel()).reshape(len(h), len(v))
-    escape = sum(jax.nn.sigmoid(-2 * visible_fields[:, i, None] * v[None, :, i]) for i in range(m))
-    escape += sum(jax.nn.sigmoid(-2 * hidden_fields[None, :, j] * h[:, j, None]) for j in range(m))
-    rates = [0.5 / n_spins / jnp.cosh(fields.T) for fields in (visible_fields, hidden_fields)]
+    visible_local_fields, hidden_local_fields = h @ W.T, v @ W
+    law = jax.nn.softmax((h @ hidden_local_fields.T).ravel()).reshape(len(h), len(v))
+    escape = sum(jax.nn.sigmoid(-2 * visible_local_fields[:, i, None] * v[None, :, i]) for i in range(m))
+    escape += sum(jax.nn.sigmoid(-2 * hidden_local_fields[None, :, j] * h[:, j, None]) for j in range(m))
+    rates = [0.5 / n_spins / jnp.cosh(fields.T) for fields in (visible_local_fields, hidden_local_fields)]
     return Model(jnp.sqrt(law), *rates, escape / n_spins)
 
 

@@ -23,7 +23,7 @@ EXACT, PROBES = tuple(range(8, 25, 2)), (26, 28)
 
 
 def couplings(n_spins: int, easy: bool = False) -> np.ndarray:
-    """Square couplings of standard deviation 2 / sqrt(m): a landscape with barriers, not frozen; easy ones 1 / m: almost independent."""
+    """Square couplings of standard deviation 2 / sqrt(m): a landscape with barriers, not too slow; easy ones 1 / m: almost independent."""
     m = n_spins // 2
     return np.random.default_rng(m).standard_normal((m, n_spins - m)) * (1.0 / m if easy else 2.0 / np.sqrt(m))
 

@@ -10,15 +10,16 @@ import numba
 import numpy as np
 
 import thermokernels as tk
-from thermokernels.model.kernels.single_site import _apply_generator, _flip_tables
+from thermokernels.model.kernels.flip_tables import _flip_tables
+from thermokernels.model.kernels.single_site import _apply_generator
 
 
 @numba.njit(error_model="numpy")
-def anneal(energy, visible_fields, hidden_fields, quotient, betas, law) -> np.ndarray:
+def anneal(energy, visible_local_fields, hidden_local_fields, quotient, betas, law) -> np.ndarray:
     """Carry ``law`` [hidden, visible] through one sweep at every inverse temperature; returns the last Boltzmann law."""
-    n_visible, n_hidden = visible_fields.shape[0], hidden_fields.shape[0]
-    visible_rates, visible_flips = np.empty_like(visible_fields), np.empty((2, n_visible, visible_fields.shape[1]))
-    hidden_rates, hidden_flips = np.empty_like(hidden_fields), np.empty((2, n_hidden, hidden_fields.shape[1]))
+    n_visible, n_hidden = visible_local_fields.shape[0], hidden_local_fields.shape[0]
+    visible_rates, visible_flips = np.empty_like(visible_local_fields), np.empty((2, n_visible, visible_local_fields.shape[1]))
+    hidden_rates, hidden_flips = np.empty_like(hidden_local_fields), np.empty((2, n_hidden, hidden_local_fields.shape[1]))
     ratio, change = np.empty((1, *energy.shape)), np.empty((1, *energy.shape))
     states, ratios, changes, boltzmann = law.ravel(), ratio.ravel(), change.ravel(), np.empty(energy.size)
     energies, lowest = energy.ravel(), energy.min()
@@ -29,8 +30,8 @@ def anneal(energy, visible_fields, hidden_fields, quotient, betas, law) -> np.nd
             total += boltzmann[x]
         for x in range(states.size):
             boltzmann[x] /= total
-        _flip_tables(beta * visible_fields, n_visible + n_hidden, visible_rates, visible_flips)
-        _flip_tables(beta * hidden_fields, n_visible + n_hidden, hidden_rates, hidden_flips)
+        _flip_tables(beta * visible_local_fields, n_visible + n_hidden, visible_rates, visible_flips)
+        _flip_tables(beta * hidden_local_fields, n_visible + n_hidden, hidden_rates, hidden_flips)
         for _ in range(n_visible + n_hidden):  # P is reversible, so the law moves by law' = pi * P (law / pi)
             for x in range(states.size):
                 ratios[x] = states[x] / boltzmann[x]

@@ -59,7 +59,7 @@ def train(W, p_data, visible, floor, uniforms, sites, history) -> None:
         step *= min(1.0, LONGEST / np.sqrt((step * step).sum()))
         while floor > 0.0:
             reached = q_struct(W + step, p_data, WINDOW, trial)
-            if reached >= min(floor, q):  # NaN, where the chain is all but frozen, is refused
+            if reached >= min(floor, q):  # NaN, where the chain is extremely slow, is refused
                 q = reached
                 by_weights[:] = trial
                 break

@@ -30,7 +30,7 @@ def main() -> None:
     p_data = tk.visible_law(rng.standard_normal(SHAPE))
     couplings = 0.1 * rng.standard_normal(N_VISIBLE * N_HIDDEN)
     divergence = kl_divergence(p_data, SHAPE)
-    bounds = [(-3.0, 3.0)] * couplings.size  # no first step of the line search may freeze the chain
+    bounds = [(-3.0, 3.0)] * couplings.size  # no first step of the line search may stop the chain
     free = minimize(divergence, couplings, jac=True, method="SLSQP", bounds=bounds, options={"ftol": 1e-9})
     print("window (sweeps)   floor   least KL (nats)        Q   T_O (sweeps)   sampled gradients downhill")
     for window in (10, 100, 1000):

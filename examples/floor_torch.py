@@ -1,6 +1,6 @@
 """Training on noisy samples in PyTorch, with and without a floor on Q: does it go on learning, or does the noise take over?
 
-One persistent chain gives each update its gradient, from a window of 10 sweeps. As the couplings grow the chain freezes, its samples stop
+One persistent chain gives each update its gradient, from a window of 10 sweeps. As the couplings grow the chain slows, its samples stop
 being those of the model, and learning is thrown back again and again. The floor keeps the couplings where the gradient can still be heard:
 a step that would lead below it is moved onto it, along the gradient of log Q (projection onto the linearised constraint), and shortened
 until it stays there. The floor needs Q and dQ/dW exactly, so this is for models that can be enumerated.

@@ -10,7 +10,6 @@ import sys
 import numpy as np
 
 import thermokernels as tk
-from thermokernels_app.tools.comparison import compare
 
 
 def trace(W: np.ndarray, n_sweeps: int, start: np.ndarray | None) -> np.ndarray:
@@ -28,8 +27,8 @@ def main() -> None:
     print("beta       exact      emcee      ArviZ    R-hat   looks healthy   R-hat, random starts")
     for beta in (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0):
         W = beta * frustrated
-        (row,) = compare(trace(W, n_sweeps, start), W, observables=["energy"]).rows
-        (apart,) = compare(trace(W, n_sweeps, None), W, observables=["energy"]).rows
+        (row,) = tk.compare(trace(W, n_sweeps, start), W, observables=["energy"]).rows
+        (apart,) = tk.compare(trace(W, n_sweeps, None), W, observables=["energy"]).rows
         times = "".join(f"{time / chain.n_spins:11.4g}" for time in (row.exact_steps, *(estimate.steps for estimate in row.estimates)))
         healthy = "yes" if row.looks_healthy else "no"
         print(f"{beta:4.2f} {times}   {row.r_hat:6.3f}   {healthy:>13}   {apart.r_hat:20.3f}")

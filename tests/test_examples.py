@@ -55,6 +55,16 @@ def test_a_sampled_step_learns_above_the_floor_and_stalls_without(tmp_path):
 
 
 @pytest.mark.bridges
+def test_a_grid_of_hardware_has_the_q_that_its_own_schedule_shows(tmp_path):
+    """The exact noise of a window against that of 2,000 windows of thrml, within four standard errors."""
+    pytest.importorskip("thrml", reason="thrml is not installed: pip install '.[bridges]'")
+    head, _, window, simulated = output_of("hardware_grid.py", tmp_path)
+    assert head.startswith("Model(8 visible + 8 hidden spins, 24 of 64 couplings")
+    exact, (found, error) = numbers(window)[0], numbers(simulated)[:2]
+    assert abs(found - exact) < 4 * error < 0.1 * exact
+
+
+@pytest.mark.bridges
 def test_training_on_samples_keeps_its_floor_in_torch(tmp_path):
     pytest.importorskip("torch", reason="PyTorch is not installed: pip install '.[torch]'")
     rows = [line.split() for line in output_of("floor_torch.py", tmp_path, "200")[2:]]

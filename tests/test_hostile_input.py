@@ -47,6 +47,7 @@ CALLS = {
         "hidden": "expected", "method": "auto",
     },
     tk.exchangeable_chain: {"W": W, "b": [0.1, 0.2], "c": [0.3, 0.4]},
+    tk.exchangeable_alternating: {"chain": LUMPED},
     tk.exchangeable_q: {"chain": LUMPED, "data": SAMPLES, "window": 100.0, "rtol": 1e-10},
     tk.pseudo_likelihood: {"model": W, "samples": SAMPLES},
     tk.track: {
@@ -98,7 +99,7 @@ CALLS = {
 }  # fmt: skip
 # Those that take other libraries' models, files, random probes or the number of threads are tested with what they serve.
 ELSEWHERE = {
-    *("from_dimod", "from_thrml", "from_scikit_learn", "from_rbms", "load_model", "load_history"),
+    *("from_dimod", "from_thrml", "from_graph", "from_scikit_learn", "from_rbms", "load_model", "load_history"),
     *("estimate_q", "estimate_q_and_gradient"),  # a run of chains for each argument: their tests have a table of wrong ones
     *(
         "probe_variance_time",
@@ -231,7 +232,7 @@ def test_the_error_state_of_the_caller_does_not_matter(name):
     np.testing.assert_array_equal(found, expected)
 
 
-# Models at random: shapes, dtypes, memory orders, ties, and sizes from subnormal to almost frozen.
+# Models at random: shapes, dtypes, memory orders, ties, and sizes from subnormal to extremely slow.
 
 
 def _as_given(weights, dtype, order):

@@ -18,8 +18,9 @@ ROOT = Path(__file__).parents[1]
 def test_every_public_name_has_its_place_in_the_reference():
     named = set()
     for page in (ROOT / "docs" / "api").glob("*.md"):
-        named |= set(re.findall(r"^\.\. auto(?:function|class):: (\S+)$", page.read_text(encoding="utf-8"), re.MULTILINE))
-    public = {f"{package.__name__}.{name}" for package in (thermokernels, adjoints) for name in package.__all__}
+        named |= set(re.findall(r"^\.\. auto(?:function|class|module):: (\S+)$", page.read_text(encoding="utf-8"), re.MULTILINE))
+    packages = (thermokernels, adjoints, thermokernels.plot)
+    public = {f"{package.__name__}.{name}" for package in packages for name in package.__all__}
     assert public - named == set()
     assert named - public == set()
 

@@ -96,7 +96,6 @@ ESTIMATORS["first lag"] = Estimator("numpy", _by_pair, _average)
 USE = """
 import numpy as np, thermokernels as tk, adjoints
 from thermokernels_app.judges import verdicts
-from thermokernels_app.tools import comparison
 W = np.array([[0.5, -0.2], [0.1, 0.3]])
 chain = tk.gibbs_chain(W, kernel="coin-flip-blocks")
 same = tk.gibbs_chain(W, kernel="two-block")
@@ -109,7 +108,7 @@ from thermokernels_app.experiment.design import Design
 assert "P9" in verdicts.judge(Design().as_dict(), [], [], []), "verdict"
 assert tk.from_pairs({(0, 1): 2.0}).W.tolist() == [[0.0, 2.0]], "importer"
 trace = tk.sample(W, n_chains=4, n_sweeps=500, seed=0).visible
-rows = comparison.compare(np.moveaxis(trace, 1, 0), W, every=1).rows
+rows = tk.compare(np.moveaxis(trace, 1, 0), W, every=1).rows
 assert any(estimate.estimator == "first lag" for row in rows for estimate in row.estimates), "estimator"
 print("all used")
 """
@@ -157,7 +156,7 @@ def tree(tmp_path_factory):
     append(root / "thermokernels_app/main.py", "\nfrom thermokernels_app.commands import hello\n\napp.command()(hello.hello)\n")
     append(root / "thermokernels/model/importers.py", IMPORTER)
     replace(public, "\ntry:\n", "from thermokernels.model.importers import from_pairs\n\ntry:\n")
-    append(root / "thermokernels_app/tools/estimators.py", ESTIMATOR)
+    append(root / "thermokernels/comparison/estimators.py", ESTIMATOR)
     return root
 
 

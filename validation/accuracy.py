@@ -178,7 +178,7 @@ def gradient_row(name: str, W: np.ndarray, method: str, exact: list[list[mp.mpf]
     try:
         time = variance_time(tk.gibbs_chain(W), Solve(method))
         _, gradient = adjoints.observable_variance_time(W, method=method)
-        bound = bounds.variance_time_gradient_bound(time)
+        bound = bounds.variance_time_gradient_bound(time, gradient)
     except tk.NumericalError:
         return Row(name, "-", None)
     size = max(abs(e) for row in exact for e in row)

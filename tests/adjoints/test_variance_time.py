@@ -256,7 +256,7 @@ def test_bad_arguments_are_named(arguments, options, message):
             adjoints.observable_variance_time(arguments[0], **options)
 
 
-def test_a_frozen_chain_is_refused():
+def test_a_slow_chain_is_refused():
     patterns = np.ones((3, 3)) + np.outer([1, -1, 1], [1, 1, -1])
     for method in ("cholesky", "cg"):
         with pytest.raises(tk.NumericalError, match="scale the couplings down"):

@@ -1,4 +1,4 @@
-"""Doubles with an exponent of their own: the 53 bits of float64, without its range, for rates and laws of almost frozen chains.
+"""Doubles with an exponent of their own: the 53 bits of float64, without its range, for rates and laws of extremely slow chains.
 
 A number is ``mantissa * 2**(512 exponent)`` with 2**-256 <= |mantissa| < 2**256, or a zero mantissa. Products, quotients and sums carry
 one relative rounding error of 2**-53 each, however large or small they are; logarithms would lose the digits of their own size.
@@ -103,6 +103,13 @@ def normalised(mantissa: Floats, exponent: NDArray[np.int64]) -> Wide:
 def from_floats(values: Floats) -> Wide:
     """Finite float64 values, exactly."""
     return normalised(values, np.zeros(values.shape, dtype=np.int64))
+
+
+def from_long_doubles(values: NDArray[np.longdouble]) -> Wide:
+    """Finite long doubles, rounded once."""
+    mantissa, powers = np.frexp(values)
+    digits = np.rint(powers / DIGIT).astype(np.int64)
+    return normalised(np.ldexp(mantissa.astype(np.float64), (powers - DIGIT * digits).astype(np.intc)), digits)
 
 
 def exponential(values: Floats, remainders: Floats | float = 0.0) -> Wide:

@@ -7,7 +7,7 @@ a value, and the rest of the diagnosis goes on.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -20,19 +20,23 @@ from thermokernels.common.errors import ConstantError, ModelTooLargeError, Numer
 from thermokernels.common.tolerances import EPSILON
 from thermokernels.diagnosis import words
 from thermokernels.diagnosis.result import Crossing, Findings, Number
-from thermokernels.model.chain import GibbsChain, energy_error, gibbs_chain
-from thermokernels.model.conversions import looks_like_ising
+from thermokernels.model.chain import GibbsChain, gibbs_chain
+from thermokernels.model.kernels import registry
+from thermokernels.model.kernels.kernel import Kernel
 from thermokernels.model.kernels.registry import KERNELS
 from thermokernels.model.laws import visible_law
+from thermokernels.model.misreadings import misreadings
 from thermokernels.model.model import Model, ModelLike, as_model
+from thermokernels.model.rounding import energy_error
 from thermokernels.quantities import asymptotic_variance, first_passage
 from thermokernels.quantities.autocorrelation_times.autocorrelation import autocorrelation_times
 from thermokernels.quantities.landscape import MergeEvent, MergeTree, merge_tree
 from thermokernels.quantities.relevance import ObservableBasis, observable_basis
 from thermokernels.quantities.signal_to_noise import chain_q_struct
 from thermokernels.quantities.spectral_gap import solve_spectral_gap
-from thermokernels.quantities.spectral_measure import DENSE_STATES, spectral_measure, window_variance
+from thermokernels.quantities.spectral_measure import DENSE_STATES, spectral_measure
 from thermokernels.quantities.windows.operational_q import operational_q
+from thermokernels.quantities.windows.window_variance import window_variance
 from thermokernels.solvers import gap_bounds
 from thermokernels.solvers.state_reduction import reduced_resolvent
 
@@ -44,8 +48,6 @@ CORRELATED = "residual and proven gap, or state reduction"
 # Relative distance at which two eigenvalues are one: Lanczos runs converge to it.
 NEAR = 1e-8
 
-# Kernels that a diagnosis is made for.
-DIAGNOSED = ("single-site", "alternating")
 NOT_MADE = "not made for the alternating kernel"
 
 NO_DATA = "needs a data law"
@@ -64,6 +66,12 @@ class Diagnosis(Findings):
         """Everything as plain JSON-able data; a number that is not resolved is null with its reason; steps are given in sweeps too."""
         return super().as_dict() | {"autocorrelation_convention": words.CONVENTION, "sentences": list(self.sentences)}
 
+    def _columns(self) -> tuple[dict[str, Any], str]:
+        numbers = {field.name: getattr(self, field.name) for field in fields(self)}
+        named = {name: number for name, number in numbers.items() if isinstance(number, Number)}
+        parts = ("value", "unit", "error", "certainty")
+        return {"quantity": [*named], **{part: [getattr(number, part) for number in named.values()] for part in parts}}, "quantity"
+
     def __repr__(self) -> str:
         return words.one_line(self)
 
@@ -79,11 +87,16 @@ def as_window(window: float, model: Model, name: str = "window", kernel: str = "
     return sweeps
 
 
+def _diagnosed(kernel: Kernel) -> bool:
+    """Whether a diagnosis is made for it: of single flips, or by solves on one layer."""
+    return kernel.single_flips or kernel.by_layers
+
+
 def as_kernel(kernel: str | None, model: Model) -> str:
     """The kernel that was asked for, or that of the model where a diagnosis is made for it."""
     if kernel is None:
-        return model.kernel if model.kernel in DIAGNOSED else DIAGNOSED[0]
-    return arguments.as_choice(kernel, DIAGNOSED, "kernel")
+        return model.kernel if model.kernel is not None and _diagnosed(KERNELS[model.kernel]) else "single-site"
+    return registry.as_kernel(kernel, _diagnosed).name
 
 
 @default_error_state
@@ -125,7 +138,7 @@ def diagnose(
     Notes
     -----
     The gradient observables are those of W, v_i h_j. With fields the gradients of b and c see v_i and h_j too, which T_O and Q leave out.
-    A number that float64 does not resolve (in a model that is almost frozen) is no error: its ``value`` is None and it says why.
+    A number that float64 does not resolve (in a model that is extremely slow) is no error: its ``value`` is None and it says why.
 
     Examples
     --------
@@ -141,7 +154,7 @@ def diagnose(
     law = None if p_data is None else arguments.as_law(p_data, 2**model.n_visible)
 
     chain = gibbs_chain(model, kernel=kernel)
-    with np.errstate(all="ignore"):  # what overflows in a frozen model is no finite number, and is reported as such
+    with np.errstate(all="ignore"):  # what overflows in a slow model is no finite number, and is reported as such
         found: dict[str, Any] = _spectrum(chain, window) if chain.reversible else _layer_spectrum(chain, law, window)
         found |= _correlations(chain, found["gap_bound"]) | _landscape(chain, budget)
         found |= _trainability(chain, law, window, found.pop("variances"), found.pop("window_variance"))
@@ -153,7 +166,7 @@ def diagnose(
         n_bytes=n_bytes,
         has_fields=not chain.quotient,
         has_data=law is not None,
-        looks_like_ising=looks_like_ising(model.W),
+        misreadings=misreadings(model, law is not None),
         window=window,
         budget=budget,
         kernel=kernel,
@@ -287,6 +300,8 @@ def _correlations(chain: GibbsChain, gap_bound: Number) -> dict[str, Any]:
                 nothing = np.full(functions.shape[1], np.nan)
                 parts.append((nothing, nothing, np.zeros_like(nothing)))
         times, errors, variances = (np.concatenate(part).reshape(-1, chain.n_visible).T for part in zip(*parts, strict=True))
+        edges = chain.model.edges.reshape(times.shape)
+        times, variances = np.where(edges, times, np.nan), chain.model.on_edges(variances)
         if not variances.any():
             raise ConstantError("no v_i h_j varies under pi in float64")
         return times, errors, variances
@@ -379,7 +394,7 @@ def _landscape(chain: GibbsChain, budget: float) -> dict[str, Any]:
     except (NumericalError, ModelTooLargeError) as problem:
         nothing = {"n_minima": None, "n_multiway_saddles": None, "crossings": (), "n_crossings_left_out": 0}
         return nothing | {"landscape_reason": _reason(problem)}
-    events = sorted(tree.events, key=lambda event: -event.dying_mass)
+    events = tree.by_mass()
     return {
         "n_minima": tree.n_minima,
         "n_multiway_saddles": tree.n_multiway_saddles,

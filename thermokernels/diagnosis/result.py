@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
+from thermokernels.common.results import Result
 from thermokernels.model.kernels.registry import KERNELS
 
 
@@ -54,14 +55,14 @@ class Crossing:
 
 
 @dataclass(frozen=True, repr=False)
-class Findings:
+class Findings(Result):
     """What :func:`thermokernels.diagnose` found; times are in steps (N of the single-site kernel are a sweep), gaps per step.
 
     Attributes
     ----------
     n_visible, n_hidden, n_states : of the model and its chain; quotient : whether a state is a pair {x, -x}
     n_bytes : estimated peak of the memory; has_fields, has_data : what was handed in
-    looks_like_ising : W is square, symmetric and zero on its diagonal, as the couplings among one set of spins are
+    misreadings : what else W may be by its looks, a sentence each
     window, budget : in sweeps; kernel : "single-site" or "alternating", of which a step is a sweep and gaps are those of one layer
     gap : of the sampler on all states; gap_of_pairs : on pairs {x, -x} (the same number where there are none)
     gap_bound : a proven lower bound of gap_of_pairs
@@ -84,7 +85,7 @@ class Findings:
     n_bytes: int
     has_fields: bool
     has_data: bool
-    looks_like_ising: bool
+    misreadings: tuple[str, ...]
     window: float
     budget: float
     kernel: str

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from html import escape
 
 from thermokernels.common import memory, thresholds
 from thermokernels.common.digits import certified
+from thermokernels.common.results import html_table
 from thermokernels.diagnosis.result import Findings, Number
+from thermokernels.model.kernels.registry import KERNELS
 
 Row = tuple[str, ...]
 
@@ -34,7 +36,7 @@ def states(diagnosis: Findings) -> str:
 def model(n_visible: int, n_hidden: int, has_fields: bool, n_bytes: int, kernel: str = "single-site") -> str:
     """The first line: what is about to be computed, and what it takes."""
     n_spins = n_visible + n_hidden
-    sweep = f"a sweep is {n_spins} steps" if kernel == "single-site" else f"{kernel} kernel, a step is a sweep"
+    sweep = f"a sweep is {n_spins} steps" if KERNELS[kernel].single_flips else f"{kernel} kernel, a step is a sweep"
     what = f"2**{n_spins} states" if has_fields else f"2**{n_spins - 1} pairs {{x, -x}}"
     return f"{n_visible} visible + {n_hidden} hidden spins: {what}, about {memory.readable(n_bytes)} of memory; {sweep}"
 
@@ -42,7 +44,7 @@ def model(n_visible: int, n_hidden: int, has_fields: bool, n_bytes: int, kernel:
 def one_line(diagnosis: Findings) -> str:
     """The repr."""
     crossable, n_basins = sum(crossing.crossable is True for crossing in diagnosis.crossings), len(diagnosis.crossings)
-    basins = f"{crossable} of {n_basins} basins crossable" if diagnosis.kernel == "single-site" else f"{n_basins} more basins"
+    basins = f"{crossable} of {n_basins} basins crossable" if KERNELS[diagnosis.kernel].single_flips else f"{n_basins} more basins"
     q = f"Q {_value(diagnosis.q)} at {diagnosis.window:g} sweeps" if diagnosis.has_data else "Q needs a data law"
     return (
         f"Diagnosis({diagnosis.n_visible} + {diagnosis.n_hidden} spins, {states(diagnosis)}: "
@@ -199,7 +201,7 @@ def _basins(d: Findings) -> Iterator[str]:
         leave = f"; a run that starts in one takes up to {_sweeps(longest, d.steps_per_sweep)} sweeps to leave it" if longest else ""
         yield f"No second basin holds {thresholds.MASS:g} of the probability{leave}."
         return
-    if d.kernel != "single-site":  # passages are those of single spins
+    if not KERNELS[d.kernel].single_flips:  # passages are those of single spins
         n_seen = sum(crossing.seen is True for crossing in large)
         yield f"{len(large)} more basins hold at least {thresholds.MASS:g} of the probability, of which the gradient sees {n_seen}."
         return
@@ -231,13 +233,8 @@ def _limits(d: Findings) -> Iterator[str]:
     if constant:
         yield f"Constant under pi, to float64, so that nothing is correlated: {', '.join(constant)}."
     if missing:
-        yield f"Not resolved in float64: {', '.join(missing)}. The chain is close to frozen; smaller couplings (a higher temperature) help."
-    if d.looks_like_ising:
-        yield (
-            f"W is symmetric with zeros on its diagonal, as the couplings among {d.n_visible} spins of an Ising model are; it was read as "
-            f"those between {d.n_visible} visible and {d.n_hidden} hidden spins. An Ising model whose couplings join two sides comes in by "
-            "from_ising or from_dimod."
-        )
+        yield f"Not resolved in float64: {', '.join(missing)}. The chain is very slow; smaller couplings (a higher temperature) help."
+    yield from d.misreadings
     if d.has_fields:
         yield "T_O, signal and Q are those of W; the gradients of the fields b and c are not in them."
 
@@ -247,17 +244,10 @@ def html(diagnosis: Findings) -> str:
     d = diagnosis
     parts = [f"<p>{escape(model(d.n_visible, d.n_hidden, d.has_fields, d.n_bytes, d.kernel))}</p>"]
     parts.append("<ul>" + "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences(d)) + "</ul>")
-    parts.append(_html_table(HEADER, rows(d)) + f"<p>{escape(CONVENTION)}</p>")
+    parts.append(html_table(HEADER, rows(d)) + f"<p>{escape(CONVENTION)}</p>")
     if d.crossings:
-        parts.append(_html_table(CROSSINGS_HEADER, crossing_rows(d)))
+        parts.append(html_table(CROSSINGS_HEADER, crossing_rows(d)))
     return "".join([*parts, *(f"<p>{escape(note)}</p>" for note in crossing_notes(d))])
-
-
-def _html_table(header: Row, lines: Iterable[Row]) -> str:
-    def line(cells: Row, tag: str) -> str:
-        return "<tr>" + "".join(f"<{tag}>{escape(cell.strip())}</{tag}>" for cell in cells) + "</tr>"
-
-    return f"<table><thead>{line(header, 'th')}</thead><tbody>{''.join(line(cells, 'td') for cells in lines)}</tbody></table>"
 
 
 def certainty(number: Number) -> str:

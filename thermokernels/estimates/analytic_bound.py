@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from thermokernels.model.kernels.registry import KERNELS
 from thermokernels.model.model import Model
 
 
@@ -16,7 +17,7 @@ def variance_time_bound(model: Model, kernel: str, units: str, fields: bool) -> 
     """
     largest = float(np.linalg.norm(model.W, 2))
     # rounding of a singular value is far below this
-    if kernel != "single-site" or not largest < 0.5 - 1e-9:
+    if not KERNELS[kernel].single_flips or not largest < 0.5 - 1e-9:
         return math.inf
     n_observables = model.n_visible * model.n_hidden + (model.n_spins if fields else 0)
     most = 1.0 if units == "pm1" else 0.25

@@ -20,7 +20,7 @@ def _add_correlations(couplings, states, weights, sums):
     for first in range(0, states.shape[0], TOGETHER):
         n_here = min(TOGETHER, states.shape[0] - first)
         for k in range(n_here):
-            means[k] = couplings.hidden_field
+            means[k] = couplings.c
         for i in range(n_visible):
             row = couplings.weights[i]
             for k in range(n_here):

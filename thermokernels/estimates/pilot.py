@@ -8,7 +8,9 @@ random numbers alone) where that meets sooner, as it does on tiny models and on 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,22 +44,46 @@ class Pilot:
     cap: int
     schedule: Schedule | None
 
+    def as_arrays(self) -> dict[str, Any]:
+        """For a checkpoint, where there is a schedule."""
+        assert self.schedule is not None
+        times = np.array(self.schedule[1:], dtype=np.int64)
+        return {"pilot_meetings": self.meetings, "pilot_cap": self.cap, "schedule": times, "kappa": self.kappa}
+
+    @classmethod
+    def from_arrays(cls, state: Mapping[str, Any]) -> Pilot:
+        """Out of a checkpoint."""
+        kappa = float(state["kappa"])
+        quotient, *times = (int(value) for value in state["schedule"])
+        return cls(kappa, state["pilot_meetings"], int(state["pilot_cap"]), Schedule(kappa, bool(quotient), *times))
+
     @property
     def unmet(self) -> float:
         """The share of pairs that did not meet."""
         return float((self.meetings < 0).mean())
 
 
-def run_pilot(model: scans.Model, n_visible: int, n_hidden: int, quotient: bool, key: np.uint64, budget: float | None) -> Pilot:
-    """Meeting times under both couplings, and the schedule; the same for every number of threads."""
+def run_pilot(
+    model: scans.Model, n_visible: int, n_hidden: int, quotient: bool, key: np.uint64, budget: float | None, kappa: float | None
+) -> Pilot:
+    """Meeting times under both couplings, or under ``kappa`` alone where enough pairs meet, and the schedule.
+
+    The same for every number of threads.
+    """
     cap = most_sweeps(n_visible, n_hidden, budget)
-    meetings = _meetings(model, n_visible, n_hidden, Schedule(KAPPA, quotient, LAG, 1, 0, cap), key)
-    kappa = KAPPA
+
+    def meetings_of(kappa: float, cap: int) -> NDArray[np.int64]:
+        return _meetings(model, n_visible, n_hidden, Schedule(kappa, quotient, LAG, 1, 0, cap), key)
+
+    if kappa is not None:
+        meetings = meetings_of(kappa, cap)
+        if (schedule := _schedule(kappa, quotient, meetings, cap)) is not None:
+            return Pilot(kappa, meetings, cap, schedule)
+    kappa, meetings = KAPPA, meetings_of(KAPPA, cap)
     met = meetings[meetings >= 0]
     enough = len(met) >= (1 - MOST_UNMET) * N_PAIRS
     # where kappa = 16 meets, common random numbers need not run longer than it takes to lose against it
-    shorter = min(cap, max(LAG, 2 * int(met.max()))) if enough else cap
-    plain = _meetings(model, n_visible, n_hidden, Schedule(0.0, quotient, LAG, 1, 0, shorter), key)
+    plain = meetings_of(0.0, min(cap, max(LAG, 2 * int(met.max()))) if enough else cap)
     if _slowness(plain) < _slowness(meetings):
         kappa, meetings = 0.0, plain
     return Pilot(kappa, meetings, cap, _schedule(kappa, quotient, meetings, cap))

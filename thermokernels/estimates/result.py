@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from html import escape
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from thermokernels.common.arrays import Floats
+from thermokernels.common.error_state import default_error_state
+from thermokernels.common.results import Line, Result, required
+from thermokernels.estimates import words
 from thermokernels.estimates.intervals import Interval
 
 NAN = float("nan")
 NOWHERE: Interval = (NAN, NAN)
 
 
-@dataclass(frozen=True, eq=False)
-class QEstimate:
+@dataclass(frozen=True, eq=False, repr=False)
+class QEstimate(Result):
     """Q, T_O and what belongs to them, estimated by coupled chains; made by :func:`estimate_q`.
 
     Where ``trusted`` is False, ``reason`` says why, and the intervals do not promise their 95 %. What could not be estimated at all is NaN,
@@ -38,11 +43,40 @@ class QEstimate:
     kappa, lag, cap : information of a coupled sequence, the lag, and when a pair is given up, in sweeps of the alternating scan
     batch_means : T_O in steps by replicated batch means where chains meet quickly, else NaN; batch_means_interval;
         batch_means_bias : bound on its relative bias
-    t_obs_at_least : lower end of a one-sided interval of 97.5 % for T_O, in steps, where ``t_obs`` could not be had and the kernel allows
-        it, else NaN
+    t_obs_at_least : lower end of a one-sided interval of 97.5 % for T_O, in steps, where ``t_obs`` could not be had or rare events dominate
+        it, and the kernel is "single-site" or "two-block", else NaN: excursions that are cut off, from starts by annealing
     t_obs_at_most : an analytic upper bound of T_O in steps from 2 s_1(W) < 1 (single-site kernel), else infinite
     replicates : (n_replicates,) of T_O in steps
     """
+
+    _lines = (
+        Line("value", "value", interval="interval"),
+        Line("t_obs", "t_obs", "steps", interval="t_obs_interval"),
+        Line("signal", "signal", interval="signal_interval"),
+        Line("asymptotic_variance", "asymptotic_variance", "steps", interval="asymptotic_variance_interval"),
+        Line("window_for_unit_q", "window_for_unit_q", "sweeps", interval="window_for_unit_q_interval"),
+        Line("batch_means", "batch_means", "steps", interval="batch_means_interval"),
+    )
+    _facts = (
+        "trusted",
+        "reason",
+        "meeting_times",
+        "tv_bound",
+        "largest_share",
+        "n_replicates",
+        "kernel",
+        "window",
+        "steps_per_sweep",
+        "kappa",
+        "lag",
+        "cap",
+        "batch_means_bias",
+        "t_obs_at_least",
+        "t_obs_at_most",
+        "g",
+        "replicates",
+        "sentences",
+    )
 
     value: float
     interval: Interval
@@ -56,11 +90,11 @@ class QEstimate:
     window_for_unit_q_interval: Interval
     trusted: bool
     reason: str
-    meeting_times: NDArray[np.int64] = field(repr=False)
+    meeting_times: NDArray[np.int64]
     tv_bound: float
     largest_share: float
     n_replicates: int
-    g: Floats = field(repr=False)
+    g: Floats
     kernel: str
     window: float
     steps_per_sweep: int
@@ -72,4 +106,22 @@ class QEstimate:
     batch_means_bias: float
     t_obs_at_least: float
     t_obs_at_most: float
-    replicates: Floats = field(repr=False)
+    replicates: Floats
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """Can it be trained, what stops it, and what is certain; the first sentence is the answer."""
+        return tuple(words.sentences(self))
+
+    def _repr_html_(self) -> str:
+        said = "".join(f"<li>{escape(sentence)}</li>" for sentence in self.sentences)
+        return f"<ul>{said}</ul>{super()._repr_html_()}"
+
+    @default_error_state
+    def to_datatree(self) -> Any:
+        """The replicates as ArviZ's DataTree: ``t_obs`` (steps) in its group ``posterior``, the independent draws of one chain.
+
+        Needs the package arviz-base; ModuleNotFoundError where it is missing.
+        """
+        base = required("arviz_base", "a DataTree", "arviz-base")
+        return base.from_dict({"posterior": {"t_obs": self.replicates[None]}}, attrs={"/": {"kernel": self.kernel}})

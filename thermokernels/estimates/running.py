@@ -77,7 +77,7 @@ def _elsewhere(executor: Executor, question: Question, numbers: range) -> list[B
                 break
             except (NumericalError, ValueError):
                 raise
-            except Exception as error:
+            except Exception as error:  # of a pool of any kind: a dead worker, a task that cannot be sent, a lost scheduler
                 lost = f"the executor lost task {number} ({why_lost(error)}), {attempt + 1} times; an estimate without it would be biased"
                 if attempt + 1 == ATTEMPTS:
                     raise ExecutorError(lost) from error

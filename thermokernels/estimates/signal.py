@@ -11,7 +11,9 @@ matrix of M.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +48,18 @@ class Groups:
         self.counts[place] += count
         self.weights[place] += weight
         self.members[place].extend(range(first, first + count))
+
+    def as_arrays(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        sums = np.array(self.sums).reshape(len(self.sums), self.size)
+        members = np.array([number for numbers in self.members for number in numbers], dtype=np.int64)
+        return {"sums": sums, "counts": self.counts, "group_weights": self.weights, "members": members, "n_taken": self.n_taken}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.sums, self.counts, self.weights = list(state["sums"]), state["counts"].tolist(), state["group_weights"].tolist()
+        self.members = [part.tolist() for part in np.split(state["members"], np.cumsum(self.counts)[:-1])] if self.counts else []
+        self.n_taken = int(state["n_taken"])
 
 
 @dataclass(frozen=True, eq=False)

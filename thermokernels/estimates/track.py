@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -15,26 +16,29 @@ from thermokernels.common import arguments
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import NumericalError
-from thermokernels.estimates.estimate import estimate_q, model_of
+from thermokernels.common.results import Line, Result, html_table
+from thermokernels.estimates.estimate import estimate_q
 from thermokernels.estimates.intervals import Interval
+from thermokernels.estimates.problem import model_of
+from thermokernels.estimates.result import QEstimate
 from thermokernels.model.chain import gibbs_chain
 from thermokernels.model.conversions import law_of_samples
-from thermokernels.model.kernels.registry import KERNELS
+from thermokernels.model.kernels.registry import KERNELS, as_kernel
 from thermokernels.model.laws import kl_divergence
 from thermokernels.model.model import Model
 from thermokernels.quantities.pseudo_likelihood import pseudo_likelihood
-from thermokernels.quantities.signal_to_noise import chain_q_struct
+from thermokernels.quantities.signal_to_noise import chain_q_struct, q_struct
 
-# Models of no more spins than this are answered exactly: 2**14 states, seconds a checkpoint.
-EXACT_SPINS = 14
+# Models of no more spins than this are answered exactly, in seconds a checkpoint: 2**14 states, or one layer of the alternating scan.
+EXACT_SPINS, ALTERNATING_SPINS = 14, 20
 # The divergence of the data's law from the model's is exact for as many visible spins.
 DIVERGENCE_SPINS = 16
 
 Progress = Callable[[int, int], object]
 
 
-@dataclass(frozen=True)
-class TrackedModel:
+@dataclass(frozen=True, repr=False)
+class TrackedModel(Result):
     """One checkpoint of a training.
 
     Attributes
@@ -50,6 +54,21 @@ class TrackedModel:
     trusted, reason : whether the numbers can be believed, and why not
     """
 
+    _lines = (
+        Line("value", "value", interval="interval"),
+        Line("t_obs", "t_obs", "steps", interval="t_obs_interval"),
+        Line("signal", "signal"),
+        Line("window_for_unit_q", "window_for_unit_q", "sweeps"),
+        Line("kl", "kl", "nats"),
+        Line("pseudo_likelihood", "pseudo_likelihood", "nats"),
+    )
+    _facts = (
+        "name",
+        "method",
+        "trusted",
+        "reason",
+    )
+
     name: str
     value: float
     interval: Interval
@@ -64,8 +83,8 @@ class TrackedModel:
     reason: str
 
 
-@dataclass(frozen=True, eq=False)
-class Track:
+@dataclass(frozen=True, eq=False, repr=False)
+class Track(Result):
     """Q along a training, made by :func:`track` or by a :class:`Tracker`.
 
     Attributes
@@ -73,6 +92,13 @@ class Track:
     rows : tuple of TrackedModel
     window : in sweeps; kernel : whose records the window holds
     """
+
+    _facts = (
+        "window",
+        "kernel",
+        "rows",
+        "sentences",
+    )
 
     rows: tuple[TrackedModel, ...]
     window: float
@@ -83,21 +109,28 @@ class Track:
         """Where the window is too short, in plain words."""
         return tuple(_sentences(self.rows, self.window))
 
-    def as_dict(self) -> dict[str, Any]:
-        """Everything as plain data for JSON: numbers that are not finite are None."""
-        rows = [{name: _plain(value) for name, value in asdict(row).items()} for row in self.rows]
-        return {"window": self.window, "kernel": self.kernel, "rows": rows, "sentences": list(self.sentences)}
-
-    @default_error_state
-    def to_frame(self) -> Any:
-        """A pandas DataFrame with a row a checkpoint; needs pandas."""
-        import pandas
-
+    def _columns(self) -> tuple[dict[str, Any], str]:
         frame = {field.name: [getattr(row, field.name) for row in self.rows] for field in fields(TrackedModel)}
         for name in ("interval", "t_obs_interval"):
             ends = frame.pop(name)
             frame |= {f"{name}_low": [low for low, _ in ends], f"{name}_high": [high for _, high in ends]}
-        return pandas.DataFrame(frame).set_index("name")
+        return frame, "name"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            [
+                row.name,
+                *(reading.digits for reading in row._readings()),
+                row._readings()[0].certainty,
+                row.method,
+                "yes" if row.trusted else "no",
+            ]
+            for row in self.rows
+        ]
+        said = "".join(f"<li>{escape(sentence)}</li>" for sentence in self.sentences)
+        return f"<ul>{said}</ul>" + html_table(
+            ("checkpoint", *(line.name for line in TrackedModel._lines), "Q from", "how", "trusted"), rows
+        )
 
     def __repr__(self) -> str:
         trusted = sum(row.trusted for row in self.rows)
@@ -183,13 +216,14 @@ class Tracker:
     ) -> None:
         self.samples = arguments.as_samples(data, "data")
         self.window = arguments.as_positive(window, "window", "sweeps")
-        self.kernel = arguments.as_choice(kernel, tuple(KERNELS), "kernel")
+        self.kernel = as_kernel(kernel).name
         self.every = arguments.as_count(every, "every")
         self.options: dict[str, Any] = {
             "precision": precision, "budget": budget, "n_replicates": n_replicates, "seed": seed, "executor": executor,
         }  # fmt: skip
         self._rows: list[TrackedModel] = []
         self._calls = 0
+        self._last: QEstimate | None = None
 
     @property
     def track(self) -> Track:
@@ -223,11 +257,15 @@ class Tracker:
         return TrackedModel(**common, **(self._estimated(model) if exact is None else exact))
 
     def _exact(self, model: Model, law: Floats | None) -> dict[str, Any] | None:
-        """The numbers by enumeration, or None where the chain is too large or almost frozen."""
-        if law is None or model.n_visible + model.n_hidden > EXACT_SPINS or not KERNELS[self.kernel].reversible:
+        """The numbers by enumeration, or None where the chain is too large or extremely slow."""
+        alternating = KERNELS[self.kernel].by_layers
+        if law is None or model.n_spins > (ALTERNATING_SPINS if alternating else EXACT_SPINS):
             return None
         try:
-            q = chain_q_struct(gibbs_chain(model, kernel=self.kernel), law, self.window)
+            if alternating:
+                q = q_struct(model, law, self.window, kernel=self.kernel)
+            else:
+                q = chain_q_struct(gibbs_chain(model, kernel=self.kernel), law, self.window)
         except NumericalError:
             return None
         return {
@@ -243,7 +281,8 @@ class Tracker:
         }
 
     def _estimated(self, model: Model) -> dict[str, Any]:
-        estimate = estimate_q(model, self.samples, self.window, self.kernel, **self.options)
+        estimate = estimate_q(model, self.samples, self.window, self.kernel, like=self._last, **self.options)
+        self._last = estimate
         names = ("value", "interval", "t_obs", "t_obs_interval", "signal", "window_for_unit_q", "trusted", "reason")
         return {name: getattr(estimate, name) for name in names} | {"method": "estimated"}
 
@@ -281,9 +320,3 @@ def _sentences(rows: tuple[TrackedModel, ...], window: float) -> Iterator[str]:
     for row in rows:
         if not row.trusted:
             yield f"Checkpoint {row.name} is not trusted: {row.reason}."
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -8,8 +8,13 @@ from thermokernels.estimates.intervals import Interval
 
 # Fewer replicates than this do not show their own spread: with 40 an interval of 95 % covered 75 % on a frustrated model.
 FEWEST = 200
-# A replicate with a larger share of the sum of squares says that rare events dominate, some of which were not seen.
-LARGEST_SHARE = 0.3
+# Where rare events of one size make the spread, a sample with k of them gives the farthest replicate the share 1 / k, and its skewness is
+# e = k**(-1/2) in the words of ``intervals``. The end of the interval that the unseen ones would move is
+#     t = 3 / e ((1 - e (1.96 + e / 6))**(1/3) - 1):
+# from e = 0.49 on the root is of a negative number, and the expansion has left the range that it was made for. That is k = 4.2 events: five
+# have to have been seen, so that no replicate may have more than a fifth. (A smaller limit would not be safer: the samples that miss rare
+# events altogether have small shares.)
+LARGEST_SHARE = 0.2
 
 
 def unmet(share: float, cap: int) -> str:

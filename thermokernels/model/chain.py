@@ -14,17 +14,18 @@ from thermokernels.common import arguments, footprint, memory
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import NotReversibleError, UnresolvedError
-from thermokernels.common.tolerances import EPSILON, UNIT
-from thermokernels.model.chain_tables import SECOND_ORDER, ChainTables, _coupling_sums, _fill_tables, _law_error, _rate_error, empty_tables
-from thermokernels.model.kernels import one_layer, rounded_once, single_site, two_block
+from thermokernels.common.tolerances import EPSILON
+from thermokernels.model.chain_tables import ChainTables, _coupling_sums, _fill_tables, empty_tables
+from thermokernels.model.kernels import flip_tables, one_layer, rounded_once, single_site, two_block
 from thermokernels.model.kernels.kernel import Kernel
-from thermokernels.model.kernels.registry import KERNELS
+from thermokernels.model.kernels.registry import KERNELS, as_kernel
 from thermokernels.model.model import Model, ModelLike, as_model, require_finite_energies
 
 MAX_DENSE_STATES = 2**13
 
 # Roots of a layer's law below this are too close to underflow to be divided by.
 SMALLEST_ROOT = 1e-140
+
 
 # The rounding of an energy that leaves a weight exp(-E) one digit.
 LEAST_DIGITS = 0.1
@@ -36,7 +37,7 @@ class GibbsChain:
 
     Attributes
     ----------
-    model : Model; weights, visible_field, hidden_field : its W (n_v, n_h), b (n_v,) and c (n_h,)
+    model : Model; weights, b, c : its W (n_v, n_h), b (n_v,) and c (n_h,)
     kernel : a name in :data:`thermokernels.model.kernels.registry.KERNELS`; ``dynamics`` is the object of that name
     quotient : whether states stand for pairs {x, -x}, on one layer for pairs {v, -v} or {h, -h}
     fallback : why the full chain is used although the quotient was possible in principle, or None
@@ -70,11 +71,11 @@ class GibbsChain:
         return self.model.W
 
     @property
-    def visible_field(self) -> Floats:
+    def b(self) -> Floats:
         return self.model.b
 
     @property
-    def hidden_field(self) -> Floats:
+    def c(self) -> Floats:
         return self.model.c
 
     @property
@@ -167,18 +168,21 @@ class GibbsChain:
     @cached_property
     def field_remainders(self) -> tuple[Floats, Floats]:
         """What rounding has left out of ``visible_local_fields`` and ``hidden_local_fields``."""
-        weights, visible_field, hidden_field = (array.copy() for array in self.model)
-        visible = rounded_once.local_fields(weights, visible_field, self.visible_local_fields.shape[1])
-        hidden = rounded_once.local_fields(weights.T, hidden_field, self.hidden_local_fields.shape[1])
+        weights, b, c = (array.copy() for array in self.model)
+        visible = rounded_once.local_fields(weights, b, self.visible_local_fields.shape[1])
+        hidden = rounded_once.local_fields(weights.T, c, self.hidden_local_fields.shape[1])
         return visible[1], hidden[1]
 
     @cached_property
     def energy_remainders(self) -> Floats:
-        """(n_states,): what rounding has left out of ``energy``; unknown on one layer, and zero there."""
-        if self.dynamics.layer is not None:
-            return np.zeros(self.n_states)
+        """(n_states,): what rounding has left out of ``energy``."""
+        if self.dynamics.layer == "visible":
+            fields, remainders = (part[:, : self.n_states] for part in (self.hidden_local_fields, self.field_remainders[1]))
+            return one_layer.marginal_energies(self.b, fields, remainders)[1]
         fields, remainders = self.visible_local_fields, self.field_remainders[0]
-        return rounded_once.energies(fields, remainders, self.hidden_field.copy())[1].ravel()
+        if self.dynamics.layer == "hidden":
+            return one_layer.marginal_energies(self.c, fields, remainders)[1]
+        return rounded_once.energies(fields, remainders, self.c.copy())[1].ravel()
 
     @cached_property
     def conditional_laws(self) -> tuple[Floats, Floats]:
@@ -358,7 +362,7 @@ def gibbs_chain(
     'Sym-pi fails: the fields change sign with the spins, so pi(x) != pi(-x)'
     """
     model = as_model(W, b, c)
-    layer = KERNELS[arguments.as_choice(kernel, tuple(KERNELS), "kernel")].layer
+    layer = as_kernel(kernel).layer
     if quotient is not None and not isinstance(quotient, (bool, np.bool_)):
         raise ValueError(f"quotient must be None, True or False; got {arguments.in_brief(quotient)}")
     obstacle = _obstacle_to_quotient(model, layer)
@@ -376,13 +380,13 @@ def gibbs_chain(
             "use fewer spins: each one less halves it",
         )
 
-    weights, visible_field, hidden_field = (array.copy() for array in model)  # kernels are compiled once, for arrays that are writeable
+    weights, b, c = (array.copy() for array in model)  # kernels are compiled once, for arrays that are writeable
     if layer is None:
         tables = empty_tables(model.n_visible, model.n_hidden, use_quotient)
-        total, logarithm = _fill_tables(weights, visible_field, hidden_field, tables)
-        _require_finite(np.isfinite(total), weights)
+        total, logarithm = _fill_tables(weights, b, c, tables)
+        _require_finite(bool(np.isfinite(total)), weights)
     else:
-        tables, total, logarithm = _layer_tables(model, layer, use_quotient, weights, visible_field, hidden_field)
+        tables, total, logarithm = _layer_tables(model, layer, use_quotient, weights, b, c)
     return GibbsChain(
         model=model,
         kernel=kernel,
@@ -393,23 +397,23 @@ def gibbs_chain(
     )
 
 
-def _layer_tables(
-    model: Model, layer: str, quotient: bool, weights: Floats, visible_field: Floats, hidden_field: Floats
-) -> tuple[ChainTables, float, float]:
+def _layer_tables(model: Model, layer: str, quotient: bool, weights: Floats, b: Floats, c: Floats) -> tuple[ChainTables, float, float]:
     """The tables of a chain on one layer, and what its partition function is made of as :func:`_fill_tables` returns it."""
-    visible, hidden = single_site.tables(weights, visible_field, hidden_field, 2 ** (model.n_hidden - quotient))
+    n_hidden_states = 2 ** (model.n_hidden - quotient)
+    visible, hidden = flip_tables.flip_tables(weights, b, c, n_hidden_states)
     _require_digits(model)
     if layer == "visible":
-        energy = one_layer.marginal_energies(visible_field, hidden.fields[:, : 2 ** (model.n_visible - quotient)])
+        others = rounded_once.local_fields(weights.T, c, 2 ** (model.n_visible - quotient))
     else:
-        energy = one_layer.marginal_energies(hidden_field, visible.fields)
+        others = rounded_once.local_fields(weights, b, n_hidden_states)
+    energy, remainders = one_layer.marginal_energies(b if layer == "visible" else c, *others)
     _require_finite(bool(np.isfinite(energy).all()), weights)
-    law, root_law, total, ground = rounded_once.boltzmann_weights(energy, np.zeros_like(energy))
+    law, root_law, total, ground = rounded_once.boltzmann_weights(energy, remainders)
     law /= total
     root_law /= np.sqrt(total)
     if not root_law.min() >= SMALLEST_ROOT:
         raise UnresolvedError(f"the law of the {layer} spins underflows in float64 at some of them; scale the couplings down")
-    return ChainTables(energy, law, root_law, *visible, *hidden), total, -float(energy[ground])
+    return ChainTables(energy, law, root_law, *visible, *hidden), total, -float(remainders[ground] + energy[ground])
 
 
 def _require_finite(finite: bool, weights: Floats) -> None:
@@ -438,42 +442,3 @@ def _obstacle_to_quotient(model: Model, layer: str | None) -> str | None:
     if layer is not None and (model.n_visible if layer == "visible" else model.n_hidden) == 1:
         return f"the {layer} layer has one spin, and its one pair would be a chain of one state"
     return None
-
-
-def energy_error(chain: GibbsChain) -> float:
-    """A bound on the rounding error of every energy, which none exceeds the sum of all couplings and fields: one rounding of that.
-
-    On one layer, sums of log cosh, it is 2 (N + 1) roundings.
-    """
-    largest = chain.coupling_sums[0]
-    if chain.dynamics.layer is not None:
-        return float(2 * (chain.n_spins + 1) * (largest + chain.n_spins)) * UNIT
-    return largest * UNIT * (1 + SECOND_ORDER)
-
-
-def law_error(chain: GibbsChain) -> float:
-    """Relative error of every pi_x above underflow, and twice that of its root: of exp, sum and quotient, and the remainder's second order.
-
-    On one layer twice the error of an energy, too.
-    """
-    if chain.dynamics.layer is not None:
-        return 2 * energy_error(chain) + 16 * UNIT
-    return float(_law_error(chain.coupling_sums[0]))
-
-
-def input_error(chain: GibbsChain) -> float:
-    """Relative error of the rates sigmoid(-2 x_i F_i) / N: of exp, sum, quotient and products, and the remainder's second order."""
-    return float(_rate_error(chain.coupling_sums[1]))
-
-
-def entry_error(chain: GibbsChain) -> float:
-    """Relative error of every entry of P and S, the diagonal of I - P included, a sum of N rates or what a sum of one leaves.
-
-    Block kernels multiply up to N conditional laws. On one layer an entry is a sum over the other layer, of terms of one sign,
-    and P is S between roots of the law.
-    """
-    single = chain.dynamics.single_flips
-    error = chain.dynamics.factors(chain.n_spins) * input_error(chain) + (1 if single else 2) * chain.n_spins * UNIT
-    if chain.dynamics.layer is not None:
-        error += chain.n_configurations * UNIT + law_error(chain)
-    return error

@@ -8,8 +8,8 @@ import numpy as np
 
 from thermokernels.common.arrays import Floats
 from thermokernels.compiled.decorator import jit
+from thermokernels.model.kernels.flip_tables import _block_tables
 from thermokernels.model.kernels.rounded_once import _energies, _weights
-from thermokernels.model.kernels.single_site import _block_tables
 
 # Half a unit in the last place, and by what share of a rounding sums in pairs of doubles are wrong.
 UNIT, SECOND_ORDER = 2.0**-53, 1e-10

@@ -120,12 +120,6 @@ def from_ising(
     )
 
 
-def looks_like_ising(weights: Floats) -> bool:
-    """Whether W is what the symmetric J of an Ising model is: square, symmetric, zero on its diagonal and not elsewhere."""
-    square = weights.shape[0] == weights.shape[1]
-    return bool(square and weights.any() and not weights.diagonal().any() and np.array_equal(weights, weights.T))
-
-
 def told_apart(label: Hashable, labels: Sequence[Hashable]) -> str:
     """A label for a message; where others look the same (as the nodes of thrml do), with its number among them."""
     text = arguments.in_brief(label)

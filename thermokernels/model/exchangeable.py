@@ -187,8 +187,8 @@ class ExchangeableChain:
             tuple(n - 2 * (c == visible) for c, n in enumerate(lumped.visible_sizes)),
             tuple(n - 2 * (d == hidden) for d, n in enumerate(lumped.hidden_sizes)),
             lumped.couplings,
-            lumped.visible_field,
-            lumped.hidden_field,
+            lumped.b,
+            lumped.c,
             lumped.n_spins,
             ((visible is not None) + (hidden is not None)) / lumped.n_spins,
         )
@@ -234,10 +234,11 @@ def exchangeable_chain(W: ModelLike, b: ArrayLike | None = None, c: ArrayLike | 
     1.0
     """
     model = as_model(W, b, c)
+    model.require_all_couplings("exchangeable_chain")
     require_finite_energies(model)
-    weights, visible_field, hidden_field = model
-    visible_classes, visible_signs = _classes(np.column_stack([weights, visible_field]))
-    hidden_classes, hidden_signs = _classes(np.column_stack([weights.T, hidden_field]))
+    weights, b, c = model
+    visible_classes, visible_signs = _classes(np.column_stack([weights, b]))
+    hidden_classes, hidden_signs = _classes(np.column_stack([weights.T, c]))
     gauged = visible_signs[:, None] * weights * hidden_signs
     couplings = np.array([[gauged[np.ix_(row, column)].mean() for column in hidden_classes] for row in visible_classes])
     visible_sizes, hidden_sizes = tuple(len(one) for one in visible_classes), tuple(len(one) for one in hidden_classes)
@@ -251,8 +252,8 @@ def exchangeable_chain(W: ModelLike, b: ArrayLike | None = None, c: ArrayLike | 
         visible_sizes,
         hidden_sizes,
         couplings,
-        np.array([(visible_signs * visible_field)[one].mean() for one in visible_classes]),
-        np.array([(hidden_signs * hidden_field)[one].mean() for one in hidden_classes]),
+        np.array([(visible_signs * b)[one].mean() for one in visible_classes]),
+        np.array([(hidden_signs * c)[one].mean() for one in hidden_classes]),
         sum(weights.shape),
     )
     return ExchangeableChain(visible_classes, hidden_classes, visible_signs, hidden_signs, lumped)

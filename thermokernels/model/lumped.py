@@ -36,7 +36,7 @@ class LumpedChain:
     Attributes
     ----------
     visible_sizes, hidden_sizes : n_c and n_d
-    couplings : (C, D); visible_field : (C,); hidden_field : (D,)
+    couplings : (C, D); b : (C,); c : (D,)
     n_spins : N, steps in a sweep
     killing : per step
     """
@@ -44,8 +44,8 @@ class LumpedChain:
     visible_sizes: tuple[int, ...]
     hidden_sizes: tuple[int, ...]
     couplings: Floats
-    visible_field: Floats
-    hidden_field: Floats
+    b: Floats
+    c: Floats
     n_spins: int
     killing: float = 0.0
 
@@ -74,7 +74,7 @@ class LumpedChain:
     def fields(self) -> tuple[Floats, Floats]:
         """F_d (D, V) and F_c (C, H)."""
         hidden, visible = self.magnetisations
-        return self.couplings.T @ visible + self.hidden_field[:, None], self.couplings @ hidden + self.visible_field[:, None]
+        return self.couplings.T @ visible + self.c[:, None], self.couplings @ hidden + self.b[:, None]
 
     @cached_property
     def log_weights(self) -> Floats:
@@ -82,8 +82,8 @@ class LumpedChain:
         hidden, visible = self.magnetisations
         ways = _log_ways(self.hidden_sizes, self.counts[0]), _log_ways(self.visible_sizes, self.counts[1])
         weights: Floats = hidden.T @ self.couplings.T @ visible
-        weights += (ways[0] + self.hidden_field @ hidden)[:, None]
-        weights += ways[1] + self.visible_field @ visible
+        weights += (ways[0] + self.c @ hidden)[:, None]
+        weights += ways[1] + self.b @ visible
         return weights
 
     @cached_property
@@ -164,7 +164,7 @@ class LumpedChain:
         """Relative error of every pi: roundings of numbers no larger than all log-weights' terms, twice (sums and their normalisation)."""
         ways = sum(n * math.log(2) for n in (*self.visible_sizes, *self.hidden_sizes))
         energy = float(np.array(self.visible_sizes) @ np.abs(self.couplings) @ np.array(self.hidden_sizes))
-        fields = float(np.array(self.visible_sizes) @ np.abs(self.visible_field) + np.array(self.hidden_sizes) @ np.abs(self.hidden_field))
+        fields = float(np.array(self.visible_sizes) @ np.abs(self.b) + np.array(self.hidden_sizes) @ np.abs(self.c))
         terms = 2 * (len(self.visible_sizes) + len(self.hidden_sizes)) + 8
         return (2 * terms * (ways + energy + fields) + 16) * UNIT
 

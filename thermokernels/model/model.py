@@ -9,18 +9,17 @@ from os import PathLike
 from typing import Any, overload
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from thermokernels.common import arguments
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
-from thermokernels.common.foreign_arrays import labels_of
+from thermokernels.common.foreign_arrays import as_array, labels_of
 from thermokernels.model import model_files
+from thermokernels.model.kernels.registry import as_kernel
 
 Label = Hashable
-
-# What a library may sample its machines with.
-SAMPLED_WITH = ("single-site", "two-block", "alternating")
+Mask = NDArray[np.bool_]
 
 # Rows and columns of W that a notebook shows.
 SHOWN = 12
@@ -32,6 +31,10 @@ class Model:
 
     It unpacks as ``W, b, c = model``. Two are equal where couplings, fields, names and kernel are.
 
+    With a ``mask`` some couplings do not exist, as on hardware whose graph is bipartite and not complete. The gradient, and with it the
+    signal, T_O, V and Q, are then sums over the couplings that do, and derivatives by the others are zero. What cannot do so refuses the
+    model; ``Model(*model)`` has all couplings.
+
     Parameters
     ----------
     W : (n_v, n_h) array_like of float64
@@ -42,17 +45,21 @@ class Model:
         Any hashable objects, all different. Of a table with labels (pandas) they are taken from W.
     kernel : the kernel that the library which trained the model samples it with ("alternating" of scikit-learn, rbms and thrml), optional
         What is said of traces, and the diagnosis, go by it where no kernel is named.
+    mask : (n_v, n_h) booleans, True where a coupling exists, optional
+        All of them where not given. W must be zero elsewhere.
 
     Attributes
     ----------
     W, b, c : float64, C-contiguous, copies of what was handed in, and not writeable
     visible, hidden : tuples of names, or None
     kernel : str or None
+    mask : (n_v, n_h) booleans, not writeable, or None where all couplings exist
 
     Raises
     ------
     ValueError
-        Bad shapes, entries that are not finite, or names that are not as many as the spins or not all different.
+        Bad shapes, entries that are not finite, names that are not as many as the spins or not all different, or a mask that leaves no
+        coupling or leaves one out that is not zero.
 
     Examples
     --------
@@ -62,6 +69,8 @@ class Model:
     >>> W, b, c = model
     >>> c.tolist(), model == Model(W, b)
     ([0.0, 0.0], True)
+    >>> Model([[0.5, 0.0], [0.1, 0.3]], mask=[[True, False], [True, True]])
+    Model(2 visible + 2 hidden spins, 3 of 4 couplings up to 0.5, no fields)
     """
 
     W: Floats
@@ -70,6 +79,7 @@ class Model:
     visible: tuple[Label, ...] | None
     hidden: tuple[Label, ...] | None
     kernel: str | None
+    mask: Mask | None
 
     def __init__(
         self,
@@ -80,6 +90,7 @@ class Model:
         visible: Iterable[Label] | None = None,
         hidden: Iterable[Label] | None = None,
         kernel: str | None = None,
+        mask: ArrayLike | None = None,
     ) -> None:
         rows, columns = labels_of(W)
         visible, hidden = rows if visible is None else visible, columns if hidden is None else hidden
@@ -92,7 +103,8 @@ class Model:
             object.__setattr__(self, name, own)
         object.__setattr__(self, "visible", _as_names(visible, n_visible, "visible"))
         object.__setattr__(self, "hidden", _as_names(hidden, n_hidden, "hidden"))
-        object.__setattr__(self, "kernel", None if kernel is None else arguments.as_choice(kernel, SAMPLED_WITH, "kernel"))
+        object.__setattr__(self, "kernel", None if kernel is None else as_kernel(kernel, lambda one: one.layer is None).name)
+        object.__setattr__(self, "mask", _as_mask(mask, weights))
         for name, field, names in (("b", b, self.visible), ("c", c, self.hidden)):
             if (labels := labels_of(field)[0]) is not None and labels != names:
                 raise ValueError(
@@ -120,7 +132,29 @@ class Model:
 
     def without_fields(self) -> Model:
         """The same couplings and names alone."""
-        return Model(self.W, visible=self.visible, hidden=self.hidden, kernel=self.kernel)
+        return Model(self.W, visible=self.visible, hidden=self.hidden, kernel=self.kernel, mask=self.mask)
+
+    @property
+    def edges(self) -> Mask:
+        """(n_v n_h,) booleans: which couplings exist, in C order."""
+        return np.ones(self.W.size, dtype=np.bool_) if self.mask is None else self.mask.ravel()
+
+    @property
+    def n_couplings(self) -> int:
+        """How many couplings exist."""
+        return int(self.edges.sum())
+
+    def on_edges(self, values: Floats) -> Floats:
+        """Numbers of the couplings (n_v, n_h), zero where there is none."""
+        return values if self.mask is None else np.where(self.mask, values, 0.0)
+
+    def require_all_couplings(self, what: str) -> None:
+        """ValueError where some couplings do not exist, which ``what`` cannot do with."""
+        if self.mask is not None:
+            raise ValueError(
+                f"{what} needs all {self.W.size} couplings to exist; by its mask this model has {self.n_couplings} of them: use "
+                "Model(*model), or an exact quantity such as q_struct"
+            )
 
     @default_error_state
     def save(self, path: str | PathLike[str]) -> None:
@@ -133,14 +167,15 @@ class Model:
         Raises
         ------
         ValueError
-            Another ending; .npy or .csv for a model with fields, names or a kernel; names that are neither all words nor all whole numbers.
+            Another ending; .npy or .csv for a model with fields, names, a kernel or a mask; names that are neither all words nor all
+            whole numbers.
         OSError
             The file cannot be written.
         """
         content: dict[str, Any] = {"W": self.W}
         content |= {name: field for name, field in (("b", self.b), ("c", self.c)) if field.any()}
         content |= {name: names for name, names in (("visible", self.visible), ("hidden", self.hidden)) if names is not None}
-        content |= {} if self.kernel is None else {"kernel": self.kernel}
+        content |= {name: value for name, value in (("kernel", self.kernel), ("mask", self.mask)) if value is not None}
         model_files.write_model(path, content)
 
     def __iter__(self) -> Iterator[Floats]:
@@ -160,26 +195,29 @@ class Model:
         if not isinstance(other, Model):
             return NotImplemented
         names = (self.visible, self.hidden, self.kernel) == (other.visible, other.hidden, other.kernel)
-        return names and all(np.array_equal(mine, theirs) for mine, theirs in zip(self, other, strict=True))
+        arrays = zip((*self, self.edges), (*other, other.edges), strict=True)
+        return names and all(np.array_equal(mine, theirs) for mine, theirs in arrays)
 
     def __hash__(self) -> int:
         arrays = tuple((array + 0.0).tobytes() for array in self)  # -0.0 equals 0.0
-        return hash((self.W.shape, arrays, self.visible, self.hidden, self.kernel))
+        return hash((self.W.shape, arrays, self.edges.tobytes(), self.visible, self.hidden, self.kernel))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copies and pickles are made anew, for NumPy would make their arrays writeable."""
-        return _made_again, (self.W, self.b, self.c, self.visible, self.hidden, self.kernel)
+        return _made_again, (self.W, self.b, self.c, self.visible, self.hidden, self.kernel, self.mask)
 
     def __repr__(self) -> str:
         fields = f"fields up to {max(np.abs(self.b).max(), np.abs(self.c).max()):.3g}" if self.has_fields else "no fields"
         spins = f"{self.n_visible} visible + {self.n_hidden} hidden spins"
-        return f"Model({spins}, couplings up to {np.abs(self.W).max():.3g}, {fields})"
+        some = "" if self.mask is None else f"{self.n_couplings} of {self.W.size} "
+        return f"Model({spins}, {some}couplings up to {np.abs(self.W).max():.3g}, {fields})"
 
     def _repr_html_(self) -> str:
-        """W with the names and fields of its rows and columns; of a large model the first of them."""
+        """W with the names and fields of its rows and columns; of a large model the first of them. Couplings that do not exist are dots."""
         rows, columns = min(self.n_visible, SHOWN), min(self.n_hidden, SHOWN)
         grid = [["", *_shown(self.hidden, "h", columns)]]
-        grid += [[name, *map(_number, row[:columns])] for name, row in zip(_shown(self.visible, "v", rows), self.W, strict=False)]
+        cells = np.where(self.edges.reshape(self.W.shape), np.vectorize(_number, otypes=[object])(self.W), "\N{MIDDLE DOT}")
+        grid += [[name, *row[:columns]] for name, row in zip(_shown(self.visible, "v", rows), cells, strict=False)]
         if self.has_fields:
             for line, cell in zip(grid, ["b", *map(_number, self.b)], strict=False):
                 line.insert(1, cell)
@@ -208,41 +246,36 @@ def as_model(W: ModelLike, b: ArrayLike | None = None, c: ArrayLike | None = Non
     return W
 
 
-def load_model(path: str | PathLike[str]) -> Model:
-    """The model in a file: .npy and .csv hold W, one row a visible spin; .npz holds W, and optionally b, c and the names of the spins.
-
-    Nothing that a file holds is executed. :meth:`Model.save` writes such files.
-
-    Parameters
-    ----------
-    path : of a file whose name ends in .npy, .npz or .csv
-        Names of spins in an .npz are arrays ``visible`` and ``hidden`` of words or whole numbers.
-
-    Raises
-    ------
-    ValueError, OSError
-        One sentence that names the file, what is there and what is wanted.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> import thermokernels as tk
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     tk.Model([[0.5, -0.2]], c=[0.1, 0.0]).save(f"{folder}/model.npz")
-    ...     tk.load_model(f"{folder}/model.npz")
-    Model(1 visible + 2 hidden spins, couplings up to 0.5, fields up to 0.1)
-    """
-    what, content = model_files.read_model(path)
-    try:
-        return Model(**content)
-    except ValueError as error:
-        raise ValueError(f"{what}: {error}") from None
-
-
 def _made_again(
-    W: Floats, b: Floats, c: Floats, visible: tuple[Label, ...] | None, hidden: tuple[Label, ...] | None, kernel: str | None
+    W: Floats,
+    b: Floats,
+    c: Floats,
+    visible: tuple[Label, ...] | None,
+    hidden: tuple[Label, ...] | None,
+    kernel: str | None,
+    mask: Mask | None = None,
 ) -> Model:
-    return Model(W, b, c, visible=visible, hidden=hidden, kernel=kernel)
+    return Model(W, b, c, visible=visible, hidden=hidden, kernel=kernel, mask=mask)
+
+
+def _as_mask(mask: ArrayLike | None, weights: Floats) -> Mask | None:
+    """Which of the couplings exist, or None where all of them do."""
+    if mask is None:
+        return None
+    found = as_array(mask, "mask", "an array of booleans")
+    if found.dtype != np.bool_:
+        raise ValueError(f"mask must hold booleans, True where a coupling exists; got dtype {found.dtype}")
+    if found.shape != weights.shape:
+        raise ValueError(f"mask must have the shape of W, {weights.shape}; got shape {found.shape}")
+    if not found.any():
+        raise ValueError("mask must leave at least one coupling; it is False everywhere")
+    for i, j in np.argwhere(~found & (weights != 0.0))[:1]:
+        raise ValueError(f"W must be zero where mask is False; entry ({i}, {j}) is {weights[i, j]:g}")
+    if found.all():
+        return None
+    own = np.array(found, order="C")  # the caller may go on with it in place
+    own.flags.writeable = False
+    return own
 
 
 def _as_names(names: Any, n_spins: int, argument: str) -> tuple[Label, ...] | None:

@@ -13,18 +13,18 @@ import numpy as np
 from thermokernels.common import arguments
 from thermokernels.common.arrays import Array
 from thermokernels.common.atomic_file import replacing
-from thermokernels.model.number_tables import read_table
+from thermokernels.model.text_numbers import read_numbers
 
 FORMATS = ".npy, .npz or .csv"
 SUFFIXES = (".npy", ".npz", ".csv")
-NUMBERS, NAMES, KERNEL = ("W", "b", "c"), ("visible", "hidden"), "kernel"
+NUMBERS, NAMES, KERNEL = ("W", "b", "c", "mask"), ("visible", "hidden"), "kernel"
 MAGIC = (b"\x93NUMPY", b"PK\x03\x04", b"PK\x05\x06")  # of .npy, and of .npz with arrays and without
 
 
 def read_model(path: str | PathLike[str]) -> tuple[str, dict[str, Any]]:
     """What an error about the file begins with, and its arrays by the names of :class:`thermokernels.Model`.
 
-    .npy and .csv hold W, one row a visible spin; .npz holds W and optionally b, c, visible, hidden and kernel.
+    .npy and .csv hold W, one row a visible spin; .npz holds W and optionally b, c, mask, visible, hidden and kernel.
 
     Raises
     ------
@@ -35,7 +35,7 @@ def read_model(path: str | PathLike[str]) -> tuple[str, dict[str, Any]]:
     what = f"the model file {path}"
     arrays = read_arrays(path, what) if path.suffix == ".npz" else {"W": read_array(path, what, FORMATS)}
     if "W" not in arrays or not set(arrays) <= {*NUMBERS, *NAMES, KERNEL}:
-        raise ValueError(f"{what}: it must hold W and may hold b, c, visible, hidden and kernel; it holds {_names(arrays)}")
+        raise ValueError(f"{what}: it must hold W and may hold b, c, mask, visible, hidden and kernel; it holds {_names(arrays)}")
     for name in NAMES:
         if name in arrays:
             if arrays[name].ndim != 1 or arrays[name].dtype.kind not in "Ui":
@@ -85,7 +85,7 @@ def read_array(path: Path, what: str, formats: str) -> Any:
     """The one array of a .npy or .csv file."""
     if path.suffix == ".csv":
         _require_file(path, what)
-        return read_table(path, what)
+        return read_numbers(path, what)
     if path.suffix == ".npy":
         return read_arrays(path, what)["array"]
     raise ValueError(f"{what}: its name must end in {formats}")

@@ -13,7 +13,7 @@ runs backwards), so that solves are made on the smaller one, "near"; the nonzero
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
@@ -25,9 +25,11 @@ from thermokernels.common import arguments, memory, tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import ConstantError, UnresolvedError
+from thermokernels.common.results import Line, Result
 from thermokernels.common.tolerances import EPSILON, UNIT
-from thermokernels.model.chain import block_spins, entry_error, gibbs_chain, input_error, law_error
+from thermokernels.model.chain import block_spins, gibbs_chain
 from thermokernels.model.model import Model, ModelLike, as_model
+from thermokernels.model.rounding import entry_error, input_error, law_error
 from thermokernels.solvers import gap_bounds
 from thermokernels.solvers.layer_resolvent import LayerSolution, LayerSystem
 from thermokernels.solvers.solve import Progress, Solve
@@ -46,11 +48,14 @@ class Layers:
     near_spins, far_spins : (n_near, near) and (n_far, far), of the states of each layer
     near_field, far_field : local fields at the near states, of far spins (n_far, near), and at the far states, of near spins (n_near, far)
     near_root, far_root : roots of the laws of the layers
+    edges : (n_near n_far,), which couplings exist, in C order of (near, far) spins
     """
 
     def __init__(self, model: Model, quotient: bool | None = None, every: int = 1) -> None:
         self.transposed = model.n_visible > model.n_hidden
         W, b, c = model
+        edges = model.edges.reshape(W.shape)
+        self.edges = (edges.T if self.transposed else edges).ravel()
         self.chain = chain = gibbs_chain(*((W.T, c, b) if self.transposed else (W, b, c)), quotient=quotient, kernel="alternating-visible")
         n_far = chain.layer_coupling.shape[0]
         self.system = LayerSystem(chain.layer_coupling, chain.root_law, every)
@@ -60,6 +65,10 @@ class Layers:
         self.far_field = chain.visible_local_fields
         self.near_root = chain.root_law
         self.far_root: Floats = self.system.to_far(chain.root_law[None])[0]
+
+    def on_edges(self, functions: Floats) -> Floats:
+        """Those of the functions (n_near, n_far, ...) whose coupling exists, as rows."""
+        return functions.reshape(-1, functions.shape[-1])[self.edges]
 
     def of_near(self, functions: Floats) -> Floats:
         """Functions of the near layer (..., near) as rows sqrt(pi) (f - E f)."""
@@ -160,21 +169,35 @@ def gap_of_records(layers: Layers) -> float:
     return float(-np.expm1(layers.system.every * np.log1p(-min(gap_bounds.gap_lower_bound(layers.chain), 0.5))))
 
 
-@dataclass(frozen=True, eq=False)
-class AlternatingTime:
+@dataclass(frozen=True, eq=False, repr=False)
+class AlternatingTime(Result):
     """T_O of the alternating scan and what is known of it; times in records, one a sweep.
 
     Attributes
     ----------
     value : T_O; bound : a bound on its error
     variance : sum_a Var_pi f_a; asymptotic_variance : V = 2 T_O - variance
-    times, variances : (n_v, n_h), sum_(t >= 0) Cov(f_ij(x_0), f_ij(x_t)) and Var f_ij
+    times, variances : (n_v, n_h), sum_(t >= 0) Cov(f_ij(x_0), f_ij(x_t)) and Var f_ij, zero where there is no coupling
     visible_times, hidden_times : (n_v,), (n_h,) of the gradients of b and c, None without ``fields``
     residual : largest relative residual of the solves; iterations : largest number
     """
 
-    layers: Layers = field(repr=False)
-    parts: dict[str, Times] = field(repr=False)
+    _lines = (
+        Line("t_obs_steps", "value", "steps", bound="bound"),
+        Line("asymptotic_variance_steps", "asymptotic_variance", "steps", bound="asymptotic_variance_bound"),
+        Line("variance", "variance", bound="variance_error"),
+    )
+    _facts = (
+        "residual",
+        "iterations",
+        "times",
+        "variances",
+        "visible_times",
+        "hidden_times",
+    )
+
+    layers: Layers
+    parts: dict[str, Times]
 
     method = "cg"
 
@@ -199,6 +222,12 @@ class AlternatingTime:
     @property
     def asymptotic_variance(self) -> float:
         return 2 * self.value - self.variance
+
+    @property
+    def asymptotic_variance_bound(self) -> float:
+        """A bound on the error of V: twice that of T_O, that of the variances, and the roundings of the difference."""
+        lost = 2 * self.bound + self.variance_error
+        return lost * (1 + 4 * EPSILON) + 2 * EPSILON * (2 * self.value + self.variance)
 
     @property
     def times(self) -> Floats:
@@ -231,7 +260,8 @@ class AlternatingTime:
 
     def _of_couplings(self, numbers: Floats) -> Floats:
         chain = self.layers.chain
-        table = numbers.reshape(chain.n_visible, chain.n_hidden)
+        table = np.zeros((chain.n_visible, chain.n_hidden))
+        table.ravel()[self.layers.edges] = numbers
         return np.ascontiguousarray(table.T if self.layers.transposed else table)
 
 
@@ -266,7 +296,7 @@ def alternating_variance_time(
     ValueError
         Bad arguments.
     NotConvergedError, UnresolvedError
-        The chain is too close to frozen for float64.
+        The chain is too slow for float64.
     ModelTooLargeError
         The matrix that couples the layers does not fit into memory.
 
@@ -298,7 +328,7 @@ def alternating_variance_time(
         raise ConstantError("no observable varies under pi in float64; scale the couplings down")
     if not time.bound <= tolerances.DIGITS * time.value:
         raise UnresolvedError(
-            f"T_O = {time.value:.6g} records is certain to {time.bound:.2g} only: the alternating scan is too close to frozen for float64; "
+            f"T_O = {time.value:.6g} records is certain to {time.bound:.2g} only: the alternating scan is too slow for float64; "
             "scale the couplings down"
         )
     return time
@@ -318,17 +348,17 @@ def _require_memory(model: Model, full: bool) -> None:
 
 
 def _sources(layers: Layers, observables: str, units: str, fields: bool) -> dict[str, Sources]:
-    """The observables by the parameters that they are the gradients of, in C order of (near, far) spins."""
+    """The observables by the parameters that they are the gradients of, couplings that exist in C order of (near, far) spins."""
 
     def in_units(spins: Floats) -> Floats:
         return spins if units == "pm1" else 0.5 * (1 + spins)
 
     near, of_far = in_units(layers.near_spins), in_units(np.tanh(layers.near_field))  # at the near states: near spins, far ones expected
     of_near, far = in_units(np.tanh(layers.far_field)), in_units(layers.far_spins)  # at the far states
-    on_near = lambda: layers.of_near(near[:, None] * of_far)  # noqa: E731
-    on_far = lambda: layers.of_far(of_near[:, None] * far)  # noqa: E731
+    on_near = lambda: layers.of_near(layers.on_edges(near[:, None] * of_far))  # noqa: E731
+    on_far = lambda: layers.of_far(layers.on_edges(of_near[:, None] * far))  # noqa: E731
     if observables == "products":
-        couplings = Sources.of_both(layers, on_near(), on_far(), _product_variances(layers, units).ravel())
+        couplings = Sources.of_both(layers, on_near(), on_far(), _product_variances(layers, units).ravel()[layers.edges])
     else:
         couplings = Sources.of_far(layers, on_far()) if layers.transposed else Sources.of_near(on_near())
     found = {"couplings": couplings}
@@ -344,7 +374,7 @@ def _sources(layers: Layers, observables: str, units: str, fields: bool) -> dict
 
 
 def _product_variances(layers: Layers, units: str) -> Floats:
-    """Var of the products (n_near, n_far), as Pr(high) Pr(low) (high - low)^2: sums of positive terms, however frozen the chain is."""
+    """Var of the products (n_near, n_far), as Pr(high) Pr(low) (high - low)^2: sums of positive terms, however slow the chain is."""
     law = layers.near_root**2
     up = 0.5 * (1 + layers.near_spins)
     up, down = law * up, law * (1 - up)

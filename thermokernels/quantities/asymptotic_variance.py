@@ -14,8 +14,9 @@ from thermokernels.common import tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.tolerances import EPSILON
-from thermokernels.model.chain import GibbsChain, as_chain, law_error
+from thermokernels.model.chain import GibbsChain, as_chain
 from thermokernels.model.exchangeable import ExchangeableChain
+from thermokernels.model.rounding import law_error
 from thermokernels.quantities.alternating_scan import AlternatingTime, of_model
 from thermokernels.quantities.exchangeable import exchangeable_sums
 from thermokernels.quantities.variance_time import VarianceTime, variance_time
@@ -24,7 +25,10 @@ from thermokernels.solvers.solve import Progress, Solve
 
 
 def observable_variances(chain: GibbsChain) -> Floats:
-    """Var_pi(v_i h_j) = 4 Pr(v_i = h_j) Pr(v_i != h_j), (n_v, n_h): sums of positive terms, right however frozen the chain is."""
+    """Var_pi(v_i h_j) = 4 Pr(v_i = h_j) Pr(v_i != h_j), (n_v, n_h): sums of positive terms, right however slow the chain is.
+
+    Zero where there is no coupling.
+    """
     hidden, visible = chain.block_spins
     law = chain.law.reshape(chain.shape)
     hidden_up, visible_up = 0.5 * (1 + hidden), 0.5 * (1 + visible)
@@ -32,11 +36,11 @@ def observable_variances(chain: GibbsChain) -> Floats:
     equal = hidden_up.T @ (law @ visible_up) + hidden_down.T @ (law @ visible_down)
     unequal = hidden_up.T @ (law @ visible_down) + hidden_down.T @ (law @ visible_up)
     variances: Floats = 4 * (equal * unequal).T
-    return variances
+    return chain.model.on_edges(variances)
 
 
 def total_variance(chain: GibbsChain) -> tuple[float, float]:
-    """sum_a Var_pi f_a = n_v n_h - |E_pi f|^2, and a bound on its error: that of the law twice, and the roundings of the sums."""
+    """sum_a Var_pi f_a, and a bound on its error: that of the law twice, and the roundings of the sums."""
     value = float(observable_variances(chain).sum())
     terms = sum(chain.shape) + chain.n_visible * chain.n_hidden + 8
     return value, 2 * (law_error(chain) + terms * EPSILON) * value

@@ -10,9 +10,10 @@ from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import UnresolvedError
 from thermokernels.common.tolerances import UNIT
 from thermokernels.compiled.decorator import jit
-from thermokernels.model.chain import GibbsChain, as_chain, entry_error, law_error
+from thermokernels.model.chain import GibbsChain, as_chain
 from thermokernels.model.exchangeable import ExchangeableChain
 from thermokernels.model.kernels.single_site import _after_hidden_flip
+from thermokernels.model.rounding import entry_error, law_error
 
 
 @jit

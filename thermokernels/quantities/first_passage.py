@@ -19,8 +19,9 @@ from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import NotConvergedError, NumericalError
 from thermokernels.common.tolerances import EPSILON
-from thermokernels.model.chain import GibbsChain, as_chain, entry_error, law_error
+from thermokernels.model.chain import GibbsChain, as_chain
 from thermokernels.model.exchangeable import ExchangeableChain
+from thermokernels.model.rounding import entry_error, law_error
 from thermokernels.solvers.lumped import lumped_elimination
 from thermokernels.solvers.off_target import RestrictedSystem
 from thermokernels.solvers.state_reduction import reduced_resolvent
@@ -218,7 +219,7 @@ def solve_mean_first_passage(
 ) -> FirstPassage:
     """:func:`mean_first_passage` with the proven bound of its error.
 
-    Each weight pi_x is right to a relative :func:`thermokernels.model.chain.law_error`, once in the numerator and once in the denominator
+    Each weight pi_x is right to a relative :func:`thermokernels.model.rounding.law_error`, once above and once below,
     of a mean of positive terms; n terms add n roundings to either.
 
     Parameters, raises and source as there.

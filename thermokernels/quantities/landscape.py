@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
+from html import escape
 from itertools import permutations
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from thermokernels.common import memory, tolerances
 from thermokernels.common.arrays import Floats
+from thermokernels.common.digits import certified
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import UnresolvedError
-from thermokernels.model.chain import GibbsChain, as_chain, energy_error
+from thermokernels.common.results import UNPROVEN, Line, Result, html_table
+from thermokernels.model.chain import GibbsChain, as_chain
 from thermokernels.model.exchangeable import ExchangeableChain
+from thermokernels.model.rounding import energy_error
 from thermokernels.quantities import flooding
 from thermokernels.solvers.lumped.lumped_gap_bound import all_strides, move_rates
 
@@ -26,9 +31,12 @@ Interval = tuple[int, int]
 MAX_ORDERS = 720
 MAX_ENUMERATED = 6
 
+# Events that a notebook shows.
+SHOWN_EVENTS = 20
 
-@dataclass(frozen=True, eq=False)
-class MergeEvent:
+
+@dataclass(frozen=True, eq=False, repr=False)
+class MergeEvent(Result):
     """One basin joins a deeper one at a saddle. Compared by identity: equal events of several orderings are the same object.
 
     Attributes
@@ -41,15 +49,25 @@ class MergeEvent:
         pi of the two basins.
     """
 
+    _lines = (
+        Line("saddle_energy", "saddle_energy"),
+        Line("barrier", "barrier"),
+        Line("dying_minimum", "dying_minimum"),
+        Line("surviving_minimum", "surviving_minimum"),
+        Line("dying_mass", "dying_mass"),
+        Line("surviving_mass", "surviving_mass"),
+    )
+    _facts = ("multiplicity",)
+
     saddle_energy: float
     multiplicity: int
     dying_minimum: float
     surviving_minimum: float
     dying_mass: float
     surviving_mass: float
-    _nodes: Integers = field(repr=False)
-    _dying: tuple[Interval, ...] = field(repr=False)
-    _surviving: tuple[Interval, ...] = field(repr=False)
+    _nodes: Integers
+    _dying: tuple[Interval, ...]
+    _surviving: tuple[Interval, ...]
 
     @property
     def barrier(self) -> float:
@@ -78,7 +96,7 @@ class MergeEvent:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class MergeTree:
+class MergeTree(Result):
     """Which basin merges with which, and at what energy; made by :func:`merge_tree`.
 
     The arrays describe basins (subtrees of flooding nodes), ``rank`` their seniority: 0 is the deepest. ``barrier_error`` bounds the
@@ -86,6 +104,13 @@ class MergeTree:
     (stability of persistence: Cohen-Steiner, Edelsbrunner and Harer, Discrete Comput. Geom. 37 (2007) 103), and a level that stands for
     energies that differ by rounding adds its width, at either end.
     """
+
+    _facts = (
+        "n_minima",
+        "n_multiway_saddles",
+        "barrier_error",
+        "events",
+    )
 
     level_energy: Floats
     level: Integers
@@ -124,6 +149,10 @@ class MergeTree:
     def events(self) -> tuple[MergeEvent, ...]:
         """All n_minima - 1 events in order of saddle energy; at a multiway saddle the basins die from the shallowest up."""
         return tuple(event for part in self._default for event in part)
+
+    def by_mass(self) -> list[MergeEvent]:
+        """The events by falling probability of the basin that dies: the numbers of basins in a diagnosis count them from one."""
+        return sorted(self.events, key=lambda event: -event.dying_mass)
 
     @cached_property
     def _default(self) -> list[list[MergeEvent]]:
@@ -187,6 +216,25 @@ class MergeTree:
 
     def _intervals(self, basins: Sequence[int]) -> tuple[Interval, ...]:
         return tuple(sorted((int(self.start[basin]), int(self.stop[basin])) for basin in basins))
+
+    def _columns(self) -> tuple[dict[str, Any], str]:
+        names = [line.attribute for line in MergeEvent._lines]
+        events = {name: [getattr(event, name) for event in self.events] for name in names}
+        return {"event": range(len(self.events)), **events, "multiplicity": [event.multiplicity for event in self.events]}, "event"
+
+    def _repr_html_(self) -> str:
+        """The events with the highest barriers."""
+        highest = sorted(self.events, key=lambda event: -event.barrier)[:SHOWN_EVENTS]
+        rows = [
+            [
+                certified(event.barrier, self.barrier_error),
+                certified(event.saddle_energy, self.barrier_error),
+                *(certified(mass, None, UNPROVEN) for mass in (event.dying_mass, event.surviving_mass)),
+                str(event.multiplicity),
+            ]
+            for event in highest
+        ]
+        return f"<p>{escape(repr(self))}</p>" + html_table(("barrier", "saddle", "pi(basin)", "pi(deeper)", "basins at the saddle"), rows)
 
     def __repr__(self) -> str:
         return f"MergeTree({self.n_minima} minima, {self.n_multiway_saddles} multiway saddles)"

@@ -14,7 +14,8 @@ from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import UnresolvedError
 from thermokernels.common.tolerances import UNIT
-from thermokernels.model.chain import GibbsChain, as_chain, law_error
+from thermokernels.model.chain import GibbsChain, as_chain
+from thermokernels.model.rounding import law_error
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -104,16 +105,19 @@ def observable_basis(chain: GibbsChain, span: ArrayLike | None = None) -> Observ
     chain = as_chain(chain)
     chain.require_both_layers("the span of the products v_i h_j")
     n_observables = chain.n_visible * chain.n_hidden
-    # Centring at the most probable state first: in a nearly frozen chain the covariances are sums of small positive numbers, and
+    # Centring at the most probable state first: in an extremely slow chain the covariances are sums of small positive numbers, and
     # E[f f'] - E[f] E[f]' would leave nothing but rounding.
     differences = _Differences(chain)
     mean, gram = differences.sums(chain.law), differences.products(chain.law)
     squares = gram.diagonal().copy()
     gram -= np.outer(mean, mean)
 
-    directions = np.eye(n_observables)
+    edges = chain.model.edges
+    directions = np.eye(n_observables)[:, edges]
     if span is not None:
         columns = arguments.as_state_functions(span, n_observables, "span").reshape(n_observables, -1)
+        if columns[~edges].any():
+            raise ValueError("span must be zero in the rows of couplings that do not exist, by the model's mask")
         vectors, sizes, _ = scipy.linalg.svd(columns, full_matrices=False)
         directions = vectors[:, sizes > tolerances.RANK * sizes.max(initial=0.0)]
     eigenvalues, vectors = np.linalg.eigh(directions.T @ gram @ directions)

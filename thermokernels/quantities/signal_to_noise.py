@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -18,9 +18,10 @@ from thermokernels.common import arguments, tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import UnresolvedError
+from thermokernels.common.results import Line, Result
 from thermokernels.common.tolerances import UNIT
 from thermokernels.model.chain import GibbsChain, block_spins
-from thermokernels.model.kernels.registry import KERNELS
+from thermokernels.model.kernels.registry import as_kernel
 from thermokernels.model.model import Model, ModelLike, as_model
 from thermokernels.quantities import asymptotic_variance
 from thermokernels.quantities.alternating_scan import OBSERVABLES, UNITS, AlternatingTime, of_model
@@ -31,8 +32,8 @@ from thermokernels.solvers.many_observables import Accumulator
 from thermokernels.solvers.solve import AUTOMATIC, Progress, Solve
 
 
-@dataclass(frozen=True, eq=False)
-class QStruct:
+@dataclass(frozen=True, eq=False, repr=False)
+class QStruct(Result):
     """Q_struct_perp and what it rests on.
 
     Attributes
@@ -41,26 +42,44 @@ class QStruct:
     signal : |g|^2; signal_bound : a bound on its rounding error
     bound : a bound on |Q - value|, from those of signal and T_O
     t_obs : T_O in steps; t_obs_bound : a bound on its error, in steps
-    asymptotic_variance : V = 2 T_O - sum_a Var_pi f_a in steps
+    asymptotic_variance : V = 2 T_O - sum_a Var_pi f_a in steps; asymptotic_variance_bound : a bound on its error
     q_limit : K signal / V, what Q tends to in a long window; q_limit_bound : a bound on its error
-    g : (n_v, n_h), E_data[f_ij] - E_pi[f_ij]; g_visible, g_hidden : (n_v,), (n_h,) of the gradients of b and c where they count
+    g : (n_v, n_h), E_data[f_ij] - E_pi[f_ij], zero where there is no coupling
+    g_visible, g_hidden : (n_v,), (n_h,) of the gradients of b and c where they count
     residual : largest relative residual of the solves, of a reduction their backward error; iterations : largest number of CG iterations
     method : of the solve: "cholesky", "cg" or "reduction"
     window_steps : K in steps
     """
 
+    _lines = (
+        Line("q", "value", bound="bound"),
+        Line("q_limit", "q_limit", bound="q_limit_bound"),
+        Line("signal", "signal", bound="signal_bound"),
+        Line("t_obs_steps", "t_obs", "steps", bound="t_obs_bound"),
+        Line("asymptotic_variance_steps", "asymptotic_variance", "steps", bound="asymptotic_variance_bound"),
+    )
+    _facts = (
+        "window_steps",
+        "method",
+        "residual",
+        "iterations",
+        "g",
+        "g_visible",
+        "g_hidden",
+    )
+
     value: float
     signal: float
     signal_bound: float
     t_obs: float
-    g: Floats = field(repr=False)
+    g: Floats
     residual: float
     iterations: int
     method: str
     window_steps: float
-    variance_time: VarianceTime | AlternatingTime = field(repr=False)
-    g_visible: Floats | None = field(default=None, repr=False)
-    g_hidden: Floats | None = field(default=None, repr=False)
+    variance_time: VarianceTime | AlternatingTime
+    g_visible: Floats | None = None
+    g_hidden: Floats | None = None
 
     @property
     def state_time(self) -> VarianceTime:
@@ -94,6 +113,11 @@ class QStruct:
     @property
     def asymptotic_variance(self) -> float:
         return asymptotic_variance.of_variance_time(self.variance_time)
+
+    @property
+    def asymptotic_variance_bound(self) -> float:
+        """A bound on the error of V, in steps."""
+        return asymptotic_variance.bound_of(self.variance_time)
 
     @property
     @default_error_state
@@ -130,12 +154,12 @@ def data_gradients(model: Model, p_data: Floats) -> tuple[NDArray[Any], NDArray[
 
 
 def data_gradient(model: Model, p_data: Floats) -> Floats:
-    """g = E_data[f] - E_pi[f], (n_v, n_h), p_data divided by its sum."""
+    """g = E_data[f] - E_pi[f], (n_v, n_h), p_data divided by its sum; zero where there is no coupling."""
     if not in_pairs(model):
-        return np.ascontiguousarray(data_gradients(model, p_data)[0], dtype=np.float64)
+        return model.on_edges(np.ascontiguousarray(data_gradients(model, p_data)[0], dtype=np.float64))
     g = np.empty(model.W.shape)
     _data_gradient(np.array(model.W.T, order="C"), model.b.copy(), model.c.copy(), np.ascontiguousarray(p_data), g)
-    return g
+    return model.on_edges(g)
 
 
 def in_pairs(model: Model) -> bool:
@@ -218,7 +242,7 @@ def q_struct(
     Raises
     ------
     ValueError
-        Bad arguments. NotConvergedError, UnresolvedError: the chain is too close to frozen for float64.
+        Bad arguments. NotConvergedError, UnresolvedError: the chain is too slow for float64.
 
     Examples
     --------
@@ -228,7 +252,7 @@ def q_struct(
     (0.0, 1.0)
     """
     model, solve = as_model(W, b, c), Solve(method, rtol, progress, checkpoint, executor)
-    if KERNELS[arguments.as_choice(kernel, tuple(KERNELS), "kernel")].by_layers:
+    if as_kernel(kernel).by_layers:
         return alternating_q_struct(model, p_data, window, solve, observables=observables, units=units, fields=fields)
     words = arguments.as_choice(observables, OBSERVABLES, "observables"), arguments.as_choice(units, UNITS, "units")
     given = (("observables", words[0], "products"), ("units", words[1], "pm1"), ("fields", arguments.as_flag(fields, "fields"), False))
@@ -247,6 +271,7 @@ def alternating_q_struct(model: Model, p_data: ArrayLike, window: float, solve: 
     if options.get("units", "pm1") == "zero-one":  # (1 + v)(1 + h) / 4
         couplings, visible, hidden = (couplings + visible[:, None] + hidden) / 4, visible / 2, hidden / 2
     g = [np.ascontiguousarray(part, dtype=np.float64) for part in (couplings, visible, hidden)]
+    g[0] = model.on_edges(g[0])
     whole = np.concatenate([part.ravel() for part in g])[None] if options.get("fields", False) else g[0]
     error = _signal(whole, _long_double_error(model), UNIT)[1]  # of whatever was computed in long double
     q = _q_struct(model, g[0], float(np.einsum("ij,ij->", whole, whole)), float(error), window_steps, time)

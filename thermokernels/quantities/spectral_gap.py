@@ -11,8 +11,13 @@ Above: Rayleigh. A unit vector x orthogonal to psi = sqrt(pi) has gap <= rho = x
         Cholesky factor in float64 that survives a shift by its own rounding error (Rump, BIT 46 (2006) 433, theorem 2.3).
     Interlacing alone (:func:`thermokernels.solvers.gap_bounds.gap_lower_bound`) for larger chains.
 
-Rounding of A moves no eigenvalue by more than 2 h, h = ``chain.entry_error``, for |diag A| and |A - diag A| are at most 1 in norm. Where
-that leaves less than six digits: :mod:`thermokernels.solvers.state_reduction.reduced_gap`.
+Rounding of A moves no eigenvalue by more than 2 h, h = ``chain.entry_error``, for |diag A| and |A - diag A| are at most 1 in norm. Of up to
+128 states rho is the quotient of two sums of positive terms in long double (:mod:`thermokernels.model.extended`),
+
+    rho = sum_{x, y} pi_x P_xy (f_x - f_y)^2 / (2 sum_x pi_x f_x^2),     f = x / sqrt(pi), centred,
+
+right to the relative errors of pi and P there. Where that leaves less than six digits:
+:mod:`thermokernels.solvers.state_reduction.reduced_gap`.
 """
 
 from __future__ import annotations
@@ -29,22 +34,27 @@ from thermokernels.common import arguments, tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import ModelTooLargeError, NotConvergedError, NumericalError, UnresolvedError
+from thermokernels.common.results import Line, Result
 from thermokernels.common.tolerances import UNIT
-from thermokernels.model.chain import GibbsChain, as_chain, entry_error, law_error
+from thermokernels.model import extended
+from thermokernels.model.chain import GibbsChain, as_chain
 from thermokernels.model.exchangeable import ExchangeableChain
+from thermokernels.model.extended import LONG_UNIT, ExtendedChain
+from thermokernels.model.rounding import entry_error, law_error
 from thermokernels.quantities import spectral_measure
 from thermokernels.quantities.exchangeable import exchangeable_spectrum
 from thermokernels.solvers import gap_bounds, red_black
 from thermokernels.solvers.slow_cluster import slow_cluster
 from thermokernels.solvers.state_reduction import reduced_gap
+from thermokernels.solvers.state_reduction.gth_elimination import MAX_EXTENDED_STATES
 
 # Relative: a bound above it is worth a factorisation, up to this many states, and then state reduction.
 SHARP = 1e-6
 MAX_INERTIA_STATES = 2**12
 
 
-@dataclass(frozen=True)
-class SpectralGap:
+@dataclass(frozen=True, repr=False)
+class SpectralGap(Result):
     """The gap per step.
 
     Attributes
@@ -53,6 +63,9 @@ class SpectralGap:
     bound : proven, on |gap - value|
     method : "eigenvalues", "lanczos" or "reduction"
     """
+
+    _lines = (Line("gap_per_step", "value", "per step", bound="bound"),)
+    _facts = ("method",)
 
     value: float
     bound: float
@@ -137,7 +150,8 @@ def _from_eigenvalues(chain: GibbsChain) -> SpectralGap:
     # psi is right to law_error / 2 and the sum over the states
     error = 2 * entry_error(chain) + 4 * (law_error(chain) + (sum(chain.shape) + 8) * UNIT)
     error += reduced_gap.eigenvalue_error(matrix, eigenvalues, vectors)
-    value, residual, rounding = _rayleigh(chain, vectors[:, 0])
+    near = chain.n_states <= MAX_EXTENDED_STATES and extended.applies_to(chain) and chain.root_law.min() > 0.0
+    value, residual, rounding = (_extended_rayleigh if near else _rayleigh)(chain, vectors[:, 0])
     next_ = float(eigenvalues[1]) - error if chain.n_states > 2 else np.inf
     lowest = max(float(eigenvalues[0]) - error, _temple(value, residual, rounding, next_))
     return SpectralGap(value, max(value - lowest, 0.0) + rounding, "eigenvalues")
@@ -187,6 +201,22 @@ def _rayleigh(chain: GibbsChain, vector: Floats) -> tuple[float, float, float]:
         2 * entry_error(chain) + 2 * (chain.n_spins + sum(chain.shape) + 8) * UNIT + law_error(chain) * law_error(chain)
     )  # no power: it would raise where a product is inf
     return value, float(np.linalg.norm(image - value * vector)) + rounding, rounding
+
+
+def _extended_rayleigh(chain: GibbsChain, vector: Floats) -> tuple[float, float, float]:
+    """The same in long double, rounded once; the vector is what float64 has found, whatever that is off by."""
+    tables = ExtendedChain(chain)
+    rates, error = extended.transition_rates(tables)
+    function = vector / tables.root_law
+    function -= tables.law @ function
+    differences = function[:, None] - function
+    norm = tables.law @ function**2
+    value = (tables.law @ (rates * differences**2).sum(axis=1)) / (2 * norm)
+    flows = rates * differences
+    residuals, sizes = flows.sum(axis=1) - value * function, np.abs(flows).sum(axis=1) + value * np.abs(function)
+    relative = 2 * tables.law_error + error + 4 * (chain.n_states + 4) * LONG_UNIT
+    residual, lost = (float(np.sqrt((tables.law @ part**2) / norm)) for part in (residuals, sizes))
+    return float(value), (residual + relative * lost) * (1 + relative), (relative + 2 * UNIT) * float(value)
 
 
 def _temple(value: float, residual: float, rounding: float, next_: float) -> float:

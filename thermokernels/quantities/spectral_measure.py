@@ -16,18 +16,21 @@ sum w / lambda.
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import scipy.linalg.lapack as lapack
 
-from thermokernels.common import arguments, memory, tolerances
+from thermokernels.common import memory, tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import ConstantError, NotConvergedError, NumericalError, UnresolvedError
+from thermokernels.common.results import Line, Result
 from thermokernels.common.tolerances import EPSILON, UNIT
-from thermokernels.model.chain import GibbsChain, entry_error, law_error
+from thermokernels.model.chain import GibbsChain
 from thermokernels.model.exchangeable import ExchangeableChain
+from thermokernels.model.rounding import entry_error, law_error
 from thermokernels.quantities.exchangeable import exchangeable_spectrum
 from thermokernels.quantities.slow_modes import SlowModes, cluster_cut, slow_modes, slowest_relevant
 from thermokernels.quantities.variance_time import VarianceTime, variance_time
@@ -50,12 +53,9 @@ MERGED = 1e-8
 RESOLVED = 1e-6
 CLUSTER_SPREAD = 3.0
 
-# Of an eigenvalue: below this it is no rounding of zero.
-NEGATIVE = 1e-9
 
-
-@dataclass(frozen=True, eq=False)
-class SpectralMeasure:
+@dataclass(frozen=True, eq=False, repr=False)
+class SpectralMeasure(Result):
     """mu_O as a discrete measure, and what follows from its slow end.
 
     Attributes
@@ -75,9 +75,23 @@ class SpectralMeasure:
     steps_per_sweep : as the kernel has it
     """
 
-    nodes: Floats = field(repr=False)
-    weights: Floats = field(repr=False)
-    gaps: Floats = field(repr=False)
+    _lines = (
+        Line("relevant_gap_per_step", "relevant_gap", "per step", bound="relevant_gap_bound"),
+        Line("gamma_eff_per_sweep", "gamma_eff", "per sweep", relative_bound="gamma_eff_error"),
+        Line("gamma_eff_per_step", "gamma_eff_step", "per step", relative_bound="gamma_eff_error"),
+    )
+    _facts = (
+        "resolved",
+        "cluster_size",
+        "steps_per_sweep",
+        "nodes",
+        "gaps",
+        "weights",
+    )
+
+    nodes: Floats
+    weights: Floats
+    gaps: Floats
     relevant_gap: float
     gamma_eff: float
     gamma_eff_step: float
@@ -90,6 +104,9 @@ class SpectralMeasure:
     def resolved(self) -> bool:
         """Whether relevant gap and gamma_eff are known to a relative 1e-6."""
         return self.relevant_gap_bound <= RESOLVED * self.relevant_gap and self.gamma_eff_error <= RESOLVED
+
+    def _columns(self) -> tuple[dict[str, Any], str]:
+        return {"node": self.nodes, "gap": self.gaps, "weight": self.weights}, "node"
 
 
 def _sweep_gap(gaps: Floats, steps: int) -> Floats:
@@ -278,8 +295,8 @@ def measure_of(time: VarianceTime) -> SpectralMeasure:
         found = _of_eigenvalues(time)
     except UnresolvedError as error:
         failure = error
-    reducible = reduced_gap.applies_to(chain) and not isinstance(failure, ConstantError)
-    if reducible and not (found is not None and found.resolved):
+    by_reduction = reduced_gap.applies_to(chain) and not isinstance(failure, ConstantError)
+    if by_reduction and not (found is not None and found.resolved):
         with suppress(NumericalError):
             reduced = _from_reduction(chain, time.right_hand_sides)
             if found is None or reduced.relevant_gap_bound / reduced.relevant_gap < found.relevant_gap_bound / found.relevant_gap:
@@ -370,51 +387,3 @@ def gap_run(chain: GibbsChain) -> LanczosRuns:
         if residual <= RESOLUTION * gap or gap < tolerances.GAP:
             return runs
     raise NotConvergedError(f"the spectral gap {gap:.3g} still has a residual of {residual:.2g} after {runs.n_steps} Lanczos steps")
-
-
-@default_error_state
-def window_variance(measure: SpectralMeasure, K: float) -> float:
-    """Variance of the mean of the observables over a stationary window of K steps, summed over the observables.
-
-    sum_j w_j (1/K) [ (1 + s) / (1 - s) - 2 s (1 - s^K) / (K (1 - s)^2) ] with s = sigma_j. Where K (1 - s) is small the brackets
-    cancel, and the equal sum (2/K) sum_j (-lambda)^j binom(K + 1, j + 2) - 1 in lambda = 1 - s is taken instead.
-
-    Parameters
-    ----------
-    measure : SpectralMeasure
-    K : window in steps, at least 1
-
-    Raises
-    ------
-    ValueError
-        K is not a finite number of at least 1, or no whole number of steps of a chain with negative eigenvalues.
-
-    Examples
-    --------
-    >>> import thermokernels as tk
-    >>> measure = tk.spectral_measure(tk.gibbs_chain([[0.0]]))  # one fresh sample a step
-    >>> round(tk.window_variance(measure, 10), 12)
-    0.1
-    """
-    measure = arguments.as_instance(measure, SpectralMeasure, "measure", "spectral_measure(chain)")
-    K = arguments.as_positive(K, "K", "steps")
-    if K < 1:
-        raise ValueError(f"K must be a window of at least one step; got {K!r}")
-    negative = measure.gaps > 1.0 + NEGATIVE
-    if negative.any() and K % 1:
-        raise ValueError(f"K must be a whole number of steps where a chain has negative eigenvalues; got {K!r}")
-    gaps = np.where(negative, measure.gaps, np.minimum(measure.gaps, 1.0))
-    slow = K * gaps < 0.1
-    factors = np.empty_like(gaps)
-    with np.errstate(divide="ignore", over="ignore"):  # a gap of one; a window beyond float64, whose term vanishes
-        fast = gaps[~slow]
-        decayed = np.expm1(K * np.log1p(-np.minimum(fast, 1.0)))  # s^K - 1
-        decayed[negative[~slow]] = (1 - gaps[negative]) ** K - 1
-        factors[~slow] = (2 - fast) / fast + 2 * (1 - fast) * decayed / (K * fast**2)
-    term = np.full(int(slow.sum()), (K + 1) / 2)
-    series = term.copy()
-    for j in range(1, 12):
-        term = -term * gaps[slow] * (K - j) / (j + 2)
-        series += term
-    factors[slow] = 2 * series - 1
-    return float(measure.weights @ factors) / K

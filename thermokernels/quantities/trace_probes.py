@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -28,6 +28,7 @@ from thermokernels.common import arguments, footprint, tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import UnresolvedError
+from thermokernels.common.results import Line, Result
 from thermokernels.model.chain import GibbsChain
 from thermokernels.model.model import ModelLike, as_model
 from thermokernels.quantities.signal_to_noise import chain_signal
@@ -48,8 +49,8 @@ SKETCH = 1e-2
 DIRECTIONS = 4
 
 
-@dataclass(frozen=True, eq=False)
-class ProbedTime:
+@dataclass(frozen=True, eq=False, repr=False)
+class ProbedTime(Result):
     """An estimate of T_O.
 
     Attributes
@@ -61,16 +62,27 @@ class ProbedTime:
     residual : largest relative residual of the solves; iterations : largest number of CG iterations; method : "cholesky" or "cg"
     """
 
-    chain: GibbsChain = field(repr=False)
+    _lines = (
+        Line("t_obs_steps", "value", "steps", standard_error="standard_error"),
+        Line("exact_steps", "exact", "steps"),
+    )
+    _facts = (
+        "residual",
+        "iterations",
+        "method",
+        "samples",
+    )
+
+    chain: GibbsChain
     value: float
     standard_error: float
     exact: float
-    samples: Floats = field(repr=False)
-    directions: Floats = field(repr=False)
+    samples: Floats
+    directions: Floats
     residual: float
     iterations: int
     method: str
-    row_sums: RowSums = field(repr=False)
+    row_sums: RowSums
 
     @cached_property
     @default_error_state
@@ -85,8 +97,8 @@ class ProbedTime:
         return float(row_weights(len(self.directions), self.samples.size) @ terms)
 
 
-@dataclass(frozen=True, eq=False)
-class ProbedQ:
+@dataclass(frozen=True, eq=False, repr=False)
+class ProbedQ(Result):
     """An estimate of Q = (K / 2) |g|^2 / T_O.
 
     Attributes
@@ -96,10 +108,20 @@ class ProbedQ:
     window_steps : K in steps; time : the estimate of T_O
     """
 
+    _lines = (
+        Line("q", "value", standard_error="standard_error"),
+        Line("signal", "signal"),
+        Line("t_obs_steps", "time.value", "steps", standard_error="time.standard_error"),
+    )
+    _facts = (
+        "window_steps",
+        "g",
+    )
+
     value: float
     standard_error: float
     signal: float
-    g: Floats = field(repr=False)
+    g: Floats
     window_steps: float
     time: ProbedTime
 
@@ -176,7 +198,7 @@ def probed(
     """:func:`probe_variance_time` with accumulators that see the directions and then the probes."""
     n_probes, n_directions = arguments.as_count(n_probes, "n_probes", 2), arguments.as_count(n_directions, "n_directions", 0)
     sequence = arguments.as_seed(seed)
-    n_observables = chain.weights.size
+    n_observables = chain.model.n_couplings
     n_directions = min(n_directions, n_observables)
     solver = Solver(chain, solve.method, solve.rtol)
     footprint.require_solves(chain.n_visible, chain.n_hidden, not chain.quotient, chain.dynamics.single_flips, bool(accumulators))
@@ -195,7 +217,7 @@ def probed(
     directions = basis.arrays["directions"]
     signs = _signs(sequence, 1, n_probes, n_observables)
     rest = signs - (signs @ directions.T) @ directions
-    coefficients = np.ascontiguousarray(np.concatenate([directions, rest]).reshape(-1, *chain.weights.shape))
+    coefficients = _on_couplings(np.concatenate([directions, rest]), chain)
     row_sums, _ = accumulate(solver, Observables.combined(chain, means, coefficients), solve, accumulators, saved, basis.arrays)
     values = row_sums.values
     exact, samples = float(values[:n_directions].sum()), values[n_directions:]
@@ -242,10 +264,17 @@ class _Basis:
         chain, swept = solver.chain, np.empty_like(signs)
         loose = solver.relaxed(max(SKETCH, solver.rtol))
         for row, sign in enumerate(signs):  # one at a time: no more memory than the probes themselves
-            observable = Observables.combined(chain, means, sign.reshape(1, *chain.weights.shape))
+            observable = Observables.combined(chain, means, _on_couplings(sign[None], chain))
             (vector,) = loose.solve(observable.right_hand_sides(slice(None))).vectors
-            swept[row] = -correlations(chain, chain.root_law * vector).ravel()  # b_a' z, as z is orthogonal to sqrt(pi)
+            swept[row] = -correlations(chain, chain.root_law * vector).ravel()[chain.model.edges]  # b_a' z, as z is orthogonal to sqrt(pi)
         self.arrays["directions"][...] = np.linalg.qr(swept.T)[0].T
+
+
+def _on_couplings(rows: Floats, chain: GibbsChain) -> Floats:
+    """Rows over the couplings that exist (k, n_couplings) as coefficients (k, n_v, n_h)."""
+    coefficients = np.zeros((len(rows), chain.weights.size))
+    coefficients[:, chain.model.edges] = rows
+    return coefficients.reshape(-1, *chain.weights.shape)
 
 
 def _signs(sequence: np.random.SeedSequence, stream: int, n_rows: int, n_columns: int) -> Floats:

@@ -19,11 +19,13 @@ from thermokernels.common import footprint, memory, tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import ConstantError, NumericalError, UnresolvedError
+from thermokernels.common.tolerances import EPSILON, UNIT
 from thermokernels.model import spin_sums
-from thermokernels.model.chain import GibbsChain, as_chain, entry_error, gibbs_chain, law_error
+from thermokernels.model.chain import GibbsChain, as_chain, gibbs_chain
 from thermokernels.model.exchangeable import ExchangeableChain
 from thermokernels.model.kernels.registry import KERNELS
 from thermokernels.model.model import Model
+from thermokernels.model.rounding import entry_error, law_error, product_error
 from thermokernels.quantities.alternating_scan import of_model
 from thermokernels.quantities.exchangeable import exchangeable_sums
 from thermokernels.solvers import gap_bounds, small_chains, spanning_tree_bound
@@ -31,7 +33,7 @@ from thermokernels.solvers.checkpoint import PathLike, RestartFile
 from thermokernels.solvers.many_observables import Accumulator, Observables, RowSums
 from thermokernels.solvers.observable_tasks import accumulate
 from thermokernels.solvers.resolvent import Solution, Solver, require_residual, resolved
-from thermokernels.solvers.small_chains import _error_terms, _sum_error_terms
+from thermokernels.solvers.small_chains import Rounding, _error_terms
 from thermokernels.solvers.solve import AUTOMATIC, Progress, Solve
 from thermokernels.solvers.state_reduction import reduced_resolvent
 
@@ -68,7 +70,7 @@ class VarianceTime:
 
     @property
     def right_hand_sides(self) -> Floats:
-        """(n_v n_h, n_states), the rows b_a = sqrt(pi) f~_a, observables in C order."""
+        """(n_couplings, n_states), the rows b_a = sqrt(pi) f~_a, observables in C order."""
         return self._systems[0]
 
     @property
@@ -78,7 +80,7 @@ class VarianceTime:
 
     @property
     def responses(self) -> Floats:
-        """(n_states, n_v n_h), y_a = (I - P)^+ f~_a in steps, in observables' C order."""
+        """(n_states, n_couplings), y_a = (I - P)^+ f~_a in steps, in observables' C order."""
         if self.reduced is None:
             return np.ascontiguousarray((self.solution.vectors / self.chain.root_law).T)
         # as pairs with exponents of their own y is right to one rounding; sqrt(pi) in float64 and back again would cost the error of pi
@@ -114,24 +116,35 @@ class VarianceTime:
     def error_terms(self, relaxation: float) -> tuple[float, float]:
         """:func:`error_terms` of all observables together, in steps."""
         assert self.row_sums is not None  # state reduction has a bound of its own
-        chain, sums = self.chain, self.row_sums.arrays["sums"]
-        squares, rounding = _sum_error_terms(sums, chain.n_spins, sum(chain.shape), law_error(chain), entry_error(chain))
-        return relaxation * float(squares), float(rounding)
+        squares, moved = _error_terms(self.row_sums.arrays["sums"], rounding(self.chain, self.row_sums))
+        return relaxation * float(squares), float(moved)
+
+
+def rounding(chain: GibbsChain, row_sums: RowSums) -> Rounding:
+    """What rounding can have done to each observable, see :func:`error_terms`."""
+    n_rows = len(row_sums.arrays["sums"])
+    # three of b, which counts twice; those of a sum over the states, and of the sum over the observables
+    of_source = (6 + row_sums.additions + min(n_rows, 8 + n_rows // 8)) * UNIT + law_error(chain)
+    of_entries = (2.0 if chain.dynamics.single_flips else 1.0) * entry_error(chain)
+    return Rounding(product_error(chain), of_source, (sum(chain.shape) + 8) * EPSILON, of_entries)
 
 
 def error_terms(chain: GibbsChain, row_sums: RowSums, relaxation: float) -> tuple[Floats, Floats]:
     """What the residual, and what rounding, can be to blame for in the value of each observable, (k,) and (k,) in steps.
 
-    Residual: b'A^+ b - value = r'A^+ r lies between 0 and |r|^2 / gamma, with ``relaxation`` >= 1 / gamma in steps; a product A z carries
-    at most (N + 2) rounding errors per entry, which are added to |r|.
+    Residual: b'A^+ b - value = r'A^+ r lies between 0 and |r|^2 / gamma, with ``relaxation`` >= 1 / gamma in steps; what rounding adds to
+    a product A z is added to |r|.
 
-    Rounding is of first order. b is centred twice, which leaves errors of eps |b| and of the square of the rounding of a mean: all of
-    an observable that hardly varies. The entries of A are right to a relative h, which moves T by
-    z' (dA) z <= h (sum_x A_xx z_x^2 + |z|' S |z|) <= 2 h sum_x A_xx z_x^2: all of T where the gap is below h.
+    Rounding is of first order. b is centred twice, which leaves the error of sqrt(pi), half of pi's, a few roundings of b, and the square
+    of the rounding of a mean: all of an observable that hardly varies. The entries of A are right to a relative h, which moves T by
+    z' (dA) z <= h (sum_x A_xx z_x^2 + |z|' S |z|) <= 2 h sum_x A_xx z_x^2: all of T where the gap is below h. Block kernels take S from
+    one, and z' (dS) z <= h |z|' S |z| <= h |z|^2.
     """
-    terms = np.empty((len(row_sums.arrays["sums"]), 2))
-    _error_terms(row_sums.arrays["sums"], chain.n_spins, sum(chain.shape), law_error(chain), entry_error(chain), terms)
-    return relaxation * terms[:, 0], terms[:, 1]
+    _, _, residuals, squares, sources, weighted = row_sums.arrays["sums"].T
+    sizes = np.sqrt(squares)
+    lost = rounding(chain, row_sums)
+    errors = np.sqrt(residuals) + lost.product * sizes
+    return relaxation * errors**2, (lost.source * np.sqrt(sources) + lost.mean**2) * sizes + lost.entries * weighted
 
 
 def correlations(chain: GibbsChain, weights: Floats) -> Floats:
@@ -141,10 +154,9 @@ def correlations(chain: GibbsChain, weights: Floats) -> Floats:
 
 
 def gradient_observables(chain: GibbsChain) -> Observables:
-    """All f_ij one by one, in C order."""
+    """All f_ij one by one, in C order, of the couplings that exist."""
     chain.require_both_layers("the products v_i h_j")
-    n_observables = chain.weights.size
-    coefficients = np.eye(n_observables).reshape(n_observables, *chain.weights.shape)
+    coefficients = np.eye(chain.weights.size)[chain.model.edges].reshape(-1, *chain.weights.shape)
     return Observables.combined(chain, correlations(chain, chain.law), coefficients)
 
 
@@ -228,7 +240,8 @@ def _require_variance(value: float) -> None:
 def is_small(chain: GibbsChain, solve: Solve) -> bool:
     """Whether one compiled call solves for all observables where there are no accumulators; all solutions are kept then."""
     here = solve.method == "auto" and solve.executor is None and solve.checkpoint is None
-    return here and chain.dynamics.single_flips and chain.n_states <= small_chains.SMALL_STATES
+    single = chain.dynamics.single_flips and chain.model.mask is None
+    return here and single and chain.n_states <= small_chains.SMALL_STATES
 
 
 def _small_variance_time(chain: GibbsChain, solve: Solve) -> VarianceTime:
@@ -273,7 +286,7 @@ def observable_variance_time(
     Parameters
     ----------
     method : "auto", "cholesky", "cg" or "reduction"
-        "reduction" is GTH elimination (:mod:`thermokernels.solvers.state_reduction.reduced_resolvent`), right however frozen the chain is.
+        "reduction" is GTH elimination (:mod:`thermokernels.solvers.state_reduction.reduced_resolvent`), right however slow the chain is.
         "auto" takes Cholesky or conjugate gradients and, where those leave T_O fewer than ten digits, the reduction.
     rtol : largest accepted relative residual of Cholesky and conjugate gradients
     progress : called as progress(done, total) after each chunk of observables that has been solved for, or block of an executor
@@ -290,7 +303,7 @@ def observable_variance_time(
     NotReversibleError
         The kernel has no detailed balance.
     NotConvergedError, UnresolvedError
-        The chain is too close to frozen for float64, and too large for state reduction or beyond it.
+        The chain is too slow for float64, and too large for state reduction or beyond it.
     ModelTooLargeError
         One observable at a time does not fit into memory, or method="reduction" and more states than it is made for.
     ExecutorError

@@ -15,9 +15,10 @@ from thermokernels.common import arguments, memory
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.foreign_arrays import as_array
+from thermokernels.common.results import Result, required
 from thermokernels.common.threads import get_threads
 from thermokernels.compiled.simd_float32 import LANES, aligned_rows
-from thermokernels.model.kernels.registry import KERNELS
+from thermokernels.model.kernels.registry import KERNELS, as_kernel
 from thermokernels.model.model import Model, ModelLike, as_model
 from thermokernels.sampling import scans
 
@@ -29,8 +30,8 @@ PRODUCTS_PER_CALL = 2**29
 BLOCK_ORDERS = {"alternating": scans.ALTERNATING, "random-blocks": scans.RANDOM_BLOCKS, "random-order": scans.RANDOM_ORDER}
 
 
-@dataclass(frozen=True, eq=False)
-class Samples:
+@dataclass(frozen=True, eq=False, repr=False)
+class Samples(Result):
     """Spins of many independent chains, made by :func:`sample`.
 
     Attributes
@@ -45,6 +46,16 @@ class Samples:
     n_visible, n_hidden : numbers of spins
     packed : whether the spins are packed
     """
+
+    _facts = (
+        "kernel",
+        "n_visible",
+        "n_hidden",
+        "packed",
+        "sweeps",
+        "visible",
+        "hidden",
+    )
 
     visible: NDArray[Any]
     hidden: NDArray[Any]
@@ -84,6 +95,33 @@ class Samples:
         spins = self.unpacked()
         together: NDArray[np.int8] = np.concatenate([spins.visible, spins.hidden], axis=2).swapaxes(0, 1)
         return together
+
+    @default_error_state
+    def to_datatree(self) -> Any:
+        """The samples as ArviZ's DataTree: its group ``posterior`` holds the spins by (chain, draw, spin).
+
+        Needs the package arviz-base; ModuleNotFoundError where it is missing. The coordinate ``sweep`` of the draws counts sweeps from the
+        start; the kernel is an attribute.
+        """
+        base = required("arviz_base", "a DataTree", "arviz-base")
+        spins = self.unpacked()
+        tree = base.from_dict(
+            {"posterior": {"visible": spins.visible.swapaxes(0, 1), "hidden": spins.hidden.swapaxes(0, 1)}},
+            dims={"visible": ["visible_spin"], "hidden": ["hidden_spin"]},
+            coords={"visible_spin": range(self.n_visible), "hidden_spin": range(self.n_hidden)},
+            attrs={"/": {"kernel": self.kernel}},
+            check_conventions=False,  # more chains than draws are as good
+        )
+        tree["posterior"] = tree["posterior"].to_dataset().assign_coords(sweep=("draw", self.sweeps))
+        return tree
+
+    def _columns(self) -> tuple[dict[str, Any], list[str]]:
+        """A row a chain and draw, a column a spin."""
+        trace = self.trace()
+        chains, draws = np.indices(trace.shape[:2])
+        names = [*(f"v{i}" for i in range(self.n_visible)), *(f"h{j}" for j in range(self.n_hidden))]
+        spins = dict(zip(names, trace.reshape(-1, len(names)).T, strict=True))
+        return {"chain": chains.ravel(), "draw": draws.ravel(), **spins}, ["chain", "draw"]
 
     def __repr__(self) -> str:
         n_records, n_chains = self.visible.shape[:2]
@@ -152,7 +190,7 @@ def sample(
     """
     model = as_model(W, b, c)
     n_visible, n_hidden = model.W.shape
-    kernel = arguments.as_choice(kernel, tuple(KERNELS), "kernel")
+    kernel = as_kernel(kernel).name
     n_chains = arguments.as_count(n_chains, "n_chains")
     n_sweeps = arguments.as_count(n_sweeps, "n_sweeps")
     burn_in = arguments.as_count(burn_in, "burn_in", least=0)

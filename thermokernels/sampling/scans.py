@@ -37,8 +37,8 @@ class Model(NamedTuple):
 
     to_visible: np.ndarray
     to_hidden: np.ndarray
-    visible_field: np.ndarray
-    hidden_field: np.ndarray
+    b: np.ndarray
+    c: np.ndarray
 
 
 class FlipModel(NamedTuple):
@@ -48,8 +48,8 @@ class FlipModel(NamedTuple):
     """
 
     flips: np.ndarray
-    visible_field: np.ndarray
-    hidden_field: np.ndarray
+    b: np.ndarray
+    c: np.ndarray
 
 
 class Bundle(NamedTuple):
@@ -133,9 +133,9 @@ def _resample(couplings, field, others, generators, moving, sums, spins):
 def _resample_block(block, model, bundle, sums):
     """Resample the visible (block 0) or hidden (block 1) spins of the moving chains."""
     if block == 0:
-        couplings, field, others, spins = model.to_visible, model.visible_field, bundle.hidden, bundle.visible
+        couplings, field, others, spins = model.to_visible, model.b, bundle.hidden, bundle.visible
     else:
-        couplings, field, others, spins = model.to_hidden, model.hidden_field, bundle.visible, bundle.hidden
+        couplings, field, others, spins = model.to_hidden, model.c, bundle.visible, bundle.hidden
     _resample(couplings, field, others, bundle.generators, bundle.moving, sums, spins)
 
 
@@ -237,7 +237,7 @@ def _draw_attempts(generators, n_attempts, sites, noise):
 @jit
 def _flip(site, n_visible, change, model, fields):
     """Add change times the couplings of one spin to the fields of the other block; no branch, for nobody can foresee the site."""
-    of_visible, of_hidden = model.visible_field.size, model.hidden_field.size
+    of_visible, of_hidden = model.b.size, model.c.size
     hidden = np.int64(site >= n_visible)
     length = of_hidden + hidden * (of_visible - of_hidden)
     row = site * of_hidden + hidden * (site - n_visible) * (of_visible - of_hidden)
@@ -248,16 +248,16 @@ def _flip(site, n_visible, change, model, fields):
 @jit
 def _single_site_scans(model, bundle, n_sweeps, first_chain, visible_records, hidden_records):
     """n_sweeps * N attempts before each record; local fields are kept in float64 and change only when a spin flips."""
-    n_visible, of_visible = bundle.visible.shape[0], model.visible_field.size
+    n_visible, of_visible = bundle.visible.shape[0], model.b.size
     n_spins = n_visible + bundle.hidden.shape[0]
     sites, noise = np.empty((ATTEMPTS, LANES), np.uint32), np.empty((ATTEMPTS, LANES), np.float32)
     # One row for each chain here: an attempt belongs to one chain alone.
-    spins, fields = np.empty((LANES, n_spins)), np.empty((LANES, of_visible + model.hidden_field.size))
+    spins, fields = np.empty((LANES, n_spins)), np.empty((LANES, of_visible + model.c.size))
     for lane in range(LANES):
         for i in range(of_visible):
-            fields[lane, i] = model.visible_field[i]
-        for j in range(model.hidden_field.size):
-            fields[lane, of_visible + j] = model.hidden_field[j]
+            fields[lane, i] = model.b[i]
+        for j in range(model.c.size):
+            fields[lane, of_visible + j] = model.c[j]
         for site in range(n_spins):
             spins[lane, site] = bundle.visible[site, lane] if site < n_visible else bundle.hidden[site - n_visible, lane]
             _flip(site, n_visible, spins[lane, site], model, fields[lane])

@@ -117,29 +117,30 @@ def solve_by_products(
     """
     solutions, iterations = np.zeros_like(right_hand_sides), np.zeros(len(right_hand_sides), dtype=np.int64)
     residuals, steps = _orthogonal(right_hand_sides, null), np.zeros_like(right_hand_sides)
-    targets, squares = aim * np.sqrt(_inner(right_hand_sides, right_hand_sides)), _inner(residuals, residuals)
+    targets, squares = aim * np.sqrt(inner_products(right_hand_sides, right_hand_sides)), inner_products(residuals, residuals)
     ratios = np.zeros(len(right_hand_sides))
     for _ in range(MAX_ITERATIONS):
-        going = np.flatnonzero(np.sqrt(squares) > np.maximum(targets, FLOOR * np.sqrt(_inner(solutions, solutions))))
+        going = np.flatnonzero(np.sqrt(squares) > np.maximum(targets, FLOOR * np.sqrt(inner_products(solutions, solutions))))
         if going.size == 0:
             break
         step = ratios[going, None] * steps[going] + residuals[going]
         image = multiply(step)
-        lengths = squares[going] / _inner(step, image)
+        lengths = squares[going] / inner_products(step, image)
         steps[going] = step
         solutions[going] += lengths[:, None] * step
         rest = _orthogonal(residuals[going] - lengths[:, None] * image, null)
-        residuals[going], updated = rest, _inner(rest, rest)
+        residuals[going], updated = rest, inner_products(rest, rest)
         ratios[going], squares[going] = updated / squares[going], updated
         iterations[going] += 1
     return _orthogonal(solutions, null), iterations
 
 
 def _orthogonal(rows: Floats, null: Floats) -> Floats:
-    return rows - _inner(rows, null)[:, None] * null
+    return rows - inner_products(rows, null)[:, None] * null
 
 
-def _inner(rows: Floats, others: Floats) -> Floats:
+def inner_products(rows: Floats, others: Floats) -> Floats:
+    """<row, other> for every row (k, n) of others (k, n) or one other (n,), (k,)."""
     # einsum sums each row by itself, in one order; a BLAS product would let the number of rows and of threads decide
     sums: Floats = np.einsum("an,an->a", rows, others) if others.ndim == 2 else np.einsum("an,n->a", rows, others)
     return sums

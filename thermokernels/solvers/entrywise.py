@@ -17,7 +17,8 @@ import numpy as np
 
 from thermokernels.common.arrays import Floats
 from thermokernels.common.tolerances import UNIT
-from thermokernels.model.chain import GibbsChain, entry_error, law_error
+from thermokernels.model.chain import GibbsChain
+from thermokernels.model.rounding import entry_error, law_error
 from thermokernels.solvers.off_target import RestrictedSystem
 
 MAX_ROUNDS = 3

@@ -13,7 +13,8 @@ from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import NumericalError, UnresolvedError
 from thermokernels.common.tolerances import EPSILON
 from thermokernels.compiled import wide_exponent
-from thermokernels.model.chain import GibbsChain, as_chain, entry_error
+from thermokernels.model.chain import GibbsChain, as_chain
+from thermokernels.model.rounding import entry_error
 from thermokernels.solvers.off_target import RestrictedSystem
 from thermokernels.solvers.state_reduction import reduced_resolvent
 from thermokernels.solvers.state_reduction.gth_elimination import eliminate

@@ -16,7 +16,7 @@ import numpy as np
 from thermokernels.common import blas, threads
 from thermokernels.common.arrays import Floats
 from thermokernels.common.errors import NotConvergedError
-from thermokernels.solvers.conjugate_gradients import solve_by_products
+from thermokernels.solvers.conjugate_gradients import inner_products, solve_by_products
 
 # Right-hand sides multiplied together at the most: enough for products to run at the speed of BLAS, few enough for several threads.
 BLOCK = 96
@@ -90,13 +90,13 @@ class LayerSystem:
             residuals[rows] = b - vectors[rows] + self.apply(vectors[rows])
 
         self._for_blocks(solve_block, len(right_hand_sides), 50 * self.every)
-        sizes, errors = (np.sqrt(_inner(part, part)) for part in (right_hand_sides, residuals))
+        sizes, errors = (np.sqrt(inner_products(part, part)) for part in (right_hand_sides, residuals))
         relative = float(np.max(np.divide(errors, sizes, out=np.zeros_like(sizes), where=sizes > 0), initial=0.0))
         most = int(iterations.max(initial=0))
         if not relative <= rtol:  # also when it is NaN
             raise NotConvergedError(
                 f"the resolvent on one layer was solved to a relative residual of {relative:.2g}, not {rtol:.2g} ({most} iterations): the "
-                "chain is too close to frozen for float64; scale the couplings down, or accept a larger rtol"
+                "chain is too slow for float64; scale the couplings down, or accept a larger rtol"
             )
         return LayerSolution(vectors, residuals, relative, most)
 
@@ -116,8 +116,3 @@ class LayerSystem:
         with blas.one_thread():
             work = n_rows * n_products * self.coupling.size
             threads.for_each(lambda block: task(slice(edges[block], edges[block + 1])), n_blocks, work)
-
-
-def _inner(rows: Floats, others: Floats) -> Floats:
-    sums: Floats = np.einsum("an,an->a", rows, others)
-    return sums

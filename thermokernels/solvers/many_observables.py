@@ -18,9 +18,12 @@ from thermokernels.compiled import simd_float64
 from thermokernels.compiled.decorator import jit
 from thermokernels.compiled.simd_float64 import DOUBLES, add, fill, load, multiply, multiply_add, total
 from thermokernels.model.chain import GibbsChain
-from thermokernels.model.kernels.single_site import _energy_row, _local_fields
+from thermokernels.model.kernels.flip_tables import _energy_row, _local_fields
 from thermokernels.solvers.checkpoint import Array
 from thermokernels.solvers.resolvent import Solution, Solver
+
+# Entries that are added up together: fewer would cost more than they are worth.
+SHORTEST_BLOCK = 256
 
 
 class Accumulator(Protocol):
@@ -72,20 +75,26 @@ def _sources(coefficients, means, root_law, rows):
 
 
 @jit
-def _add_up(sources, vectors, residuals, diagonal, sums):
-    """sums[a] = b'z, r'z, |r|^2, |z|^2, |b|^2 and sum_x A_xx z_x^2 of observable a, in one pass; an empty diagonal is one."""
+def _add_up(sources, vectors, residuals, diagonal, block, sums):
+    """sums[a] = b'z, r'z, |r|^2, |z|^2, |b|^2 and sum_x A_xx z_x^2 of observable a, in one pass; an empty diagonal is one.
+
+    Every ``block`` entries have a sum of their own, so that rounding grows with their number and that of the blocks, not with the product.
+    """
     whole = sources.shape[1] // DOUBLES * DOUBLES
     for a in range(sources.shape[0]):
         b, z, r, out = sources[a], vectors[a], residuals[a], sums[a]
-        bz, rz, rr, zz, bb, dz = fill(0.0), fill(0.0), fill(0.0), fill(0.0), fill(0.0), fill(0.0)
-        for k in range(0, whole, DOUBLES):
-            source, solution, residual = load(b, k), load(z, k), load(r, k)
-            bz, rz = multiply_add(source, solution, bz), multiply_add(residual, solution, rz)
-            rr, bb = multiply_add(residual, residual, rr), multiply_add(source, source, bb)
-            square = multiply(solution, solution)
-            zz = add(zz, square)
-            dz = multiply_add(load(diagonal, k), square, dz) if diagonal.size > 0 else zz
-        out[0], out[1], out[2], out[3], out[4], out[5] = total(bz), total(rz), total(rr), total(zz), total(bb), total(dz)
+        out[:] = 0.0
+        for first in range(0, whole, block):
+            bz, rz, rr, zz, bb, dz = fill(0.0), fill(0.0), fill(0.0), fill(0.0), fill(0.0), fill(0.0)
+            for k in range(first, min(first + block, whole), DOUBLES):
+                source, solution, residual = load(b, k), load(z, k), load(r, k)
+                bz, rz = multiply_add(source, solution, bz), multiply_add(residual, solution, rz)
+                rr, bb = multiply_add(residual, residual, rr), multiply_add(source, source, bb)
+                square = multiply(solution, solution)
+                zz = add(zz, square)
+                dz = multiply_add(load(diagonal, k), square, dz) if diagonal.size > 0 else zz
+            out[0], out[1], out[2] = out[0] + total(bz), out[1] + total(rz), out[2] + total(rr)
+            out[3], out[4], out[5] = out[3] + total(zz), out[4] + total(bb), out[5] + total(dz)
         for k in range(whole, z.size):  # of fewer than eight states
             square = z[k] * z[k]
             out[0], out[1], out[2] = out[0] + b[k] * z[k], out[1] + r[k] * z[k], out[2] + r[k] * r[k]
@@ -133,6 +142,8 @@ class RowSums:
         self.arrays: dict[str, Array] = {"sums": np.zeros((n_rows, 6)), "worst": np.zeros(2)}
         # the diagonal of a block kernel is at most 1
         self._diagonal = chain.escape if chain.dynamics.single_flips else np.empty(0)
+        self._block = max(chain.shape[1], SHORTEST_BLOCK)
+        self._n_states = chain.n_states
 
     @classmethod
     def empty(cls, chain: GibbsChain, n_rows: int) -> Self:
@@ -149,7 +160,7 @@ class RowSums:
         sums = self.arrays["sums"][rows]
 
         def add_up(part: slice) -> None:
-            _add_up(right_hand_sides[part], solution.vectors[part], solution.residuals[part], self._diagonal, sums[part])
+            _add_up(right_hand_sides[part], solution.vectors[part], solution.residuals[part], self._diagonal, self._block, sums[part])
 
         threads.for_rows(add_up, len(sums), right_hand_sides.size)
         worst = self.arrays["worst"]
@@ -164,6 +175,11 @@ class RowSums:
         """b'z + r'z = 2 b'z - z'Az of each observable."""
         values: Floats = self.arrays["sums"][:, 0] + self.arrays["sums"][:, 1]
         return values
+
+    @property
+    def additions(self) -> int:
+        """Roundings, one after the other, of a term of the sums: its product; in a lane, of lanes, of blocks, of what fills no lane."""
+        return 4 + min(self._block, self._n_states) // DOUBLES + self._n_states // self._block + self._n_states % DOUBLES
 
     @property
     def residual(self) -> float:

@@ -127,7 +127,7 @@ def _lost(rows: slice) -> Iterator[None]:
         yield
     except (NumericalError, ValueError):
         raise
-    except Exception as error:
+    except Exception as error:  # of a pool of any kind: a worker that died, a task that cannot be sent, a scheduler that is gone
         raise ExecutorError(
             f"the executor lost observables {rows.start + 1} to {rows.stop} ({why_lost(error)}); "
             "a call with a checkpoint goes on before them"

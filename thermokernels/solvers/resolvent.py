@@ -19,8 +19,10 @@ from thermokernels.common import arguments, threads, tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import NotConvergedError, NumericalError, UnresolvedError
+from thermokernels.common.results import Result
 from thermokernels.common.tolerances import EPSILON
-from thermokernels.model.chain import MAX_DENSE_STATES, GibbsChain, as_chain, entry_error
+from thermokernels.model.chain import MAX_DENSE_STATES, GibbsChain, as_chain
+from thermokernels.model.rounding import entry_error, product_error
 from thermokernels.solvers import conjugate_gradients, entrywise, gap_bounds, red_black, small_cholesky
 from thermokernels.solvers.solve import METHODS, SOLVERS
 from thermokernels.solvers.state_reduction import reduced_resolvent
@@ -103,10 +105,11 @@ class Solver:
     def inputs(self) -> dict[str, Any]:
         """All that solutions depend on beside their right-hand sides, by name."""
         chain = self.chain
-        return {
+        masked = {} if chain.model.mask is None else {"mask": chain.model.mask}  # which right-hand sides there are
+        return masked | {
             "W": chain.weights,
-            "b": chain.visible_field,
-            "c": chain.hidden_field,
+            "b": chain.b,
+            "c": chain.c,
             "kernel": chain.kernel,
             "quotient": chain.quotient,
             "method": self.method,
@@ -163,7 +166,7 @@ def require_residual(relative: float, rtol: float, method: str, iterations: int)
     if not relative <= rtol:  # also when it is NaN
         raise NotConvergedError(
             f"the resolvent was solved to a relative residual of {relative:.2g}, not {rtol:.2g} ({method}, {iterations} iterations): the "
-            "chain is too close to frozen for float64; scale the couplings down, or accept a larger rtol"
+            "chain is too slow for float64; scale the couplings down, or accept a larger rtol"
         )
 
 
@@ -184,8 +187,8 @@ def _orthogonal(vectors: Floats, root_law: Floats) -> Floats:
     return rest
 
 
-@dataclass(frozen=True, eq=False)
-class Resolvent:
+@dataclass(frozen=True, eq=False, repr=False)
+class Resolvent(Result):
     """(I - P)^+ F with its certificate.
 
     Attributes
@@ -195,9 +198,26 @@ class Resolvent:
     method : "cholesky", "cg" or "reduction"
     """
 
+    _facts = (
+        "values",
+        "bound",
+        "method",
+    )
+
     values: Floats
     bound: Floats
     method: str
+
+    def _columns(self) -> tuple[dict[str, Any], str | list[str]]:
+        values = self.values.reshape(len(self.values), -1)
+        states, columns = np.indices(values.shape)
+        found = {"state": states.ravel(), "column": columns.ravel(), "value": self.values.ravel(), "bound": self.bound.ravel()}
+        return found, ["state", "column"]
+
+    def __repr__(self) -> str:
+        shape = " x ".join(map(str, self.values.shape))
+        largest = np.abs(self.values).max(initial=0.0)
+        return f"Resolvent({shape} values up to {largest:.3g} steps, bounds up to {self.bound.max(initial=0.0):.1g})"
 
 
 @default_error_state
@@ -211,7 +231,7 @@ def resolvent(chain: GibbsChain, F: ArrayLike, method: str = "auto", rtol: float
     F : (n_states,) or (n_states, k)
         Functions on the chain's states; centred here.
     method : "auto", "cholesky", "cg" or "reduction"
-        "reduction" is GTH elimination (:mod:`thermokernels.solvers.state_reduction.reduced_resolvent`), for chains that are almost frozen;
+        "reduction" is GTH elimination (:mod:`thermokernels.solvers.state_reduction.reduced_resolvent`), for chains that are extremely slow;
         "auto" falls back on it.
     rtol : float
         Largest accepted relative residual in L2(pi), of Cholesky and conjugate gradients.
@@ -225,7 +245,7 @@ def resolvent(chain: GibbsChain, F: ArrayLike, method: str = "auto", rtol: float
     ------
     ValueError, NotReversibleError, NotConvergedError
         Bad arguments; no detailed balance; the residual or the proven error is too large (F that hardly sees the slow modes of an almost
-        frozen chain: rounding then decides how little).
+        slow chain: rounding then decides how little).
     UnresolvedError
         The law underflows at some state, or state reduction does not prove the error either.
 
@@ -293,7 +313,7 @@ def solved(chain: GibbsChain, values: Floats, method: str, rtol: float) -> Float
     weighted = np.abs(chain.root_law[:, None] * columns)
     largest = np.maximum(weighted.max(axis=0), np.finfo(np.float64).tiny)  # taken out, so that no square overflows
     rounding = (chain.n_spins + 8) * EPSILON * largest * np.linalg.norm(weighted / largest, axis=0)
-    rounding += 2 * entry_error(chain) * sizes
+    rounding += (2 * entry_error(chain) + product_error(chain)) * sizes
     errors = (_norms(solution.residuals) + rounding) / gap_bounds.gap_lower_bound(chain)
     doubtful = (errors > RESPONSE * rtol * sizes) & (sizes > 0)
     if doubtful.any():

@@ -24,7 +24,8 @@ from thermokernels.common import memory
 from thermokernels.common.arrays import Floats
 from thermokernels.common.errors import UnresolvedError
 from thermokernels.common.tolerances import UNIT
-from thermokernels.model.chain import GibbsChain, entry_error
+from thermokernels.model.chain import GibbsChain
+from thermokernels.model.rounding import entry_error
 from thermokernels.solvers.gap_bounds import killed_rate_bound
 from thermokernels.solvers.resolvent import Solver
 

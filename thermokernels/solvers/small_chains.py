@@ -17,7 +17,7 @@ from thermokernels.model.chain import GibbsChain
 from thermokernels.model.kernels.single_site import _apply_symmetrised_generator
 from thermokernels.model.spin_sums import _correlate
 from thermokernels.solvers import conjugate_gradients, red_black, small_cholesky
-from thermokernels.solvers.many_observables import _add_up, _inner
+from thermokernels.solvers.many_observables import SHORTEST_BLOCK, _add_up, _inner
 
 # On more states the solves are worth threads.
 SMALL_STATES = 2**10
@@ -97,38 +97,37 @@ def _solve_products(generator, law, root_law, rtol, solved):
         source, residual = solved.right_hand_sides[a], solved.residuals[a]
         for x in range(residual.size):
             residual[x] = source[x] - residual[x]
-    _add_up(solved.right_hand_sides, solved.vectors, solved.residuals, generator.escape.ravel(), solved.sums)
-    value, worst = 0.0, 0.0
+    block = max(generator.escape.shape[1], SHORTEST_BLOCK)
+    _add_up(solved.right_hand_sides, solved.vectors, solved.residuals, generator.escape.ravel(), block, solved.sums)
+    parts, worst = np.zeros(DOUBLES), 0.0  # as many roundings as NumPy's sum of so many numbers has
     for a in range(solved.sums.shape[0]):
-        value += solved.sums[a, 0] + solved.sums[a, 1]
+        parts[a % DOUBLES] += solved.sums[a, 0] + solved.sums[a, 1]
         relative = np.sqrt(solved.sums[a, 2] / solved.sums[a, 4]) if solved.sums[a, 4] > 0.0 else 0.0
         if not relative <= worst:
             worst = relative
-    return value, worst, iterations
+    return parts.sum(), worst, iterations
+
+
+class Rounding(NamedTuple):
+    """What rounding can have done: to a product A z as a share of z, to b and the sums as a share of b z, to the mean of an observable, and
+    to T_O as a share of sum_x A_xx z_x^2 (:func:`thermokernels.quantities.variance_time.rounding`)."""
+
+    product: float
+    source: float
+    mean: float
+    entries: float
 
 
 @jit
-def _error_terms(sums, n_spins, n_configurations, law_error, entry_error, terms):
-    """terms[a] = (|r| + rounding of A z)^2, to be multiplied by 1 / gap, and what rounding moves T_O by, of observable a."""
-    rounding = (n_configurations + 8) * EPSILON
+def _error_terms(sums, rounding):
+    """(|r| + rounding of A z)^2, to be multiplied by 1 / gap, and what rounding moves T_O by, both of all observables."""
+    squares, moved = 0.0, 0.0
     for a in range(sums.shape[0]):
         size = np.sqrt(sums[a, 3])
-        missed = np.sqrt(sums[a, 2]) + (n_spins + 2) * EPSILON * size
-        of_source = ((rounding + 2.0 * law_error) * np.sqrt(sums[a, 4]) + rounding * rounding) * size
-        terms[a, 0] = missed * missed
-        terms[a, 1] = of_source + 2.0 * entry_error * sums[a, 5]
-
-
-@jit
-def _sum_error_terms(sums, n_spins, n_configurations, law_error, entry_error):
-    """Both terms, added up over the observables in their order."""
-    terms = np.empty((sums.shape[0], 2))
-    _error_terms(sums, n_spins, n_configurations, law_error, entry_error, terms)
-    squares, rounding = 0.0, 0.0
-    for a in range(terms.shape[0]):
-        squares += terms[a, 0]
-        rounding += terms[a, 1]
-    return squares, rounding
+        missed = np.sqrt(sums[a, 2]) + rounding.product * size
+        squares += missed * missed
+        moved += (rounding.source * np.sqrt(sums[a, 4]) + rounding.mean * rounding.mean) * size + rounding.entries * sums[a, 5]
+    return squares, moved
 
 
 def solve_products(chain: GibbsChain, rtol: float) -> tuple[Solved, float, float, int]:

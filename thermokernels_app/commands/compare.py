@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from thermokernels_app.commands.console import AsJson, errors, report
+from thermokernels_app.commands.models import MODEL_HELP, Convention, read_model
 
 EXIT_CODES = "Exit codes: 0 compared, whatever came out; 1 unexpected error; 2 bad usage or input; 11 HALT, no exact time in float64"
 
@@ -20,7 +21,7 @@ def compare(
             metavar="TRACE", help="Spins +1 and -1, chains x records x spins (.npy), or a series, chains x records (.npy, .csv)."
         ),
     ],
-    model: Annotated[Path, typer.Option("--model", "-m", help="Couplings W in .npy or .csv, or .npz with W and optional b, c.")],
+    model: Annotated[Path, typer.Option("--model", "-m", help=MODEL_HELP)],
     observable: Annotated[
         list[str] | None,
         typer.Option("--observable", "-o", help="energy, magnetisation, visible-magnetisation, slowest, or spins as in v0h2; repeatable."),
@@ -38,6 +39,7 @@ def compare(
     layout: Annotated[
         str | None, typer.Option("--layout", help="What the axes of the trace are: chain-draw (ArviZ) or draw-chain, then spins.")
     ] = None,
+    convention: Convention = None,
     as_json: AsJson = False,
 ) -> None:
     """What emcee and ArviZ make of a trace, beside the exact autocorrelation time of the model it was drawn from.
@@ -45,12 +47,12 @@ def compare(
     A trace holds visible spins first, then hidden ones (these may be missing), burn-in taken off.
     """
     with errors(as_json):
-        from thermokernels import load_model
+        import thermokernels as tk
         from thermokernels_app.report import comparison_tables
-        from thermokernels_app.tools import comparison, data_files
+        from thermokernels_app.tools import data_files
 
-        machine = load_model(model)
-        found = comparison.compare(
+        machine = read_model(model, convention, has_data=True)
+        found = tk.compare(
             data_files.read_trace(trace),
             machine,
             observables=observable,

@@ -23,7 +23,7 @@ EXIT_CODES = (
     "10 a FAIL; 11 HALT; 12 stopped by the cap; 130 interrupted (what is done is kept)"
 )
 
-GRID_HELP = "`default`, `smoke` (small and quick), `factorization` (P5), or a TOML file with keys of the design."
+GRID_HELP = "`default`, `smoke` (small and quick), `factorization` (P5), `steering` (P6), or a TOML file with keys of the design."
 Grid = Annotated[str, typer.Option("--grid", "-g", help=GRID_HELP)]
 Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Replaces the seed of the design (registered: 0).")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout instead of tables.")]

@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from thermokernels_app.commands.console import AsJson, errors
+from thermokernels_app.commands.models import Convention, ModelFile, Samples, Window, read_model
 
 EXIT_CODES = "Exit codes: 0 diagnosed; 1 unexpected error; 2 bad usage or input, or a model that is too large; 130 interrupted"
 
 
 def diagnose(
-    model: Annotated[
-        Path, typer.Argument(metavar="MODEL", help="Couplings W (visible x hidden) in .npy or .csv, or .npz with W and optional b, c.")
-    ],
-    data: Annotated[
-        Path | None, typer.Option("--data", help="Samples of the visible spins, one a row, +1 and -1, in .npy or .csv: Q needs them.")
-    ] = None,
-    window: Annotated[float, typer.Option("--window", help="Length in sweeps of the run of samples behind one gradient.")] = 100.0,
+    model: ModelFile,
+    data: Samples = None,
+    window: Window = 100.0,
     budget: Annotated[float, typer.Option("--budget", help="Sweeps within which a basin has to be crossed both ways.")] = 250.0,
     kernel: Annotated[
         str | None,
         typer.Option("--kernel", help="single-site or alternating (scikit-learn, rbms, thrml); by default the model's, or single-site."),
     ] = None,
+    convention: Convention = None,
     as_json: AsJson = False,
 ) -> None:
     """Can a model of your own be trained with Gibbs sampling, and if not, what stops it?
@@ -37,16 +34,17 @@ def diagnose(
         from thermokernels.common import arguments
         from thermokernels.diagnosis import diagnose, words
         from thermokernels_app.report import diagnosis_tables
+        from thermokernels_app.report.layout import print_line
         from thermokernels_app.tools import data_files
 
-        machine = tk.load_model(model)
+        machine = read_model(model, convention, hints=False)
         chosen = diagnose.as_kernel(kernel, machine)
         diagnose.as_window(window, machine, "--window", chosen)
         arguments.as_positive(budget, "--budget", "sweeps")
         n_bytes = diagnose.require_memory(machine)
         law = None if data is None else data_files.read_data_law(data, machine.n_visible)
         if not as_json:
-            print(words.model(machine.n_visible, machine.n_hidden, machine.has_fields, n_bytes, chosen), flush=True)
+            print_line(words.model(machine.n_visible, machine.n_hidden, machine.has_fields, n_bytes, chosen))
         result = tk.diagnose(machine, p_data=law, window=window, budget=budget, kernel=chosen)
         if as_json:
             print(json.dumps({"model": str(model), "data": None if data is None else str(data), **result.as_dict()}, allow_nan=False))

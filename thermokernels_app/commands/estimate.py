@@ -7,19 +7,19 @@ import math
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from thermokernels_app.commands.console import AsJson, errors, seconds
-from thermokernels_app.commands.executors import ExecutorKind, Kind, Scheduler, executor_of
-
-if TYPE_CHECKING:
-    from concurrent.futures import Executor
+from thermokernels_app.commands.executors import ExecutorKind, Kind, Scheduler, pool_of
+from thermokernels_app.commands.models import Convention, ModelFile, Samples, Window, read_model
 
 NOT_TRUSTED = 11
+# Of the result, as large as the model or as the budget: left out of the document.
+ARRAYS = ("g", "replicates")
 
 EXIT_CODES = (
     "Exit codes: 0 estimated; 1 unexpected error; 2 bad usage or input, or a budget that is too short; "
@@ -28,13 +28,9 @@ EXIT_CODES = (
 
 
 def estimate(
-    model: Annotated[
-        Path, typer.Argument(metavar="MODEL", help="Couplings W (visible x hidden) in .npy or .csv, or .npz with W and optional b, c.")
-    ],
-    data: Annotated[
-        Path | None, typer.Option("--data", help="Samples of the visible spins, one a row, +1 and -1, in .npy or .csv: Q needs them.")
-    ] = None,
-    window: Annotated[float, typer.Option("--window", help="Length in sweeps of the run of samples behind one gradient.")] = 100.0,
+    model: ModelFile,
+    data: Samples = None,
+    window: Window = 100.0,
     kernel: Annotated[str, typer.Option("--kernel", help="The sampler: `alternating`, `two-block` or `single-site`.")] = "alternating",
     precision: Annotated[
         float | None, typer.Option("--precision", help="Wanted half width of the interval, relative to Q (or to T_O without --data).")
@@ -53,26 +49,32 @@ def estimate(
     ] = None,
     executor: ExecutorKind = Kind.processes,
     scheduler: Scheduler = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option("--checkpoint", "--resume", help="File that keeps finished replicates; the same command goes on from it."),
+    ] = None,
+    convention: Convention = None,
     as_json: AsJson = False,
 ) -> None:
     """Can a model of real size be trained with its Gibbs sampler? Q with an interval, from coupled chains that prove when they are done.
 
-    Unbiased where pairs of chains meet; where they do not, the answer is that it cannot be trusted. An interrupt ends it early: what was
-    begun is finished and counted; a second one gives no answer.
+    Unbiased where pairs of chains meet; where they do not, the answer is that it cannot be trusted, and what still holds. An interrupt ends
+    it early: what was begun is finished and counted; a second one gives no answer, and leaves what --checkpoint has kept.
     """
     with errors(as_json):
-        from thermokernels import estimate_q, load_model
+        from thermokernels import estimate_q
         from thermokernels.common import arguments
         from thermokernels_app.report import estimate_tables
+        from thermokernels_app.report.layout import print_line
         from thermokernels_app.tools import data_files
 
-        pool = _pool(executor, scheduler, workers)
-        machine = load_model(model)
+        pool = pool_of(executor, scheduler, workers)
+        machine = read_model(model, convention, has_data=data is not None)
         arguments.as_positive(window, "--window", "sweeps")
         samples = None if data is None else data_files.read_samples(data, machine.n_visible)
         time = None if budget is None else seconds(budget, "--budget")
         if not as_json:
-            print(estimate_tables.first_line(machine, kernel, window), flush=True)
+            print_line(estimate_tables.first_line(machine, kernel, window))
         with pool as elsewhere, _interrupts() as stop, _progress() as progress:
             result = estimate_q(
                 machine,
@@ -89,24 +91,16 @@ def estimate(
                 fields=fields,
                 progress=progress,
                 stop=stop,
+                checkpoint=checkpoint,
             )
         if as_json:
             names = {"model": str(model), "data": None if data is None else str(data), "seed": seed}
-            print(json.dumps(names | estimate_tables.as_dict(result), allow_nan=False))
+            found = result.as_dict()
+            print(json.dumps(names | {name: found[name] for name in found if name not in ARRAYS}, allow_nan=False))
         else:
             estimate_tables.print_estimate(result)
         if not result.trusted:
             raise typer.Exit(NOT_TRUSTED)
-
-
-def _pool(kind: Kind, scheduler: str | None, workers: int | None) -> AbstractContextManager[Executor | None]:
-    """The executor of the replicates; None for threads of this process."""
-    chosen = executor_of(kind, scheduler, workers)
-    if workers is None:
-        return chosen
-    from thermokernels_app.experiment.running.pool import WorkerPool
-
-    return WorkerPool(workers)
 
 
 @contextmanager

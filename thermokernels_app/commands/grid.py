@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 import typer
 
@@ -18,11 +18,13 @@ if TYPE_CHECKING:
 
     from thermokernels_app.experiment.design import Design
     from thermokernels_app.experiment.freeze import Freeze
+    from thermokernels_app.experiment.records.store import Record
     from thermokernels_app.experiment.running.progress import Progress
+    from thermokernels_app.experiment.running.question import Question, SomeDesign
 
 
-# The grids of P5, by name: nothing of the run is imported before it is asked for.
-FACTORIZATIONS = ("factorization", "factorization-smoke")
+# Grids with a design, records and a verdict of their own: nothing of a run is imported before it is asked for.
+QUESTIONS = ("factorization", "factorization-smoke", "steering", "steering-smoke")
 
 
 class Options(TypedDict):
@@ -62,15 +64,15 @@ def run(
     scheduler: Scheduler = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run a design from training to the verdicts on P1 to P4.
+    """Run a design from training to the verdicts on P1 to P4, or to P5 (factorization) or P6 (steering).
 
     Results are kept in --out, or in runs/GRID-HASH-NUMBER, HASH being the first digits of the design's hash and NUMBER the next free
     one; --resume goes on with the last unfinished one. A folder that holds a run is never overwritten. With --seeds, every seed has a
-    folder of its own in it, and the answer is a table of verdicts.
+    folder of its own in it, and the answer is a table of verdicts. (The grid `steering` asks about many seeds at once: one folder.)
     """
-    if grid in FACTORIZATIONS:
-        given = {"--freeze": freeze, "--cap": cap, "--seeds": seeds, "--task-limit": task_limit}
-        _factorization(grid, out, workers, seed, resume, executor, scheduler, as_json, given)
+    if grid in QUESTIONS:
+        given = {"--freeze": freeze, "--cap": cap, "--task-limit": task_limit}
+        _question(grid, out, workers, seed, seeds, resume, executor, scheduler, as_json, given)
     with errors(as_json):
         from thermokernels_app.experiment import freeze as freezes
         from thermokernels_app.experiment.design import load_design
@@ -111,36 +113,65 @@ def run(
     raise typer.Exit(code)
 
 
-def _factorization(
+def _question(
     grid: str,
     out: Path | None,
     workers: int | None,
     seed: int | None,
+    seeds: str | None,
     resume: bool,
     executor: ExecutorKind,
     scheduler: Scheduler,
     as_json: bool,
     given: Mapping[str, object],
 ) -> None:
-    """The run of P5, which has a design and records of its own."""
+    """The run of P5 or P6."""
     with errors(as_json):
-        from thermokernels_app.experiment.factorization_design import load_factorization
-        from thermokernels_app.experiment.running import factorization
-        from thermokernels_app.report import factorization_tables
-
         if unwanted := [name for name, value in given.items() if value is not None]:
-            raise ValueError(f"{unwanted[0]} does not go with --grid {grid}, whose design fixes everything but the seed")
-        design = load_factorization(grid, seed)
+            raise ValueError(f"{unwanted[0]} does not go with --grid {grid}, whose design fixes everything but the seeds")
+        question, screen = _questions()[grid.partition("-")[0]]
+        design = _design_of(grid, seed, None if seeds is None else seed_list(seeds))
         folder = out or Path("runs", f"{grid}-{design.digest()[:12]}")
         with executor_of(executor, scheduler, workers) as pool, progress_bar() as show_progress:
-            document = factorization.run(design, folder, workers=workers, executor=pool, resume=resume, progress=show_progress)
-        code = factorization.exit_code(document)
-        if as_json:
-            print(json.dumps({"folder": str(folder), "exit_code": code, **document}, allow_nan=False))
-        else:
-            factorization_tables.print_document(document)
+            document = question.run(design, folder, workers=workers, executor=pool, resume=resume, progress=show_progress)
+        code = _print_answer(document, folder, question, screen, as_json)
+        if not as_json:
             print(f"results: {folder}")
     raise typer.Exit(code)
+
+
+def _design_of(grid: str, seed: int | None, seeds: list[int] | None) -> SomeDesign:
+    """The design of such a grid: P5 looks at one seed table, P6 at many."""
+    from thermokernels_app.experiment.factorization_design import load_factorization
+    from thermokernels_app.experiment.steering_design import load_steering
+
+    if grid.startswith("factorization"):
+        if seeds is not None:
+            raise ValueError(f"--seeds does not go with --grid {grid}, which asks about one seed table: use --seed")
+        return load_factorization(grid, seed)
+    if seed is not None and seeds is not None:
+        raise ValueError("--seeds goes not with --seed, which is a list of one")
+    return load_steering(grid, seeds if seed is None else [seed])
+
+
+def _questions() -> dict[str, tuple[Question, Callable[[dict[str, Any]], None]]]:
+    """Every question by its name, with the screen of its document."""
+    from thermokernels_app.experiment.running import factorization, steering
+    from thermokernels_app.report import factorization_tables, steering_tables
+
+    return {
+        "factorization": (factorization.QUESTION, factorization_tables.print_document),
+        "steering": (steering.QUESTION, steering_tables.print_document),
+    }
+
+
+def _print_answer(document: Record, folder: Path, question: Question, screen: Callable[[dict[str, Any]], None], as_json: bool) -> int:
+    code = question.exit_code(document)
+    if as_json:
+        print(json.dumps({"folder": str(folder), "exit_code": code, **document}, allow_nan=False))
+    else:
+        screen(document)
+    return code
 
 
 def show(
@@ -155,17 +186,11 @@ def show(
     with errors(as_json):
         from thermokernels_app.experiment import audit
         from thermokernels_app.experiment.records import store
-        from thermokernels_app.experiment.running import factorization
-        from thermokernels_app.report import ensemble, factorization_tables, tables
+        from thermokernels_app.report import ensemble, tables
 
-        if (folder / factorization.FILE).exists() or folder.name == factorization.FILE:
-            document = factorization.read(folder)
-            code = factorization.exit_code(document)
-            if as_json:
-                print(json.dumps({"folder": str(folder), "exit_code": code, **document}, allow_nan=False))
-            else:
-                factorization_tables.print_document(document)
-            raise typer.Exit(code)
+        for question, screen in _questions().values():
+            if question.holds(folder):
+                raise typer.Exit(_print_answer(question.read(folder), folder, question, screen, as_json))
         if many := ensemble.folders_of(folder):
             raise typer.Exit(_show_ensemble(folder, many, as_json))
         document = store.read_results(folder)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from thermokernels_app.commands.console import errors
+from thermokernels_app.commands.models import Convention, read_model
 
 if TYPE_CHECKING:
     from thermokernels_app.report.pictures import Picture
@@ -27,24 +28,25 @@ Colour = Annotated[
 
 
 def plot(
-    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="The folder of a run, or a model file (.npy, .csv, .npz).")],
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="The folder of a run, or a model file, as of thermo diagnose.")],
     names: Annotated[list[str] | None, typer.Argument(metavar="[PICTURE]...", help="Which pictures; all where none is named.")] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the files.")] = Path("pictures"),
     kind: Annotated[str, typer.Option("--format", "-f", help="`svg` or `png`.")] = "svg",
     cells: Cells = None,
     colour: Colour = "mass",
+    convention: Convention = None,
 ) -> None:
     """Draw a run or a model: one file a picture.
 
-    Of a run: qualifying-events, q, training, ranks, gradient-errors, and disconnectivity and spectrum of two telling cells or of each
-    --cell. Of a model: disconnectivity and spectrum.
+    Of a run: qualifying-events, q, training, ranks, gradient-errors, and disconnectivity, spectrum and barriers of two telling cells or
+    of each --cell. Of a run of the steering: steering. Of a model: these three.
     """
     with errors(False):
         _require_extra()
         from thermokernels.common.atomic_file import replacing
         from thermokernels_app.report import style
 
-        chosen = _pictures(source, cells, colour)
+        chosen = _pictures(source, cells, colour, convention)
         if kind not in style.FORMATS:
             raise ValueError(f"--format must be svg or png; got {kind!r}")
         if names:
@@ -56,7 +58,7 @@ def plot(
         out.mkdir(parents=True, exist_ok=True)
         for picture in chosen:
             file = out / f"{picture.name}.{kind}"
-            content = style.as_file(picture.draw(), kind)
+            content = style.as_file(picture.draw(True), kind)
             with replacing(file) as opened:
                 opened.write(content)
             print(file)
@@ -95,14 +97,17 @@ def _require_extra() -> None:
             raise ValueError(f"pictures need {module}, which is not installed: pip install '.[report]'")
 
 
-def _pictures(source: Path, cells: list[str] | None, colour: str) -> Sequence[Picture]:
+def _pictures(source: Path, cells: list[str] | None, colour: str, convention: str | None) -> Sequence[Picture]:
     import thermokernels as tk
     from thermokernels_app.experiment.records import store
+    from thermokernels_app.experiment.running import steering
     from thermokernels_app.report import pictures
 
+    if steering.QUESTION.holds(source):
+        return [pictures.of_steering(steering.QUESTION.read(source))]
     if source.is_dir() or source.suffix == ".json":
         keys = None if cells is None else [pictures.parse_cell(cell) for cell in cells]
         return pictures.of_run(store.read_results(source), store.read_arrays(source), keys, colour)
     if cells is not None:
         raise ValueError(f"--cell names a cell of a run; {source} is a model file")
-    return pictures.of_model(tk.gibbs_chain(tk.load_model(source)), colour, of=source.name)
+    return pictures.of_model(tk.gibbs_chain(read_model(source, convention)), colour, of=source.name)

@@ -10,14 +10,13 @@ from typing import Annotated
 import typer
 
 from thermokernels_app.commands.console import AsJson, errors
+from thermokernels_app.commands.models import Convention, ModelFile, read_model
 
 EXIT_CODES = "Exit codes: 0 drawn; 1 unexpected error; 2 bad usage or input, or more samples than memory holds; 130 interrupted"
 
 
 def sample(
-    model: Annotated[
-        Path, typer.Argument(metavar="MODEL", help="Couplings W (visible x hidden) in .npy or .csv, or .npz with W and optional b, c.")
-    ],
+    model: ModelFile,
     out: Annotated[
         Path, typer.Option("--out", "-o", help="File to write: .npz (visible, hidden, sweeps) or .npy (visible spins, one record a row).")
     ],
@@ -29,6 +28,7 @@ def sample(
         str, typer.Option("--kernel", help="alternating, two-block, single-site or symmetrised-alternating.")
     ] = "alternating",
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed; without one, a fresh one that is named.")] = None,
+    convention: Convention = None,
     as_json: AsJson = False,
 ) -> None:
     """Draw samples of a model of any size from many Gibbs chains.
@@ -51,8 +51,9 @@ def sample(
                 shown = 4 * done // total
                 print(f"{done} of {total} sweeps", file=sys.stderr)
 
+        machine = read_model(model, convention)
         drawn = tk.sample(
-            tk.load_model(model), n_chains=chains, n_sweeps=sweeps, burn_in=burn_in, thin=thin, kernel=kernel, seed=seed, progress=progress
+            machine, n_chains=chains, n_sweeps=sweeps, burn_in=burn_in, thin=thin, kernel=kernel, seed=seed, progress=progress
         )
         visible, hidden = (np.ascontiguousarray(np.moveaxis(spins, 1, 0)) for spins in (drawn.visible, drawn.hidden))
         with replacing(out) as file:

@@ -12,6 +12,7 @@ import typer
 
 from thermokernels_app.commands.console import AsJson, errors, seconds
 from thermokernels_app.commands.executors import ExecutorKind, Kind, Scheduler, pool_of
+from thermokernels_app.commands.models import Convention, Window, read_history
 
 if TYPE_CHECKING:
     from thermokernels import Track
@@ -31,7 +32,7 @@ def track(
         ),
     ],
     data: Annotated[Path, typer.Option("--data", help="Samples of the visible spins, one a row, +1 and -1, in .npy or .csv.")],
-    window: Annotated[float, typer.Option("--window", help="Length in sweeps of the run of samples behind one gradient.")] = 100.0,
+    window: Window = 100.0,
     kernel: Annotated[
         str, typer.Option("--kernel", help="The sampler: alternating (of most trainers), two-block or single-site.")
     ] = "alternating",
@@ -44,6 +45,7 @@ def track(
     executor: ExecutorKind = Kind.processes,
     scheduler: Scheduler = None,
     table: Annotated[Path | None, typer.Option("--csv", help="Write the table as CSV to this file, too.")] = None,
+    convention: Convention = None,
     as_json: AsJson = False,
 ) -> None:
     """Q, T_O, the needed window, KL and pseudo-likelihood at every checkpoint of a training, and from when on a window is too short.
@@ -55,7 +57,7 @@ def track(
         from thermokernels_app.report import track_tables
         from thermokernels_app.tools import data_files
 
-        models = tk.load_history(history)
+        models = read_history(history, convention)
         samples = data_files.read_samples(data, next(iter(models.values())).n_visible)
         time = None if budget is None else seconds(budget, "--budget")
         with pool_of(executor, scheduler, workers) as pool:

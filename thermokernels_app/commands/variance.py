@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ import typer
 
 from thermokernels_app.commands.console import AsJson, errors
 from thermokernels_app.commands.executors import ExecutorKind, Kind, Scheduler, pool_of
+from thermokernels_app.commands.models import Convention, ModelFile, Samples, Window, read_model
 
 if TYPE_CHECKING:
     from thermokernels import Model
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # From here on intervals of two standard errors held their level in the tests.
 MANY_PROBES = 16
+# Of the result, as large as the model: left out of the document.
+ARRAYS = ("g", "g_visible", "g_hidden")
 
 EXIT_CODES = (
     "Exit codes: 0 computed; 1 unexpected error; 2 bad usage or input, or a model that is too large; "
@@ -30,13 +32,9 @@ EXIT_CODES = (
 
 
 def variance(
-    model: Annotated[
-        Path, typer.Argument(metavar="MODEL", help="Couplings W (visible x hidden) in .npy or .csv, or .npz with W and optional b, c.")
-    ],
-    data: Annotated[
-        Path | None, typer.Option("--data", help="Samples of the visible spins, one a row, +1 and -1, in .npy or .csv: Q needs them.")
-    ] = None,
-    window: Annotated[float, typer.Option("--window", help="Length in sweeps of the run of samples behind one gradient.")] = 100.0,
+    model: ModelFile,
+    data: Samples = None,
+    window: Window = 100.0,
     probes: Annotated[
         int | None, typer.Option("--probes", min=2, help="Estimate T_O from so many random sign vectors instead of all observables.")
     ] = None,
@@ -52,6 +50,7 @@ def variance(
     ] = None,
     executor: ExecutorKind = Kind.processes,
     scheduler: Scheduler = None,
+    convention: Convention = None,
     as_json: AsJson = False,
 ) -> None:
     """T_O, the integrated variance time of all gradient observables, and Q where samples are given.
@@ -60,7 +59,7 @@ def variance(
     --executor dask, a few observables at a time are tasks of other processes; no digit depends on it.
     """
     with errors(as_json):
-        from thermokernels import load_model, set_threads
+        from thermokernels import set_threads
         from thermokernels.common import arguments, footprint, memory
         from thermokernels.solvers.solve import Solve
         from thermokernels_app.tools import data_files
@@ -70,7 +69,7 @@ def variance(
         if threads is not None:
             set_threads(threads)
         pool = pool_of(executor, scheduler, workers)
-        machine = load_model(model)
+        machine = read_model(model, convention, has_data=data is not None)
         n_visible, n_hidden, full = machine.n_visible, machine.n_hidden, machine.has_fields
         arguments.as_positive(window, "--window", "sweeps")
         n_bytes = footprint.require_variance_time(n_visible, n_hidden, full)
@@ -79,7 +78,7 @@ def variance(
         law = None if data is None else data_files.read_data_law(data, n_visible)
         states = f"2**{n_visible + n_hidden - (not full)} {'states' if full else 'pairs {x, -x}'}"
         print(
-            f"{n_visible} visible + {n_hidden} hidden spins, {states}, {n_visible * n_hidden} observables: "
+            f"{n_visible} visible + {n_hidden} hidden spins, {states}, {machine.n_couplings} observables: "
             f"from {memory.readable(n_bytes)} of memory",
             file=sys.stderr,
         )
@@ -106,8 +105,10 @@ def _exact(model: Model, law: Floats | None, window: float, solve: Solve) -> dic
     from thermokernels.quantities.variance_time import model_chain, variance_time
 
     chain = model_chain(model)
-    q = None if law is None else chain_q_struct(chain, law, window, solve)
-    time = variance_time(chain, solve) if q is None else q.variance_time
+    if law is not None:
+        q = chain_q_struct(chain, law, window, solve).as_dict()
+        return {name: q[name] for name in q if name not in ARRAYS} | {"window_sweeps": window}
+    time = variance_time(chain, solve)
     found: dict[str, Any] = {"t_obs_steps": time.value}
     try:
         found["t_obs_bound_steps"] = time.bound
@@ -117,15 +118,7 @@ def _exact(model: Model, law: Floats | None, window: float, solve: Solve) -> dic
     found["asymptotic_variance_steps"] = asymptotic_variance.of_variance_time(time)
     found["asymptotic_variance_bound_steps"] = asymptotic_variance.bound_of(time) if resolved else None
     found |= {"residual": time.residual, "iterations": time.iterations, "method": time.method}
-    if q is not None:
-        found |= {"signal": q.signal, "signal_bound": q.signal_bound, "window_sweeps": window}
-        found |= {"q": q.value, "q_bound": _finite(q.bound) if resolved else None}
-        found |= {"q_limit": q.q_limit, "q_limit_bound": _finite(q.q_limit_bound) if resolved else None}
     return found
-
-
-def _finite(bound: float) -> float | None:
-    return bound if math.isfinite(bound) else None
 
 
 def _probed(model: Model, law: Floats | None, window: float, solve: Solve, probes: int, seed: int) -> dict[str, Any]:

@@ -29,10 +29,13 @@ from thermokernels.quantities.conductance import conductance, conductance_error
 from thermokernels.quantities.landscape import MergeEvent
 from thermokernels.quantities.relevance import ObservableBasis, observable_basis
 from thermokernels.quantities.spectral_gap import solve_spectral_gap
+from thermokernels.quantities.windows.window_variance import window_variance
 from thermokernels.solvers import gap_bounds
 from thermokernels.solvers.off_target import CHOLESKY_STATES
 from thermokernels.solvers.solve import Solve
 from thermokernels.solvers.state_reduction import reduced_gap
+from thermokernels.solvers.state_reduction.gth_elimination import eliminate_in_float64
+from thermokernels.solvers.state_reduction.reduced_resolvent import ground_state
 from thermokernels_app.experiment.design import Design
 from thermokernels_app.experiment.polishing import polish as polish_code
 from thermokernels_app.experiment.records.store import Arrays, Record
@@ -79,6 +82,7 @@ def compile_measures(design: Design) -> None:
         if chain.n_states <= CHOLESKY_STATES:  # else its solves are the other half's
             gap_bounds.gap_lower_bound(chain)
             reduced_gap.reduced_modes(chain)  # of spectra that float64 leaves unresolved
+            eliminate_in_float64(chain, ground_state(chain))  # as larger chains are
         spectral_measure.gap_run(chain).gauss_rules()
         landscape.merge_tree(chain)
         conductance(chain, [0])
@@ -223,11 +227,11 @@ def _measure(design: Design, network: Hypernetwork, u: Floats, law: Floats) -> t
             "residual": q.residual,
             "iterations": q.iterations,
             "method": q.method,
-            "operational": q.signal / spectral_measure.window_variance(measure, q.window_steps),
+            "operational": q.signal / window_variance(measure, q.window_steps),
         },
         "gradient": {
             "dq_dw_norm": float(np.linalg.norm(ct_model.W)),
-            "dq_dw_bound": q_struct_gradient_bound(q, ct_model.W),
+            "dq_dw_bound": q_struct_gradient_bound(q, ct_model.W, law),
             "dq_dphi_norm": float(np.linalg.norm(dq_dphi)),
         },
         "network": {

@@ -57,23 +57,37 @@ def _train(
 @jit
 def _one_code(phi: Floats, shape: Shape, k: int, law: Floats, ct_phi: Floats) -> float:
     """KL of code k in nats; its gradient is added to ct_phi. Forward W = A B', the divergence, and back."""
+    n_visible, n_hidden, rank, width, _ = shape
+    z, A, B = np.empty(width), np.empty((n_visible, rank)), np.empty((n_hidden, rank))
+    weights, ct_weights = np.empty((n_visible, n_hidden)), np.zeros((n_visible, n_hidden))
+    _emit(phi, shape, k, z, A, B, weights)
+    value = _divergence(weights, law, ct_weights)
+    _pull_back(phi, shape, k, z, A, B, ct_weights, ct_phi)
+    return value
+
+
+@jit
+def _emit(phi: Floats, shape: Shape, k: int, z: Floats, A: Floats, B: Floats, weights: Floats) -> None:
+    """The couplings W = A B' of code k, with z and the factors that they are made of."""
     n_visible, n_hidden, rank, width, n_codes = shape
     layer, slope_A, slope_B, offset_A, offset_B = _offsets(shape)
-    z, ct_z = np.empty(width), np.zeros(width)
-    A, B = np.empty((n_visible, rank)), np.empty((n_hidden, rank))
-    ct_A, ct_B = np.zeros((n_visible, rank)), np.zeros((n_hidden, rank))
     for d in range(width):
         z[d] = np.tanh(phi[d * n_codes + k] + phi[layer + d])
     _factor(phi, slope_A, offset_A, z, A)
     _factor(phi, slope_B, offset_B, z, B)
-    weights, ct_weights = np.zeros((n_visible, n_hidden)), np.zeros((n_visible, n_hidden))
     for i in range(n_visible):
         for j in range(n_hidden):
+            weights[i, j] = 0.0
             for r in range(rank):
                 weights[i, j] += A[i, r] * B[j, r]
 
-    value = _divergence(weights, law, ct_weights)
 
+@jit
+def _pull_back(phi: Floats, shape: Shape, k: int, z: Floats, A: Floats, B: Floats, ct_weights: Floats, ct_phi: Floats) -> None:
+    """Adjoint of ``_emit``: what a cotangent of the couplings of code k adds to ct_phi."""
+    n_visible, n_hidden, rank, width, n_codes = shape
+    layer, slope_A, slope_B, offset_A, offset_B = _offsets(shape)
+    ct_z, ct_A, ct_B = np.zeros(width), np.zeros((n_visible, rank)), np.zeros((n_hidden, rank))
     for i in range(n_visible):
         for j in range(n_hidden):
             for r in range(rank):
@@ -85,7 +99,6 @@ def _one_code(phi: Floats, shape: Shape, k: int, law: Floats, ct_phi: Floats) ->
         ct_layer = (1.0 - z[d]) * (1.0 + z[d]) * ct_z[d]
         ct_phi[d * n_codes + k] += ct_layer
         ct_phi[layer + d] += ct_layer
-    return value
 
 
 @jit

@@ -113,15 +113,15 @@ def examine(
     """
     gates = {**THRESHOLDS, **{key: value for key, value in (thresholds or {}).items() if key in THRESHOLDS}}
     rebuilt = _rebuild(chain)
-    probes, ones = _probes(chain.n_states), np.ones(chain.n_states)
-    image = np.asarray(chain.apply(probes))
-    agreement = max(_largest(chain.law - rebuilt.law), _largest(image - rebuilt.apply(probes)), _spin_mismatch(chain))
+    functions, ones = _test_functions(chain.n_states), np.ones(chain.n_states)
+    image = np.asarray(chain.apply(functions))
+    agreement = max(_largest(chain.law - rebuilt.law), _largest(image - rebuilt.apply(functions)), _spin_mismatch(chain))
     if cuts is not None and len(cuts):
         mass = np.array([rebuilt.law[cut].sum() for cut in cuts])
         own = rebuilt.flows(np.asarray(cuts, dtype=bool)) / np.minimum(mass, 1.0 - mass)
         agreement = max(agreement, _largest(own - np.asarray(conductances)))
-    # Of the chain's own kernel only P F is at hand: |<pi, P F - F>| <= |pi P - pi|_1 for the probes F of size one.
-    stationarity = max(rebuilt.stationarity, _largest(chain.law @ image - chain.law @ probes))
+    # Of the chain's own kernel only P F is at hand: |<pi, P F - F>| <= |pi P - pi|_1 for the functions F of size one.
+    stationarity = max(rebuilt.stationarity, _largest(chain.law @ image - chain.law @ functions))
     symmetries = rebuilt.symmetries
     margin = 2.0 * _least(conductances) - gap if len(conductances) else None
     hitting = _largest(np.asarray(hitting_residuals)) if len(hitting_residuals) else None
@@ -188,7 +188,7 @@ def _neighbours(n_spins: int, quotient: bool) -> NDArray[np.intp]:
 
 
 @lru_cache(maxsize=8)
-def _probes(n_states: int) -> Floats:
+def _test_functions(n_states: int) -> Floats:
     signs = np.random.Generator(np.random.PCG64(n_states)).integers(0, 2, (n_states, N_PROBES))
     return np.where(signs == 1, -1.0, 1.0)
 
@@ -219,9 +219,9 @@ def _build(chain: GibbsChain) -> _Rebuilt:
     n_visible, n_hidden = chain.weights.shape
     table = _spins(n_visible + n_hidden).astype(np.float64)
     v, h = table[:, :n_visible], table[:, n_visible:]
-    on_visible = h @ chain.weights.T + chain.visible_field
-    on_hidden = v @ chain.weights + chain.hidden_field
-    energy = -(v * on_visible).sum(axis=1) - h @ chain.hidden_field
+    on_visible = h @ chain.weights.T + chain.b
+    on_hidden = v @ chain.weights + chain.c
+    energy = -(v * on_visible).sum(axis=1) - h @ chain.c
     boltzmann = np.exp(energy.min() - energy)
     full_law = boltzmann / boltzmann.sum()
     with np.errstate(over="ignore"):  # a flip that never happens

@@ -173,7 +173,7 @@ def gradient_check(
         rows.append(row)
     return {
         **entry("value_error", value_error),
-        "value_reference": "dense" if dense else "frozen",
+        "value_reference": "dense" if dense else "frozen",  # the held solution, by the name in published records
         **entry("solution_residual", residual, "the dense reference solves for itself"),
         "directions": rows,
     }

@@ -6,7 +6,7 @@ T_O is stationary in the responses y_a = (I - P)^+ f~_a: with any y held still,
 
 agrees with T_O up to the square of the residual f~ - (I - P) y, and dT/dW with dT_O/dW up to the residual itself. The residual is computed
 here, on the full chain, with energies, law and rates of this folder; a wrong solution shows in it. A right one shows too, where the chain
-is almost frozen and y large: rates are sums of couplings, right to a relative eta, here and where y was solved for, and y is divided by a
+is extremely slow and y large: rates are sums of couplings, right to a relative eta, here and where y was solved for, and y is divided by a
 root of the law, whose energies are right to Sum|W| (N + 3) u. Entry by entry, what that can account for,
 
     sum_i P(x, x^i) ( epsilon (|y(x)| + |y(x^i)|) + 2 eta |y(x) - y(x^i)| ),

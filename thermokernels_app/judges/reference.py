@@ -92,14 +92,14 @@ def law_and_rates(w: Array, b: Array | None = None, c: Array | None = None) -> t
     c = np.zeros(n_hidden) if c is None else c
     visible, hidden = spins(n_visible).T, spins(n_hidden).T
     # A field depends on the other block alone: tables of 2^n_v and 2^n_h exponentials instead of 2^N. States are seen as [h, v].
-    hidden_fields, visible_fields = w.T @ visible + c[:, None], w @ hidden + b[:, None]
-    energy = -(hidden.T @ hidden_fields) - b @ visible
+    hidden_local_fields, visible_local_fields = w.T @ visible + c[:, None], w @ hidden + b[:, None]
+    energy = -(hidden.T @ hidden_local_fields) - b @ visible
     boltzmann = np.exp(-(energy - energy.real.min())).ravel()
     n_spins = n_visible + n_hidden
     rates = np.empty((n_spins, *energy.shape), dtype=energy.dtype)
-    up, down = (_sigmoid(side * visible_fields) / n_spins for side in (-2.0, 2.0))
+    up, down = (_sigmoid(side * visible_local_fields) / n_spins for side in (-2.0, 2.0))
     rates[:n_visible] = np.where(visible[:, None, :] > 0, up[:, :, None], down[:, :, None])
-    up, down = (_sigmoid(side * hidden_fields) / n_spins for side in (-2.0, 2.0))
+    up, down = (_sigmoid(side * hidden_local_fields) / n_spins for side in (-2.0, 2.0))
     rates[n_visible:] = np.where(hidden[:, :, None] > 0, up[:, None, :], down[:, None, :])
     return boltzmann / boltzmann.sum(), rates.reshape(n_spins, -1)
 

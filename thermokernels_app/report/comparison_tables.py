@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from thermokernels.common.digits import certified, positional
-from thermokernels_app.report.layout import print_table, print_wrapped
-from thermokernels_app.tools.comparison import FALSE_ALARMS, LONG_RUN, SMALL_RHAT, Comparison, Row
-from thermokernels_app.tools.estimators import ESTIMATORS
+from thermokernels.comparison.compare import FALSE_ALARMS, LONG_RUN, SMALL_RHAT, Comparison, Row
+from thermokernels.comparison.estimators import ESTIMATORS
+from thermokernels_app.report.layout import print_line, print_table, print_wrapped
 
 DIGITS = 4
 HEALTH = {True: "yes", False: "no", None: "-"}
@@ -28,7 +28,7 @@ def print_comparison(found: Comparison) -> None:
         if row.misleads:
             print_wrapped(f"{row.observable}: by the usual rules this trace looks healthy, and it is not.", "* ", "  ")
     print()
-    print(f"tau = 1 + 2 sum_(t > 0) rho(t) of the recorded series, in steps; a sweep is {_count(found.steps_per_sweep, 'step')}")
+    print_line(f"tau = 1 + 2 sum_(t > 0) rho(t) of the recorded series, in steps; a sweep is {_count(found.steps_per_sweep, 'step')}")
     header = ("observable", "exact", "error at most", "in sweeps", *ESTIMATORS, "taus a chain", "R-hat", "looks healthy")
     print_table(header, [_cells(row, found) for row in found.rows])
     print_wrapped(f"looks healthy: every estimate is at most 1/{LONG_RUN} of a chain, and R-hat at most {SMALL_RHAT}", "  ", "  ")

@@ -1,4 +1,4 @@
-"""What many seed tables say together: how counts, margins and ranges of their runs are distributed, and where the published ones fall."""
+"""What runs with many seeds say together: how counts, margins and ranges are distributed, and where the published ones fall."""
 
 from __future__ import annotations
 

@@ -9,6 +9,10 @@ from thermokernels_app.experiment.running import factorization
 from thermokernels_app.report.layout import print_table
 
 WIDTH = 80
+ASSUMPTIONS = (
+    "A2 detailed balance; A3 irreducible, and no negative eigenvalue; A5 burnt in; A6 a window that is long against the slowest v_i h_j; "
+    "A7 a gap behind the cluster of slow modes; A8 a cluster that does not hang on its width; A9 symmetry under x -> -x."
+)
 
 
 def print_document(document: dict[str, Any]) -> None:
@@ -16,6 +20,7 @@ def print_document(document: dict[str, Any]) -> None:
     verdict = document["verdicts"]["P5"]
     print(f"design {document['design_sha256'][:16]}..., {len(document['cells'])} cells, {document['run']['seconds']:.1f} s\n")
     print(textwrap.fill(f"P5 {verdict['verdict']}: {verdict['statement']}", WIDTH, subsequent_indent="  "))
+    print(textwrap.fill(ASSUMPTIONS, WIDTH, initial_indent="  ", subsequent_indent="  "))
     if verdict["reason"]:
         print(textwrap.fill(verdict["reason"], WIDTH, initial_indent="  ", subsequent_indent="  "))
     for one in verdict["criteria"]:

@@ -29,6 +29,12 @@ def print_wrapped(sentence: str, first: str = "", below: str = "") -> None:
     print(textwrap.fill(sentence, min(LINE, terminal_width() or LINE), initial_indent=first, subsequent_indent=below))
 
 
+def print_line(text: str) -> None:
+    """A line, in several on a terminal that is narrower; elsewhere it stays one."""
+    width = terminal_width()
+    print(text if width is None else textwrap.fill(text, width, subsequent_indent="  ", break_on_hyphens=False), flush=True)
+
+
 def print_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """With lines and colours on a terminal that is wide enough; on a narrow one a row takes several lines, as the header does."""
     lines = [tuple(str(cell) for cell in row) for row in rows]

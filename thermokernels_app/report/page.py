@@ -32,6 +32,6 @@ def render(document: Mapping[str, Any], verdicts: Mapping[str, Any], pictures: S
         freeze=freeze,
         n_cells=len(document["cells"]),
         text=tables._text,
-        figures=[(picture, inline(picture.draw(), picture.name)) for picture in pictures],
+        figures=[(picture, inline(picture.draw(False), picture.name)) for picture in pictures],
     )
     return html

@@ -10,78 +10,76 @@ from typing import Any
 from matplotlib.figure import Figure
 
 import thermokernels as tk
-from thermokernels.common.arrays import Floats
+from thermokernels import plot
+from thermokernels.plot.basins import values_of, words_of
+from thermokernels.plot.captions import CAPTIONS, caption_of
 from thermokernels_app.judges import verdicts
-from thermokernels_app.report import figures
-from thermokernels_app.tools import trace_observables
+from thermokernels_app.report import figures, steering_figure
 
 Key = tuple[int, int, str, int]
-Measure = tuple[Floats, Floats, float, float]
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure with its name (of the file and on the page), title and caption; it is drawn when asked for."""
+    """A figure with its name (of the file and on the page), title and caption; it is drawn when asked for.
+
+    ``draw(caption)`` says whether the figure bears its title and caption itself, as a file does and a page does not.
+    """
 
     name: str
     title: str
     caption: str
-    draw: Callable[[], Figure]
+    draw: Callable[[bool], Figure]
 
 
 def of_model(
-    chain: tk.GibbsChain, colour: str = "mass", suffix: str = "", of: str = "the model", measure: Measure | None = None
+    chain: tk.GibbsChain, colour: str = "mass", suffix: str = "", of: str = "the model", measure: tk.SpectralMeasure | None = None
 ) -> list[Picture]:
-    """The pictures of one model: its disconnectivity graph and its spectral measure.
+    """The pictures of one model: its disconnectivity graph, its spectral measure, and its barriers where there are any.
 
     Parameters
     ----------
     chain : GibbsChain
     colour : "mass", or an observable: "magnetisation", "v0", "h1", "v0h2" (spins numbered from 0)
     suffix, of : added to the names and titles
-    measure : (gaps, weights, relevant_gap, gamma_eff) where they are known; otherwise they are computed when drawn
+    measure : where it is known; otherwise it is computed when drawn
 
     Raises
     ------
     ValueError
         Unknown observable, or one that is odd under x -> -x on pairs {x, -x}.
     """
-    values = None if colour == "mass" else observable(chain, colour)
-    label = "π of the basin" if values is None else f"mean of {colour} over the basin"
+    if colour != "mass":
+        values_of(chain, colour)  # a wrong name is an error before anything is drawn
+    tree = tk.merge_tree(chain)
 
-    def draw_spectrum() -> Figure:
-        found = measure
-        if found is None:
-            computed = tk.spectral_measure(chain)
-            found = (computed.gaps, computed.weights, computed.relevant_gap, computed.gamma_eff)
-        return figures.spectrum(*found, n_spins=chain.n_spins)
+    def graph(caption: bool) -> Figure:
+        return figures.figure_of(lambda ax: plot.disconnectivity(chain, colour, ax=ax, caption=caption), 4.8 if caption else 4.0)
 
-    states = "pairs {x, −x}" if chain.quotient else "states"
-    return [
-        Picture(
-            f"disconnectivity{suffix}",
-            f"Disconnectivity graph of {of}",
-            f"Every line is a basin of single-spin flips on {states}: from its lowest energy up to the saddle where it joins a deeper one. "
-            f"The larger the dot, the more probable the basin below its saddle; the colour is the {label.replace('π', 'probability')}.",
-            lambda: figures.disconnectivity(chain, values, label),
-        ),
-        Picture(
-            f"spectrum{suffix}",
-            f"Spectral measure of the gradient in {of}",
-            "How much of the variance of the gradient observables relaxes at which rate; the slowest modes stand left, and "
-            "those that carry less than 1e-8 are left out. Shaded, in diamonds: the modes up to three times as fast as the slowest, whose "
-            "weighted harmonic mean is γ_eff.",
-            draw_spectrum,
-        ),
-    ]
+    def modes(caption: bool) -> Figure:
+        found = measure or tk.spectral_measure(chain)
+        return figures.figure_of(lambda ax: plot.spectrum(found, ax=ax, caption=caption), 4.4 if caption else 3.4)
+
+    def heights(caption: bool) -> Figure:
+        return figures.figure_of(lambda ax: plot.barriers(tree, ax=ax, caption=caption), 4.2 if caption else 3.2)
+
+    named = {"disconnectivity": graph, "spectrum": modes} | ({"barriers": heights} if tree.events else {})
+    pictures = []
+    for name, draw in named.items():
+        facts = words_of(chain, colour) if name == "disconnectivity" else {}
+        pictures.append(Picture(f"{name}{suffix}", f"{CAPTIONS[name][0]}: {of}", caption_of(name, **facts), draw))
+    return pictures
 
 
-def observable(chain: tk.GibbsChain, name: str) -> Floats:
-    """The values (n_states,) of an observable, such as "magnetisation", "v0", "h1" or "v0h2", on the states of a chain."""
-    found = trace_observables.observable(name, chain.model, "the colour", "mass")
-    if found.odd and chain.quotient:
-        raise ValueError(f"without fields x and -x are one state, on which {name} has no value; take a product such as v0h0")
-    return found.values(chain)
+def of_steering(document: Mapping[str, Any]) -> Picture:
+    """The picture of a run of ``--grid steering``."""
+    return Picture(
+        "steering",
+        "What steering by Q costs and gains",
+        "Above: every training beside that of its seed table with λ = 0; the bar is met left of the dotted upright, above the level. "
+        "Below: medians over the seed tables of KL and Q along the training, the mark at its end.",
+        lambda _: steering_figure.steering(document),
+    )
 
 
 def of_run(
@@ -101,48 +99,41 @@ def of_run(
     ValueError
         The run has no such cell.
     """
-    pictures = [
-        Picture(
-            "qualifying-events",
-            "Crossable multimodality over the grid",
-            "N_qual, the merge events of a cell that qualify: both basins probable, a barrier, a crossing that takes not too long, and "
-            "seen by the gradient. P2 asks for one in the basis. Hatched: cells without a result.",
-            lambda: figures.grid_map(document, "n_qual"),
-        ),
-        Picture(
-            "q",
-            "Q over the grid",
-            "The squared signal-to-noise ratio of the gradient from one window of samples, as its decimal logarithm. Below 0 the noise is "
-            "louder than the gradient: where training has converged there is little left to learn. Hatched: cells without a result.",
-            lambda: figures.grid_map(document, "q"),
-        ),
-        Picture(
-            "training",
-            "Training",
-            "The divergence of every code from its teacher; vertical lines are the checkpoints, the dotted line is the limit above which "
-            "P4 asks whether a code sits at a stationary point. Steps are linear up to 10, then logarithmic.",
-            lambda: figures.training(document, arrays),
-        ),
-        Picture(
-            "ranks",
-            "Response along the split",
-            "Rank of the network's Jacobian and dimension of the span of its observables, over all checkpoints and codes of a network, on "
-            "the number r(2m − r) that W of rank r allows.",
-            lambda: figures.ranks(document),
-        ),
-    ]
+    named: dict[str, Callable[[bool], Figure]] = {
+        "qualifying-events": lambda caption: figures.grid_map(document, "n_qual", caption),
+        "q": lambda caption: figures.grid_map(document, "q", caption),
+        "training": lambda _: figures.training(document, arrays),
+        "ranks": lambda _: figures.ranks(document),
+    }
+    of = {"training": "divergences"}
+    pictures = [Picture(name, *CAPTIONS[of.get(name, name)], draw) for name, draw in named.items()]
     pictures += [_gradient_errors(record, document["design"]) for record in document["checkpoints"] if _has_differences(record)][:1]
     for m, split, checkpoint, code in cells if cells is not None else _telling_cells(document):
         name = f"m{m}/s{split}/{checkpoint}/code{code}"
         if f"{name}/W" not in arrays:
             raise ValueError(f"the run has no finished cell {name}")
-        spectrum, measure = _record(document, (m, split, checkpoint, code)).get("spectrum"), None
-        if f"{name}/spectrum_gaps" in arrays and spectrum and spectrum.get("gamma_eff_sweep") is not None:
-            gaps, weights = arrays[f"{name}/spectrum_gaps"], arrays[f"{name}/spectrum_weights"]
-            measure = (gaps, weights, spectrum["relevant_gap"], spectrum["gamma_eff_sweep"])
         chain = tk.gibbs_chain(arrays[f"{name}/W"])
-        pictures += of_model(chain, colour, f"-{name.replace('/', '-')}", f"cell {name}", measure)
+        spectrum = _record(document, (m, split, checkpoint, code)).get("spectrum")
+        pictures += of_model(chain, colour, f"-{name.replace('/', '-')}", f"cell {name}", _measure(spectrum, arrays, name, chain))
     return pictures
+
+
+def _measure(spectrum: Mapping[str, Any] | None, arrays: Mapping[str, Any], name: str, chain: tk.GibbsChain) -> tk.SpectralMeasure | None:
+    """The spectral measure that a cell recorded, or None."""
+    if f"{name}/spectrum_gaps" not in arrays or not spectrum or spectrum.get("gamma_eff_sweep") is None:
+        return None
+    gaps = arrays[f"{name}/spectrum_gaps"]
+    return tk.SpectralMeasure(
+        nodes=1.0 - gaps,
+        weights=arrays[f"{name}/spectrum_weights"],
+        gaps=gaps,
+        relevant_gap=spectrum["relevant_gap"],
+        gamma_eff=spectrum["gamma_eff_sweep"],
+        gamma_eff_step=spectrum["gamma_eff_step"],
+        gamma_eff_error=spectrum["gamma_eff_error"],
+        cluster_size=spectrum["cluster_size"],
+        steps_per_sweep=chain.steps_per_sweep,
+    )
 
 
 def _has_differences(record: Mapping[str, Any]) -> bool:
@@ -154,9 +145,8 @@ def _gradient_errors(record: Mapping[str, Any], design: Mapping[str, Any]) -> Pi
     return Picture(
         "gradient-errors",
         f"The gradient check at m {record['m']}, split {record['split']}, checkpoint {record['checkpoint']}",
-        "Central differences err with h² at large steps and by rounding at small ones; the complex step, left, has no step to choose. "
-        "Each line is a direction in the network's parameters.",
-        lambda: figures.gradient_errors(record, design["steps"], design["thresholds"]),
+        caption_of("gradient-errors"),
+        lambda caption: figures.gradient_errors(record, design["steps"], design["thresholds"], caption),
     )
 
 

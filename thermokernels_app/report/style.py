@@ -1,59 +1,17 @@
-"""How the pictures look: one palette that colour-blind readers can tell apart, and two ways to write a figure to a file or a page."""
+"""A figure as a file, or as a part of a page in the page's own ink."""
 
 from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
 
-# Lines and text are drawn in colours of their own, so that a page can give them its own ink and paper, light or dark.
-INK, PAPER, FAINT = "#1b1c1d", "#fdfefd", "#8a8b8c"
-
-# Okabe and Ito's colours (and a grey) that keep a contrast of 3 on white and on a dark page; lines differ in dashes and markers too.
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#7f7f7f")
-DASHES = ("-", (0, (6, 2)), (0, (4, 1.5, 1, 1.5)), (0, (1.2, 1.5)), (0, (8, 1, 1, 1, 1, 1)))
-MARKERS = ("o", "s", "^", "D", "v")
-SEQUENTIAL, DIVERGING = "cividis", "PuOr"
+from thermokernels.plot.style import FAINT, INK, PAPER, style
 
 FORMATS = ("svg", "png")
-
-_SETTINGS = {
-    "axes.edgecolor": INK,
-    "axes.facecolor": "none",
-    "axes.grid": False,
-    "axes.labelcolor": INK,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.titlesize": 9.5,
-    "font.family": "sans-serif",
-    "font.size": 9,
-    "grid.color": FAINT,
-    "grid.linewidth": 0.4,
-    "hatch.color": FAINT,
-    "legend.frameon": False,
-    "savefig.dpi": 150,
-    "svg.fonttype": "none",
-    "text.color": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-}
-
-
-@contextmanager
-def style() -> Iterator[None]:
-    """The settings of the house while figures are made and written; those of the caller come back afterwards."""
-    with matplotlib.rc_context(_SETTINGS):
-        yield
-
-
-def new_figure(width: float, height: float) -> Figure:
-    """An empty figure (inches) that belongs to no window."""
-    return Figure(figsize=(width, height), layout="constrained")
 
 
 def as_file(figure: Figure, kind: str) -> bytes:

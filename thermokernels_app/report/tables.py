@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from thermokernels_app.report import ensemble
-from thermokernels_app.report.layout import COLOURS, print_table
+from thermokernels_app.report.layout import COLOURS, print_table, print_wrapped
 
 if TYPE_CHECKING:
     from thermokernels_app.experiment.running.outcome import Run
@@ -49,6 +49,16 @@ LABELS = {
 }
 
 
+# What the statements of the verdicts call things, in plain words. The statements themselves are part of published records.
+EXPLAINED = {
+    "P1": "G1b: from the parameters phi of the network to Q all is differentiable, and the gradient is right; J_u = d vec W / d phi.",
+    "P2": "R3: basins that hold probability, have a barrier of log 2 between them, are crossed both ways within the budget and are seen by "
+    "the gradient. N_qual counts their merge events, U_thermo adds up relevance times barrier; a rider: does N_qual hang on a choice?",
+    "P3": "R4: a record is believed when its own checks, the battery, hold; margins are ln(threshold / observed), or differences.",
+    "P4": "rank(J_u): in how many directions a step of the network moves W; r(2m - r) is the most that rank r allows.",
+}
+
+
 def print_document(document: dict[str, Any], verdicts: dict[str, Any]) -> None:
     """Everything of a run that a reader wants to see, on stdout; the verdicts once more in the last lines."""
     seconds = document["run"]["seconds"]
@@ -58,6 +68,7 @@ def print_document(document: dict[str, Any], verdicts: dict[str, Any]) -> None:
     for name, verdict in verdicts.items():
         print()
         _print_title(name, verdict["verdict"], verdict["statement"])
+        print_wrapped(EXPLAINED[name], "  ", "  ")
         if verdict["reason"]:
             print(f"  {verdict['reason']}")
         rows = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from thermokernels_app.report.layout import print_table
+from thermokernels_app.report.layout import print_line, print_table
 
 if TYPE_CHECKING:
     from thermokernels import Track, TrackedModel
@@ -21,7 +21,7 @@ def print_track(track: Track) -> None:
         print(f"* {sentence}")
     print()
     print_table(HEADER, [_row(row) for row in track.rows])
-    print("Windows are in sweeps, KL and pseudo-likelihood in nats a sample; '?' marks what cannot be trusted.")
+    print_line("Windows are in sweeps, KL and pseudo-likelihood in nats a sample; '?' marks what cannot be trusted.")
 
 
 def _row(row: TrackedModel) -> tuple[str, ...]:

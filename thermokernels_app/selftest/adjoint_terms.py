@@ -28,7 +28,7 @@ import adjoints.variance_time
 from adjoints.cotangents import Cotangents
 from thermokernels.model.chain import block_spins
 from thermokernels.solvers.state_reduction import solution_differences
-from thermokernels_app.selftest import gradient_probes as probes
+from thermokernels_app.selftest import differentiable
 from thermokernels_app.selftest.case import Case, Check, patched, under
 
 Sabotage = Callable[[float], AbstractContextManager[Any]]  # of the factor that the term is multiplied with
@@ -227,9 +227,9 @@ def _log_cosh(factor: float) -> Iterator[None]:
     """tanh F_j replaced by factor * tanh F_j + 1 - factor."""
     kernel = _laws._pull_back
 
-    def broken(columns: Any, hidden_field: Any, difference: Any, ct_columns: Any, ct_visible: Any, ct_hidden: Any) -> None:
+    def broken(columns: Any, c: Any, difference: Any, ct_columns: Any, ct_visible: Any, ct_hidden: Any) -> None:
         without = block_spins(columns.shape[1], difference.size).T @ difference, difference.sum()
-        kernel(columns, hidden_field, difference, ct_columns, ct_visible, ct_hidden)
+        kernel(columns, c, difference, ct_columns, ct_visible, ct_hidden)
         ct_columns[...] = factor * ct_columns + (1.0 - factor) * without[0]
         ct_hidden[...] = factor * ct_hidden + (1.0 - factor) * without[1]
 
@@ -300,7 +300,7 @@ def _through_the_layer(function: str, name: str, factor: float) -> Iterator[None
         yield
 
 
-# (file, label): what is multiplied, in words, the sabotage, and the probes that have to notice.
+# (file, label): what is multiplied, in words, the sabotage, and the functions that have to notice.
 TERMS: dict[tuple[str, str], list[tuple[str, Sabotage, tuple[str, ...]]]] = {
     ("variance_time", "stationarity"): [
         ("dT_O in dQ", _time, ("q_on_pairs", "q_with_fields")),
@@ -393,8 +393,8 @@ def cases(gates: Mapping[str, float]) -> list[Case]:
     """Every term dropped, which central differences have to notice, and off by a thousandth, which the complex step has to."""
 
     @cache
-    def legs(probe: str) -> Check:
-        return cache(probes.legs(getattr(probes, probe)(), gates))
+    def legs(name: str) -> Check:
+        return cache(differentiable.legs(getattr(differentiable, name)(), gates))
 
     def made(gate: str, breaks: str, sabotage: Callable[[], AbstractContextManager[Any]], sound: Check) -> Case:
         return Case(gate, breaks, sound, under(sabotage, getattr(sound, "__wrapped__", sound)))
@@ -405,17 +405,17 @@ def cases(gates: Mapping[str, float]) -> list[Case]:
             for name in names:
                 where = f"adjoints/{file}.py ({label}): {words}"
                 through = f" [{name.replace('_', ' ')}]" if len(names) > 1 else ""
-                result.append(made(probes.DIFFERENCES, f"{where} dropped{through}", partial(sabotage, 0.0), legs(name)))
-                result.append(made(probes.COMPLEX, f"{where} times 1.001{through}", partial(sabotage, 1.001), legs(name)))
+                result.append(made(differentiable.DIFFERENCES, f"{where} dropped{through}", partial(sabotage, 0.0), legs(name)))
+                result.append(made(differentiable.COMPLEX, f"{where} times 1.001{through}", partial(sabotage, 1.001), legs(name)))
     breaks = "adjoints/small_models.py: the derivative by one row of W"
-    for gate, words, factor in ((probes.DIFFERENCES, "dropped", 0.0), (probes.COMPLEX, "times 1.001", 1.001)):
+    for gate, words, factor in ((differentiable.DIFFERENCES, "dropped", 0.0), (differentiable.COMPLEX, "times 1.001", 1.001)):
         result.append(made(gate, f"{breaks} {words}", partial(_in_one_call, factor), legs("q_in_one_call")))
     sign = "the sign of dT_O in dQ"
-    result.append(made(probes.COMPLEX, f"adjoints/variance_time.py: {sign} turned", partial(_time, -1.0), legs("q_on_pairs")))
+    result.append(made(differentiable.COMPLEX, f"adjoints/variance_time.py: {sign} turned", partial(_time, -1.0), legs("q_on_pairs")))
     for kernel, output, words in (("_flows", -3, "squares of differences"), ("_offsets", -1, "offsets along the tree")):
         breaks = f"thermokernels/solvers/state_reduction/solution_differences.py: {words} of one state times 1.001"
-        result.append(made(probes.REFUSED, breaks, partial(_wide_output, kernel, output, 1.001), legs("time_by_reduction")))
-    transpose = cache(probes.transposed(gates))
+        result.append(made(differentiable.REFUSED, breaks, partial(_wide_output, kernel, output, 1.001), legs("time_by_reduction")))
+    transpose = cache(differentiable.transposed(gates))
     breaks = "adjoints/hypernetwork.py: dH_A z in couplings_vjp alone times 1.001"
-    result.append(made(probes.TRANSPOSE, breaks, partial(_block, "couplings_vjp", "H_A", 1.001), transpose))
+    result.append(made(differentiable.TRANSPOSE, breaks, partial(_block, "couplings_vjp", "H_A", 1.001), transpose))
     return result

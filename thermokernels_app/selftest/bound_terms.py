@@ -15,12 +15,16 @@ from typing import Any
 import numpy as np
 
 import thermokernels as tk
+from adjoints import extended
+from adjoints.variance_time import VarianceTimeAdjoint
 from thermokernels.compiled import wide_exponent
 from thermokernels.diagnosis import diagnose
-from thermokernels.model import chain as chain_module
+from thermokernels.model import rounding
 from thermokernels.quantities import conductance, landscape, signal_to_noise, spectral_gap
 from thermokernels.quantities.autocorrelation_times import autocorrelation
 from thermokernels.quantities.relevance import observable_basis
+from thermokernels.quantities.variance_time import variance_time
+from thermokernels.solvers.gap_bounds import gap_lower_bound
 from thermokernels.solvers.state_reduction import reduced_resolvent, solution_differences
 from thermokernels_app.selftest.case import Case, Spoken, patched
 
@@ -47,8 +51,8 @@ def _law(share: float) -> tuple[float, float]:
     rare, energy = int(chain.law.argmin()), chain.energy - PLANTED
     energy[rare] += 2 * PLANTED
     weights = np.exp(energy.min() - energy)
-    with patched(chain_module, "energy_error", lambda _: share * PLANTED):
-        return float(1 - (weights / weights.sum())[rare] / chain.law[rare]), chain_module.law_error(chain)
+    with patched(rounding, "marginal_error", lambda _: share * PLANTED):
+        return float(1 - (weights / weights.sum())[rare] / chain.law[rare]), rounding.law_error(chain)
 
 
 def _barrier(share: float) -> tuple[float, float]:
@@ -133,6 +137,24 @@ def _reduction(share: float) -> tuple[float, float]:
     return abs(value - right), time.relative_bound * value
 
 
+def _gradient(share: float) -> tuple[float, float]:
+    """The solution longer by the planted share: of two states with one coupling z is b, and dlog pi nearly 2 where b is."""
+    chain = tk.gibbs_chain([[2.0]])
+    system = variance_time(chain)
+    sources, solution = system.right_hand_sides, system.solution
+
+    def gradient(factor: float) -> float:
+        adjoint = VarianceTimeAdjoint(chain)
+        adjoint.add(slice(0, 1), sources, replace(solution, vectors=factor * solution.vectors))
+        return float(adjoint.sums().W[0, 0])
+
+    vectors = (1 + PLANTED) * solution.vectors
+    residuals = sources - chain.apply_symmetrised_generator(vectors)
+    norms = [np.linalg.norm(rows, axis=1) for rows in (residuals, vectors, share * sources, vectors)]
+    bound = extended.bilinear_error(extended.Norms(*norms), chain.n_spins, 1 / gap_lower_bound(chain), 0.0, 0.0, 0.0, 0.0)
+    return abs(gradient(1 + PLANTED) - gradient(1.0)), bound
+
+
 # By gate: the sabotage in words, what is planted, and the share of the term that is left.
 TERMS: dict[str, tuple[str, Planted, float]] = {
     "a gap: the square of a residual": ("a quarter of Temple's residual^2 left", _temple, 0.25),
@@ -143,6 +165,7 @@ TERMS: dict[str, tuple[str, Planted, float]] = {
     "a relevance: the distortion of the basis": ("relevance without its distortion", _relevance, 0.0),
     "an autocorrelation time: the error of the function": ("half of the error of the function left", _autocorrelation, 0.5),
     "a window for Q = 1: the error of the signal": ("the window without the error of the signal", _window, 0.0),
+    "a gradient: errors of solutions beside sources": ("the gradient bound without 2 errors sources", _gradient, 0.0),
     "T_O by reduction: the residual of the differences": ("the bound without the energy of the error", _reduction, 0.0),
 }
 

@@ -23,7 +23,7 @@ from thermokernels.solvers.resolvent import Solution
 from thermokernels.solvers.solve import Solve
 from thermokernels_app.judges import battery
 from thermokernels_app.selftest.case import Case, Spoken, patched, refused, under
-from thermokernels_app.selftest.gradient_probes import data_law
+from thermokernels_app.selftest.differentiable import data_law
 
 WEIGHTS = np.array([[0.9, -0.5, 0.3], [0.2, 1.1, -0.7], [-0.4, 0.6, 0.8]])
 TARGET = (0, 5)

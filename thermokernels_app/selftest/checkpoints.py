@@ -14,7 +14,7 @@ from thermokernels.model.hypernetwork import Hypernetwork, Shape
 from thermokernels_app.judges import automatic_differentiation, gradient_check
 from thermokernels_app.judges.gradient_check import Functions
 from thermokernels_app.selftest.case import Case, Spoken
-from thermokernels_app.selftest.gradient_probes import data_law
+from thermokernels_app.selftest.differentiable import data_law
 
 NETWORK = Shape(2, 2, 1, 2, 2)
 

@@ -10,6 +10,7 @@ from typing import Any
 from thermokernels_app.experiment import freeze
 from thermokernels_app.experiment.design import Design
 from thermokernels_app.experiment.factorization_design import FactorizationDesign
+from thermokernels_app.experiment.steering_design import SteeringDesign
 from thermokernels_app.judges import automatic_differentiation, verdicts
 from thermokernels_app.selftest import (
     adjoint_terms,
@@ -19,10 +20,11 @@ from thermokernels_app.selftest import (
     chains,
     checkpoints,
     coupled_chains,
+    differentiable,
     factorization_rules,
-    gradient_probes,
     rules,
     stale_kernels,
+    steering_rules,
     tampering,
 )
 from thermokernels_app.selftest.case import Case
@@ -39,7 +41,11 @@ def cases(design: Design | None = None) -> dict[str, list[Case]]:
         "adjoints": adjoint_terms.cases(thresholds),
         "gradient check": checkpoints.cases(thresholds),
         "battery": chains.cases(thresholds),
-        "verdicts": [*rules.cases(plain), *factorization_rules.cases(FactorizationDesign().as_dict())],
+        "verdicts": [
+            *rules.cases(plain),
+            *factorization_rules.cases(FactorizationDesign().as_dict()),
+            *steering_rules.cases(SteeringDesign().as_dict()),
+        ],
         "records": tampering.cases(),
     }
 
@@ -57,8 +63,8 @@ def gates(design: Design | None = None) -> set[str]:
         stale_kernels.NUMBER,
         coupled_chains.EXACT,
         *map(bound_terms.gate_of, bound_terms.TERMS),
-        *gradient_probes.LEGS,
-        gradient_probes.REFUSED,
+        *differentiable.LEGS,
+        differentiable.REFUSED,
         *(checkpoints.gate_of(number, number != "solution_residual") for number in legs),
         checkpoints.gate_of("complex_error", dense=False),
         *map(chains.gate_of, {name for name, _, _ in verdicts.GATES}),
@@ -69,6 +75,7 @@ def gates(design: Design | None = None) -> set[str]:
         *map(rules.needed, verdicts.COMPUTED_EVERYWHERE),
         *map(rules.halt, judged),
         *factorization_rules.gates(),
+        *steering_rules.gates(SteeringDesign().as_dict()),
         *tampering.RECORD_GATES,
         *tampering.CHAIN_GATES,
         *map(tampering.must_match, freeze.MUST_MATCH),

@@ -49,7 +49,7 @@ def _keys(same: bool) -> Spoken:
             copy = site / source.relative_to(decorator.source_root())
             copy.parent.mkdir(parents=True, exist_ok=True)
             content = source.read_bytes()
-            if source.name == "single_site.py" and not same:
+            if source.name == "flip_tables.py" and not same:
                 content = content.replace(b"2.0", b"2.5", 1)
             copy.write_bytes(content.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n" if same else b"\n"))
         key = _python(KEY_OF_COPY, site)

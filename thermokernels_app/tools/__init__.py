@@ -1,1 +1,1 @@
-"""What needs no experiment: comparing traces, looking at the installation, compiling ahead, reading models."""
+"""What needs no experiment: looking at the installation, compiling ahead, reading models."""

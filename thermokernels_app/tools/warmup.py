@@ -95,10 +95,11 @@ def compile_diagnosis() -> None:
 def compile_estimates() -> None:
     """Coupled chains of every kernel, with and without data."""
     import thermokernels as tk
-    from thermokernels.estimates.replicates import KERNELS
+    from thermokernels.model.kernels.registry import KERNELS
 
-    for kernel in KERNELS:
-        tk.estimate_q([[0.1, 0.2]], [[1]], kernel=kernel, n_replicates=32)
+    for kernel in KERNELS.values():
+        if kernel.coupled:
+            tk.estimate_q([[0.1, 0.2]], [[1]], kernel=kernel.name, n_replicates=32)
 
 
 def _signatures(folder: Path) -> set[Path]:

@@ -122,7 +122,7 @@ def test_numbers_carry_proven_errors():
 
 
 @pytest.mark.parametrize("scale", [0.0, 1e-8, 2.0, 20.0, 60.0, 400.0, 1e5])
-def test_frozen_models_are_diagnosed_as_far_as_float64_goes(scale):
+def test_slow_models_are_diagnosed_as_far_as_float64_goes(scale):
     d = tk.diagnose(scale * W, p_data=LAW)
     document = json.loads(json.dumps(d.as_dict(), allow_nan=False))
     numbers = [getattr(d, field.name) for field in dataclasses.fields(d) if isinstance(getattr(d, field.name), result.Number)]
@@ -272,4 +272,17 @@ def test_an_ising_matrix_is_asked_about():
     said = tk.diagnose(symmetric).sentences
     assert any("as the couplings among 3 spins of an Ising model are" in sentence for sentence in said)
     for other in (symmetric + np.eye(3), symmetric[:, :2], np.zeros((3, 3)), symmetric + np.triu(np.ones((3, 3)), 1)):
-        assert not tk.diagnose(other).looks_like_ising
+        assert not tk.diagnose(other).misreadings
+
+
+@pytest.mark.small
+def test_a_matrix_that_may_lie_on_its_side_is_asked_about():
+    wide = np.array([[0.5, -0.3, 0.2], [0.1, 0.4, -0.2]])
+    (said,) = tk.diagnose(wide).misreadings
+    assert "it was read as 2 visible and 3 hidden spins +1 and -1" in said
+    assert said in tk.diagnose(wide).sentences
+    assert "by from_scikit_learn" in said
+    assert not tk.diagnose(wide.T).misreadings
+    assert not tk.diagnose(wide, p_data=np.full(4, 0.25)).misreadings  # the samples show which side they are of
+    for made in (tk.Model(wide, [0.1, 0.0]), tk.Model(wide, hidden=["a", "b", "c"]), tk.Model(wide, kernel="alternating")):
+        assert not tk.diagnose(made).misreadings

@@ -1,6 +1,7 @@
 """Estimates from coupled chains against dense chains, and what an answer says about itself."""
 
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -142,13 +143,48 @@ def test_budget_becomes_replicates():
     assert not stopped.trusted
 
 
+@pytest.mark.parametrize("data", [DATA, None])
+def test_an_interrupted_estimate_goes_on_with_the_same_bits(data, tmp_path):
+    W, b, c = model((3, 4), 0.5, True, 4)
+    whole = tk.estimate_q((W, b, c), data, n_replicates=320, seed=3)
+    kept = tmp_path / "kept.npz"
+    part = tk.estimate_q((W, b, c), data, n_replicates=96, seed=3, checkpoint=kept)
+    assert part.n_replicates == 96
+    asked = []
+    resumed = tk.estimate_q((W, b, c), data, n_replicates=320, seed=3, checkpoint=kept, progress=lambda done, *_: asked.append(done))
+    assert asked[0] > 96
+    for name in ("value", "interval", "t_obs", "t_obs_interval", "signal", "signal_interval", "tv_bound", "batch_means_interval"):
+        assert np.array_equal(getattr(resumed, name), getattr(whole, name), equal_nan=True)
+    assert (resumed.replicates == whole.replicates).all()
+    assert (resumed.meeting_times == whole.meeting_times).all()
+    assert tk.estimate_q((W, b, c), data, budget=0.05, seed=3, checkpoint=kept).n_replicates > 320  # a budget is added
+    with pytest.raises(ValueError, match="belongs to another model, other options or another version"):
+        tk.estimate_q((W, b, c), data, n_replicates=320, seed=4, checkpoint=kept)
+    with pytest.raises(ValueError, match="belongs to another model"):
+        tk.estimate_q((W + 0.1, b, c), data, n_replicates=320, seed=3, checkpoint=kept)
+
+
+def test_a_similar_model_lends_its_coupling():
+    W, b, c = model((4, 5), 0.5, True, 4)
+    first = tk.estimate_q((W, b, c), None, n_replicates=64)
+    again = tk.estimate_q((W, b, c), None, n_replicates=64, like=first)
+    assert (again.replicates == first.replicates).all()
+    other = tk.estimate_q((1.1 * W, b, c), None, n_replicates=64, like=first)
+    assert other.kappa == first.kappa
+    # a coupling that does not meet is not stayed with
+    dense = np.random.default_rng(0).normal(0, 0.5 / 60**0.5, (60, 60))
+    found = tk.estimate_q(dense, None, n_replicates=32, like=replace(first, kappa=0.0), budget=None)
+    assert found.n_replicates == 32
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"like": 3}, "like must be a QEstimate"),
         ({"data": np.ones((4, 3))}, "data must have a column for each of the 2 visible spins"),
         ({"data": np.zeros((4, 2))}, r"data must hold spins \+1 and -1"),
         ({"window": 0}, "window must be a positive, finite number of sweeps"),
-        ({"kernel": "symmetrised-alternating"}, "kernel must be one of 'alternating', 'two-block', 'single-site'"),
+        ({"kernel": "symmetrised-alternating"}, "kernel must be one of 'single-site', 'two-block', 'alternating'"),
         ({"model": [[np.nan, 1.0]]}, "W must be finite"),
         ({"model": np.full((2, 2), 1e300)}, "local fields of at most"),
         ({"observables": "means"}, "observables must be one of"),

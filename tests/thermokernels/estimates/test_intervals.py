@@ -2,31 +2,62 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from thermokernels.estimates.intervals import controlled, fieller, jackknife_covariance, largest_share, mean_interval, quantile
+from thermokernels.estimates.intervals import controlled, fieller, largest_share, mean_interval
 from thermokernels.estimates.signal import Groups, estimate_signal
 
 pytestmark = pytest.mark.small
 
 
+def hall(t, samples):
+    """Student's t with its skewness taken out, as Hall (1992) writes it: n, the skewness, and no shorthand."""
+    n, skewness = len(samples), stats.skew(samples)
+    return t + skewness * t**2 / (3 * n**0.5) + skewness**2 * t**3 / (27 * n) + skewness / (6 * n**0.5)
+
+
+def left_out(samples):
+    return np.array([np.delete(samples, k, axis=0).mean(axis=0) for k in range(len(samples))])
+
+
 def test_fieller_is_the_set_of_ratios_that_are_not_refuted():
-    covariance = np.array([[0.3, 0.1], [0.1, 0.2]])
-    low, high = fieller(2.0, 5.0, covariance, 20)
-    t = quantile(20)
+    samples = np.random.default_rng(2).exponential(size=(25, 2)) @ [[1.0, 0.2], [0.0, 0.6]] + [1.0, 4.0]
+    low, high = fieller(*samples.mean(axis=0), left_out(samples))
     for end, inside in ((low, 1e-6), (high, -1e-6)):
         for q, refuted in ((end + inside, False), (end - inside, True)):
-            error = np.sqrt(covariance[0, 0] - 2 * q * covariance[0, 1] + q * q * covariance[1, 1])
-            assert (abs(2.0 - q * 5.0) > t * error) == refuted
-    assert fieller(2.0, 0.1, covariance, 20) == (-np.inf, np.inf)
+            terms = samples[:, 0] - q * samples[:, 1]
+            t = terms.mean() / (terms.std(ddof=1) / 5)
+            assert (abs(hall(t, terms)) > stats.t.ppf(0.975, 24)) == refuted
+    noisy = samples - [0.0, samples[:, 1].mean() - 0.01]
+    assert fieller(*noisy.mean(axis=0), left_out(noisy)) == (-np.inf, np.inf)
+    assert fieller(2.0, 4.0, np.tile([2.0, 4.0], (5, 1))) == (0.5, 0.5)
 
 
-def test_mean_interval_and_largest_share():
-    samples = np.array([1.0, 2.0, 3.0, 10.0])
-    low, high = mean_interval(samples)
-    assert (low + high) / 2 == pytest.approx(4)
-    assert (high - low) / 2 == pytest.approx(3.182446 * samples.std(ddof=1) / 2, rel=1e-6)
-    assert largest_share(samples) == pytest.approx(36 / 50)
+def test_a_ratio_to_a_constant_is_a_mean():
+    samples = np.random.default_rng(3).exponential(size=30)
+    alone = np.stack([left_out(samples), np.ones(30)], axis=1)
+    assert fieller(samples.mean(), 1.0, alone) == pytest.approx(mean_interval(samples))
+
+
+@pytest.mark.parametrize(
+    "samples", [np.random.default_rng(1).exponential(size=50), -(np.arange(7.0) ** 3), np.array([1.0, -1.0, 2.0, -2.0])]
+)
+def test_the_ends_of_an_interval_are_quantiles_of_the_transformed_t(samples):
+    n, mean, most = len(samples), samples.mean(), stats.t.ppf(0.975, len(samples) - 1)
+    ends = [(mean - end) / (samples.std(ddof=1) / n**0.5) for end in mean_interval(samples)]
+    assert [hall(t, samples) for t in ends] == pytest.approx([most, -most])
+
+
+def test_rare_events_get_the_interval_of_poissons_law():
+    for k in (5, 8, 20):
+        samples = np.zeros(5000)
+        samples[:k] = 1
+        exact = stats.chi2.ppf([0.025, 0.975], [2 * k, 2 * k + 2]) / 2
+        assert 5000 * np.array(mean_interval(samples)) == pytest.approx(exact, rel=0.14)
+        assert largest_share(samples) == pytest.approx(1 / k, rel=0.01)
+    assert mean_interval(np.ones(4)) == (1.0, 1.0)
     assert largest_share(np.ones(3)) == 0
+    assert largest_share(np.array([1.0, 2.0, 3.0, 10.0])) == pytest.approx(36 / 50)
 
 
 def test_signal_is_the_mean_over_pairs_of_different_groups():
@@ -58,9 +89,3 @@ def test_weights_of_mean_one_are_a_control():
     sums, weights = np.array([3.0, 4.0, 9.0, 4.0]), np.array([1.0, 1.0, 3.0, 1.0])
     assert controlled(sums, weights).tolist() == [3.0, 4.0, 1.0, 4.0]
     assert controlled(sums, np.array([1.0, 0.0, 1.0, 1.0])).tolist() == [3.0, 10.0, 9.0, 4.0]
-
-
-def test_jackknife_of_a_mean_is_its_squared_standard_error():
-    samples = np.random.default_rng(1).normal(size=30)
-    left_out = (samples.sum() - samples) / 29
-    assert jackknife_covariance(left_out[:, None])[0, 0] == pytest.approx(samples.var(ddof=1) / 30)

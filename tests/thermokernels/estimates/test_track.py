@@ -27,6 +27,24 @@ def test_small_models_are_answered_exactly():
         assert (row.method, row.trusted, row.reason) == ("exact", True, "")
 
 
+def test_the_alternating_scan_is_answered_exactly_too():
+    track = tk.track(HISTORY, DATA, window=10)
+    law = tk.law_of_samples(DATA)
+    for row, W in zip(track.rows, HISTORY, strict=True):
+        q = tk.q_struct(W, law, window=10, kernel="alternating")
+        assert (row.value, row.t_obs, row.signal, row.method) == (q.value, q.t_obs, q.signal, "exact")
+        assert row.interval == (q.value - q.bound, q.value + q.bound)
+
+
+def test_pilots_are_warm(monkeypatch):
+    monkeypatch.setattr(module, "EXACT_SPINS", 2)
+    models = [tk.Model(W) for W in HISTORY[:2]]
+    track = tk.track(models, DATA, window=10, kernel="two-block", n_replicates=64)
+    first = tk.estimate_q(models[0], DATA, 10, "two-block", n_replicates=64)
+    second = tk.estimate_q(models[1], DATA, 10, "two-block", n_replicates=64, like=first)
+    assert [row.t_obs for row in track.rows] == [first.t_obs, second.t_obs]
+
+
 def test_larger_ones_are_estimated_with_the_same_numbers(monkeypatch):
     exact = tk.track({"last": HISTORY[1]}, DATA, window=10, kernel="single-site")
     monkeypatch.setattr(module, "EXACT_SPINS", 2)

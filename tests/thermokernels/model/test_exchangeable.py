@@ -375,3 +375,49 @@ def test_rates_of_all_moves_are_those_of_the_generator():
     one = np.ones((chain.n_states, 1))
     np.testing.assert_allclose(chain.apply(one), one, atol=1e-15)
     np.testing.assert_allclose(chain.apply_generator(chain.root_law), 0, atol=1e-15)
+
+
+@small
+@pytest.mark.parametrize(
+    ("second", "n_hidden", "solves", "rows"), [((1, 1, -1, -1), 4, 4, 12), ((1, 1, 1, -1), 4, 5, 8), ((1, 1, -1, -1), 3, 10, 10)]
+)
+def test_parts_that_a_symmetry_exchanges_are_solved_once(second, n_hidden, solves, rows, monkeypatch):
+    xi = np.array([[1, 1, 1, 1], second])
+    W = 1.2 / 4 * (xi.T @ xi[:, :n_hidden])
+    chain, full, count = exchangeable_chain(W), tk.gibbs_chain(W), []
+    solve = lumped_solves.solve
+    monkeypatch.setattr(lumped_solves, "solve", lambda *given: count.append(given) or solve(*given))
+    time = exchangeable_sums.variance_time(chain)
+    assert len(count) == solves
+    every = exchangeable_sums.variance_time(chain, visit=lambda *_: None)
+    assert len(count) - solves == rows
+    np.testing.assert_allclose(time.by_class, every.by_class, rtol=1e-9)
+    assert time.value == pytest.approx(tk.observable_variance_time(full), rel=1e-10)
+    assert (time.variance, time.residual) == pytest.approx((every.variance, every.residual), rel=1e-3, abs=1e-10)
+    monkeypatch.setattr(lumped_solves, "DENSE_STATES", 0)
+    assert tk.spectral_measure(chain).gamma_eff == pytest.approx(tk.spectral_measure(full).gamma_eff, rel=1e-8)
+
+
+@small
+@pytest.mark.parametrize("model", MODELS)
+def test_alternating_scan_of_the_full_model(model):
+    W, b, c = planted(*model)
+    scan, full = tk.exchangeable_alternating(exchangeable_chain(W, b, c)), tk.alternating_variance_time(W, b, c)
+    assert scan.value == pytest.approx(full.value, rel=1e-10)
+    assert abs(scan.value - full.value) <= scan.bound
+    assert scan.bound < 1e-7 * scan.value
+    assert scan.asymptotic_variance == pytest.approx(full.asymptotic_variance, rel=1e-10)
+    chain, law = tk.gibbs_chain(W, b, c, kernel="alternating"), np.full(2 ** len(W), 0.5 ** len(W))
+    for window in (1, 2, 7):
+        assert scan.window_variance(window) == pytest.approx(tk.operational_q(chain, law, window).variance, rel=1e-9)
+
+
+@small
+def test_an_alternating_scan_that_is_too_slow_is_refused():
+    xi = np.array([[1, 1, 1, 1, 1, 1], [1, 1, 1, -1, -1, -1]])
+    with pytest.raises(tk.UnresolvedError, match="T_O of the alternating scan is not resolved"):
+        tk.exchangeable_alternating(exchangeable_chain(4.0 * (xi.T @ xi)))
+    with pytest.raises(ValueError, match="chain must"):
+        tk.exchangeable_alternating(np.eye(2))
+    with pytest.raises(ValueError, match="window must"):
+        tk.exchangeable_alternating(exchangeable_chain(0.1 * xi)).window_variance(0)

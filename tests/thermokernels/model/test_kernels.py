@@ -9,8 +9,8 @@ import scipy.stats
 
 import thermokernels as tk
 from adjoints.signal_to_noise import chain_q_struct_gradient
-from thermokernels.model.chain import energy_error, entry_error
 from thermokernels.model.kernels.registry import KERNELS
+from thermokernels.model.rounding import energy_error, entry_error
 from thermokernels.quantities.spectral_gap import solve_spectral_gap
 from thermokernels.solvers import resolvent
 
@@ -176,7 +176,7 @@ def test_what_is_solved_with_it(name, shape, fields):
     centred = F - law @ F
     fundamental = np.linalg.inv(np.eye(n) - P + law)
     np.testing.assert_allclose(tk.resolvent(chain, F), fundamental @ centred, rtol=1e-9, atol=1e-9)
-    if not chain.dynamics.reducible:
+    if not chain.dynamics.state_reduction:
         np.testing.assert_allclose(tk.resolvent(chain, F, "cg"), fundamental @ centred, rtol=1e-9, atol=1e-9)
     root = np.sqrt(law)
     gaps = 1 - np.linalg.eigvalsh(root[:, None] * P / root)

@@ -15,6 +15,7 @@ pytestmark = pytest.mark.small
 W = np.array([[0.5, -0.2, 0.3], [0.1, 0.3, -0.7]])
 B, C = np.array([0.1, -0.4]), np.array([0.2, 0.0, -0.3])
 DATA = np.array([0.4, 0.3, 0.2, 0.1])
+TRACE = np.tile([[1, 1], [-1, 1], [-1, -1]], (40, 1))[None]
 
 
 def test_it_unpacks_as_its_arrays():
@@ -143,7 +144,7 @@ def test_what_a_file_cannot_keep(tmp_path):
 @pytest.mark.parametrize(
     ("arrays", "words"),
     [
-        ({"b": B}, "it must hold W and may hold b, c, visible, hidden and kernel; it holds b"),
+        ({"b": B}, "it must hold W and may hold b, c, mask, visible, hidden and kernel; it holds b"),
         ({"W": W, "beta": 1.0}, "it holds W, beta"),
         ({"W": W, "visible": np.array([0.5, 1.5])}, "visible must be a list of words or of whole numbers"),
         ({"W": W, "hidden": np.array("abc")}, "hidden must be a list of words or of whole numbers"),
@@ -182,6 +183,7 @@ TAKERS = {
     "probe_q_struct": lambda W, b=None, c=None: tk.probe_q_struct(W, DATA, seed=0, b=b, c=c),
     "sample": lambda *model: tk.sample(*model, n_chains=3, n_sweeps=4, seed=0),
     "diagnose": lambda *model: tk.diagnose(*model),
+    "compare": lambda *model: [row.exact_records for row in tk.compare(TRACE, *model, kernel="alternating").rows],
     "alternating_variance_time": lambda *model: tk.alternating_variance_time(*model).value,
     "exchangeable_chain": lambda *model: tk.observable_variance_time(tk.exchangeable_chain(*model)),
     "adjoints.q_struct": lambda W, b=None, c=None: adjoints.q_struct(W, DATA, b=b, c=c, fields=True),

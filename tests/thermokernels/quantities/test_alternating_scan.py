@@ -255,7 +255,7 @@ def test_what_is_made_for_all_states_is_refused(tmp_path):
         _ = q.state_time
 
 
-def test_frozen_scans_are_refused():
+def test_slow_scans_are_refused():
     with pytest.raises((tk.UnresolvedError, tk.NotConvergedError), match="scale the couplings down"):
         tk.alternating_variance_time(np.full((4, 4), 6.0))
     with pytest.raises(tk.UnresolvedError, match="is certain to"):  # products that hardly vary

@@ -47,7 +47,7 @@ def test_equals_the_sum_over_lags(shape, kernel, fields):
     assert abs(tk.asymptotic_variance(chain) - expected) <= bound_of(time) + 1e-12 * expected
 
 
-def test_variances_of_frozen_spins_keep_their_digits():
+def test_variances_of_slow_spins_keep_their_digits():
     W = np.array([[12.0]])
     unequal = 1 / (1 + math.exp(24.0))
     assert observable_variances(tk.gibbs_chain(W)).item() == pytest.approx(4 * unequal * (1 - unequal), rel=1e-13)

@@ -38,7 +38,7 @@ def test_conductance_is_the_naive_sum_and_obeys_cheeger(seed, kernel, fields, fu
 
 
 def test_a_small_side_keeps_its_relative_accuracy():
-    """A frozen pair in the full space: pi(A) = 1 / (1 + e^120) for the two broken states, each left in every second step or later."""
+    """A slow pair in the full space: pi(A) = 1 / (1 + e^120) for the two broken states, each left in every second step or later."""
     chain = gibbs_chain([[60.0]], quotient=False)
     assert chain.law[1] < 1e-50
     assert conductance(chain, [1, 2]) == pytest.approx(1.0, rel=1e-12)

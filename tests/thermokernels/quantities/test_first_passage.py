@@ -172,7 +172,7 @@ def test_bad_start():
         mean_first_passage(gibbs_chain([[0.5]]), np.zeros(2, dtype=bool), [0])
 
 
-def test_frozen_chains_are_refused():
+def test_slow_chains_are_refused():
     with pytest.raises(UnresolvedError, match="probability of leaving some state underflows"):
         hitting_times(gibbs_chain([[400.0]]), [1], "symmetrised")
 

@@ -78,7 +78,7 @@ def test_odd_sets_are_invisible_to_even_observables():
 
 
 def test_rare_sets_keep_their_relative_accuracy():
-    """One pair, almost frozen: v h is the indicator of the broken state, of probability 1e-22, up to an affine map."""
+    """One pair, extremely slow: v h is the indicator of the broken state, of probability 1e-22, up to an affine map."""
     chain = gibbs_chain([[25.0]])
     assert relevance(chain, [1]) == pytest.approx(1, rel=1e-12)
 

@@ -18,13 +18,17 @@ def planted(m, k, noise=0.05, seed=0):
     return 3.0 / m * draws.choice([-1.0, 1.0], (m, k)) @ draws.choice([-1.0, 1.0], (k, m)) + noise * draws.normal(size=(m, m))
 
 
+# What eigenvalues between 0 and 1 lose in float64: the bounds of small chains are below it.
+DENSE = 1e-15
+
+
 def dense_gap(chain):
     matrix = chain.apply_symmetrised_generator(np.eye(chain.n_states)) + 2 * np.outer(chain.root_law, chain.root_law)
     return scipy.linalg.eigvalsh(matrix, subset_by_index=(0, 0))[0]
 
 
 @pytest.mark.parametrize("scale", [0.5, 5.0, 20.0, 46.0, 60.0, 300.0])
-def test_independent_pairs_in_closed_form_however_frozen(scale):
+def test_independent_pairs_in_closed_form_however_slow(scale):
     # odd modes of one pair relax at (1 - tanh w) / N, their products at the sum
     couplings = [0.9 * scale, scale]
     with mp.workdps(400):
@@ -69,7 +73,7 @@ def test_without_a_factorisation_the_bound_is_that_of_interlacing():
     assert found.value == pytest.approx(sharp.value, abs=sharp.bound)
     assert sharp.bound < spectral_gap.SHARP * sharp.value < found.bound
     assert found.value - found.bound == pytest.approx(tk.gap_lower_bound(chain), rel=1e-9)
-    assert abs(found.value - dense_gap(chain)) <= found.bound
+    assert abs(found.value - dense_gap(chain)) <= found.bound + DENSE
 
 
 def test_reduction_and_lanczos_meet():
@@ -84,7 +88,7 @@ def test_reduction_and_lanczos_meet():
 def test_two_blocks():
     chain = tk.gibbs_chain([[0.4, 0.2], [0.1, 0.3]], kernel="two-block")
     found = spectral_gap.solve_spectral_gap(chain)
-    assert abs(found.value - dense_gap(chain)) <= found.bound
+    assert abs(found.value - dense_gap(chain)) <= found.bound + DENSE
     # one pair: on pairs {x, -x} the gap is one; x and -x are exchanged once in exp(2 w) + 1 steps
     for coupling in (3.0, 17.0, 40.0):
         found = spectral_gap.solve_spectral_gap(tk.gibbs_chain([[coupling]], quotient=False, kernel="two-block"))

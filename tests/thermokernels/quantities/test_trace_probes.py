@@ -172,7 +172,7 @@ def test_bad_arguments(options, message):
         tk.probe_variance_time(tk.gibbs_chain([[0.5]]), **options)
 
 
-def test_frozen_and_irreversible_chains_are_refused():
+def test_slow_and_irreversible_chains_are_refused():
     with pytest.raises(tk.UnresolvedError, match=r"T_O came out as 0.0: no observable"):
         tk.probe_variance_time(tk.gibbs_chain([[800.0]]), seed=0)
     with pytest.raises(tk.NotReversibleError):

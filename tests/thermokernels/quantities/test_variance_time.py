@@ -362,7 +362,7 @@ def test_one_pair_of_spins_by_reduction(w):
 
 @pytest.mark.parametrize("method", ["cholesky", "cg"])
 @pytest.mark.parametrize("w", [2.0, 4.0, 7.0, 11.0])
-def test_observables_that_hardly_vary_are_no_frozen_chain(w, method):
+def test_observables_that_hardly_vary_are_no_slow_chain(w, method):
     # the pairs of a ferromagnet have one minimum and an open gap, however small the variance of v_i h_j
     W = np.array([[w, w], [w, 0.9 * w], [0.8 * w, w]])
     q = tk.q_struct(W, np.full(8, 0.125), method=method)
@@ -377,7 +377,7 @@ def test_a_q_that_overflows_is_refused():
         tk.q_struct(np.ones((2, 2)), [0.0, 1.0, 0.0, 0.0], window=1.7e308)
 
 
-def test_a_frozen_chain_is_refused_or_right():
+def test_a_slow_chain_is_refused_or_right():
     # two patterns of unequal weight: deep minima whose exchange no float64 solve can follow
     patterns = np.outer([1, 1, 1], [1, 1, 1]) + 0.9 * np.outer([1, -1, 1], [1, 1, -1])
     refused = 0

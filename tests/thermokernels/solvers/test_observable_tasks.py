@@ -134,7 +134,7 @@ def test_the_numbers_that_come_with_the_value_are_the_same():
     np.testing.assert_array_equal(found.solution.vectors, expected.solution.vectors)  # solved for once more, here
 
 
-def test_what_is_small_or_frozen_is_done_here():
+def test_what_is_small_or_slow_is_done_here():
     nobody = Here(0, AssertionError("asked"))
     for method in ("auto", "cholesky", "reduction"):
         assert tk.observable_variance_time(tk.gibbs_chain(W), method, executor=nobody) == tk.observable_variance_time(
@@ -143,7 +143,7 @@ def test_what_is_small_or_frozen_is_done_here():
     assert not nobody.calls
 
 
-def test_a_frozen_model_falls_back_on_the_reduction():
+def test_a_slow_model_falls_back_on_the_reduction():
     cold, here = 15 * np.random.default_rng(2).normal(size=(5, 5)), Here()
     (value, gradient), expected = adjoints.observable_variance_time(cold, executor=here), adjoints.observable_variance_time(cold)
     assert here.calls

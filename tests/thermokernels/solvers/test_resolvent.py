@@ -268,21 +268,21 @@ def test_answers_are_finite_and_within_tolerance_or_refused(scale, seed, method,
 
 
 @pytest.mark.parametrize(("shape", "kernel"), [((4, 4), "single-site"), ((2, 3), "single-site"), ((3, 3), "two-block")])
-def test_an_almost_frozen_chain_is_refused_by_conjugate_gradients(shape, kernel):
+def test_an_extremely_slow_chain_is_refused_by_conjugate_gradients(shape, kernel):
     # a ferromagnet turns over once in exp(2 n w) steps; the magnetisation sees that mode
     chain = tk.gibbs_chain(np.full(shape, 7.0), quotient=False, kernel=kernel)
     magnetisation = chain.spins().sum(axis=1)
-    with pytest.raises(tk.NotConvergedError, match=r"relative residual of .* not 1e-10 \(cg, \d+ iterations\): the chain is too close"):
+    with pytest.raises(tk.NotConvergedError, match=r"relative residual of .* not 1e-10 \(cg, \d+ iterations\): the chain is too slow"):
         tk.resolvent(chain, magnetisation, method="cg")
 
 
-def test_an_almost_frozen_chain_is_refused_by_the_factorisation():
+def test_an_extremely_slow_chain_is_refused_by_the_factorisation():
     nearly = tk.gibbs_chain([[17.0]], quotient=False)
-    with pytest.raises(tk.NotConvergedError, match=r"relative residual of .* \(cholesky, 0 iterations\): the chain is too close to frozen"):
+    with pytest.raises(tk.NotConvergedError, match=r"relative residual of .* \(cholesky, 0 iterations\): the chain is too slow"):
         tk.resolvent(nearly, nearly.spins()[:, 0], method="cholesky")
-    frozen = tk.gibbs_chain(np.full((3, 3), 12.0), quotient=False)
+    slow = tk.gibbs_chain(np.full((3, 3), 12.0), quotient=False)
     with pytest.raises(tk.UnresolvedError, match="not positive definite in float64: the spectral gap is below rounding"):
-        tk.resolvent(frozen, np.arange(frozen.n_states), method="cholesky")
+        tk.resolvent(slow, np.arange(slow.n_states), method="cholesky")
 
 
 @small
@@ -321,7 +321,7 @@ def test_the_dense_method_is_limited():
         tk.resolvent(chain, np.zeros(chain.n_states), method="cholesky")
 
 
-def test_a_function_that_hardly_sees_the_slow_modes_of_a_frozen_chain_is_refused_and_not_answered_with_rounding():
+def test_a_function_that_hardly_sees_the_slow_modes_of_a_slow_chain_is_refused_and_not_answered_with_rounding():
     W = [[-13.948, 9.666, -10.451], [13.797, -3.928, 8.261], [13.58, 0.561, -13.282]]
     chain = tk.gibbs_chain(W, quotient=False)  # the energy is even, the slowest modes are odd
     for method in ("auto", "cholesky"):

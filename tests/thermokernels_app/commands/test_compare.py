@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 import thermokernels as tk
+from thermokernels.comparison.compare import compare
 from thermokernels_app import main
-from thermokernels_app.tools.comparison import compare
 
 W = np.array([[0.6, -0.3], [0.2, 0.5]])
 

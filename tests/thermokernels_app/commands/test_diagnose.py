@@ -102,9 +102,9 @@ def write_bad_files():
         (["vector.npy"], "vector.npy: W must have shape (n_v, n_h) with at least one visible and one hidden spin; got shape (3,)"),
         (["empty_array.npy"], "empty_array.npy: W must have shape"),
         (["words.npy"], "words.npy: W must be an array of real numbers; got dtype <U1"),
-        (["key.npz"], "key.npz: it must hold W and may hold b, c, visible, hidden and kernel; it holds weights"),
-        (["typo.npz"], "typo.npz: it must hold W and may hold b, c, visible, hidden and kernel; it holds B, W"),
-        (["nothing.npz"], "nothing.npz: it must hold W and may hold b, c, visible, hidden and kernel; it holds nothing"),
+        (["key.npz"], "key.npz: it must hold W and may hold b, c, mask, visible, hidden and kernel; it holds weights"),
+        (["typo.npz"], "typo.npz: it must hold W and may hold b, c, mask, visible, hidden and kernel; it holds B, W"),
+        (["nothing.npz"], "nothing.npz: it must hold W and may hold b, c, mask, visible, hidden and kernel; it holds nothing"),
         (["field.npz"], "field.npz: b must have shape (3,); got shape (2,)"),
         (["object.npz"], "object.npz: it must be a NumPy file of numbers (.npz); it holds Python objects"),
         (["ragged.csv"], "ragged.csv: rows must have one length; line 1 has 2 entries and line 2 has 1"),
@@ -146,9 +146,9 @@ def test_bad_input_with_json(invoke):
     assert json.loads(result.stdout)["error"]["exit_code"] == 2
 
 
-def test_a_frozen_model_is_a_result(invoke):
-    np.save("frozen.npy", 500 * W)
-    result = invoke("frozen.npy", "--data", "samples.npy")
+def test_a_slow_model_is_a_result(invoke):
+    np.save("slow.npy", 500 * W)
+    result = invoke("slow.npy", "--data", "samples.npy")
     assert result.exit_code == 0, result.output
     assert "not resolved" in result.stdout
 

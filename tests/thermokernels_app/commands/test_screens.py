@@ -3,6 +3,8 @@
 import io
 import re
 import sys
+from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -120,3 +122,12 @@ def test_tables_keep_their_headers_at_80_columns(screen):
     for title in ("pi(basin)", "pi(deeper)", "barrier", "out (sweeps)", "back (sweeps)", "relevance", "crossable", "seen"):
         assert title in header
     assert max(map(len, text.splitlines()[2:])) <= 80
+
+
+def test_every_command_has_its_call_from_python():
+    page = (Path(__file__).parents[3] / "docs" / "library.md").read_text(encoding="utf-8")
+    calls = dict(re.findall(r"^\| `thermo ([\w-]+)` \| (.*) \|$", page, re.MULTILINE))
+    assert calls.keys() == {command.replace("_", "-") for command in COMMANDS}
+    for name in re.findall(r"`([\w.]+)`", " ".join(calls.values())):
+        module, _, function = name.rpartition(".")
+        assert getattr(import_module(module), function).__doc__, name

@@ -9,6 +9,7 @@ import pytest
 import thermokernels as tk
 from thermokernels_app.experiment import factorization_cell
 from thermokernels_app.experiment.factorization_design import FactorizationDesign, load_factorization
+from thermokernels_app.experiment.records.environment import source_hash
 from thermokernels_app.experiment.records.store import MismatchError, plain
 from thermokernels_app.experiment.running import factorization
 from thermokernels_app.judges.verdicts import p5_factorization
@@ -74,21 +75,21 @@ def run(tmp_path_factory):
             W, law = model(code, 0.3)
             place = {"m": 4, "split": 2, "checkpoint": name, "code": code, "status": "ok", "halt": None}
             cells.append(plain(place | factorization_cell.measure(design, W, law, None)))
-    identity = {"design_sha256": design.digest(), "sources_sha256": factorization.source_hash()}
+    identity = {"design_sha256": design.digest(), "sources_sha256": source_hash()}
     (folder / "network-m4-s2.json").write_text(json.dumps({**identity, "cells": cells}))
-    return folder, design, factorization.run(design, folder, resume=True)
+    return folder, design, factorization.QUESTION.run(design, folder, resume=True)
 
 
 def test_finished_networks_are_kept_and_a_complete_run_is_read_back(run):
     folder, design, document = run
     assert sorted(path.name for path in folder.iterdir()) == ["factorization.json"]
-    assert factorization.read(folder) == factorization.run(design, folder, resume=True) == document
+    assert factorization.QUESTION.read(folder) == factorization.QUESTION.run(design, folder, resume=True) == document
     assert document["verdicts"]["P5"]["verdict"] in ("PASS", "FAIL")
-    assert factorization.exit_code(document) in (0, 10)
+    assert factorization.QUESTION.exit_code(document) in (0, 10)
     with pytest.raises(ValueError, match="is not empty; a run is never overwritten"):
-        factorization.run(design, folder)
+        factorization.QUESTION.run(design, folder)
     with pytest.raises(ValueError, match="holds a run of another design"):
-        factorization.run(load_factorization("factorization-smoke", seed=1), folder, resume=True)
+        factorization.QUESTION.run(load_factorization("factorization-smoke", seed=1), folder, resume=True)
 
 
 def test_an_altered_file_is_refused(run, tmp_path):
@@ -96,14 +97,14 @@ def test_an_altered_file_is_refused(run, tmp_path):
     document["cells"][0]["windows"][0]["q_op"] *= 2
     (tmp_path / "factorization.json").write_text(json.dumps(document))
     with pytest.raises(MismatchError, match="was changed after the run"):
-        factorization.read(tmp_path)
+        factorization.QUESTION.read(tmp_path)
     (tmp_path / "factorization.json").write_text("{")
     with pytest.raises(ValueError, match=r"factorization.json cannot be read"):
-        factorization.read(tmp_path)
+        factorization.QUESTION.read(tmp_path)
     (tmp_path / "network-m4-s2.json").write_text("{}")
     (tmp_path / "factorization.json").unlink()
     with pytest.raises(ValueError, match="is of another design or program"):
-        factorization.run(run[1], tmp_path, resume=True)
+        factorization.QUESTION.run(run[1], tmp_path, resume=True)
 
 
 def test_the_screen_fits_into_eighty_columns(run, capsys):

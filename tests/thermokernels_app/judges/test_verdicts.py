@@ -272,14 +272,14 @@ def test_p1_halts_where_a_number_is_missing():
     def no_checkpoint(cells, checkpoints, stationarity):
         checkpoints.pop()
 
-    def frozen(cells, checkpoints, stationarity):
+    def held(cells, checkpoints, stationarity):
         find(checkpoints, m=4, split=2, checkpoint="half")["gradient_check"]["value_reference"] = "frozen"
 
     def elsewhere(cells, checkpoints, stationarity):
         find(checkpoints, m=5, split=4, checkpoint="half")["gradient_check"]["directions"][0]["complex_error"] = None
 
     assert "0 of 2 directions" in judge(no_check)["P1"]["reason"]
-    assert "not against the dense reference" in judge(frozen)["P1"]["reason"]
+    assert "not against the dense reference" in judge(held)["P1"]["reason"]
     assert judge(elsewhere)["P1"]["reason"].startswith("checkpoint m=5, s=4, half: gradient check: complex_error is missing")
     assert judge(no_checkpoint)["P1"]["reason"] == "checkpoint m=5, s=4, final: no record"
     judged = judge(design=DESIGN | {"anchor": {"m": 6, "split": 2, "checkpoint": "half"}})

@@ -1,4 +1,4 @@
-"""The figures of many seed tables: their distribution, and where a published one falls."""
+"""The figures of many seeds: their distribution, and where a published one falls."""
 
 import numpy as np
 import pytest

@@ -20,6 +20,8 @@ pytestmark = pytest.mark.report
 pytest.importorskip("matplotlib", reason="needs the extra `report`")
 pytest.importorskip("jinja2", reason="needs the extra `report`")
 
+from thermokernels.plot.basins import values_of  # noqa: E402
+from thermokernels.plot.style import COLOURS  # noqa: E402
 from thermokernels_app.commands import pictures as commands  # noqa: E402
 from thermokernels_app.report import page, pictures, style  # noqa: E402
 
@@ -54,7 +56,7 @@ def contrast(one, other):
     return (high + 0.05) / (low + 0.05)
 
 
-@pytest.mark.parametrize("colour", style.COLOURS)
+@pytest.mark.parametrize("colour", COLOURS)
 @pytest.mark.parametrize("paper", ["#ffffff", "#15181b"])
 def test_colours_stand_out_on_both_papers(colour, paper):
     assert contrast(colour, paper) >= 3
@@ -63,22 +65,22 @@ def test_colours_stand_out_on_both_papers(colour, paper):
 def test_every_picture_of_a_run_is_a_file_of_either_kind(run):
     names = []
     for picture in pictures.of_run(*run):
-        vector = style.as_file(picture.draw(), "svg")
+        vector = style.as_file(picture.draw(True), "svg")
         assert ElementTree.fromstring(vector).tag.endswith("svg")
-        assert vector == style.as_file(picture.draw(), "svg"), "the same picture has the same bytes"
-        assert style.as_file(picture.draw(), "png").startswith(b"\x89PNG")
+        assert vector == style.as_file(picture.draw(True), "svg"), "the same picture has the same bytes"
+        assert style.as_file(picture.draw(True), "png").startswith(b"\x89PNG")
         assert picture.caption.endswith(".")
         names.append(picture.name)
     assert len(set(names)) == len(names)
     families = {name.partition("-m")[0] for name in names}
-    assert families == {"qualifying-events", "q", "training", "ranks", "gradient-errors", "disconnectivity", "spectrum"}
+    assert families == {"qualifying-events", "q", "training", "ranks", "gradient-errors", "disconnectivity", "spectrum", "barriers"}
 
 
 def test_a_map_shows_the_counts_of_the_verdict(run):
     from thermokernels_app.judges import verdicts
 
     document, _ = run
-    figure = next(picture for picture in pictures.of_run(*run) if picture.name == "qualifying-events").draw()
+    figure = next(picture for picture in pictures.of_run(*run) if picture.name == "qualifying-events").draw(True)
     shown = [int(text.get_text()) for text in figure.axes[0].texts if text.get_text().isdigit()]
     counted = [verdicts.n_qual(cell["landscape"]["events"], document["design"]["thresholds"]) for cell in document["cells"]]
     assert sorted(shown) == sorted(counted)
@@ -90,17 +92,17 @@ def test_an_interrupted_run_has_pictures_too(run):
     drawn = [picture.name for picture in pictures.of_run(half, arrays)]
     assert "gradient-errors" not in drawn
     for picture in pictures.of_run(half, arrays):
-        assert style.as_file(picture.draw(), "svg")
+        assert style.as_file(picture.draw(True), "svg")
     empty = {**half, "cells": []}
     for picture in pictures.of_run(empty, {}):
-        assert style.as_file(picture.draw(), "svg")
+        assert style.as_file(picture.draw(True), "svg")
 
 
 def test_a_halted_cell_is_hatched(run):
     document, arrays = run
     halted = {**document["cells"][0], "status": "halted"}
     changed = {**document, "cells": [halted, *document["cells"][1:]]}
-    figure = next(picture for picture in pictures.of_run(changed, arrays) if picture.name == "q").draw()
+    figure = next(picture for picture in pictures.of_run(changed, arrays) if picture.name == "q").draw(True)
     assert [patch.get_hatch() for patch in figure.axes[0].patches] == ["////"]
 
 
@@ -198,7 +200,7 @@ def test_plot_of_a_model(invoke, tmp_path):
     np.save("W.npy", np.random.default_rng(0).normal(0, 1, (4, 4)))
     result = invoke("plot", "W.npy", "--out", ".")
     assert result.exit_code == 0, result.output
-    assert result.stdout.split() == ["disconnectivity.svg", "spectrum.svg"]
+    assert result.stdout.split() == ["disconnectivity.svg", "spectrum.svg", "barriers.svg"]
 
 
 @pytest.mark.parametrize(
@@ -238,6 +240,6 @@ def test_without_the_extra_the_sentence_says_what_to_install(folder, invoke, mon
 
 def test_the_colour_of_a_model_with_fields():
     chain = tk.gibbs_chain(np.eye(2), b=[0.1, 0.2])
-    np.testing.assert_array_equal(pictures.observable(chain, "magnetisation"), chain.spins().sum(axis=1))
-    np.testing.assert_array_equal(pictures.observable(chain, "h1"), chain.spins()[:, 3])
-    np.testing.assert_array_equal(pictures.observable(chain, "v1h0"), chain.spins()[:, 1] * chain.spins()[:, 2])
+    np.testing.assert_array_equal(values_of(chain, "magnetisation"), chain.spins().sum(axis=1))
+    np.testing.assert_array_equal(values_of(chain, "h1"), chain.spins()[:, 3])
+    np.testing.assert_array_equal(values_of(chain, "v1h0"), chain.spins()[:, 1] * chain.spins()[:, 2])

@@ -13,9 +13,10 @@ import adjoints
 from thermokernels_app import main
 from thermokernels_app.experiment.design import Design, load_design
 from thermokernels_app.experiment.factorization_design import FactorizationDesign
+from thermokernels_app.experiment.steering_design import SteeringDesign
 from thermokernels_app.judges import battery, verdicts
 from thermokernels_app.judges.records import MissingNumberError
-from thermokernels_app.selftest import adjoint_terms, case, chains, checkpoints, factorization_rules, rules, run
+from thermokernels_app.selftest import adjoint_terms, case, chains, checkpoints, factorization_rules, rules, run, steering_rules
 from thermokernels_app.selftest.case import Case
 from thermokernels_app.selftest.sound_records import Records
 
@@ -86,7 +87,8 @@ def test_every_way_to_halt_is_taken(monkeypatch):
         taken.add((frame.f_code.co_filename, frame.f_lineno))
 
     monkeypatch.setattr(MissingNumberError, "__init__", remember)
-    for one in (*rules.cases(Design().as_dict()), *factorization_rules.cases(FactorizationDesign().as_dict())):
+    groups = ((rules, Design()), (factorization_rules, FactorizationDesign()), (steering_rules, SteeringDesign()))
+    for one in (one for group, design in groups for one in group.cases(design.as_dict())):
         one.broken()
     assert taken >= lines
 

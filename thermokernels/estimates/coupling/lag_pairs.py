@@ -69,9 +69,9 @@ def _couple_block(block, model, pairs, kappa, sums, means, keep_means):
     """Resample the visible (0) or hidden (1) layer of all pairs; means, of the hidden layer, as in ``_couple_layer``."""
     words = pairs.generators
     if block == 0:
-        _couple_layer(model.to_visible, model.visible_field, pairs.hidden, kappa, words, sums, pairs.visible, means, False)
+        _couple_layer(model.to_visible, model.b, pairs.hidden, kappa, words, sums, pairs.visible, means, False)
     else:
-        _couple_layer(model.to_hidden, model.hidden_field, pairs.visible, kappa, words, sums, pairs.hidden, means, keep_means)
+        _couple_layer(model.to_hidden, model.c, pairs.visible, kappa, words, sums, pairs.hidden, means, keep_means)
 
 
 @jit

@@ -119,7 +119,7 @@ def _turn_y(pairs, lanes, lane):
 def _set_means(model, visible, means, lane):
     """E[h | v] of a lane, column by column of the couplings."""
     n_hidden = means.shape[0]
-    fields = model.hidden_field[:n_hidden].copy()
+    fields = model.c[:n_hidden].copy()
     for i in range(visible.shape[0]):
         spin = visible[i, lane]
         for j in range(n_hidden):
@@ -173,7 +173,7 @@ def _layer_excursions(model, pairs, lanes, schedule, features, two_block, key, f
     """Run an excursion for every replicate and snapshot: atoms (2 n_replicates, n_atoms, N); the three results (n_replicates, n_atoms).
 
     totals : (1/2) sum of S_t with the weights of the kernel, in steps; zero_lags : S_0 / 2; lengths : steps of the alternating scan in half
-    sweeps, -1 where a pair was given up.
+    sweeps, -1 where a pair was given up: then the sum ends with the last half sweep of the cap.
     """
     n_replicates, n_atoms = totals.shape
     n_spins = pairs.visible[0].shape[0] + pairs.hidden[0].shape[0]
@@ -206,13 +206,13 @@ def _layer_excursions(model, pairs, lanes, schedule, features, two_block, key, f
             overlap = lanes.products[0, OVERLAP, lane] + lanes.products[1, OVERLAP, lane]
             replicate, i = divmod(job[lane], n_atoms)
             met = overlap == n_spins or (schedule.quotient and overlap == -n_spins)
+            if not met:
+                if schedule.quotient and overlap < 0:
+                    _turn_y(pairs, lanes, lane)
+                totals[replicate, i] += later * _lag_product(features, lanes.products, lanes.start_sums, lane)
             if met or steps[lane] >= 2 * schedule.cap:
                 lengths[replicate, i] = steps[lane] if met else -1
                 job[lane] = -1
                 n_running -= 1
                 n_left -= 1
-                continue
-            if schedule.quotient and overlap < 0:
-                _turn_y(pairs, lanes, lane)
-            totals[replicate, i] += later * _lag_product(features, lanes.products, lanes.start_sums, lane)
         block = 1 - block

@@ -31,8 +31,8 @@ class Couplings(NamedTuple):
 
     weights: np.ndarray
     transposed: np.ndarray
-    visible_field: np.ndarray
-    hidden_field: np.ndarray
+    b: np.ndarray
+    c: np.ndarray
 
 
 @jit
@@ -76,8 +76,8 @@ def _next_ratio(ratio, own, other, value):
 def _all_fields(couplings, x, fields):
     """The local field of every spin."""
     n_visible, n_hidden = couplings.weights.shape
-    fields[:n_visible] = couplings.visible_field
-    fields[n_visible:] = couplings.hidden_field
+    fields[:n_visible] = couplings.b
+    fields[n_visible:] = couplings.c
     for i in range(n_visible):
         for j in range(n_hidden):
             fields[n_visible + j] += x[i] * couplings.weights[i, j]
@@ -141,7 +141,8 @@ def _inner(visible, hidden, v, v_sums, h, h_sums):
 
 @jit
 def _excursion(couplings, rule, schedule, stream, first_x, first_y):
-    """(1/2) sum of S_t in steps, S_0 / 2, and the steps to the meeting, -1 where the pair was given up."""
+    """(1/2) sum of S_t in steps, S_0 / 2, and the steps to the meeting, -1 where the pair was given up: then the sum has as many terms as
+    the cap has steps, however long the last episode is."""
     n_visible, n_spins, expected = couplings.weights.shape[0], first_x.size, rule.expected
     visible, hidden, quotient, kappa = rule.visible, rule.hidden, schedule.quotient, schedule.kappa
     x, y = first_x.astype(np.float64), first_y.astype(np.float64)
@@ -165,7 +166,7 @@ def _excursion(couplings, rule, schedule, stream, first_x, first_y):
     h_yx, _ = _products(x1, y0, n_visible, n_spins)
     h_yy, _ = _products(y1, y0, n_visible, n_spins)
     v_x0, v_y0, h_x0, h_y0 = v_x, v_y, h_x, h_y
-    total, zero_lag, lag_product, step, draws, changed = 0.0, 0.0, 0.0, 0, 0, True
+    total, zero_lag, lag_product, step, draws, changed, last_step = 0.0, 0.0, 0.0, 0, 0, True, schedule.cap * n_spins
     while True:
         n_apart = 0
         for i in range(n_spins):
@@ -175,9 +176,9 @@ def _excursion(couplings, rule, schedule, stream, first_x, first_y):
                 y[i], y_fields[i], y1[i] = -y[i], -y_fields[i], -y1[i]
             v_xy, v_yy, h_xy, h_yy = -v_xy, -v_yy, -h_xy, -h_yy
             n_apart = n_spins - n_apart
-        if n_apart == 0 and step > 0:
+        if n_apart == 0 and 0 < step <= last_step:
             return 0.5 * total, zero_lag, step
-        if step >= schedule.cap * n_spins:
+        if step >= last_step:
             return 0.5 * total, zero_lag, -1
         agree = kappa > 0.0
         x_ratio, y_ratio = 1.0 if agree else 0.0, 0.0
@@ -189,7 +190,8 @@ def _excursion(couplings, rule, schedule, stream, first_x, first_y):
                 lag_product -= _inner(visible, hidden, v_yx, v_y0 + v_x, h_yx, h_y0 + h_x)
                 if step == 0:
                     zero_lag = 0.5 * lag_product
-            total += lag_product
+            if step < last_step:
+                total += lag_product
             step += 1
             site = min(int(_uniform(stream, draws) * n_spins), n_spins - 1)
             u = _uniform(stream, draws + 1)

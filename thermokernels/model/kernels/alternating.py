@@ -6,8 +6,11 @@ The sampler of persistent contrastive divergence. Not reversible on both layers 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from thermokernels.common.arrays import Floats
-from thermokernels.model.kernels.kernel import Kernel, Tables
+from thermokernels.model.kernels.kernel import Chain, Kernel, Layer
 from thermokernels.model.kernels.two_block import resample_hidden, resample_visible
 
 
@@ -20,10 +23,12 @@ class Alternating(Kernel):
     by_layers = True
     has_adjoint = True
     scan = "alternating"
+    coupled = True
+    of_one_layer: ClassVar[Mapping[Layer, str]] = {"visible": "alternating-visible", "hidden": "alternating-hidden"}
 
     def steps_per_sweep(self, n_spins: int) -> int:
         return 1
 
-    def apply(self, chain: Tables, functions: Floats) -> Floats:
+    def apply(self, chain: Chain, functions: Floats) -> Floats:
         visible_law, hidden_law = chain.conditional_laws
         return resample_visible(resample_hidden(functions, hidden_law, chain.quotient), visible_law)

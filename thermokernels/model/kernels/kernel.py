@@ -7,6 +7,7 @@ know something of a kernel asks the object; names are compared nowhere else.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Protocol
 
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ Scan = Literal["random-spins", "random-blocks", "alternating", "random-order"]
 Layer = Literal["visible", "hidden"]
 
 
-class Tables(Protocol):
+class Chain(Protocol):
     """What a kernel may ask of its chain; all arrays as :class:`thermokernels.model.chain.GibbsChain` says."""
 
     @property
@@ -59,10 +60,12 @@ class Kernel(ABC):
     layer : the layer whose configurations are the states, None for both
     single_flips : a step changes one spin at most, at the rates of the chain's tables of flips
     parity_halves : A = I - S couples states of unlike parity only (red-black), so that half of the unknowns can be eliminated
-    reducible : state reduction (GTH elimination) is made for it, by single flips or by :meth:`wide_rates`
+    state_reduction : state reduction (GTH elimination) is made for it, by single flips or by :meth:`wide_rates`
     by_layers : T_O of the products v_i h_j is had by solves on one layer (:mod:`thermokernels.quantities.alternating_scan`)
     has_adjoint : the gradient of T_O with respect to the couplings is derived
     scan : how samples are drawn
+    coupled : pairs of its chains that meet are made, for estimates beyond enumeration (:mod:`thermokernels.estimates`)
+    of_one_layer : the kernel that the records of one layer alone follow where that is a chain by itself, by layer
     """
 
     name: ClassVar[str]
@@ -71,10 +74,12 @@ class Kernel(ABC):
     layer: Layer | None = None
     single_flips: ClassVar[bool] = False
     parity_halves: ClassVar[bool] = False
-    reducible: ClassVar[bool] = False
+    state_reduction: ClassVar[bool] = False
     by_layers: ClassVar[bool] = False
     has_adjoint: ClassVar[bool] = False
     scan: ClassVar[Scan]
+    coupled: ClassVar[bool] = False
+    of_one_layer: ClassVar[Mapping[Layer, str]] = {}
 
     @property
     def positive(self) -> bool:
@@ -84,19 +89,19 @@ class Kernel(ABC):
     def steps_per_sweep(self, n_spins: int) -> int:
         """Steps in which every spin is resampled once, on average."""
 
-    def factors(self, n_spins: int) -> int:
+    def factors(self, n_visible: int, n_hidden: int) -> int:
         """How many conditional probabilities of a spin are multiplied in one entry of P: what their rounding errors add up to."""
-        return n_spins
+        return n_visible + n_hidden
 
     @abstractmethod
-    def apply(self, chain: Tables, functions: Floats) -> Floats:
+    def apply(self, chain: Chain, functions: Floats) -> Floats:
         """P f for functions (k, H, V); of a kernel on one layer (k, 1, n_states)."""
 
-    def apply_generator(self, chain: Tables, functions: Floats) -> Floats:
+    def apply_generator(self, chain: Chain, functions: Floats) -> Floats:
         """(I - P) f for functions as in :meth:`apply`; of reversible kernels by differences, so that small ones stay exact."""
         return self.differences(chain, functions)[0] if self.reversible else functions - self.apply(chain, functions)
 
-    def differences(self, chain: Tables, functions: Reals) -> Terms:
+    def differences(self, chain: Chain, functions: Reals) -> Terms:
         """(I - P) f as a sum of differences, and the sum of the sizes of its terms. Reversible kernels only."""
         raise NotReversibleError(f"the {self.name} kernel has no detailed balance, and so no symmetrised form")
 
@@ -106,20 +111,20 @@ class Kernel(ABC):
         Raises
         ------
         ValueError
-            It is not ``reducible``.
+            No ``state_reduction`` is made for it.
         """
         raise ValueError(f"state reduction is not made for the {self.name} kernel; use method='auto'")
 
-    def apply_symmetrised(self, chain: Tables, vectors: Floats) -> Floats:
+    def apply_symmetrised(self, chain: Chain, vectors: Floats) -> Floats:
         """S x for vectors as in :meth:`apply`; what becomes of one does not depend on those beside it. Reversible kernels only."""
         raise NotReversibleError(f"the {self.name} kernel has no detailed balance, and so no symmetrised form")
 
-    def apply_symmetrised_generator(self, chain: Tables, vectors: Floats) -> Floats:
+    def apply_symmetrised_generator(self, chain: Chain, vectors: Floats) -> Floats:
         """(I - S) x for vectors as in :meth:`apply`."""
         generated: Floats = vectors - self.apply_symmetrised(chain, vectors)
         return generated
 
-    def compiled_product(self, chain: Tables) -> tuple[Floats, Floats] | None:
+    def compiled_product(self, chain: Chain) -> tuple[Floats, Floats] | None:
         """For compiled conjugate gradients: the roots of pi(v | h) and pi(h | v) where S is the mean of the two resamplings, two empty
         tables where it is that of single flips; None where there is no compiled product of S."""
         return None

@@ -16,9 +16,9 @@ from thermokernels.common import threads
 from thermokernels.common.arrays import Floats
 from thermokernels.compiled.decorator import jit
 from thermokernels.compiled.wide_exponent import Wide
-from thermokernels.model.kernels import differences, wide_rates
+from thermokernels.model.kernels import differences, rounded_once, wide_rates
 from thermokernels.model.kernels.differences import Reals, Terms
-from thermokernels.model.kernels.kernel import Kernel, Layer, Tables
+from thermokernels.model.kernels.kernel import Chain, Kernel, Layer
 
 
 class AlternatingVisible(Kernel):
@@ -26,26 +26,26 @@ class AlternatingVisible(Kernel):
 
     name = "alternating-visible"
     layer: Layer | None = "visible"
-    reducible = True
+    state_reduction = True
     scan = "alternating"
 
     def steps_per_sweep(self, n_spins: int) -> int:
         return 1
 
-    def apply(self, chain: Tables, functions: Floats) -> Floats:
+    def apply(self, chain: Chain, functions: Floats) -> Floats:
         # Terms of one sign: the symmetrised form is as accurate at every state as p(h | v) itself, and takes one matrix instead of two.
         root = chain.root_law
         result: Floats = self.apply_symmetrised(chain, functions * root) / root
         return result
 
-    def apply_symmetrised(self, chain: Tables, vectors: Floats) -> Floats:
+    def apply_symmetrised(self, chain: Chain, vectors: Floats) -> Floats:
         coupling = chain.layer_coupling
         # einsum adds up each vector by itself, in one order; a BLAS product would let the number of vectors and of threads decide
         others = np.einsum("hv,krv->krh", coupling, vectors)
         result: Floats = np.einsum("hv,krh->krv", coupling, others)
         return result
 
-    def differences(self, chain: Tables, functions: Reals) -> Terms:
+    def differences(self, chain: Chain, functions: Reals) -> Terms:
         return _differences(chain.layer_coupling, chain.root_law, functions)
 
     def wide_rates(self, visible: Wide, hidden: Wide, quotient: bool) -> Wide:
@@ -58,13 +58,13 @@ class AlternatingHidden(AlternatingVisible):
     name = "alternating-hidden"
     layer: Layer | None = "hidden"
 
-    def apply_symmetrised(self, chain: Tables, vectors: Floats) -> Floats:
+    def apply_symmetrised(self, chain: Chain, vectors: Floats) -> Floats:
         coupling = chain.layer_coupling
         others = np.einsum("hv,krh->krv", coupling, vectors)
         result: Floats = np.einsum("hv,krv->krh", coupling, others)
         return result
 
-    def differences(self, chain: Tables, functions: Reals) -> Terms:
+    def differences(self, chain: Chain, functions: Reals) -> Terms:
         return _differences(chain.layer_coupling.T, chain.root_law, functions)
 
     def wide_rates(self, visible: Wide, hidden: Wide, quotient: bool) -> Wide:
@@ -120,14 +120,18 @@ def layer_coupling(visible_flips: Floats, hidden_flips: Floats, pairs: bool) -> 
     return coupling
 
 
-def marginal_energies(field: Floats, other_fields: Floats) -> Floats:
-    """-log sum_h exp(-E(v, h)) = -b'v - sum_j log 2 cosh F_j(v) for the configurations v < other_fields.shape[1], F (n_h, configurations).
+def marginal_energies(field: Floats, other_fields: Floats, remainders: Floats) -> tuple[Floats, Floats]:
+    """-log sum_h exp(-E(v, h)) = -b'v - sum_j log 2 cosh F_j(v), rounded once, and what the rounding leaves.
 
-    The energies of one layer, up to nothing; the twin for the hidden layer takes c and the fields of the visible spins.
+    For the configurations v < F.shape[1], F = other_fields + remainders (n_h, configurations), of which log 2 cosh takes tanh F times the
+    remainder. The twin for the hidden layer takes c and the fields of the visible spins. Logarithms are right to 3 u each, which is all.
     """
-    magnitudes = np.abs(other_fields)
+    magnitudes, numbers = np.abs(other_fields), np.arange(other_fields.shape[1])
+    value, rest = np.zeros((2, numbers.size))
     with np.errstate(over="ignore", invalid="ignore"):  # the chain asks whether they are finite
-        energies = -(magnitudes + np.log1p(np.exp(-2.0 * magnitudes))).sum(axis=0)
+        for terms in (magnitudes, np.log1p(np.exp(-2.0 * magnitudes))):
+            for term in terms:
+                value, rest = rounded_once.add(value, rest, -term)
         for i, strength in enumerate(field):
-            energies -= strength * (1.0 - 2.0 * ((np.arange(energies.size) >> i) & 1))
-    return np.ascontiguousarray(energies)
+            value, rest = rounded_once.add(value, rest, -strength * (1.0 - 2.0 * ((numbers >> i) & 1)))
+        return rounded_once.add(value, np.zeros_like(rest), rest - (np.tanh(other_fields) * remainders).sum(axis=0))

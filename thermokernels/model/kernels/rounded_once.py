@@ -39,7 +39,7 @@ def _local_fields(weights, field, fields, remainders):
 
 
 @jit
-def _energies(fields, field_remainders, hidden_field, energy, remainders):
+def _energies(fields, field_remainders, c, energy, remainders):
     """energy + remainders [h, v] = -sum_i v_i F_i(h) - sum_j c_j h_j, F = fields + field_remainders, (n_v, H).
 
     By doubling: a new -1 spin adds 2 F_i.
@@ -48,8 +48,8 @@ def _energies(fields, field_remainders, hidden_field, energy, remainders):
     for h in range(energy.shape[0]):
         row, rest = energy[h], remainders[h]
         row[0], rest[0] = 0.0, 0.0
-        for j in range(hidden_field.size):
-            row[0], rest[0] = _add(row[0], rest[0], -hidden_field[j] * (1 - 2 * ((h >> j) & 1)))
+        for j in range(c.size):
+            row[0], rest[0] = _add(row[0], rest[0], -c[j] * (1 - 2 * ((h >> j) & 1)))
         for i in range(fields.shape[0]):
             row[0], rest[0] = _add(row[0], rest[0] - field_remainders[i, h], -fields[i, h])
         for i in range(fields.shape[0]):
@@ -82,6 +82,13 @@ def _weights(energy, remainders, ground, weights, roots):
     return total
 
 
+def add(value: Floats, remainder: Floats, term: Floats) -> tuple[Floats, Floats]:
+    """The pairs (value, remainder) + term, elementwise and not normalised."""
+    total = value + term
+    part = total - value
+    return total, remainder + ((value - (total - part)) + (term - part))
+
+
 def local_fields(weights: Floats, field: Floats, n_configurations: int) -> tuple[Floats, Floats]:
     """F_i and what rounding it leaves, (n, n_configurations) each: the field on the spins of ``weights`` (n, others)."""
     fields, remainders = np.empty((2, field.size, n_configurations))
@@ -89,10 +96,10 @@ def local_fields(weights: Floats, field: Floats, n_configurations: int) -> tuple
     return fields, remainders
 
 
-def energies(fields: Floats, field_remainders: Floats, hidden_field: Floats) -> tuple[Floats, Floats]:
+def energies(fields: Floats, field_remainders: Floats, c: Floats) -> tuple[Floats, Floats]:
     """E(x) rounded once, and what the rounding leaves, (H, V) each."""
     energy, remainders = np.empty((2, fields.shape[1], 1 << fields.shape[0]))
-    _energies(fields, field_remainders, hidden_field, energy, remainders)
+    _energies(fields, field_remainders, c, energy, remainders)
     return energy, remainders
 
 

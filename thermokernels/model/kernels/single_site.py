@@ -1,4 +1,4 @@
-"""Kernels of the single-site random-scan sampler: tables of local fields, energies, rates, and the products P F and A X.
+"""The single-site random-scan sampler: the products P F and A X, by tables of rates.
 
 Arrays over states are seen as ``[h, v]`` (hidden configuration, visible configuration). A visible flip moves inside a row and its
 rate depends on ``h`` only; a hidden flip exchanges rows and its rate depends on ``v`` only; on the Z2 quotient the flip of the last
@@ -54,9 +54,8 @@ from thermokernels.compiled.simd_float64 import (
     swap2,
     swap4,
 )
-from thermokernels.model.kernels import rounded_once
 from thermokernels.model.kernels.differences import Reals, Terms
-from thermokernels.model.kernels.kernel import Kernel, Tables
+from thermokernels.model.kernels.kernel import Chain, Kernel
 
 
 class SingleSite(Kernel):
@@ -65,31 +64,32 @@ class SingleSite(Kernel):
     name = "single-site"
     single_flips = True
     parity_halves = True
-    reducible = True
+    state_reduction = True
     has_adjoint = True
     scan = "random-spins"
+    coupled = True
 
     def steps_per_sweep(self, n_spins: int) -> int:
         return n_spins
 
-    def factors(self, n_spins: int) -> int:
+    def factors(self, n_visible: int, n_hidden: int) -> int:
         return 1
 
-    def apply(self, chain: Tables, functions: Floats) -> Floats:
+    def apply(self, chain: Chain, functions: Floats) -> Floats:
         result: Floats = functions - self.apply_generator(chain, functions)
         return result
 
-    def apply_generator(self, chain: Tables, functions: Floats) -> Floats:
+    def apply_generator(self, chain: Chain, functions: Floats) -> Floats:
         """Takes differences, so that small ones stay exact."""
         products = np.empty_like(functions)
         _apply_generator(functions, chain.visible_flips, chain.hidden_flips, chain.quotient, products)
         return products
 
-    def apply_symmetrised(self, chain: Tables, vectors: Floats) -> Floats:
+    def apply_symmetrised(self, chain: Chain, vectors: Floats) -> Floats:
         result: Floats = vectors - self.apply_symmetrised_generator(chain, vectors)
         return result
 
-    def apply_symmetrised_generator(self, chain: Tables, vectors: Floats) -> Floats:
+    def apply_symmetrised_generator(self, chain: Chain, vectors: Floats) -> Floats:
         states = vectors.reshape(len(vectors), math.prod(vectors.shape[1:]))
         products, generator = np.empty_like(states), chain.generator
 
@@ -99,7 +99,7 @@ class SingleSite(Kernel):
         threads.for_rows(apply_to_rows, len(states), states.size * chain.n_spins)
         return products.reshape(vectors.shape)
 
-    def differences(self, chain: Tables, functions: Reals) -> Terms:
+    def differences(self, chain: Chain, functions: Reals) -> Terms:
         values = functions.reshape(len(functions), -1)
         states, sizes = np.arange(values.shape[1]), np.zeros_like(values)
         n_visible, n_columns = chain.visible_flips.shape[1], functions.shape[2]
@@ -110,7 +110,7 @@ class SingleSite(Kernel):
             sizes += rates * np.abs(values - values[:, states ^ mask])
         return self.apply_generator(chain, functions), sizes.reshape(functions.shape)
 
-    def compiled_product(self, chain: Tables) -> tuple[Floats, Floats] | None:
+    def compiled_product(self, chain: Chain) -> tuple[Floats, Floats] | None:
         return np.empty((0, 0)), np.empty((0, 0))
 
 
@@ -121,58 +121,6 @@ class Generator(NamedTuple):
     visible_rates: np.ndarray
     hidden_rates: np.ndarray
     quotient: bool
-
-
-@jit
-def _local_fields(weights, field, fields):
-    """fields[i, s] = field_i + sum_j weights[i, j] spin_j(s), for the configurations s < fields.shape[1] of the other block."""
-    n_spins, n_others = weights.shape
-    for configuration in range(fields.shape[1]):
-        for i in range(n_spins):
-            total = 0.0
-            for j in range(n_others):
-                spin = 1 - 2 * ((configuration >> j) & 1)
-                total += weights[i, j] * spin
-            # The field comes last, so that without fields the table is exactly odd under a flip of all spins.
-            fields[i, configuration] = field[i] + total
-
-
-@jit
-def _energy_row(visible_fields, h, of_hidden, row):
-    """row[v] = of_hidden - sum_i v_i F_i(h) by doubling: a new -1 spin adds 2 F_i."""
-    lowest = of_hidden
-    for i in range(visible_fields.shape[0]):
-        lowest -= visible_fields[i, h]
-    row[0] = lowest
-    for i in range(visible_fields.shape[0]):
-        half = 1 << i
-        step = 2.0 * visible_fields[i, h]
-        for v in range(half):
-            row[half + v] = row[v] + step
-
-
-@jit
-def _energies(visible_fields, hidden_field, energy):
-    """energy[h, v] = -sum_i v_i F_i(h) - sum_j c_j h_j."""
-    for h in range(energy.shape[0]):
-        of_hidden = 0.0
-        for j in range(hidden_field.size):
-            of_hidden -= hidden_field[j] * (1 - 2 * ((h >> j) & 1))
-        _energy_row(visible_fields, h, of_hidden, energy[h])
-
-
-@jit
-def _flip_tables(fields, n_spins, rates, flips):
-    """rates = S(x, x^i) = 1 / (2 N cosh F); flips[bit] = P(x, x^i) = sigmoid(-2 x_i F) / N for spin +1 (bit 0) and -1 (bit 1)."""
-    for i in range(fields.shape[0]):
-        for s in range(fields.shape[1]):
-            field = fields[i, s]
-            decay = math.exp(-abs(field))
-            scale = 1.0 / (n_spins * (1.0 + decay * decay))
-            rates[i, s] = decay * scale
-            aligned = 0 if field >= 0 else 1
-            flips[aligned, i, s] = decay * decay * scale
-            flips[1 - aligned, i, s] = scale
 
 
 @jit
@@ -349,43 +297,3 @@ def _apply_generator(functions, visible_flips, hidden_flips, quotient, products)
                         other = functions[a, h ^ (1 << j), v]
                     total += hidden_flips[bit, j, v] * (row[v] - other)
                 products[a, h, v] = total
-
-
-@jit
-def _block_tables(weights, field, n_spins, remainders, fields, rates, flips):
-    """Local fields of one block's spins, what rounding leaves of them, and :func:`_flip_tables`, right to a few roundings of themselves."""
-    rounded_once._local_fields(weights, field, fields, remainders)
-    _flip_tables(fields, n_spins, rates, flips)
-    for i in range(fields.shape[0]):
-        for s in range(fields.shape[1]):
-            # what rounding of the fields has left out, to first order: dlog S / dF = -tanh F, dlog sigmoid(-2 F) / dF = -2 sigmoid(2 F)
-            remainder = remainders[i, s]
-            rates[i, s] -= rates[i, s] * (math.tanh(fields[i, s]) * remainder)
-            moved = 2.0 * n_spins * remainder * flips[0, i, s] * flips[1, i, s]
-            flips[0, i, s] -= moved
-            flips[1, i, s] += moved
-
-
-class BlockTables(NamedTuple):
-    """Tables of one block's spins over the other block's configurations: local fields, S(x, x^i), P(x, x^i) at +1 and -1."""
-
-    fields: np.ndarray
-    rates: np.ndarray
-    flips: np.ndarray
-
-
-def tables(weights: Floats, visible_field: Floats, hidden_field: Floats, n_hidden_states: int) -> tuple[BlockTables, BlockTables]:
-    """The tables of the visible spins, (n_v, n_hidden_states), and of the hidden ones, (n_h, 2**n_v); flips are (2, ...).
-
-    Rates are per step: S(x, x^i) = 1 / (2 N cosh F_i), the heat bath symmetrised by sqrt(pi), and P(x, x^i) = sigmoid(-2 x_i F_i) / N.
-    Each is right to a few roundings of itself, however large the couplings are.
-    """
-    n_visible, n_hidden = weights.shape
-
-    def block(block_weights: Floats, field: Floats, n_configurations: int) -> BlockTables:
-        fields, remainders, rates = np.empty((3, field.size, n_configurations))
-        flips = np.empty((2, field.size, n_configurations))
-        _block_tables(block_weights, field, n_visible + n_hidden, remainders, fields, rates, flips)
-        return BlockTables(fields, rates, flips)
-
-    return block(weights, visible_field, n_hidden_states), block(np.ascontiguousarray(weights.T), hidden_field, 2**n_visible)

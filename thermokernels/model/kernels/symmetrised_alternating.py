@@ -10,7 +10,7 @@ from thermokernels.common.arrays import Floats
 from thermokernels.compiled.wide_exponent import Wide
 from thermokernels.model.kernels import differences, wide_rates
 from thermokernels.model.kernels.differences import Reals, Terms
-from thermokernels.model.kernels.kernel import Kernel, Tables
+from thermokernels.model.kernels.kernel import Chain, Kernel
 from thermokernels.model.kernels.two_block import (
     resample_hidden,
     resample_visible,
@@ -24,26 +24,26 @@ class SymmetrisedAlternating(Kernel):
 
     name = "symmetrised-alternating"
     lowest_eigenvalue = -1 / 8
-    reducible = True
+    state_reduction = True
     scan = "random-order"
 
     def steps_per_sweep(self, n_spins: int) -> int:
         return 1
 
-    def apply(self, chain: Tables, functions: Floats) -> Floats:
+    def apply(self, chain: Chain, functions: Floats) -> Floats:
         visible_law, hidden_law = chain.conditional_laws
         visible_first = resample_visible(resample_hidden(functions, hidden_law, chain.quotient), visible_law)
         hidden_first = resample_hidden(resample_visible(functions, visible_law), hidden_law, chain.quotient)
         result: Floats = 0.5 * (visible_first + hidden_first)
         return result
 
-    def differences(self, chain: Tables, functions: Reals) -> Terms:
+    def differences(self, chain: Chain, functions: Reals) -> Terms:
         return differences.symmetrised_alternating(functions, *chain.conditional_laws, chain.quotient)
 
     def wide_rates(self, visible: Wide, hidden: Wide, quotient: bool) -> Wide:
         return wide_rates.symmetrised_alternating(visible, hidden, quotient)
 
-    def apply_symmetrised(self, chain: Tables, vectors: Floats) -> Floats:
+    def apply_symmetrised(self, chain: Chain, vectors: Floats) -> Floats:
         visible, hidden = chain.root_conditional_laws
         visible_first = symmetrised_visible(symmetrised_hidden(vectors, hidden, chain.quotient), visible)
         hidden_first = symmetrised_hidden(symmetrised_visible(vectors, visible), hidden, chain.quotient)

@@ -14,35 +14,39 @@ from thermokernels.compiled.decorator import jit
 from thermokernels.compiled.wide_exponent import Wide
 from thermokernels.model.kernels import differences, wide_rates
 from thermokernels.model.kernels.differences import Reals, Terms
-from thermokernels.model.kernels.kernel import Kernel, Tables
+from thermokernels.model.kernels.kernel import Chain, Kernel
 
 
 class TwoBlock(Kernel):
     """P = (Pi_v + Pi_h) / 2: one block, chosen by a fair coin, is resampled in each step."""
 
     name = "two-block"
-    reducible = True
+    state_reduction = True
     scan = "random-blocks"
+    coupled = True
 
     def steps_per_sweep(self, n_spins: int) -> int:
         return 2
 
-    def apply(self, chain: Tables, functions: Floats) -> Floats:
+    def factors(self, n_visible: int, n_hidden: int) -> int:
+        return max(n_visible, n_hidden)
+
+    def apply(self, chain: Chain, functions: Floats) -> Floats:
         visible_law, hidden_law = chain.conditional_laws
         hidden = resample_hidden(functions, hidden_law, chain.quotient)
         result: Floats = 0.5 * (resample_visible(functions, visible_law) + hidden)
         return result
 
-    def apply_symmetrised(self, chain: Tables, vectors: Floats) -> Floats:
+    def apply_symmetrised(self, chain: Chain, vectors: Floats) -> Floats:
         return apply_symmetrised(vectors, *chain.root_conditional_laws, chain.quotient)
 
-    def differences(self, chain: Tables, functions: Reals) -> Terms:
+    def differences(self, chain: Chain, functions: Reals) -> Terms:
         return differences.two_block(functions, *chain.conditional_laws, chain.quotient)
 
     def wide_rates(self, visible: Wide, hidden: Wide, quotient: bool) -> Wide:
         return wide_rates.two_block(visible, hidden, quotient)
 
-    def compiled_product(self, chain: Tables) -> tuple[Floats, Floats] | None:
+    def compiled_product(self, chain: Chain) -> tuple[Floats, Floats] | None:
         return chain.root_conditional_laws
 
 

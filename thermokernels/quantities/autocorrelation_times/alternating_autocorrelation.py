@@ -40,7 +40,7 @@ def alternating_autocorrelation_times(
     ConstantError
         No function varies under pi (of several, tau is NaN for those that do not).
     UnresolvedError, NotConvergedError
-        The chain is too close to frozen for float64.
+        The chain is too slow for float64.
 
     Examples
     --------

@@ -10,7 +10,8 @@ from thermokernels.common import tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.common.errors import ConstantError, NumericalError
 from thermokernels.common.tolerances import EPSILON
-from thermokernels.model.chain import GibbsChain, entry_error, law_error
+from thermokernels.model.chain import GibbsChain
+from thermokernels.model.rounding import entry_error, law_error
 from thermokernels.quantities.autocorrelation_times.alternating_autocorrelation import alternating_autocorrelation_times
 from thermokernels.solvers import gap_bounds
 from thermokernels.solvers.resolvent import solved
@@ -70,15 +71,15 @@ def autocorrelation_times(
     if not varies.any():
         raise ConstantError("it does not vary under pi in float64")
     lost_share = np.divide(lost_variances, variances, out=np.zeros_like(variances), where=varies)
-    reducible = reduced_resolvent.applies_to(chain)
+    by_reduction = reduced_resolvent.applies_to(chain)
     try:
         sums, bounds = _from_residuals(chain, functions, centred, gap_bound, every)
     except NumericalError:
-        if not reducible:
+        if not by_reduction:
             raise
         sums, bounds = _from_reduction(chain, functions, centred, gap_bound, every)
     else:
-        if reducible and not (bounds <= SHARP * sums)[varies].all():
+        if by_reduction and not (bounds <= SHARP * sums)[varies].all():
             with suppress(NumericalError):  # what there is stays
                 reduced, reduced_bounds = _from_reduction(chain, functions, centred, gap_bound, every)
                 worse = ~(bounds <= reduced_bounds)
@@ -106,8 +107,10 @@ def _from_residuals(chain: GibbsChain, functions: Floats, centred: Floats, gap_b
         products = chain.apply_generator(responses)
         residuals = centred - (products if every == 1 else _sum_of_powers(chain, products, every))
         sums: Floats = chain.law @ ((centred + residuals) * responses)
-        sizes = np.sqrt(chain.law @ responses**2)
-        lost = np.sqrt(chain.law @ residuals**2) + every * (chain.n_spins + 2) * EPSILON * sizes
+        _, sizes = chain.generator_terms(responses)
+        lost = np.sqrt(chain.law @ residuals**2) + every * (chain.n_configurations + chain.n_spins + 2) * EPSILON * (
+            np.sqrt(chain.law @ responses**2) + np.sqrt(chain.law @ sizes**2)
+        )
         return sums, lost**2 / gap + every * _rounding(chain, centred, responses)
 
 

@@ -76,7 +76,7 @@ def recorded_series(chain: GibbsChain, function: Floats, every: int = 1, functio
     ConstantError
         The function does not vary under pi in float64.
     UnresolvedError, NotConvergedError
-        The chain is too close to frozen for an exact time.
+        The chain is too slow for an exact time.
 
     Examples
     --------
@@ -102,11 +102,11 @@ def _on_one_layer(chain: GibbsChain, centred: Floats) -> tuple[GibbsChain, Float
     rows = centred.reshape(1, *chain.shape)
     given_hidden, given_visible = resample_visible(rows, visible_law), resample_hidden(rows, hidden_law, chain.quotient)
     if chain.n_visible <= chain.n_hidden:
-        layer = gibbs_chain(chain.model, kernel="alternating-visible", quotient=chain.quotient)
+        layer = gibbs_chain(chain.model, kernel=chain.dynamics.of_one_layer["visible"], quotient=chain.quotient)
         pair = resample_hidden(given_hidden, hidden_law, chain.quotient), given_visible
         left, right = (values[0, 0, : layer.n_states].copy() for values in pair)
     else:
-        layer = gibbs_chain(chain.model, kernel="alternating-hidden", quotient=chain.quotient)
+        layer = gibbs_chain(chain.model, kernel=chain.dynamics.of_one_layer["hidden"], quotient=chain.quotient)
         left, right = (values[0, :, 0].copy() for values in (given_hidden, resample_visible(given_visible, visible_law)))
     return layer, left, right
 

@@ -7,6 +7,8 @@ eigenfunction with that gap, and all others that change sign with an exchange re
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 import numpy as np
 
 from thermokernels.common import tolerances
@@ -14,6 +16,7 @@ from thermokernels.common.arrays import Floats
 from thermokernels.common.errors import NotConvergedError, UnresolvedError
 from thermokernels.model.exchangeable import ExchangeableChain
 from thermokernels.model.lumped import LumpedChain
+from thermokernels.quantities.exchangeable import equal_parts
 from thermokernels.solvers.lumped import lumped_solves
 
 STEPS = 24
@@ -34,6 +37,7 @@ def nodes(chain: ExchangeableChain) -> tuple[Floats, Floats, float]:
     gaps: list[Floats] = []
     weights: list[Floats] = []
     missing = total = 0.0
+    known: dict[Hashable, tuple[Floats, Floats, float]] = {}
     for sector in chain.sectors():
         of_sector, sources = sector.chain, sector.right_hand_sides
         along = sources @ of_sector.root_law
@@ -50,9 +54,12 @@ def nodes(chain: ExchangeableChain) -> tuple[Floats, Floats, float]:
             weights.append(((rest @ vectors[:, 1:]) ** 2).sum(axis=0))
             total += float((weights[-1] / gaps[-1]).sum())
             continue
-        for source in rest:
+        for source, pair in zip(rest, sector.pairs, strict=True):
             if float(source @ source) > tolerances.WEIGHT * float(sources[0] @ sources[0]):
-                values, seen, time = _rule(of_sector, source)
+                name = equal_parts.key(sector, pair)
+                if name not in known:
+                    known[name] = _rule(of_sector, source)
+                values, seen, time = known[name]
                 gaps.append(values)
                 weights.append(seen)
                 missing += abs(time - float((seen / values).sum()))

@@ -7,7 +7,7 @@ T_O is a sum over the parts of v_i h_j (:mod:`thermokernels.model.exchangeable`)
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -18,8 +18,10 @@ from thermokernels.common import arguments, tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import ConstantError, UnresolvedError
+from thermokernels.common.results import Line, Result
 from thermokernels.common.tolerances import UNIT
 from thermokernels.model.exchangeable import ExchangeableChain, Sector
+from thermokernels.quantities.exchangeable import equal_parts
 from thermokernels.solvers.lumped import lumped_gap_bound, lumped_solves
 from thermokernels.solvers.lumped.lumped_solves import LumpedSolution
 
@@ -56,42 +58,60 @@ class ExchangeableTime:
     def bound(self) -> float:
         """A bound on |T_O - value| in steps: |r|^2 over the proven gap, and rounding of the law, of the entries of A and of the sums."""
         lumped = self.chain.lumped
-        even = not (lumped.visible_field.any() or lumped.hidden_field.any())  # and so are the observables
+        even = not (lumped.b.any() or lumped.c.any())  # and so are the observables
         return self._unsolved / lumped_gap_bound.gap_lower_bound(lumped, even) + self._rounding
 
 
 def variance_time(chain: ExchangeableChain, rtol: float = tolerances.SOLVE, visit: Visitor | None = None) -> ExchangeableTime:
-    """:func:`thermokernels.observable_variance_time` of an exchangeable chain."""
+    """:func:`thermokernels.observable_variance_time` of an exchangeable chain; rows that a symmetry exchanges are solved once.
+
+    A visitor sees every solution, and so every row is solved for it.
+    """
     rtol = arguments.as_positive(rtol, "rtol", "relative residual")
-    by_class = np.zeros(chain.lumped.couplings.shape)
-    variance = unsolved = rounding = residual = 0.0
-    iterations = 0
+    by_class, known, rows = np.zeros(chain.lumped.couplings.shape), dict[Hashable, _Row](), list[_Row]()
     for sector in chain.sectors():
-        of_sector, pairs = sector.chain, sector.pairs
         sources = sector.right_hand_sides
-        for row, (source, (c, d)) in enumerate(zip(sources, pairs, strict=True)):
-            square = float(source @ source)
-            variance += square
-            solution: LumpedSolution | None = None
-            if sector.visible is not None and sector.hidden is not None:
-                by_class[c, d] += square / of_sector.killing
-                rounding += (of_sector.law_error + chain.lumped.law_error) * square / of_sector.killing
-            elif square > 0.0:
-                solution = lumped_solves.solve(of_sector, source, rtol)
-                by_class[c, d] += solution.value(source)
-                lost = float(solution.residual @ solution.residual)
-                residual, iterations = max(residual, math.sqrt(lost / square)), max(iterations, solution.iterations)
-                rounding += _rounding(sector, source, solution)
-                if of_sector.killing:
-                    rounding += lost / of_sector.killing
-                else:
-                    unsolved += lost
-            if visit is not None:
-                visit(sector, row, source, solution)
+        for row, (source, pair) in enumerate(zip(sources, sector.pairs, strict=True)):
+            name = equal_parts.key(sector, pair) if visit is None else (len(rows),)
+            if name not in known:
+                known[name], solution = _solved(chain, sector, source, rtol)
+                if visit is not None:
+                    visit(sector, row, source, solution)
+            rows.append(known[name])
+            by_class[pair] += known[name].time
     value = float(by_class.sum())
     if not (np.isfinite(value) and value >= np.finfo(np.float64).tiny):
         raise ConstantError(f"T_O came out as {value!r}: no observable v_i h_j varies under pi in float64; scale the couplings down")
+    variance, unsolved, rounding = (sum(getattr(row, name) for row in rows) for name in ("square", "unsolved", "rounding"))
+    residual, iterations = max(row.residual for row in rows), max(row.iterations for row in rows)
     return ExchangeableTime(chain, value, by_class, variance, residual, iterations, unsolved, rounding)
+
+
+@dataclass(frozen=True)
+class _Row:
+    """What one right-hand side adds: |b|^2, b' A^+ b, |r|^2 where no killing bounds the gap, and what else the value may be off."""
+
+    square: float
+    time: float
+    residual: float = 0.0
+    iterations: int = 0
+    unsolved: float = 0.0
+    rounding: float = 0.0
+
+
+def _solved(chain: ExchangeableChain, sector: Sector, source: Floats, rtol: float) -> tuple[_Row, LumpedSolution | None]:
+    of_sector, square = sector.chain, float(source @ source)
+    if sector.visible is not None and sector.hidden is not None:
+        time = square / of_sector.killing
+        return _Row(square, time, rounding=(of_sector.law_error + chain.lumped.law_error) * time), None
+    if square == 0.0:
+        return _Row(0.0, 0.0), None
+    solution = lumped_solves.solve(of_sector, source, rtol)
+    lost, rounding = float(solution.residual @ solution.residual), _rounding(sector, source, solution)
+    if of_sector.killing:
+        rounding += lost / of_sector.killing
+    unsolved = 0.0 if of_sector.killing else lost
+    return _Row(square, solution.value(source), math.sqrt(lost / square), solution.iterations, unsolved, rounding), solution
 
 
 def _rounding(sector: Sector, source: Floats, solution: LumpedSolution) -> float:
@@ -134,8 +154,8 @@ def data_gradient(chain: ExchangeableChain, law: Floats) -> Floats:
     return chain.means - expected
 
 
-@dataclass(frozen=True, eq=False)
-class ExchangeableQ:
+@dataclass(frozen=True, eq=False, repr=False)
+class ExchangeableQ(Result):
     """Q_struct_perp of an exchangeable chain and what it rests on; the names of :class:`thermokernels.QStruct`.
 
     Attributes
@@ -146,12 +166,24 @@ class ExchangeableQ:
     window_steps : K in steps; time : ExchangeableTime
     """
 
+    _lines = (
+        Line("q", "value"),
+        Line("q_limit", "q_limit"),
+        Line("signal", "signal"),
+        Line("t_obs_steps", "t_obs", "steps", bound="t_obs_bound"),
+        Line("asymptotic_variance_steps", "asymptotic_variance", "steps"),
+    )
+    _facts = (
+        "window_steps",
+        "g",
+    )
+
     value: float
     q_limit: float
     signal: float
-    g: Floats = field(repr=False)
+    g: Floats
     window_steps: float
-    time: ExchangeableTime = field(repr=False)
+    time: ExchangeableTime
 
     @property
     def t_obs(self) -> float:
@@ -180,7 +212,7 @@ def exchangeable_q(chain: ExchangeableChain, data: ArrayLike, window: float = 10
     Raises
     ------
     ValueError
-        Bad arguments. NotConvergedError, UnresolvedError: the chain is too close to frozen for float64.
+        Bad arguments. NotConvergedError, UnresolvedError: the chain is too slow for float64.
 
     Examples
     --------

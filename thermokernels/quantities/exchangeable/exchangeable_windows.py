@@ -78,8 +78,8 @@ def start_law(chain: ExchangeableChain, counts: Floats, start: str) -> Floats:
             lumped.visible_sizes,
             lumped.hidden_sizes,
             np.zeros_like(lumped.couplings),
-            np.zeros_like(lumped.visible_field),
-            np.zeros_like(lumped.hidden_field),
+            np.zeros_like(lumped.b),
+            np.zeros_like(lumped.c),
             lumped.n_spins,
         )
         return free.law

@@ -11,24 +11,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from thermokernels.common import arguments
 from thermokernels.common.arrays import Floats
+from thermokernels.common.digits import certified
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import ConstantError, ModelTooLargeError, UnresolvedError
+from thermokernels.common.results import UNPROVEN, Line, Result, html_table
 from thermokernels.model.chain import GibbsChain, as_chain
 from thermokernels.model.exchangeable import ExchangeableChain
 from thermokernels.quantities.asymptotic_variance import total_variance
 from thermokernels.quantities.exchangeable import exchangeable_sums, exchangeable_windows
 from thermokernels.quantities.signal_to_noise import data_gradient
-from thermokernels.quantities.spectral_measure import spectral_measure, window_variance
+from thermokernels.quantities.spectral_measure import spectral_measure
 from thermokernels.quantities.variance_time import variance_time
 from thermokernels.quantities.windows import window_moments
 from thermokernels.quantities.windows.window_moments import Moments, WindowModes
+from thermokernels.quantities.windows.window_variance import window_variance
 
 METHODS = ("auto", "modes", "recursion")
 STARTS = ("stationary", "uniform", "data")
@@ -41,8 +45,8 @@ MOST_WORK = 2**45
 LONGEST = 2.0**53
 
 
-@dataclass(frozen=True)
-class OperationalQ:
+@dataclass(frozen=True, repr=False)
+class OperationalQ(Result):
     """Q_op of one window and what it is made of, each summed over the observables.
 
     Attributes
@@ -54,6 +58,19 @@ class OperationalQ:
     positive : variance of the positive phase; 0 where it is exact
     window, burn_in : K and B in records, one a step of the kernel
     """
+
+    _lines = (
+        Line("q_operational", "value"),
+        Line("signal", "signal"),
+        Line("error", "error"),
+        Line("bias2", "bias2"),
+        Line("variance", "variance"),
+        Line("positive", "positive"),
+    )
+    _facts = (
+        "window",
+        "burn_in",
+    )
 
     value: float
     signal: float
@@ -69,8 +86,8 @@ class OperationalQ:
         return self.bias2 + self.variance + self.positive
 
 
-@dataclass(frozen=True, eq=False)
-class OperationalCurve:
+@dataclass(frozen=True, eq=False, repr=False)
+class OperationalCurve(Result):
     """Q_op over windows and burn-ins, with its two asymptotes.
 
     Attributes
@@ -81,15 +98,53 @@ class OperationalCurve:
     q_struct, q_limit : (k,), K |g|^2 / (2 T_O) and K |g|^2 / V for all chains together, without bias and positive phase
     """
 
+    _facts = (
+        "windows",
+        "burn_ins",
+        "value",
+        "bias2",
+        "variance",
+        "positive",
+        "signal",
+        "q_struct",
+        "q_limit",
+    )
+
     windows: Floats
     burn_ins: Floats
-    value: Floats = field(repr=False)
-    bias2: Floats = field(repr=False)
-    variance: Floats = field(repr=False)
+    value: Floats
+    bias2: Floats
+    variance: Floats
     positive: float
     signal: float
-    q_struct: Floats = field(repr=False)
-    q_limit: Floats = field(repr=False)
+    q_struct: Floats
+    q_limit: Floats
+
+    def _columns(self) -> tuple[dict[str, Any], list[str]]:
+        shape = self.value.shape
+        columns: dict[str, Any] = {
+            "window": np.repeat(self.windows, shape[1]),
+            "burn_in": np.tile(self.burn_ins, shape[0]),
+            **{name: getattr(self, name).ravel() for name in ("value", "bias2", "variance")},
+            **{name: np.repeat(getattr(self, name), shape[1]) for name in ("q_struct", "q_limit")},
+        }
+        return columns, ["window", "burn_in"]
+
+    def __repr__(self) -> str:
+        ends = f"{self.windows.min():g} to {self.windows.max():g} sweeps"
+        return f"OperationalCurve({len(self.windows)} windows of {ends}, {len(self.burn_ins)} burn-ins)"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            [
+                f"{window:g}",
+                f"{burn_in:g}",
+                *(certified(number, None, UNPROVEN) for number in (self.value[i, j], self.q_struct[i], self.q_limit[i])),
+            ]
+            for i, window in enumerate(self.windows)
+            for j, burn_in in enumerate(self.burn_ins)
+        ]
+        return html_table(("window (sweeps)", "burn-in", "Q exact", "K |g|^2 / (2 T_O)", "K |g|^2 / V"), rows)
 
 
 @default_error_state
@@ -362,8 +417,9 @@ def start_law(chain: GibbsChain, data: Floats, start: str | ArrayLike) -> Floats
 
 def positive_phase(chain: GibbsChain, data: Floats, hidden: str) -> float:
     """sum_ij of the variance over the data of E[f_ij | v] = -v_i tanh F_j(v), or of f_ij with h sampled given v."""
+    edges = chain.model.edges.reshape(chain.weights.shape)
     visible = chain.block_spins[1]
-    means = np.tanh(visible @ chain.weights + chain.hidden_field)
-    expected = visible.T @ (data[:, None] * means)
-    squares = float(data @ (means**2).sum(axis=1)) * chain.n_visible if hidden == "expected" else float(chain.weights.size)
+    means = np.tanh(visible @ chain.weights + chain.c)
+    expected = chain.model.on_edges(visible.T @ (data[:, None] * means))
+    squares = float(data @ (means**2 * edges.mean(axis=0)).sum(axis=1)) * chain.n_visible if hidden == "expected" else float(edges.sum())
     return max(squares - float(np.einsum("ij,ij->", expected, expected)), 0.0)

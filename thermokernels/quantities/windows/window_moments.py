@@ -56,11 +56,11 @@ class Moments:
 
 
 def centred_products(chain: GibbsChain) -> Floats:
-    """f~_ij = -v_i h_j + E_pi v_i h_j as columns, (n_states, n_v n_h)."""
+    """f~_ij = -v_i h_j + E_pi v_i h_j as columns, (n_states, n_couplings)."""
     hidden, visible = chain.block_spins
     means = correlations(chain, chain.law)
     products = np.einsum("hj,vi->hvij", hidden, visible)
-    columns: Floats = np.ascontiguousarray((means - products).reshape(chain.n_states, -1))
+    columns: Floats = np.ascontiguousarray((means - products).reshape(chain.n_states, -1)[:, chain.model.edges])
     return columns
 
 

@@ -43,7 +43,7 @@ def solve(chain: LumpedChain, source: Floats, rtol: float = tolerances.SOLVE) ->
     Raises
     ------
     NotConvergedError
-        The residual stopped falling above that, or the iterations are used up: the chain is too close to frozen for float64.
+        The residual stopped falling above that, or the iterations are used up: the chain is too slow for float64.
     """
     null = None if chain.killing else chain.root_law
     norm = float(np.linalg.norm(source))
@@ -60,7 +60,7 @@ def solve(chain: LumpedChain, source: Floats, rtol: float = tolerances.SOLVE) ->
         if size > rtol * norm and (size > 0.5 * before or iterations >= MAX_ITERATIONS):
             raise NotConvergedError(
                 f"conjugate gradients on {chain.n_states} lumped states stopped at a relative residual of {size / norm:.2g} after "
-                f"{iterations} iterations, above {rtol:g}: the chain is too close to frozen for float64; scale the couplings down"
+                f"{iterations} iterations, above {rtol:g}: the chain is too slow for float64; scale the couplings down"
             )
     return LumpedSolution(vector, residual, iterations)
 

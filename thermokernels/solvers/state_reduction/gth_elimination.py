@@ -17,6 +17,12 @@ of the return adds (m + 4) u. With M states in all and initial rates right to ``
     |y^ - y| <= ((5.5 M^2 + 10 M) u + 2 M rate_error) G|f|,     G = ((I - P)_off)^(-1) >= 0,                      (precision)
 
 entry by entry, for f of any sign, since y^ is linear in f with weights of one sign.
+
+Up to 128 states are eliminated in long double where that has more digits (:mod:`thermokernels.model.extended`), with w = 2**-64 in place of
+u and m roundings in a row's sum: rates wrong by (m + 3) w a state. The factors are rounded once to float64; sources and return then take
+(m + 2) u and (m + 3) u a row, and
+
+    |y^ - y| <= ((M^2 + 6 M) u + (0.7 M^3 + 4 M^2 + 8 M) w + 2 M (error of the rates in long double)) G|f|.                (extended)
 """
 
 from __future__ import annotations
@@ -34,12 +40,17 @@ from thermokernels.common.tolerances import UNIT
 from thermokernels.compiled import wide_exponent
 from thermokernels.compiled.decorator import jit
 from thermokernels.compiled.wide_exponent import Wide, add, divide, multiply
-from thermokernels.model.chain import GibbsChain, entry_error, input_error
+from thermokernels.model import extended
+from thermokernels.model.chain import GibbsChain
+from thermokernels.model.extended import LONG_UNIT, ExtendedChain, Long
 from thermokernels.model.kernels import wide_rates
+from thermokernels.model.rounding import entry_error, input_error
 
 MAX_STATES = 2**12
 # Rates beyond the range of float64 are carried with exponents of their own, at a tenth of the speed.
 MAX_WIDE_STATES = 2**11
+# NumPy takes long doubles one at a time; so few states cost no more than what is solved for with their factors.
+MAX_EXTENDED_STATES = 2**7
 PANEL = 32
 LOWEST = -(2**62)
 
@@ -51,7 +62,7 @@ SMALLEST_PIVOT, LARGEST_TIME, LARGEST_SPAN = 1e-150, 1e150, 300.0
 
 def applies_to(chain: GibbsChain) -> bool:
     """Whether the chain is of a kernel and size that state reduction is made for."""
-    return chain.dynamics.reducible and chain.n_states <= MAX_STATES
+    return chain.dynamics.state_reduction and chain.n_states <= MAX_STATES
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -65,6 +76,7 @@ class Elimination:
     rates : (M, M + 1) Wide; above the diagonal R_kj at the elimination of k (the last column into the target), below it R_ik / s_k
     pivots : (M,) Wide, s_k per step
     precision : float, the relative error bound of solutions for f >= 0 (derived above)
+    of_paths : float, the relative error of products of ``rates`` below the diagonal along a path, added up over paths, and of 1 / sqrt(s_k)
     """
 
     chain: GibbsChain
@@ -72,6 +84,7 @@ class Elimination:
     rates: Wide = field(repr=False)
     pivots: Wide = field(repr=False)
     precision: float
+    of_paths: float
 
     @cached_property
     def times(self) -> Wide:
@@ -144,6 +157,13 @@ def eliminate(chain: GibbsChain, target: NDArray[np.bool_]) -> Elimination:
         Energies so large that rounding them leaves no digit of a rate.
     """
     chain.require_reversible()
+    if chain.n_states <= MAX_EXTENDED_STATES and extended.applies_to(chain):
+        return _eliminate_extended(chain, target)
+    return eliminate_in_float64(chain, target)
+
+
+def eliminate_in_float64(chain: GibbsChain, target: NDArray[np.bool_]) -> Elimination:
+    """:func:`eliminate` by compiled kernels, whatever the number of states; raises as there."""
     if chain.n_states > MAX_STATES:
         raise ModelTooLargeError(
             f"state reduction is dense and limited to {MAX_STATES} states; this chain has {chain.n_states}: use a smaller model, or scale "
@@ -152,8 +172,7 @@ def eliminate(chain: GibbsChain, target: NDArray[np.bool_]) -> Elimination:
     # rates as pairs, while they are made and in plain float64
     memory.require(40 * chain.n_states**2, f"state reduction of {chain.n_states} states", "use a smaller model")
     error = rate_error(chain)
-    order = np.argsort(-chain.energy, kind="stable")
-    states = order[~target[order]]
+    states = _order(chain, target)
     n_free = states.size
     precision = (5.5 * n_free**2 + 10 * n_free) * UNIT + 2 * n_free * error
     span = float(np.ptp(chain.energy))
@@ -168,7 +187,8 @@ def eliminate(chain: GibbsChain, target: NDArray[np.bool_]) -> Elimination:
         plain, plain_pivots = rates.to_floats(), np.empty(n_free)
         _eliminate(plain, plain_pivots)
         if plain_pivots.min() >= SMALLEST_PIVOT:
-            result = Elimination(chain, states, wide_exponent.from_floats(plain), wide_exponent.from_floats(plain_pivots), precision)
+            factors = wide_exponent.from_floats(plain), wide_exponent.from_floats(plain_pivots)
+            result = Elimination(chain, states, *factors, precision, 1.5 * precision)
             if result.times.to_floats().max() <= LARGEST_TIME:
                 return result
     if chain.n_states > MAX_WIDE_STATES:
@@ -178,7 +198,35 @@ def eliminate(chain: GibbsChain, target: NDArray[np.bool_]) -> Elimination:
         )
     pivots = Wide(np.empty(n_free), np.zeros(n_free, dtype=np.int64))
     _eliminate_wide(*rates, *pivots)
-    return Elimination(chain, states, rates, pivots, precision)
+    return Elimination(chain, states, rates, pivots, precision, 1.5 * precision)
+
+
+def _order(chain: GibbsChain, target: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """The states off the target, the least probable first."""
+    order = np.argsort(-chain.energy, kind="stable")
+    return order[~target[order]]
+
+
+def _eliminate_extended(chain: GibbsChain, target: NDArray[np.bool_]) -> Elimination:
+    """The factors from rates and sums in long double, rounded once."""
+    states = _order(chain, target)
+    all_rates, error = extended.transition_rates(ExtendedChain(chain))
+    rates = np.hstack([all_rates[np.ix_(states, states)], all_rates[np.ix_(states, np.flatnonzero(target))].sum(axis=1)[:, None]])
+    pivots = _eliminate_long(rates)
+    m = states.size
+    exact = (0.7 * m**3 + 4 * m**2 + 8 * m) * LONG_UNIT + 2 * m * (error + chain.n_states * LONG_UNIT)
+    factors = wide_exponent.from_long_doubles(rates), wide_exponent.from_long_doubles(pivots)
+    return Elimination(chain, states, *factors, (m**2 + 6 * m) * UNIT + exact, (m + 1) * UNIT + 1.5 * exact)
+
+
+def _eliminate_long(rates: Long) -> Long:
+    """Eliminate rows 0, 1, ... of rates (M, M + 1), in place as :func:`_eliminate`; returns the pivots (M,)."""
+    pivots = np.empty(len(rates), dtype=np.longdouble)
+    for k in range(len(rates)):
+        pivots[k] = rates[k, k + 1 :].sum()
+        rates[k + 1 :, k] /= pivots[k]
+        rates[k + 1 :, k + 1 :] += rates[k + 1 :, k, None] * rates[k, k + 1 :]
+    return pivots
 
 
 @jit

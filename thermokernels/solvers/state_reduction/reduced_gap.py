@@ -23,7 +23,8 @@ from thermokernels.common.errors import ModelTooLargeError, UnresolvedError
 from thermokernels.common.tolerances import UNIT
 from thermokernels.compiled import wide_exponent
 from thermokernels.compiled.wide_exponent import Wide
-from thermokernels.model.chain import GibbsChain, law_error
+from thermokernels.model.chain import GibbsChain
+from thermokernels.model.rounding import law_error
 from thermokernels.solvers.state_reduction.gth_elimination import eliminate
 from thermokernels.solvers.state_reduction.reduced_resolvent import ground_state, law
 
@@ -33,7 +34,7 @@ MAX_GAP_STATES = 2**11
 
 def applies_to(chain: GibbsChain) -> bool:
     """Whether the chain is of a kernel and size that its gap can be had for by state reduction."""
-    return chain.dynamics.reducible and chain.n_states <= MAX_GAP_STATES
+    return chain.dynamics.state_reduction and chain.n_states <= MAX_GAP_STATES
 
 
 def eigenvalue_error(matrix: Floats, eigenvalues: Floats, vectors: Floats) -> float:
@@ -142,4 +143,4 @@ def _inverse_factor(chain: GibbsChain) -> tuple[Floats, float, Wide]:
     scale = lengths.take(int(lengths.log().argmax()))
     inverse = np.zeros((m, chain.n_states))
     inverse[:, states] = wide_exponent.quotient(lengths, scale).to_floats()[:, None] * unit
-    return inverse, 1.5 * elimination.precision + law_error(chain) + (m * m + 8 * m + 8) * UNIT, scale
+    return inverse, elimination.of_paths + law_error(chain) + (m * m + 8 * m + 8) * UNIT, scale

@@ -1,4 +1,4 @@
-"""State reduction: T_O, resolvent and hitting times of chains that are almost frozen, without a subtraction that could lose digits.
+"""State reduction: T_O, resolvent and hitting times of chains that are extremely slow, without a subtraction that could lose digits.
 
 Method "reduction" (GTH, graph transformation): (I - P) y = f~ by :mod:`thermokernels.solvers.state_reduction.gth_elimination` with y = 0 at
 the ground state, which is y = (I - P)^+ f~ up to a constant, for centred f~. What else could cancel does not:
@@ -36,7 +36,8 @@ from thermokernels.common.errors import UnresolvedError
 from thermokernels.common.tolerances import UNIT
 from thermokernels.compiled import wide_exponent
 from thermokernels.compiled.wide_exponent import Wide
-from thermokernels.model.chain import GibbsChain, gibbs_chain, law_error
+from thermokernels.model.chain import GibbsChain, gibbs_chain
+from thermokernels.model.rounding import law_error
 from thermokernels.solvers.state_reduction.gth_elimination import MAX_STATES, Elimination, applies_to, eliminate
 from thermokernels.solvers.state_reduction.solution_differences import Differences, flow_error, solve_differences
 
@@ -188,10 +189,10 @@ def ground_state(chain: GibbsChain) -> NDArray[np.bool_]:
 
 
 def products(chain: GibbsChain) -> Floats:
-    """f_ij = -v_i h_j at every state, (n_states, n_v n_h), in C order of (i, j)."""
+    """f_ij = -v_i h_j at every state, (n_states, n_couplings), in C order of the (i, j) that exist."""
     spins = chain.spins().astype(np.float64)
     visible, hidden = spins[:, : chain.n_visible], spins[:, chain.n_visible :]
-    return -(visible[:, :, None] * hidden[:, None, :]).reshape(chain.n_states, -1)
+    return -(visible[:, :, None] * hidden[:, None, :]).reshape(chain.n_states, -1)[:, chain.model.edges]
 
 
 def _by_state(elimination: Elimination, solutions: Wide, k: int) -> Wide:

@@ -33,7 +33,8 @@ from thermokernels.common.tolerances import UNIT
 from thermokernels.compiled import wide_exponent
 from thermokernels.compiled.decorator import jit
 from thermokernels.compiled.wide_exponent import Wide, add, divide, multiply
-from thermokernels.model.chain import GibbsChain, input_error, law_error
+from thermokernels.model.chain import GibbsChain
+from thermokernels.model.rounding import input_error, law_error
 from thermokernels.solvers.spanning_tree_bound import lowest_passes
 from thermokernels.solvers.state_reduction.gth_elimination import Elimination, flip_rates, neighbours
 

@@ -107,7 +107,7 @@ def ensemble(
     task_limit: float | None = None,
     progress: Report | None = None,
 ) -> dict[int, Run]:
-    """Run one design with several seed tables, all in one pool at once.
+    """Run one design with several seeds, all in one pool at once.
 
     Every run is what :func:`run` gives for that seed, bit for bit. The cap on the wall clock counts from the start of the ensemble.
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import thermokernels as tk
-from thermokernels.model.chain import energy_error
+from thermokernels.model.rounding import energy_error
 from thermokernels.quantities.autocorrelation_times.autocorrelation import autocorrelation_times
 
 
@@ -77,7 +77,7 @@ def exact_time(W, function, every):
 
 
 @pytest.mark.parametrize("coupling", [2.0, 5.0, 12.0, 25.0, 60.0])
-def test_a_frozen_chain_keeps_its_digits(coupling):
+def test_a_slow_chain_keeps_its_digits(coupling):
     """The magnetisation and a product of spins of a ferromagnet with gaps down to 1e-105, a little off its symmetry."""
     W = [[coupling, 0.9 * coupling], [0.8 * coupling, coupling]]
     chain = tk.gibbs_chain(W, quotient=False)

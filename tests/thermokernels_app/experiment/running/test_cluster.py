@@ -182,6 +182,28 @@ def killing(cluster, monkeypatch):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="kills a process by a signal")
+def test_an_estimate_outlives_two_workers(cluster):
+    address, workers = cluster
+    told = []
+
+    def kill(*progress):
+        told.append(progress)
+        if len(told) in (1, 3):
+            old = workers[len(told) % 2]
+            workers[len(told) % 2] = worker(address)
+            wait_for_workers(address, 3)
+            old.send_signal(signal.SIGKILL)
+            assert old.wait(10) == -signal.SIGKILL
+
+    here = tk.estimate_q(COUPLINGS, None, n_replicates=6400, seed=2)
+    with dask_executor(address) as executor:
+        there = tk.estimate_q(COUPLINGS, None, n_replicates=6400, seed=2, executor=executor, progress=kill)
+    assert len(told) > 3
+    assert (there.replicates == here.replicates).all()
+    assert there.t_obs_interval == here.t_obs_interval
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kills a process by a signal")
 def test_one_solve_outlives_a_worker(cluster, killing):
     kill_one, told = killing
     with dask_executor(cluster[0]) as executor:

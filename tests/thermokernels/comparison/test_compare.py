@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import thermokernels as tk
-from thermokernels_app.tools import estimators as estimators_module
-from thermokernels_app.tools.comparison import compare
+from thermokernels.comparison import estimators as estimators_module
+from thermokernels.comparison.compare import compare
 
 W = np.array([[0.6, -0.3], [0.2, 0.5]])
 

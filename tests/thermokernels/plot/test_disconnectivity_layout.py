@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import thermokernels as tk
-from thermokernels_app.report.disconnectivity import Branch, layout
+from thermokernels.plot.disconnectivity_layout import Branch, layout
 
 
 def branches(root):

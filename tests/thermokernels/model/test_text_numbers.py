@@ -5,7 +5,7 @@ import io
 import numpy as np
 import pytest
 
-from thermokernels.model.number_tables import read_table
+from thermokernels.model.text_numbers import read_numbers
 
 pytestmark = pytest.mark.small
 
@@ -15,7 +15,7 @@ W = np.array([[0.5, -0.25], [1.5, 0.0], [-2.0, 1e-3]])
 def table(tmp_path, content, encoding="utf-8"):
     path = tmp_path / "W.csv"
     path.write_bytes(content if isinstance(content, bytes) else content.encode(encoding))
-    return read_table(path, "the model file W.csv")
+    return read_numbers(path, "the model file W.csv")
 
 
 def written(separator, **options):

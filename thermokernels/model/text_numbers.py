@@ -1,4 +1,4 @@
-"""Tables of numbers in text files: read where the text can mean one thing only, and else refused with the advice that helps.
+"""Numbers in text files: read where the text can mean one thing only, and else refused with the advice that helps.
 
 Commas, semicolons, tabs or blanks part the numbers; the decimal sign is a point. Lines that begin with ``#`` are comments (``np.savetxt``
 writes such headers), a first line ``sep=;`` names the separator (as Excel has it), blank lines are skipped.
@@ -38,7 +38,7 @@ POINT_ADVICE = "write decimal points (pandas: decimal='.')"
 Line = tuple[int, list[str]]  # number in the file, cells
 
 
-def read_table(path: Path, what: str) -> Floats:
+def read_numbers(path: Path, what: str) -> Floats:
     """The numbers of a text file as float64 of shape (rows, columns).
 
     Raises

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-import thermokernels as tk
 from thermokernels.common.arrays import Floats
+from thermokernels.model.chain import GibbsChain
+from thermokernels.quantities.landscape import merge_tree
 
 # More lines than this cannot be told apart; the least persistent basins are left out.
 MAX_BASINS = 40
@@ -17,7 +18,8 @@ MAX_BASINS = 40
 class Branch:
     """A basin on the graph: a leaf (``children`` empty, ``state`` its lowest state) or what a saddle at energy ``bottom`` joined.
 
-    ``mass`` is pi of the basin just below ``top``, the energy at which it joins another; ``value`` the mean of an observable over it.
+    ``mass`` is pi of the basin just below ``top``, the energy at which it joins another; ``value`` the mean of an observable over it;
+    ``number`` of a leaf that joins a deeper basin: its place by falling mass, as in the table of a diagnosis, else 0.
     """
 
     bottom: float
@@ -27,13 +29,14 @@ class Branch:
     state: int
     children: list[Branch] = field(default_factory=list)
     position: float = 0.0
+    number: int = 0
 
     def leaves(self) -> list[Branch]:
         """The leaves below this branch, from left to right."""
         return [leaf for child in self.children for leaf in child.leaves()] if self.children else [self]
 
 
-def layout(chain: tk.GibbsChain, observable: Floats | None = None, max_basins: int = MAX_BASINS) -> tuple[Branch, int]:
+def layout(chain: GibbsChain, observable: Floats | None = None, max_basins: int = MAX_BASINS) -> tuple[Branch, int]:
     """The disconnectivity graph of a chain's energy, and how many basins were left out (those with the lowest barriers).
 
     Parameters
@@ -46,7 +49,8 @@ def layout(chain: tk.GibbsChain, observable: Floats | None = None, max_basins: i
     -------
     (root, n_left_out); positions run from 0 to the number of leaves less one, energies are in units of the temperature.
     """
-    events = tk.merge_tree(chain).events
+    tree = merge_tree(chain)
+    events, numbers = tree.events, {event: number for number, event in enumerate(tree.by_mass(), start=1)}
     # The basin that survives an event is older: its own barrier is no lower, so the most persistent basins form a graph of their own.
     kept = set(sorted(events, key=lambda event: -event.barrier)[: max_basins - 1])
     law = chain.law
@@ -74,6 +78,7 @@ def layout(chain: tk.GibbsChain, observable: Floats | None = None, max_basins: i
     root = None
     for event in (event for event in events if event in kept):
         surviving, dying = branch_of(event.surviving, event.saddle_energy), branch_of(event.dying, event.saddle_energy)
+        next(leaf for leaf in dying.leaves() if leaf.state == dying.state).number = numbers[event]
         if surviving.children and surviving.bottom == event.saddle_energy:  # one more basin at the same saddle
             surviving.children.append(dying)
             root = surviving

@@ -1,6 +1,6 @@
 """What every adjoint is held against: central differences of the kernel's value, and the complex step of a dense reference.
 
-A probe is a function of one flat vector at a small, unsymmetric point, with its hand-written gradient and an analytic reference.
+Each is a number as a function of one flat vector at a small, unsymmetric point, with its hand-written gradient and an analytic reference.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ NETWORK = Shape(3, 2, 2, 2, 3)
 
 
 @dataclass(frozen=True)
-class Probe:
+class Differentiable:
     """A number as a function of a flat vector: the adjoint under test, the kernel's value, and the reference on complex vectors."""
 
     point: Floats
@@ -43,21 +43,23 @@ class Probe:
     analytic: Callable[[Array], Any]
 
 
-def legs(probe: Probe, gates: Mapping[str, float]) -> Check:
+def legs(function: Differentiable, gates: Mapping[str, float]) -> Check:
     """Both legs along every coordinate, by the registered gates ``complex`` and ``difference``."""
 
     @cache
     def judges() -> tuple[float, Floats, list[Floats]]:
         """Value, slopes by complex steps, and by central differences at every h: nothing in them is the adjoint's."""
-        point, unit = probe.point, np.eye(probe.point.size)
-        slopes = np.array([probe.analytic(point + 1j * reference.STEP * axis).imag / reference.STEP for axis in unit])
-        by_step = [np.array([(probe.value(point + h * axis) - probe.value(point - h * axis)) / (2.0 * h) for axis in unit]) for h in STEPS]
-        return probe.value(point), slopes, by_step
+        point, unit = function.point, np.eye(function.point.size)
+        slopes = np.array([function.analytic(point + 1j * reference.STEP * axis).imag / reference.STEP for axis in unit])
+        by_step = [
+            np.array([(function.value(point + h * axis) - function.value(point - h * axis)) / (2.0 * h) for axis in unit]) for h in STEPS
+        ]
+        return function.value(point), slopes, by_step
 
     def check() -> Spoken:
         value, slopes, by_step = judges()
         try:
-            adjoint = probe.gradient(probe.point)
+            adjoint = function.gradient(function.point)
         except NumericalError as refusal:
             return {REFUSED: str(refusal)}
         complex_error = float(relative_errors(adjoint, slopes, value).max())
@@ -103,10 +105,10 @@ def _joined(cotangents: Any) -> Floats:
     return np.concatenate([np.asarray(part).ravel() for part in cotangents])
 
 
-def q_on_pairs() -> Probe:
+def q_on_pairs() -> Differentiable:
     """Q as a function of W on pairs {x, -x}."""
     shape, law = (3, 2), data_law(3)
-    return Probe(
+    return Differentiable(
         0.8 * _draws(0).normal(size=6),
         lambda x: adjoints.q_struct(x.reshape(shape), law, method="cg")[1].ravel(),
         lambda x: tk.q_struct(x.reshape(shape), law).value,
@@ -114,10 +116,10 @@ def q_on_pairs() -> Probe:
     )
 
 
-def q_in_one_call() -> Probe:
+def q_in_one_call() -> Differentiable:
     """The same for a small model, compiled from couplings to derivatives."""
     shape, law = (3, 2), data_law(3)
-    return Probe(
+    return Differentiable(
         0.8 * _draws(0).normal(size=6),
         lambda x: adjoints.q_struct(x.reshape(shape), law)[1].ravel(),
         lambda x: tk.q_struct(x.reshape(shape), law, method="cg").value,
@@ -125,7 +127,7 @@ def q_in_one_call() -> Probe:
     )
 
 
-def q_with_fields() -> Probe:
+def q_with_fields() -> Differentiable:
     """Q as a function of W, b and c on all states."""
     shape, law = (2, 3), data_law(2)
 
@@ -141,10 +143,10 @@ def q_with_fields() -> Probe:
         W, b, c = _split(x, shape)
         return reference.q_struct(W, law, b=b, c=c).value
 
-    return Probe(0.7 * _draws(1).normal(size=11), gradient, value, analytic)
+    return Differentiable(0.7 * _draws(1).normal(size=11), gradient, value, analytic)
 
 
-def time_by_reduction() -> Probe:
+def time_by_reduction() -> Differentiable:
     """T_O by state reduction as a function of W, b and c."""
     shape = (2, 2)
 
@@ -158,10 +160,10 @@ def time_by_reduction() -> Probe:
         W, b, c = _split(x, shape)
         return reference.q_struct(W, data_law(2), b=b, c=c).t_obs
 
-    return Probe(_draws(2).normal(size=8), gradient, value, analytic)
+    return Differentiable(_draws(2).normal(size=8), gradient, value, analytic)
 
 
-def asymptotic_variance() -> Probe:
+def asymptotic_variance() -> Differentiable:
     """V = 2 T_O - sum_a Var f_a as a function of W, b and c."""
     shape = (2, 3)
 
@@ -170,7 +172,7 @@ def asymptotic_variance() -> Probe:
         means = reference.correlations(reference.law_and_rates(W, b, c)[0], *shape)
         return 2 * reference.q_struct(W, data_law(2), b=b, c=c).t_obs - W.size + (means**2).sum()
 
-    return Probe(
+    return Differentiable(
         0.8 * _draws(7).normal(size=11),
         lambda x: _joined(adjoints.asymptotic_variance(*_split(x, shape), fields=True)[1]),
         lambda x: tk.asymptotic_variance(tk.gibbs_chain(*_split(x, shape))),
@@ -178,10 +180,10 @@ def asymptotic_variance() -> Probe:
     )
 
 
-def alternating_q_on_pairs() -> Probe:
+def alternating_q_on_pairs() -> Differentiable:
     """Q of the alternating scan as a function of W on pairs {x, -x}; the hidden layer is the smaller one."""
     shape, law = (3, 2), data_law(3)
-    return Probe(
+    return Differentiable(
         0.8 * _draws(8).normal(size=6),
         lambda x: adjoints.q_struct(x.reshape(shape), law, kernel="alternating")[1].ravel(),
         lambda x: tk.q_struct(x.reshape(shape), law, kernel="alternating").value,
@@ -189,7 +191,7 @@ def alternating_q_on_pairs() -> Probe:
     )
 
 
-def alternating_q_with_fields() -> Probe:
+def alternating_q_with_fields() -> Differentiable:
     """Q of the alternating scan as a function of W, b and c on all states."""
     shape, law = (2, 3), data_law(2)
 
@@ -205,7 +207,7 @@ def alternating_q_with_fields() -> Probe:
         W, b, c = _split(x, shape)
         return reference.alternating_q_struct(W, law, b=b, c=c).value
 
-    return Probe(0.7 * _draws(9).normal(size=11), gradient, value, analytic)
+    return Differentiable(0.7 * _draws(9).normal(size=11), gradient, value, analytic)
 
 
 # Sites of the classes of an exchangeable model; fields tell classes with the same couplings apart, and signs are its gauge.
@@ -218,14 +220,14 @@ def _exchangeable(w: Array) -> tuple[Array, Floats, Floats]:
     return W, signs * np.array([0.3, -0.2])[VISIBLE_CLASSES], others * np.array([0.1, 0.4])[HIDDEN_CLASSES]
 
 
-def exchangeable_time() -> Probe:
+def exchangeable_time() -> Differentiable:
     """T_O of a model with exchangeable sites as a function of the couplings of its classes."""
 
     def analytic(x: Array) -> Any:
         W, b, c = _exchangeable(x)
         return reference.q_struct(W, data_law(3), b=b, c=c).t_obs
 
-    return Probe(
+    return Differentiable(
         0.8 * _draws(8).normal(size=4),
         lambda x: adjoints.exchangeable_variance_time(tk.exchangeable_chain(*_exchangeable(x)), 1e-13)[1].ravel(),
         lambda x: tk.observable_variance_time(tk.exchangeable_chain(*_exchangeable(x))),
@@ -233,7 +235,7 @@ def exchangeable_time() -> Probe:
     )
 
 
-def exchangeable_q() -> Probe:
+def exchangeable_q() -> Differentiable:
     """Q of that model, for a law of the data that is symmetric."""
     counts = np.array([0.1, 0.3, 0.05, 0.25, 0.2, 0.1])  # numbers of -1 spins: 0, 1, 2 in the first class, 0, 1 in the second
     states = np.arange(8)
@@ -245,7 +247,7 @@ def exchangeable_q() -> Probe:
         W, b, c = _exchangeable(x)
         return reference.q_struct(W, law, b=b, c=c).value
 
-    return Probe(
+    return Differentiable(
         0.8 * _draws(8).normal(size=4),
         lambda x: adjoints.exchangeable_q(tk.exchangeable_chain(*_exchangeable(x)), counts)[1].ravel(),
         lambda x: tk.exchangeable_q(tk.exchangeable_chain(*_exchangeable(x)), counts).value,
@@ -253,7 +255,7 @@ def exchangeable_q() -> Probe:
     )
 
 
-def divergence() -> Probe:
+def divergence() -> Differentiable:
     """KL(p_data || visible law) as a function of W, b and c."""
     shape, law = (3, 2), data_law(3)
 
@@ -267,7 +269,7 @@ def divergence() -> Probe:
         log_weight = visible @ b + np.log(np.exp(fields) + np.exp(-fields)).sum(axis=1)
         return law @ (np.log(law) - log_weight) + np.log(np.exp(log_weight).sum())
 
-    return Probe(_draws(3).normal(size=11), gradient, lambda x: tk.kl_divergence(law, *_split(x, shape)), analytic)
+    return Differentiable(_draws(3).normal(size=11), gradient, lambda x: tk.kl_divergence(law, *_split(x, shape)), analytic)
 
 
 def _network() -> Hypernetwork:
@@ -278,9 +280,9 @@ def _code() -> Floats:
     return _draws(5).normal(size=NETWORK.n_codes)
 
 
-def _of_network(pull_back: Callable[[Hypernetwork, Floats, Floats], Floats]) -> Probe:
+def _of_network(pull_back: Callable[[Hypernetwork, Floats, Floats], Floats]) -> Differentiable:
     network, code, weights = _network(), _code(), _draws(6).normal(size=NETWORK[:2])
-    return Probe(
+    return Differentiable(
         network.parameters(),
         lambda phi: pull_back(Hypernetwork.from_parameters(phi, NETWORK), code, weights),
         lambda phi: float((weights * tk.couplings(Hypernetwork.from_parameters(phi, NETWORK), code)).sum()),
@@ -288,11 +290,11 @@ def _of_network(pull_back: Callable[[Hypernetwork, Floats, Floats], Floats]) -> 
     )
 
 
-def couplings_vjp() -> Probe:
+def couplings_vjp() -> Differentiable:
     """<w, W(phi)> with the vector-Jacobian product of the hypernetwork."""
     return _of_network(lambda network, code, ct: hypernet_adjoint.couplings_vjp(network, code, ct))
 
 
-def couplings_jacobian() -> Probe:
+def couplings_jacobian() -> Differentiable:
     """<w, W(phi)> with the full Jacobian of the hypernetwork."""
     return _of_network(lambda network, code, ct: hypernet_adjoint.couplings_jacobian(network, code).T @ ct.ravel())

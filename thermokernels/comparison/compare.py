@@ -13,19 +13,25 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import norm
+from scipy.special import ndtri
 
-import thermokernels as tk
 from thermokernels.common import arguments, thresholds
 from thermokernels.common.arrays import Floats
+from thermokernels.common.digits import certified
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import ConstantError, NumericalError
-from thermokernels.model.chain import GibbsChain, energy_error
+from thermokernels.common.results import UNPROVEN, Result, html_table
+from thermokernels.comparison import estimators
+from thermokernels.comparison.trace import as_names, as_trace
+from thermokernels.model.chain import GibbsChain, gibbs_chain
 from thermokernels.model.kernels.registry import KERNELS as ALL_KERNELS
 from thermokernels.model.model import Model, ModelLike, as_model
+from thermokernels.model.named_observables import Observable, observable
+from thermokernels.model.rounding import energy_error
 from thermokernels.quantities.autocorrelation_times.recorded_series import RecordedSeries, recorded_series
-from thermokernels_app.tools import estimators
-from thermokernels_app.tools.trace_observables import Observable, as_names, as_trace, observable
+from thermokernels.quantities.landscape import merge_tree
+from thermokernels.quantities.spectral_gap import solve_spectral_gap
+from thermokernels.sampling.samplers import Samples
 
 KERNELS = tuple(name for name, kernel in ALL_KERNELS.items() if kernel.layer is None)
 
@@ -43,7 +49,7 @@ LARGEST_ERROR = 0.2
 LUCK = 1.5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Estimate:
     """One estimator's time of one observable.
 
@@ -68,8 +74,11 @@ class Estimate:
     fits: str | None
     verdict: str
 
+    def __repr__(self) -> str:
+        return f"Estimate({self.estimator}, {self.verdict})"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Row:
     """One observable of the trace.
 
@@ -97,6 +106,10 @@ class Row:
     looks_healthy: bool | None
     estimates: tuple[Estimate, ...]
 
+    def __repr__(self) -> str:
+        exact = self.reason if self.exact_steps is None else f"{certified(self.exact_steps, self.exact_error_steps)} steps"
+        return f"Row({self.observable}, {exact}, {len(self.estimates)} estimates)"
+
     @property
     def misleads(self) -> bool:
         """Whether the trace looks healthy and an estimate is off by more than half, with any kernel."""
@@ -104,8 +117,8 @@ class Row:
         return self.looks_healthy is True and any(not 1 / LUCK <= factor <= LUCK for factor in factors)
 
 
-@dataclass(frozen=True)
-class Comparison:
+@dataclass(frozen=True, repr=False)
+class Comparison(Result):
     """Made by :func:`compare`.
 
     Attributes
@@ -132,6 +145,31 @@ class Comparison:
         """All of it for JSON, times in steps."""
         return {"convention": "tau = 1 + 2 sum_(t > 0) rho(t)", "false_alarms": f"one comparison in {FALSE_ALARMS}", **asdict(self)}
 
+    def _columns(self) -> tuple[dict[str, Any], list[str]]:
+        """A row an observable and estimator."""
+        pairs = [(row, estimate) for row in self.rows for estimate in row.estimates]
+        of_row, of_estimate = (
+            ("observable", "exact_steps", "exact_error_steps", "length", "r_hat"),
+            ("estimator", "steps", "factor", "verdict"),
+        )
+        columns = {name: [getattr(row, name) for row, _ in pairs] for name in of_row}
+        return columns | {name: [getattr(estimate, name) for _, estimate in pairs] for name in of_estimate}, ["observable", "estimator"]
+
+    def __repr__(self) -> str:
+        names = ", ".join(row.observable for row in self.rows)
+        return f"Comparison({names}: {self.n_chains} chains of {self.n_records} records, {self.kernel})"
+
+    def _repr_html_(self) -> str:
+        rows = []
+        for row in self.rows:
+            exact, error = row.exact_steps, row.exact_error_steps
+            known = "-" if exact is None else certified(exact, error)
+            rows += [[row.observable, known, "-", "-", row.reason]] if row.reason else []
+            for estimate in row.estimates:
+                steps = "-" if estimate.steps is None else certified(estimate.steps, None, UNPROVEN)
+                rows.append([row.observable, known, estimate.estimator, steps, estimate.verdict])
+        return html_table(("observable", "exact tau (steps)", "estimator", "its tau", "verdict"), rows)
+
 
 class _Recorded(NamedTuple):
     """What was said of the trace, and the states that it met."""
@@ -145,7 +183,7 @@ class _Recorded(NamedTuple):
 
 @default_error_state
 def compare(
-    trace: ArrayLike | tk.Samples,
+    trace: ArrayLike | Samples,
     W: ModelLike,
     b: ArrayLike | None = None,
     c: ArrayLike | None = None,
@@ -186,12 +224,12 @@ def compare(
     >>> import thermokernels as tk
     >>> W = [[0.5, -0.2], [0.1, 0.3]]
     >>> s = tk.sample(W, n_chains=4, n_sweeps=1000, burn_in=100, kernel="single-site", seed=0)
-    >>> (row,) = compare(s, W, observables=["v0h0"]).rows
+    >>> (row,) = tk.compare(s, W, observables=["v0h0"]).rows
     >>> f"{row.exact_steps:.3f} steps, {row.length:.0f} of them a chain"
     '4.617 steps, 866 of them a chain'
     """
     model = as_model(W, b, c)
-    if isinstance(trace, tk.Samples):
+    if isinstance(trace, Samples):
         kernel = trace.kernel if kernel is None else kernel
         every = int(trace.sweeps[1] - trace.sweeps[0]) if every is None and trace.sweeps.size > 1 else every
         trace, layout = trace.trace(), "chain-draw"
@@ -204,7 +242,7 @@ def compare(
     spins = array.ndim == 3
     states = _states(array) if spins and array.shape[2] == model.n_spins else None
     looks = max(1, len(names) * len(estimators.installed()))
-    recorded = _Recorded(model, kernel, stride, states, float(norm.isf(0.5 / FALSE_ALARMS / looks)))
+    recorded = _Recorded(model, kernel, stride, states, float(-ndtri(0.5 / FALSE_ALARMS / looks)))
     rows = []
     for name in names:
         try:
@@ -216,7 +254,7 @@ def compare(
             raise ValueError(f"observables must be functions of the visible spins, the trace holds no others; got {name!r}")
         series = looked_at.of(*np.split(array, [model.n_visible], axis=2)) if spins else array
         rows.append(_row(looked_at, series, recorded))
-    visited = None if states is None else float(tk.gibbs_chain(model, quotient=False).law[np.unique(states)].sum())
+    visited = None if states is None else float(gibbs_chain(model, quotient=False).law[np.unique(states)].sum())
     lengths, missing = (array.shape[0], array.shape[1]), estimators.missing()
     return Comparison(*lengths, kernel, stride, steps_per_sweep, tuple(rows), visited, missing, recorded.chance)
 
@@ -251,10 +289,10 @@ def _stuck(looked_at: Observable, recorded: _Recorded) -> bool:
     """Whether some division of the landscape into two basins that matter was crossed by none of the chains."""
     if recorded.states is None:
         return False
-    chain, states = tk.gibbs_chain(recorded.model, quotient=False if looked_at.odd else None), recorded.states
+    chain, states = gibbs_chain(recorded.model, quotient=False if looked_at.odd else None), recorded.states
     if chain.quotient:  # a pair has the number of the state whose last spin is +1
         states = np.where(states >= chain.n_states, 2 * chain.n_states - 1 - states, states)
-    for event in tk.merge_tree(chain).events:
+    for event in merge_tree(chain).events:
         if min(event.dying_mass, event.surviving_mass) >= LEAST_MASS:
             sides = np.stack([event.dying[states].any(axis=1), event.surviving[states].any(axis=1)])
             if not sides.all(axis=0).any():
@@ -353,7 +391,7 @@ def _cause(
         return f"a chain is only {n_records / exact.tau:.3g} exact autocorrelation times long", None
     if not surprising and found.value < exact.tau:
         return "its window closes before the slow part of the autocorrelation begins, in a trace of any length", None
-    slow = n_records * recorded.stride * tk.solve_spectral_gap(_reversible(chain), sharp=False).value
+    slow = n_records * recorded.stride * solve_spectral_gap(_reversible(chain), sharp=False).value
     if slow < LONG_RUN:
         return f"a chain is only {slow:.3g} relaxation times of the slowest mode long", None
     if r_hat is not None and r_hat > SMALL_RHAT:
@@ -366,7 +404,8 @@ def _cause(
 
 def _reversible(chain: GibbsChain) -> GibbsChain:
     """The chain whose gap is that of the records: of the alternating scan that of one layer."""
-    return chain if chain.reversible else tk.gibbs_chain(chain.model, kernel="alternating-visible", quotient=chain.quotient)
+    layers = chain.dynamics.of_one_layer
+    return gibbs_chain(chain.model, kernel=layers["visible"], quotient=chain.quotient) if layers else chain
 
 
 def _fitting_kernel(found: _Found, looked_at: Observable, series: Floats, recorded: _Recorded) -> tuple[str, float] | None:

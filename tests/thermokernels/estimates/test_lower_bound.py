@@ -1,0 +1,101 @@
+"""Lower bounds of T_O where chains do not meet: unbiased starts, sums that are cut off, and what an answer says."""
+
+import numpy as np
+import pytest
+from dense_chain import DenseChain, model
+
+import thermokernels as tk
+from thermokernels.estimates import lower_bound
+from thermokernels.estimates.annealed_starts import _proposal, _starts
+from thermokernels.estimates.features import features_of
+from thermokernels.estimates.replicates import couplings
+
+# Two blocks of four spins, each with two wells that are exchanged once in millions of sweeps; products across the blocks change sign.
+STUCK = 3.5 * np.kron(np.eye(2), np.ones((2, 2))), np.array([0.05, 0.0, 0.0, 0.0]), np.zeros(4)
+
+
+def test_annealing_weighs_its_proposals_right():
+    """E w = Z / 2**n_v and E w f = that times E_pi f, on a model that is far from the coin flips that annealing starts from."""
+    W, b, c = model((3, 2), 1.5, True, 4)
+    chain, table = DenseChain(W, b, c, "single-site"), couplings(tk.Model(W, b, c))
+    states, logs = np.empty((4000, 5)), np.empty(4000)
+    for k in range(4000):
+        logs[k] = _proposal(table, np.uint64(7919 * k + 1), states[k])
+    v = chain.v[:: 2**2]
+    z = np.exp(v @ b) @ (2 * np.cosh(v @ W + c)).prod(axis=1)
+    f = np.hstack([np.ones((4000, 1)), states, states[:, :3, None].repeat(2, 2).reshape(4000, -1) * np.tile(states[:, 3:], 3)])
+    exact = np.concatenate([[1.0], chain.law @ np.hstack([chain.v, chain.h, chain.observables()])])
+    # log cosh without its log 2, so that the ratio to the coin flips' sum 2**(n_v + n_h) is what is estimated
+    each = np.exp(logs)[:, None] * f / (z / 2**5)
+    errors = each.std(axis=0) / np.sqrt(4000)
+    assert np.abs((each.mean(axis=0) - exact) / errors).max() < 4
+
+
+def test_starts_have_no_bias():
+    W, b, c = STUCK
+    chain = DenseChain(W, b, c, "single-site")
+    atoms, weights = np.empty((6000, 8), np.int8), np.empty(6000)
+    _starts(couplings(tk.Model(W, b, c)), np.uint64(5), 0, atoms, weights)
+    assert np.isfinite(weights).all()
+    f = np.hstack([np.ones((6000, 1)), atoms, (atoms[:, :4, None] * atoms[:, None, 4:]).reshape(6000, -1)])
+    exact = np.concatenate([[1.0], chain.law @ np.hstack([chain.v, chain.h, chain.observables()])])
+    each = weights[:, None] * f
+    errors = each.std(axis=0) / np.sqrt(6000)
+    known = errors > 0
+    assert np.abs((each.mean(axis=0) - exact)[known] / errors[known]).max() < 4
+    assert each.mean(axis=0)[~known] == pytest.approx(exact[~known])
+
+
+@pytest.mark.parametrize("kernel", ["single-site", "two-block"])
+def test_sums_that_are_cut_off_have_the_mean_of_the_dense_chain(kernel):
+    W, b, c = model((2, 3), 1.2, True, 3)
+    chain = DenseChain(W, b, c, kernel)
+    f = chain.observables() - chain.law @ chain.observables()
+    n_sweeps, rule = 2, features_of(2, 3, "products", "pm1", False)
+    if kernel == "single-site":
+        powers, g = [], f
+        for _ in range(n_sweeps * 5):
+            powers.append((chain.law[:, None] * f * g).sum())
+            g = chain.P @ g
+        exact = sum(powers)
+    else:  # C_0 + 2 sum over half sweeps, the first of them v or h
+        to_v, to_h = projections(chain)
+        exact = (chain.law[:, None] * f * f).sum()
+        for first, second in ((to_v, to_h), (to_h, to_v)):
+            g = f
+            for m in range(2 * n_sweeps):
+                g = (second if m % 2 else first).T @ (chain.law[:, None] * g) / chain.law[:, None]
+                exact += (chain.law[:, None] * f * g).sum()
+    totals, weights = lower_bound.truncated_sums(tk.Model(W, b, c), kernel, rule, False, 1, 8000, n_sweeps)
+    each = totals * weights
+    # an even replicate begins with v, an odd one with h
+    error = np.sqrt((each[0::2].var() + each[1::2].var()) / 2 / 8000)
+    assert abs(each.mean() - exact) < 4 * error
+    assert exact <= chain.variance_time(chain.observables())
+
+
+def projections(chain):
+    """Pi_v and Pi_h: resample one layer given the other."""
+    same_v = (chain.v[:, None] == chain.v[None]).all(axis=2)
+    same_h = (chain.h[:, None] == chain.h[None]).all(axis=2)
+    found = [same * chain.law for same in (same_h, same_v)]
+    return [P / P.sum(axis=1, keepdims=True) for P in found]
+
+
+@pytest.mark.parametrize("kernel", ["single-site", "two-block"])
+def test_a_stuck_chain_has_a_lower_bound(kernel):
+    exact = tk.observable_variance_time(tk.gibbs_chain(STUCK[0], *STUCK[1:], kernel=kernel))
+    estimate = tk.estimate_q(STUCK, None, kernel=kernel, budget=2.0)
+    assert not estimate.trusted
+    assert np.isnan(estimate.t_obs)
+    assert estimate.steps_per_sweep * 10 < estimate.t_obs_at_least < exact
+    again = tk.estimate_q(STUCK, None, kernel=kernel, budget=2.0)
+    assert again.t_obs_at_least == estimate.t_obs_at_least
+
+
+def test_what_has_no_lower_bound():
+    assert np.isnan(tk.estimate_q(STUCK, None, kernel="alternating", budget=1.0).t_obs_at_least)
+    assert np.isnan(tk.estimate_q([[0.3]], None, kernel="single-site").t_obs_at_least)
+    rule = features_of(784, 500, "products", "pm1", False)
+    large = tk.Model(np.zeros((784, 500)))
+    assert np.isnan(lower_bound.variance_time_at_least(large, "two-block", rule, True, 0, 1.0))
