@@ -69,11 +69,8 @@ def q_struct(window: float) -> Host:
         fields = {} if b is None else {"b": b, "c": c, "fields": True}
         batch, found = adjoints.q_struct(W, p_data, window=window, **fields)
         if bad := [number for number, message in enumerate(batch.messages) if message is not None]:
-            warnings.warn(
-                f"{len(bad)} of {len(batch.messages)} models of a batch are NaN, the first of them number {bad[0]}: {batch.messages[bad[0]]}",
-                RuntimeWarning,
-                stacklevel=2,
-            )
+            first = f"the first of them number {bad[0]}: {batch.messages[bad[0]]}"
+            warnings.warn(f"{len(bad)} of {len(batch.messages)} models of a batch are NaN, {first}", RuntimeWarning, stacklevel=2)
         return np.asarray(batch.value), (found,) if b is None else tuple(found)
 
     return Host(value, gradients, many=many)

@@ -1,9 +1,9 @@
 """Q, T_O and the KL divergence as JAX functions with hand-derived reverse derivatives: under ``jit``, ``grad`` and ``vmap``.
 
-The numbers are computed on the host, in double precision whatever the inputs are, and handed back in the precision of W (float32 at
-least). The batch of a ``vmap`` is worked through one after the other, that of Q in one call on all threads (:func:`adjoints.q_struct`), where
-a model that is not answered is NaN and a warning and does not end the others. There is no forward mode. The divergence has second derivatives in
-reverse mode (``jax.jacrev(jax.grad(f))``), Hessians times vectors by hand; another second derivative raises. What the kernels refuse
+The numbers are computed on the host, in double precision whatever the inputs are, and handed back in the precision of W (float32 at least).
+The batch of a ``vmap`` is worked through one after the other, that of Q in one call on all threads (:func:`adjoints.q_struct`): a model of
+it that is not answered is NaN and a warning. There is no forward mode. The divergence has second derivatives in reverse mode
+(``jax.jacrev(jax.grad(f))``), Hessians times vectors by hand; another second derivative raises. What the kernels refuse of a single model
 (:class:`thermokernels.NumericalError`, bad arguments) reaches JAX as an error of the callback, with the same sentence.
 """
 

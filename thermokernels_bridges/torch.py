@@ -2,9 +2,9 @@
 
 The numbers are computed on the CPU in double precision whatever the inputs are, and handed back in the precision and on the device of W
 (float32 of half precisions, PyTorch's default of integers). ``torch.func.grad`` and ``vmap`` are understood; the members of a batch are
-worked through one after the other, those of Q in one call on all threads (:func:`adjoints.q_struct`), where a model that is not answered is
-NaN and a warning and does not end the others. The divergence has second derivatives, Hessians times vectors by hand; another second derivative, and
-every third one, raises.
+worked through one after the other, those of Q in one call on all threads (:func:`adjoints.q_struct`): a model of it that is not answered is
+NaN and a warning. The divergence has second derivatives, Hessians times vectors by hand; another second derivative, and every third one,
+raises.
 """
 
 from __future__ import annotations
