@@ -148,8 +148,11 @@ def error_terms(chain: GibbsChain, row_sums: RowSums, relaxation: float) -> tupl
 
 
 def correlations(chain: GibbsChain, weights: Floats) -> Floats:
-    """sum_x weights(x) v_i h_j, shape (n_v, n_h), for weights of shape (n_states,)."""
+    """sum_x weights(x) v_i h_j, shape (n_v, n_h), for weights of shape (n_states,), in float64 or long double."""
     chain.require_both_layers("the mean of v_i h_j")
+    if weights.dtype != np.float64:  # long double, which is not compiled
+        hidden, visible = chain.block_spins
+        return np.ascontiguousarray((hidden.T @ (weights.reshape(chain.shape) @ visible)).T)
     return spin_sums.correlate(weights, chain.n_visible, chain.n_hidden)[0]
 
 
