@@ -24,6 +24,8 @@ from thermokernels.estimates.result import QEstimate
 from thermokernels.model.model import Model
 from thermokernels.sampling.samplers import block_model
 
+# By the numbers that the samples know them by.
+KERNELS = ("alternating", "two-block", "single-site")
 # States of a task; each is the x of one sample.
 TASK = 64
 # Means of so many batches of tasks give the standard errors.
@@ -34,13 +36,13 @@ Z = float(ndtri(0.5 + LEVEL / 2))
 
 @dataclass(frozen=True, eq=False, repr=False)
 class EstimatedGradient(Result):
-    """Gradients with respect to the couplings, and standard errors of every entry.
+    """Gradients with respect to couplings and fields, and standard errors of every entry.
 
     Attributes
     ----------
-    dt_dW, dt_dW_error : (n_v, n_h) of T_O, in records of the alternating scan (one a sweep)
-    dt_db, dt_dc : of T_O with respect to the fields, zero without fields, where T_O is even in them; dt_db_error, dt_dc_error
-    dq_dW, dq_dW_error : of Q, the errors of T_O and |g|^2 counted in; NaN without data
+    dt_dW, dt_dW_error : (n_v, n_h) of T_O, in steps of the kernel
+    dt_db, dt_dc : (n_v,), (n_h,) of T_O by the fields, zero without fields, where T_O is even in them; dt_db_error, dt_dc_error
+    dq_dW, dq_db, dq_dc : of Q, NaN without data; dq_dW_error, dq_db_error, dq_dc_error, those of T_O and |g|^2 counted in
     n_samples : states that samples began from; errors come from the spread of 32 batches of them, or of tasks of 64 where these are fewer
     """
 
@@ -54,6 +56,10 @@ class EstimatedGradient(Result):
         "dt_dc_error",
         "dq_dW",
         "dq_dW_error",
+        "dq_db",
+        "dq_db_error",
+        "dq_dc",
+        "dq_dc_error",
     )
 
     dt_dW: Floats
@@ -64,6 +70,10 @@ class EstimatedGradient(Result):
     dt_dc_error: Floats
     dq_dW: Floats
     dq_dW_error: Floats
+    dq_db: Floats
+    dq_db_error: Floats
+    dq_dc: Floats
+    dq_dc_error: Floats
     n_samples: int
 
     def _columns(self) -> tuple[dict[str, Any], list[str]]:
@@ -76,9 +86,16 @@ class EstimatedGradient(Result):
 
 
 def estimate_q_and_gradient(
-    model: Any, data: ArrayLike | None, window: float = 100.0, *, n_samples: int = 4096, n_replicates: int = 512, seed: int = 0
+    model: Any,
+    data: ArrayLike | None,
+    window: float = 100.0,
+    *,
+    kernel: str = "alternating",
+    n_samples: int = 4096,
+    n_replicates: int = 512,
+    seed: int = 0,
 ) -> tuple[QEstimate, EstimatedGradient]:
-    """Q of the alternating kernel as :func:`thermokernels.estimate_q` gives it, and its gradient with respect to the couplings.
+    """Q as :func:`thermokernels.estimate_q` gives it, and its gradient with respect to couplings and fields.
 
         dT/dW_kl = Cov_pi(v_k h_l, f~ y) + E_pi[ y* (dP/dW_kl y) ],      dQ = Q ( d|g|^2 / |g|^2 - dT / T )
 
@@ -87,7 +104,7 @@ def estimate_q_and_gradient(
 
     Parameters
     ----------
-    model, data, window, n_replicates, seed : as in :func:`thermokernels.estimate_q`, with products v_i h_j of spins as observables
+    model, data, window, kernel, n_replicates, seed : as in :func:`thermokernels.estimate_q`, with products v_i h_j of spins as observables
     n_samples : states that samples of the gradient begin from, filled up to a multiple of 64
 
     Raises
@@ -106,7 +123,7 @@ def estimate_q_and_gradient(
     """
     checked = model_of(model)
     n_tasks = -(-arguments.as_count(n_samples, "n_samples", 2 * TASK) // TASK)
-    estimate = estimate_q(checked, data, window, n_replicates=n_replicates, seed=seed)
+    estimate = estimate_q(checked, data, window, kernel, n_replicates=n_replicates, seed=seed)
     if not math.isfinite(estimate.t_obs):
         raise NotConvergedError(f"the gradient cannot be estimated: {estimate.reason}")
     samples = None if data is None else arguments.as_samples(data, "data")
@@ -115,7 +132,7 @@ def estimate_q_and_gradient(
     parts: list[_Part | None] = [None] * n_tasks
 
     def run(task: int) -> None:
-        parts[task] = _Part.of(checked, schedule, np.uint64(key), task * TASK)
+        parts[task] = _Part.of(checked, KERNELS.index(estimate.kernel), schedule, np.uint64(key), task * TASK)
 
     threads.for_each(run, n_tasks, threads.LARGEST_OWN_WORK + 1)
     done = [part for part in parts if part is not None and part.sound]
@@ -126,17 +143,16 @@ def estimate_q_and_gradient(
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """Means of dT over the samples of a task, and the states (64, N) that they began from with their signed weights (64,)."""
+    """Means of dT (n_v + 1, n_h + 1) over the samples of a task, the fields in the last column and row, and the states (64, N) that they
+    began from with their signed weights (64,)."""
 
-    dW: Floats
-    db: Floats
-    dc: Floats
+    dt: Floats
     states: NDArray[np.int8]
     signs: Floats
     sound: bool
 
     @classmethod
-    def of(cls, model: Model, schedule: Schedule, key: np.uint64, first: int) -> _Part:
+    def of(cls, model: Model, kernel: int, schedule: Schedule, key: np.uint64, first: int) -> _Part:
         n_visible, n_hidden = model.n_visible, model.n_hidden
         atoms, weights = np.empty((TASK, 1, model.n_spins), np.int8), np.empty((TASK, 1))
         meetings, pairs, table = np.empty(TASK, np.int64), new_pairs(n_visible, n_hidden), block_model(model)
@@ -145,24 +161,25 @@ class _Part:
             rows = slice(head, head + lanes)
             _lag_pairs(table, pairs, schedule, key, first + head, atoms[rows], weights[rows], meetings[rows])
         states, signs = np.ascontiguousarray(atoms[:, 0]), np.ascontiguousarray(weights[:, 0])
-        dW, db, dc = np.zeros((n_visible, n_hidden)), np.zeros(n_visible), np.zeros(n_hidden)
+        dt = np.zeros((n_visible + 1, n_hidden + 1))
         sound = bool((meetings >= 0).all())
         if sound:
-            sound = bool(_gradient_samples(couplings(model), schedule, key, first, states, signs, dW, db, dc))
-        return cls(dW, db, dc, states, signs, sound)
+            sound = bool(_gradient_samples(kernel, couplings(model), schedule, key, first, states, signs, dt))
+        if not model.has_fields:  # T_O is even in the fields, and the starts stand for pairs {x, -x}
+            dt[-1], dt[:, -1] = 0.0, 0.0
+        return cls(dt, states, signs, sound)
 
 
 def _gradient(model: Model, samples: Floats | None, estimate: QEstimate, parts: list[_Part]) -> EstimatedGradient:
     batches = [parts[k :: min(BATCHES, len(parts))] for k in range(min(BATCHES, len(parts)))]
-    dt_dW, dt_dW_error = _mean([np.mean([part.dW for part in batch], axis=0) for batch in batches])
-    fields = [_mean([np.mean([getattr(part, name) for part in batch], axis=0) for batch in batches]) for name in ("db", "dc")]
-    if not model.has_fields:  # T_O is even in the fields, and the starts stand for pairs {x, -x}
-        fields = [(np.zeros(n), np.zeros(n)) for n in model.W.shape]
-    dq_dW = dq_dW_error = np.full(model.W.shape, math.nan)
-    if samples is not None:
-        dq_dW, dq_dW_error = _of_q(model, samples, estimate, batches, dt_dW)
-    (dt_db, dt_db_error), (dt_dc, dt_dc_error) = fields
-    return EstimatedGradient(dt_dW, dt_dW_error, dt_db, dt_db_error, dt_dc, dt_dc_error, dq_dW, dq_dW_error, TASK * len(parts))
+    dt = [np.mean([part.dt for part in batch], axis=0) for batch in batches]
+    nothing = np.full(dt[0].shape, math.nan)
+    found = *_mean(dt), *((nothing, nothing) if samples is None else _of_q(model, samples, estimate, batches, dt))
+    split: dict[str, Floats] = {}
+    for name, array in zip(("dt_d{}", "dt_d{}_error", "dq_d{}", "dq_d{}_error"), found, strict=True):
+        parts_of = {"W": array[:-1, :-1], "b": array[:-1, -1], "c": array[-1, :-1]}
+        split |= {name.format(field): part for field, part in parts_of.items()}
+    return EstimatedGradient(**split, n_samples=TASK * len(parts))
 
 
 def _mean(rows: list[Floats]) -> tuple[Floats, Floats]:
@@ -171,27 +188,31 @@ def _mean(rows: list[Floats]) -> tuple[Floats, Floats]:
     return stack.mean(axis=0), stack.std(axis=0, ddof=1) / math.sqrt(len(stack))
 
 
-def _of_q(model: Model, samples: Floats, estimate: QEstimate, batches: list[list[_Part]], dt_dW: Floats) -> tuple[Floats, Floats]:
+def _of_q(model: Model, samples: Floats, estimate: QEstimate, batches: list[list[_Part]], dt: list[Floats]) -> tuple[Floats, Floats]:
     """dQ with its errors: the g of a batch comes from the next one, so that their product has no bias and its spread is seen."""
-    signal, t_obs, half_window = estimate.signal, estimate.t_obs, 0.5 * estimate.window
-    data_means = samples.T @ np.tanh(samples @ model.W + model.c) / len(samples)
-    slopes = 1 - np.tanh(samples @ model.W + model.c) ** 2
+    signal, t_obs, half_window = estimate.signal, estimate.t_obs, 0.5 * estimate.window * estimate.steps_per_sweep
+    means = np.tanh(samples @ model.W + model.c)
+    data_means, slopes = samples.T @ means / len(samples), 1 - means**2
     states = [np.concatenate([part.states for part in batch]).astype(np.float64) for batch in batches]
     signs = [np.concatenate([part.signs for part in batch]) for batch in batches]
-    ds_dW = []
+    ds = []
     for k in range(len(batches)):
         g = _model_part(model, states[k - 1], signs[k - 1], data_means)
-        data_part = samples.T @ (slopes * (samples @ g)) / len(samples)
-        ds_dW.append(2 * (_covariance(model, states[k], signs[k], g) - data_part))
-    rows = [
-        half_window * (ds / t_obs - signal * np.mean([part.dW for part in batch], axis=0) / t_obs**2)
-        for ds, batch in zip(ds_dW, batches, strict=True)
-    ]
-    dq_dW, sampling = _mean(rows)
-    by_time = half_window * (2 * signal * dt_dW / t_obs**3 - np.mean(ds_dW, axis=0) / t_obs**2)
-    by_signal = half_window * dt_dW / t_obs**2
+        data_part = np.zeros(dt[0].shape)
+        data_part[:, :-1] = _with_one(samples).T @ (slopes * (samples @ g)) / len(samples)
+        ds.append(2 * (_covariance(model, states[k], signs[k], g) - data_part))
+    rows = [half_window * (by_signal / t_obs - signal * by_time / t_obs**2) for by_signal, by_time in zip(ds, dt, strict=True)]
+    dq, sampling = _mean(rows)
+    mean_dt = np.mean(dt, axis=0)
+    of_time = half_window * (2 * signal * mean_dt / t_obs**3 - np.mean(ds, axis=0) / t_obs**2)
+    of_signal = half_window * mean_dt / t_obs**2
     errors = [(high - low) / (2 * Z) for low, high in (estimate.t_obs_interval, estimate.signal_interval)]
-    return dq_dW, np.sqrt(sampling**2 + (by_time * errors[0]) ** 2 + (by_signal * errors[1]) ** 2)
+    return dq, np.sqrt(sampling**2 + (of_time * errors[0]) ** 2 + (of_signal * errors[1]) ** 2)
+
+
+def _with_one(rows: Floats) -> Floats:
+    """A column of ones beside them, for the field."""
+    return np.hstack([rows, np.ones((len(rows), 1))])
 
 
 def _model_part(model: Model, states: Floats, signs: Floats, data_means: Floats) -> Floats:
@@ -202,10 +223,13 @@ def _model_part(model: Model, states: Floats, signs: Floats, data_means: Floats)
 
 
 def _covariance(model: Model, states: Floats, signs: Floats, g: Floats) -> Floats:
-    """Cov_pi(v_k h_l, < g, v h' >) from differences of each state and the next one: no mean to subtract."""
+    """Cov_pi((v, 1)(h, 1)', < g, v h' >) from differences of each state and the next one: no mean to subtract."""
     v, h = states[:, : model.n_visible], states[:, model.n_visible :]
     along = ((v @ g) * h).sum(axis=1)
     factor = 0.5 * signs * np.roll(signs, -1) * (along - np.roll(along, -1)) / len(v)
+    v, h = _with_one(v), _with_one(h)
     after_v, after_h = np.roll(v, -1, axis=0), np.roll(h, -1, axis=0)
     covariance: Floats = (factor[:, None] * v).T @ h - (factor[:, None] * after_v).T @ after_h
+    if not model.has_fields:  # states stand for pairs {x, -x}
+        covariance[-1], covariance[:, -1] = 0.0, 0.0
     return covariance

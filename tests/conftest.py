@@ -1,11 +1,16 @@
 """One hypothesis profile for every test, kernels compiled before the workers start, one thread each, and extras that are not installed."""
 
+import functools
+import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
+import numba
 import pytest
 from hypothesis import settings
 
@@ -16,13 +21,48 @@ settings.load_profile("house")
 ROOT = Path(__file__).parents[1]
 THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 WARM_UP = """
+import sys
 from thermokernels.compiled.decorator import cache_folder
-from thermokernels_app.tools.warmup import warm_up
+from thermokernels_app.main import main
 folder = cache_folder()
-if folder is not None and not (folder / "warm").exists():
-    warm_up()
-    (folder / "warm").touch()
+if folder is None or (folder / "warm").exists():
+    sys.exit(1)
+sys.argv = ["thermo", "warmup", "--json"]
+main()
 """
+COLD_WARM_UP = "THERMO_COLD_WARM_UP"  # a folder with what a warm-up of an empty cache printed, and with the cache that it left
+
+# Without compilation: which kernels there are, by module and name, and whether a test has called them.
+INTERPRETED = {}
+
+
+def recorded(**_):
+    """In place of ``numba.njit``, where nothing is compiled."""
+
+    def decorate(function):
+        name = f"{function.__module__}.{function.__name__}"
+        if name.startswith("tests."):
+            return function
+        INTERPRETED[name] = False
+
+        @functools.wraps(function)
+        def kernel(*arguments):
+            INTERPRETED[name] = True
+            return function(*arguments)
+
+        return kernel
+
+    return decorate
+
+
+if numba.config.DISABLE_JIT:
+    numba.njit = recorded
+
+
+def pytest_terminal_summary(terminalreporter):
+    if INTERPRETED:
+        left_out = sorted(name for name, called in INTERPRETED.items() if not called)
+        terminalreporter.write_line(f"of {len(INTERPRETED)} kernels these were not called: {', '.join(left_out) or 'none'}")
 
 
 def whole_suite(config):
@@ -41,7 +81,22 @@ def pytest_sessionstart(session):
         return
     os.environ.update({name: os.environ.get(name, "1") for name in THREADS})
     if whole_suite(session.config):
-        subprocess.run([sys.executable, "-c", WARM_UP], cwd=ROOT, check=False)
+        compile_once(session.config)
+
+
+def compile_once(config):
+    """Every kernel, by the command; where none was there before, what it did is kept for the test of the command."""
+    done = subprocess.run([sys.executable, "-c", WARM_UP], cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:  # it was done before, or no cache can be written and every process compiles what it needs
+        return
+    found = json.loads(done.stdout)
+    Path(found["folder"], "warm").touch()
+    if found["compiled"] == found["kernels"]:
+        kept = Path(tempfile.mkdtemp(prefix="cold-warm-up-"))
+        config.add_cleanup(lambda: shutil.rmtree(kept, ignore_errors=True))
+        (kept / "printed.json").write_text(done.stdout)
+        shutil.copytree(found["folder"], kept / "cache" / Path(found["folder"]).name)
+        os.environ[COLD_WARM_UP] = str(kept)
 
 
 def pytest_collection_modifyitems(items):

@@ -22,6 +22,8 @@ from thermokernels_app.experiment.records import journal, store
 from thermokernels_app.experiment.running import runner
 from thermokernels_app.report import tables
 
+pytestmark = pytest.mark.xdist_group("command")  # one run for all that look at it
+
 TINY = """
 training.steps = 60
 polish.iterations = 5

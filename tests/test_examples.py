@@ -76,6 +76,20 @@ def test_training_on_samples_keeps_its_floor_in_torch(tmp_path):
 
 
 @pytest.mark.long
+@pytest.mark.bridges
+def test_a_training_is_caught_losing_its_gradient_and_mended(tmp_path):
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed: pip install '.[bridges]'")
+    lines = output_of("digits_training.py", tmp_path, "12")
+    rows = [numbers(line) for line in lines[2:-2]]
+    assert [row[0] for row in rows] == [10, 11, 12]
+    assert rows[0][1] > 10 > 1 > rows[1][1]  # Q as it comes
+    assert all(low <= q <= high for _, q, low, high, *_ in rows)
+    assert min(row[6] for row in rows) >= 1  # with the floor
+    assert sum(row[7] for row in rows) >= 1
+    assert lines[-2] == "every estimate is trusted: yes"
+
+
+@pytest.mark.long
 def test_training_on_samples_keeps_its_floor_in_compiled_code(tmp_path):
     rows = [line.split() for line in output_of("floor_numba.py", tmp_path, "100")[2:]]
     assert [row[0] for row in rows] == ["none", "0.1", "1.0"]

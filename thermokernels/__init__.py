@@ -25,7 +25,8 @@ from thermokernels.common.errors import (
     UnresolvedError,
 )
 from thermokernels.common.threads import get_threads, set_threads
-from thermokernels.comparison.compare import Comparison, compare
+from thermokernels.comparison.compare import compare
+from thermokernels.comparison.result import Comparison
 from thermokernels.diagnosis.diagnose import Diagnosis, diagnose
 from thermokernels.estimates.estimate import estimate_q
 from thermokernels.estimates.result import QEstimate

@@ -29,14 +29,15 @@ from thermokernels_app.commands import (
 )
 from thermokernels_app.commands.console import EXIT_CODES, Answer, UnwritableError, report
 
-# Columns of a screen on which the boxes of help cut nothing.
-BOXES = 80
+# Columns of help at most: longer lines are harder to read.
+HELP = 100
 
 PACKAGES = ("numpy", "scipy", "numba")
 
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # boxes would take longer to import than all the rest, and cut names on narrow screens
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -62,9 +63,8 @@ def main() -> None:
 
 def _answer() -> int:
     """The exit code of the command that was called."""
-    app.rich_markup_mode = "rich" if _draws_boxes() else None
     try:
-        code: int = app(standalone_mode=False)
+        code: int = app(standalone_mode=False, terminal_width=min(HELP, shutil.get_terminal_size().columns))
     except typer.Abort:
         code = 130
     except _UsageError as error:
@@ -74,12 +74,6 @@ def _answer() -> int:
             error.show()
             code = 2
     return code
-
-
-def _draws_boxes() -> bool:
-    """Whether help is set in boxes: on narrow screens these cut the names of options, and not every encoding has their lines."""
-    wide = shutil.get_terminal_size().columns >= BOXES
-    return wide and os.environ.get("TERM") != "dumb" and sys.stdout.encoding.lower().startswith("utf")
 
 
 def _in_our_words(error: Any) -> str:
@@ -119,19 +113,19 @@ def _thermo(
     """Exact trainability of energy-based models on Gibbs samplers: the preregistered run and its checks."""
 
 
-app.command(epilog=EXIT_CODES)(grid.run)
-app.command(epilog=EXIT_CODES)(grid.show)
-app.command()(registration.freeze)
-app.command()(registration.amend)
-app.command(epilog=selftest.EXIT_CODES)(selftest.selftest)
-app.command("verify-gradients", epilog=EXIT_CODES)(grid.verify_gradients)
-app.command(epilog=diagnose.EXIT_CODES)(diagnose.diagnose)
-app.command(epilog=estimate.EXIT_CODES)(estimate.estimate)
-app.command(epilog=variance.EXIT_CODES)(variance.variance)
-app.command(epilog=pictures.EXIT_CODES)(pictures.plot)
-app.command(epilog=pictures.EXIT_CODES)(pictures.report)
-app.command(epilog=track.EXIT_CODES)(track.track)
-app.command(epilog=sample.EXIT_CODES)(sample.sample)
-app.command(epilog=compare.EXIT_CODES)(compare.compare)
-app.command(epilog=doctor.EXIT_CODES)(doctor.doctor)
-app.command(epilog=warmup.EXIT_CODES)(warmup.warmup)
+app.command(epilog=EXIT_CODES, short_help="Run a design from training to its verdicts.")(grid.run)
+app.command(epilog=EXIT_CODES, short_help="Judge the records of a run again.")(grid.show)
+app.command(short_help="Fix a design before it is run.")(registration.freeze)
+app.command(short_help="Change what was frozen, with a reason.")(registration.amend)
+app.command(epilog=selftest.EXIT_CODES, short_help="Break every gate on purpose.")(selftest.selftest)
+app.command("verify-gradients", epilog=EXIT_CODES, short_help="Hold the gradients against differences.")(grid.verify_gradients)
+app.command(epilog=diagnose.EXIT_CODES, short_help="Can this model be trained, and if not, why?")(diagnose.diagnose)
+app.command(epilog=estimate.EXIT_CODES, short_help="The same for a model of any size.")(estimate.estimate)
+app.command(epilog=variance.EXIT_CODES, short_help="T_O and Q, with proven error bounds.")(variance.variance)
+app.command(epilog=pictures.EXIT_CODES, short_help="Draw a run or a model: one file a picture.")(pictures.plot)
+app.command(epilog=pictures.EXIT_CODES, short_help="Write a run as one HTML page.")(pictures.report)
+app.command(epilog=track.EXIT_CODES, short_help="Q along a training.")(track.track)
+app.command(epilog=sample.EXIT_CODES, short_help="Draw samples of a model of any size.")(sample.sample)
+app.command(epilog=compare.EXIT_CODES, short_help="emcee and ArviZ beside the exact time.")(compare.compare)
+app.command(epilog=doctor.EXIT_CODES, short_help="Look at the installation.")(doctor.doctor)
+app.command(epilog=warmup.EXIT_CODES, short_help="Compile every kernel ahead.")(warmup.warmup)

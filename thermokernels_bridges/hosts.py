@@ -1,8 +1,12 @@
-"""The three functions on NumPy arrays, as every bridge calls them: a value, and its derivatives by W, b and c where they are asked for."""
+"""The functions on NumPy arrays, as every bridge calls them: a value, and its derivatives by W, b and c where they are asked for."""
 
 from __future__ import annotations
 
+<<<<<<< HEAD
 import warnings
+=======
+import math
+>>>>>>> main
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -14,6 +18,8 @@ import thermokernels as tk
 from adjoints.laws import kl_hessian_product
 from thermokernels.common import arguments
 from thermokernels.common.arrays import Floats
+from thermokernels.common.errors import NotConvergedError
+from thermokernels.model.kernels.registry import as_kernel
 
 # (p_data or None, W, b or None, c or None) -> value, or with its derivatives by W and, where fields are given, b and c
 Value = Callable[..., float]
@@ -111,3 +117,33 @@ def kl_divergence() -> Host:
         return kl_hessian_product(p_data, model, (t_W, t_b, t_c))[: len(direction)]
 
     return Host(value, gradients, hessian_product)
+
+
+def estimated_q(window: float, kernel: str, n_samples: int, n_replicates: int, seed: int) -> Host:
+    """Q of (samples, W, b, c) by coupled chains, for a window in sweeps."""
+
+    def value(samples: Any, W: Any, b: Any = None, c: Any = None) -> float:
+        estimate = tk.estimate_q(tk.Model(W, b, c), samples, window, kernel, n_replicates=n_replicates, seed=seed)
+        if not math.isfinite(estimate.value):
+            raise NotConvergedError(f"Q cannot be estimated: {estimate.reason}")
+        return estimate.value
+
+    def gradients(samples: Any, W: Any, b: Any = None, c: Any = None) -> tuple[float, tuple[Floats, ...]]:
+        estimate, gradient = adjoints.estimate_q(
+            tk.Model(W, b, c), samples, window, kernel=kernel, n_samples=n_samples, n_replicates=n_replicates, seed=seed
+        )
+        return estimate.value, (gradient.dq_dW,) if b is None else (gradient.dq_dW, gradient.dq_db, gradient.dq_dc)
+
+    return Host(value, gradients)
+
+
+def estimate_settings(window: Any, kernel: Any, n_samples: Any, n_replicates: Any, seed: Any) -> tuple[float, str, int, int, int]:
+    """The checked arguments of :func:`estimated_q`."""
+    arguments.as_seed(seed)
+    return (
+        arguments.as_positive(window, "window", "sweeps"),
+        as_kernel(kernel, lambda one: one.coupled).name,
+        arguments.as_count(n_samples, "n_samples", 128),
+        arguments.as_count(n_replicates, "n_replicates"),
+        int(seed),
+    )

@@ -9,7 +9,7 @@ it that is not answered is NaN and a warning. There is no forward mode. The dive
 
 from __future__ import annotations
 
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -66,6 +66,40 @@ def kl_divergence(p_data: Any, W: Any, b: Any = None, c: Any = None) -> jax.Arra
     return _call(_with_derivative("kl_divergence"), p_data, W, b, c)
 
 
+def estimated_q(
+    W: Any,
+    samples: Any,
+    window: float = 100.0,
+    b: Any = None,
+    c: Any = None,
+    *,
+    kernel: str = "alternating",
+    n_samples: int = 256,
+    n_replicates: int = 256,
+    seed: int = 0,
+) -> jax.Array:
+    """Q of a model of any size from coupled chains, as :func:`thermokernels.estimate_q`; its gradient in W, b and c is a stochastic one.
+
+    The gradient is that of :func:`adjoints.estimate_q`: its noise belongs to ``seed``, so that a training takes another one at each step.
+
+    Parameters
+    ----------
+    W : (n_v, n_h); b : (n_v,), c : (n_h,), both or neither
+    samples : (n, n_v) of +1 and -1, constants
+    window : float, in sweeps; kernel : "alternating", "two-block" or "single-site"
+    n_samples, n_replicates, seed : as in :func:`adjoints.estimate_q`; plain numbers, not traced
+
+    Raises
+    ------
+    ValueError
+        Bad arguments.
+    NotConvergedError
+        Chains do not meet.
+    """
+    settings = hosts.estimate_settings(window, kernel, n_samples, n_replicates, seed)
+    return _call(_with_derivative("estimated_q", *settings), samples, W, b, c)
+
+
 def _call(function: Any, p_data: Any, W: Any, b: Any, c: Any) -> jax.Array:
     if (b is None) != (c is None):
         raise ValueError("b and c must be given both or neither")
@@ -80,8 +114,8 @@ def _call(function: Any, p_data: Any, W: Any, b: Any, c: Any) -> jax.Array:
     return result
 
 
-@cache
-def _with_derivative(name: str, *settings: float) -> Any:
+@lru_cache(maxsize=256)  # seeds come and go
+def _with_derivative(name: str, *settings: Any) -> Any:
     host = getattr(hosts, name)(*settings)
     vmap_method = "sequential" if host.many is None else "broadcast_all"
 

@@ -68,6 +68,39 @@ def kl_divergence(p_data: torch.Tensor, W: torch.Tensor, b: torch.Tensor | None 
     return _call(hosts.kl_divergence(), p_data, W, b, c)
 
 
+def estimated_q(
+    W: torch.Tensor,
+    samples: torch.Tensor,
+    window: float = 100.0,
+    b: torch.Tensor | None = None,
+    c: torch.Tensor | None = None,
+    *,
+    kernel: str = "alternating",
+    n_samples: int = 256,
+    n_replicates: int = 256,
+    seed: int = 0,
+) -> torch.Tensor:
+    """Q of a model of any size from coupled chains, as :func:`thermokernels.estimate_q`; its gradient in W, b and c is a stochastic one.
+
+    The gradient is that of :func:`adjoints.estimate_q`: its noise belongs to ``seed``, so that a training takes another one at each step.
+
+    Parameters
+    ----------
+    W : (n_v, n_h); b : (n_v,), c : (n_h,), both or neither
+    samples : (n, n_v) of +1 and -1, constants
+    window : float, in sweeps; kernel : "alternating", "two-block" or "single-site"
+    n_samples, n_replicates, seed : as in :func:`adjoints.estimate_q`
+
+    Raises
+    ------
+    ValueError
+        Bad arguments.
+    NotConvergedError
+        Chains do not meet.
+    """
+    return _call(hosts.estimated_q(*hosts.estimate_settings(window, kernel, n_samples, n_replicates, seed)), samples, W, b, c)
+
+
 def _call(pair: Any, p_data: Any, *model: Any) -> torch.Tensor:
     if (model[1] is None) != (model[2] is None):
         raise ValueError("b and c must be given both or neither")
@@ -172,7 +205,7 @@ class _Derivatives(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *cotangents: torch.Tensor) -> Any:
         if ctx.pair.hessian_product is None:
-            raise RuntimeError("q_struct and observable_variance_time have first derivatives only; a second one was asked for")
+            raise RuntimeError("q_struct, estimated_q and observable_variance_time have first derivatives only; a second one was asked for")
         products = _HessianProduct.apply(ctx.pair, *ctx.saved_tensors, *cotangents)
         return None, None, None, *products, *(None for _ in products)
 

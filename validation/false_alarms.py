@@ -14,7 +14,8 @@ import sys
 import numpy as np
 
 import thermokernels as tk
-from thermokernels.comparison.compare import FALSE_ALARMS, compare
+from thermokernels.comparison.compare import compare
+from thermokernels.comparison.result import FALSE_ALARMS
 
 W = np.array([[0.9, 0.3, -0.3], [0.4, -0.8, 0.6], [-0.2, 0.7, 0.9]])
 # kernel, couplings as a multiple of W, chains, records, sweeps between them

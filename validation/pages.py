@@ -7,14 +7,16 @@ A generated block stands between ``<!-- from: COMMAND -->`` and ``<!-- end -->``
 that it names have been made (FILES); RUN stands for the folder of a run of the default grid. A page may leave lines out (``...``): each
 line that it shows is held against the line of the output that differs from it in numbers only; of a block marked ``; whole`` none may be
 missing. Numbers agree within a relative 1e-3, or as the block says (``; within 0.05``: trained networks differ between kinds of
-processors). A line with a number below 1e-6 in both shows what rounding or a stopping rule left: it is not compared further. Times and
-memory belong to a machine: they are not compared either.
+processors). A number below 1e-6 in both is what rounding or a stopping rule left: it is not compared, nor is the logarithm of its ratio to
+another number of its line, which margins are. Times and memory belong to a machine: they are not compared either. A block marked ``; long``
+takes minutes, and is compared (or written) with ``--long`` only.
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
+import math
 import os
 import re
 import shlex
@@ -23,13 +25,15 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(
-    r"<!-- from: (?P<command>[^;\n]+?)(?P<whole>; whole)?(?:; within (?P<within>[\d.]+))? -->\n(?P<body>.*?)<!-- end -->", re.DOTALL
+    r"<!-- from: (?P<command>[^;\n]+?)(?P<whole>; whole)?(?:; within (?P<within>[\d.]+))?(?P<long>; long)? -->\n(?P<body>.*?)<!-- end -->",
+    re.DOTALL,
 )
 NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?(?![\w.]*\d)")
 OF_A_MACHINE = re.compile(r"[\d.]+(?: to [\d.]+)? (?:ms|s|min|h|[KMG]iB|MB|GB)\b")
@@ -121,11 +125,27 @@ def numbers(line: str) -> list[float]:
 
 
 def differs(shown: str, printed: str, within: float) -> bool:
-    """Whether two lines of one skeleton hold numbers that do not agree."""
+    """Whether two lines of one skeleton hold numbers that do not agree, those of rounding apart."""
     pairs = [*zip(numbers(shown), numbers(printed), strict=False)]
-    if any(0 < max(abs(one), abs(other)) < LEFT_OVER for one, other in pairs):
-        return False
-    return any(abs(one - other) > within * max(abs(one), abs(other)) for one, other in pairs)
+    left_over = [max(abs(one), abs(other)) < LEFT_OVER for one, other in pairs]
+    return any(
+        not rounding and not _margin(k, pairs, left_over) and abs(one - other) > within * max(abs(one), abs(other))
+        for k, ((one, other), rounding) in enumerate(zip(pairs, left_over, strict=True))
+    )
+
+
+def _margin(k: int, pairs: list[tuple[float, float]], left_over: list[bool]) -> bool:
+    """Whether the k-th numbers are, in both lines, the logarithm of a ratio of one that rounding left to another of the line."""
+    return any(
+        all(0 < pairs[i][side] < pairs[j][side] and _alike(pairs[k][side], math.log(pairs[j][side] / pairs[i][side])) for side in (0, 1))
+        for i in range(len(pairs))
+        if left_over[i]
+        for j in range(len(pairs))
+    )
+
+
+def _alike(shown: float, exact: float) -> bool:
+    return abs(shown - exact) < 1e-3 * max(1.0, abs(exact))
 
 
 def likeness(shown: str, printed: str) -> int:
@@ -170,16 +190,34 @@ def pages() -> Iterator[Path]:
     yield from sorted((ROOT / "docs").rglob("*.md"))
 
 
+def wanted(block: re.Match[str], options: argparse.Namespace) -> bool:
+    needs_run = "RUN" in shlex.split(block["command"])
+    return (options.long or block["long"] is None) and not (options.quick and needs_run)
+
+
+def run_all(options: argparse.Namespace) -> None:
+    """Every command once, side by side; what one of them raises is raised again where its block is compared."""
+    blocks = [block for page in pages() for block in BLOCK.finditer(page.read_text(encoding="utf-8")) if wanted(block, options)]
+    commands = dict.fromkeys(block["command"] for block in blocks)
+    if any("RUN" in shlex.split(command) for command in commands):
+        default_run()
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for command in commands:
+            pool.submit(output_of, command)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--write", action="store_true", help="put today's lines in the pages")
     parser.add_argument("--quick", action="store_true", help="leave out what needs a run of the default grid")
+    parser.add_argument("--long", action="store_true", help="the blocks that take minutes too")
     options = parser.parse_args()
+    run_all(options)
     wrong = 0
     print(f"{'page':32} {'blocks':>6}  result")
     for page in pages():
         text = page.read_text(encoding="utf-8")
-        blocks = [match for match in BLOCK.finditer(text) if not (options.quick and "RUN" in shlex.split(match["command"]))]
+        blocks = [match for match in BLOCK.finditer(text) if wanted(match, options)]
         problems: list[str] = []
         for match in reversed(blocks):
             try:

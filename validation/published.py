@@ -2,7 +2,8 @@
 
     python validation/published.py [RUN]
     python validation/published.py --recomputed     only what needs no run
-    python validation/published.py --table RUN      the table of docs/published.md
+    python validation/published.py --table RUN      the tables of docs/published.md: what depends on the draws,
+    python validation/published.py --rounding RUN   and what depends on none, or on rounding alone
 
 RUN is the folder of a finished run of the default grid (`thermo run`); without it the grid is run. The random tables of the publication are
 not known, so counts and ranges are printed side by side and not judged: `thermo run --seeds 0:32` shows how they spread over seeds. Judged
@@ -130,18 +131,42 @@ def print_table(document: Mapping[str, Any]) -> None:
             print(f"| {name} | {figure['published']:.3g} | {value:.3g} | {WHY.get(figure['figure'], 'other draws')} |")
 
 
+def print_rounding(document: Mapping[str, Any]) -> None:
+    """What depends on no draw, or on rounding alone, as Markdown."""
+    gate, cells = document["verdicts"]["P1"], document["cells"]
+    observed, reported = {criterion["name"]: criterion["observed"] for criterion in gate["criteria"]}, gate["reported"]
+    value = observed["(c) kernel value against the dense reference at the anchor"]
+    differences = [f"{error:.1e}" for name, error in observed.items() if "central differences" in name]
+    saddles = sum(cell["landscape"]["multiway_saddles"] for cell in cells)
+    fallbacks = sum(cell["battery"]["fallback"] is not None for cell in cells)
+    ranks = sum(cell["network"]["rank"] == cell["network"]["rank_expected"] for cell in cells)
+    rows = {
+        "figure": ("published", "here"),
+        "---": ("---", "---"),
+        "value against the dense reference, anchor": ("7.06e-15", f"{value:.2e}"),
+        "central differences at the best h, anchor": ("6.5e-10, 2.1e-10, 9.1e-10, 1.0e-9, 9.9e-7", ", ".join(differences)),
+        f"complex step, largest of {reported['checkpoints_checked']} checkpoints": ("not reported", f"{reported['max_complex_error']:.1e}"),
+        "saddles that join three or more basins": ("none", saddles or "none"),
+        "symmetry fallbacks": ("none", fallbacks or "none"),
+        "rank(J_u) = r(2m - r)": ("everywhere", f"{ranks} of {len(cells)} cells"),
+    }
+    for name, figures in rows.items():
+        print(f"| {name} | {figures[0]} | {figures[1]} |")
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", nargs="?", type=Path, help="the folder of a finished run")
     parser.add_argument("--recomputed", action="store_true", help="only what needs no run")
     parser.add_argument("--table", action="store_true", help="the table of docs/published.md")
+    parser.add_argument("--rounding", action="store_true", help="its second table")
     options = parser.parse_args(arguments)
     if options.recomputed:
         return conclude(recomputed())
     with tempfile.TemporaryDirectory() as folder:
         document = document_of(options.run or finished_run(Path(folder, "run")))
-    if options.table:
-        print_table(document)
+    if options.table or options.rounding:
+        (print_table if options.table else print_rounding)(document)
         return 0
     return conclude(side_by_side(document) + structure(document) + recomputed())
 

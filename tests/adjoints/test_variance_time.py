@@ -170,9 +170,10 @@ def test_gradients_follow_permutation_gauge_and_transposition(shape):
     np.testing.assert_allclose(adjoints.observable_variance_time(W.T)[1], by_time.T, rtol=0, atol=1e-9 * np.abs(by_time).max())
 
 
-@small
 @pytest.mark.parametrize("quotient", [True, False])
-@pytest.mark.parametrize("shape", [(2, 3), (3, 2), (4, 2), (5, 1), (3, 3), (5, 4), (7, 3), (8, 2)])
+@pytest.mark.parametrize(
+    "shape", [*(pytest.param(shape, marks=small) for shape in [(2, 3), (3, 2), (4, 2), (5, 1), (3, 3)]), (5, 4), (7, 3), (8, 2)]
+)
 def test_overlaps_of_flipped_states_against_indexing(shape, quotient):
     time = variance_time(tk.gibbs_chain(random_point(shape, 3)[0], quotient=quotient))
     chain, vectors = time.chain, time.solution.vectors

@@ -81,6 +81,57 @@ def test_jax_under_jit_grad_and_vmap(jax_bridge, name, fields):
     np.testing.assert_allclose(jax.vmap(function)(*batch)[0], known, rtol=1e-14)
 
 
+SAMPLES = np.where(np.random.default_rng(4).random((60, 3)) < 0.7, 1.0, -1.0)
+
+
+def estimated(W, b=None, c=None, seed=5):
+    options = {"kernel": "two-block", "n_samples": 128, "n_replicates": 64, "seed": seed}
+    estimate, gradient = adjoints.estimate_q(tk.Model(W, b, c), SAMPLES, WINDOW, **options)
+    return options, estimate.value, (gradient.dq_dW, gradient.dq_db, gradient.dq_dc)
+
+
+@pytest.mark.bridges
+@pytest.mark.parametrize("fields", [False, True])
+def test_jax_has_the_stochastic_gradient_of_an_estimate(jax_bridge, fields):
+    import jax
+
+    W, b, c, _ = model()
+    parts = (0.5 * W, b, c) if fields else (0.5 * W,)
+    options, known, right = estimated(*parts)
+    function = jax.jit(
+        jax.value_and_grad(lambda W, *rest: jax_bridge.estimated_q(W, SAMPLES, WINDOW, *rest, **options), argnums=tuple(range(len(parts))))
+    )
+    value, gradients = function(*parts)
+    assert float(value) == pytest.approx(known, rel=1e-12)
+    for gradient, one in zip(gradients, right, strict=False):
+        np.testing.assert_allclose(gradient, one, rtol=1e-12)
+    with pytest.raises(ValueError, match="n_samples must be an integer of at least 128"):
+        jax_bridge.estimated_q(W, SAMPLES, n_samples=1)
+
+
+@pytest.mark.bridges
+@pytest.mark.parametrize("fields", [False, True])
+def test_torch_has_the_stochastic_gradient_of_an_estimate(fields):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install '.[torch]'")
+    from thermokernels_bridges import torch as bridge
+
+    W, b, c, _ = model()
+    parts = (0.5 * W, b, c) if fields else (0.5 * W,)
+    options, known, right = estimated(*parts)
+    tensors = [torch.tensor(part, requires_grad=True) for part in parts]
+    value = bridge.estimated_q(tensors[0], torch.tensor(SAMPLES, dtype=torch.float32), WINDOW, *tensors[1:], **options)
+    assert value.item() == known
+    (2 * value).backward()
+    for tensor, one in zip(tensors, right, strict=False):
+        np.testing.assert_allclose(tensor.grad, 2 * one, rtol=1e-12)
+    assert bridge.estimated_q(torch.tensor(parts[0]), SAMPLES, WINDOW, *parts[1:], **options).item() == known  # nothing asks for a gradient
+    with pytest.raises(ValueError, match="kernel must be one of"):
+        bridge.estimated_q(tensors[0], SAMPLES, kernel="symmetrised-alternating")
+    stuck = torch.tensor(np.full((4, 4), 2.5)), np.ones((4, 4)), 10.0, torch.full((4,), 1e-3), torch.zeros(4)
+    with pytest.raises(tk.NotConvergedError, match=r"Q cannot be estimated: .* did not meet"):
+        bridge.estimated_q(*stuck)
+
+
 @pytest.mark.bridges
 def test_jax_carries_the_chain_rule(jax_bridge):
     import jax
@@ -344,7 +395,7 @@ def test_scipy_keeps_q_above_its_floor():
     assert tk.q_struct(found.x.reshape(3, 2), p_data, WINDOW).value == pytest.approx(1, rel=1e-4)
 
 
-@pytest.mark.parametrize("shape", [(2, 1), (3, 3), (2, 4), (4, 4), (5, 2)])
+@pytest.mark.parametrize("shape", [pytest.param((2, 1), marks=pytest.mark.small), (3, 3), (2, 4), (4, 4), (5, 2)])
 def test_compiled_functions(shape):
     from thermokernels_bridges import numba as bridge
 

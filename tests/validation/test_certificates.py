@@ -15,7 +15,8 @@ def digits():
         yield
 
 
-@pytest.mark.parametrize(("kernel", "models"), [(kernel, 60 if kernel == "single-site" else 12) for kernel in certificates.KERNELS])
+@pytest.mark.long
+@pytest.mark.parametrize(("kernel", "models"), [(kernel, 24 if kernel == "single-site" else 4) for kernel in certificates.KERNELS])
 def test_every_bound_holds_and_next_to_nothing_is_refused(kernel, models):
     ledger = certificates.Ledger()
     for case in range(models):

@@ -12,6 +12,7 @@ pytest.importorskip("mpmath", reason="mpmath is not installed: pip install mpmat
 import accuracy
 import battery
 import gradients
+import pages
 import peers
 import published
 from claims import Row, conclude
@@ -80,6 +81,24 @@ def test_published_figures_stand_beside_those_of_a_document():
     assert rows["cells with N_qual >= 1 at split 4"].holds
     verdicts["P2"]["reported"]["cells_by_split"]["4"] = 1
     assert [row.of for row in published.structure(document) if row.holds is False] == ["cells with N_qual >= 1 at split 4"]
+
+
+@pytest.mark.parametrize(
+    ("shown", "printed", "expected"),
+    [
+        ("T_O 32.1 sweeps", "T_O 32.1001 sweeps", False),
+        ("T_O 32.1 sweeps", "T_O 33.1 sweeps", True),
+        ("23 steps, residual 4e-13", "23 steps, residual 9e-13", False),
+        ("23 steps, residual 4e-13", "24 steps, residual 4e-13", True),  # the rest of the line counts
+        ("residual 4e-13", "residual 4e-3", True),
+        ("error <= 1e-10  5e-16  12.2061", "error <= 1e-10  2e-16  13.1224", False),  # margins, as logarithms of ratios
+        ("error <= 1e-10  5e-16  12.2061", "error <= 1e-10  2e-16  12.2061", True),
+        ("took 3.2 s of 7 tasks", "took 9.9 s of 7 tasks", False),
+    ],
+)
+def test_which_numbers_of_a_page_agree(shown, printed, expected):
+    assert pages.skeleton(shown) == pages.skeleton(printed)
+    assert pages.differs(shown, printed, 1e-3) is expected
 
 
 def test_every_script_is_listed_with_its_command():

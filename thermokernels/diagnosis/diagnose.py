@@ -19,7 +19,9 @@ from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import ConstantError, ModelTooLargeError, NumericalError, UnresolvedError
 from thermokernels.common.tolerances import EPSILON
 from thermokernels.diagnosis import words
-from thermokernels.diagnosis.result import Crossing, Findings, Number
+from thermokernels.diagnosis.basins import basins
+from thermokernels.diagnosis.resolved import NOT_MADE, none, number, reason_of
+from thermokernels.diagnosis.result import Findings, Number
 from thermokernels.model.chain import GibbsChain, gibbs_chain
 from thermokernels.model.kernels import registry
 from thermokernels.model.kernels.kernel import Kernel
@@ -28,10 +30,8 @@ from thermokernels.model.laws import visible_law
 from thermokernels.model.misreadings import misreadings
 from thermokernels.model.model import Model, ModelLike, as_model
 from thermokernels.model.rounding import energy_error
-from thermokernels.quantities import asymptotic_variance, first_passage
+from thermokernels.quantities import asymptotic_variance
 from thermokernels.quantities.autocorrelation_times.autocorrelation import autocorrelation_times
-from thermokernels.quantities.landscape import MergeEvent, MergeTree, merge_tree
-from thermokernels.quantities.relevance import ObservableBasis, observable_basis
 from thermokernels.quantities.signal_to_noise import chain_q_struct
 from thermokernels.quantities.spectral_gap import solve_spectral_gap
 from thermokernels.quantities.spectral_measure import DENSE_STATES, spectral_measure
@@ -40,15 +40,11 @@ from thermokernels.quantities.windows.window_variance import window_variance
 from thermokernels.solvers import gap_bounds
 from thermokernels.solvers.state_reduction import reduced_resolvent
 
-# First passages are solved for this many basins, the most probable first.
-MAX_CROSSINGS = 8
-
 CERTIFIED = "residual and proven gap"
 CORRELATED = "residual and proven gap, or state reduction"
 # Relative distance at which two eigenvalues are one: Lanczos runs converge to it.
 NEAR = 1e-8
 
-NOT_MADE = "not made for the alternating kernel"
 
 NO_DATA = "needs a data law"
 
@@ -156,7 +152,7 @@ def diagnose(
     chain = gibbs_chain(model, kernel=kernel)
     with np.errstate(all="ignore"):  # what overflows in a slow model is no finite number, and is reported as such
         found: dict[str, Any] = _spectrum(chain, window) if chain.reversible else _layer_spectrum(chain, law, window)
-        found |= _correlations(chain, found["gap_bound"]) | _landscape(chain, budget)
+        found |= _correlations(chain, found["gap_bound"]) | basins(chain, budget)
         found |= _trainability(chain, law, window, found.pop("variances"), found.pop("window_variance"))
     return Diagnosis(
         n_visible=model.n_visible,
@@ -191,28 +187,6 @@ def require_memory(model: Model) -> int:
     return n_bytes
 
 
-def _number(unit: str, compute: Callable[[], tuple[float, float | None, str]]) -> Number:
-    """What ``compute`` returns (value, bound, words), or why there is nothing."""
-    try:
-        value, error, certainty = compute()
-    except (NumericalError, ModelTooLargeError, np.linalg.LinAlgError) as problem:
-        return Number(None, unit, None, _reason(problem))
-    if not np.isfinite(value):
-        return Number(None, unit, None, f"not resolved: it came out as {value!r}")
-    if error is not None and not np.isfinite(error):
-        return Number(value, unit, None, "no bound: it overflows float64")
-    return Number(value, unit, error, certainty)
-
-
-def _reason(problem: Exception) -> str:
-    kind = "not defined: " if isinstance(problem, ConstantError) else "not resolved: "
-    return kind + str(problem).removesuffix("; scale the couplings down")
-
-
-def _none(unit: str, reason: str) -> Number:
-    return Number(None, unit, None, reason)
-
-
 def _spectrum(chain: GibbsChain, window: float) -> dict[str, Any]:
     """The gaps, and the variance of a window mean for the exact Q."""
 
@@ -220,17 +194,17 @@ def _spectrum(chain: GibbsChain, window: float) -> dict[str, Any]:
         gap = solve_spectral_gap(of)
         return gap.value, gap.bound, "state reduction, proven" if gap.method == "reduction" else "residual and proven next eigenvalue"
 
-    gap_of_pairs = _number("per step", lambda: gap_of(chain))
+    gap_of_pairs = number("per step", lambda: gap_of(chain))
     found = {
-        "gap": _number("per step", lambda: gap_of(_full(chain))) if chain.quotient else gap_of_pairs,
+        "gap": number("per step", lambda: gap_of(_full(chain))) if chain.quotient else gap_of_pairs,
         "gap_of_pairs": gap_of_pairs,
-        "gap_bound": _number("per step", lambda: (gap_bounds.gap_lower_bound(chain), None, "proven lower bound")),
+        "gap_bound": number("per step", lambda: (gap_bounds.gap_lower_bound(chain), None, "proven lower bound")),
     }
     try:
         measure = spectral_measure(chain)
     except (NumericalError, ModelTooLargeError, np.linalg.LinAlgError) as problem:
-        reason = _reason(problem)
-        nothing = {"relevant_gap": _none("per step", reason), "gamma_eff": _none("per sweep", reason), "window_variance": _none("", reason)}
+        reason = reason_of(problem)
+        nothing = {"relevant_gap": none("per step", reason), "gamma_eff": none("per sweep", reason), "window_variance": none("", reason)}
         return found | nothing
     slowest, error = gap_of_pairs.value, measure.relevant_gap_bound
     if slowest is not None and gap_of_pairs.error is not None and abs(measure.relevant_gap - slowest) <= NEAR * slowest + error:
@@ -242,7 +216,7 @@ def _spectrum(chain: GibbsChain, window: float) -> dict[str, Any]:
     uncertainty = f"relative uncertainty {max(measure.gamma_eff_error, NEAR):.1g}{'' if measure.resolved else ', not resolved'}"
     found["gamma_eff"] = Number(measure.gamma_eff, "per sweep", None, uncertainty)
     variance = window_variance(measure, window * chain.n_spins)
-    return found | {"window_variance": _number("", lambda: (variance, None, "for this very window, from the spectral measure; not proven"))}
+    return found | {"window_variance": number("", lambda: (variance, None, "for this very window, from the spectral measure; not proven"))}
 
 
 def _full(chain: GibbsChain) -> GibbsChain:
@@ -259,7 +233,7 @@ def _layer_spectrum(chain: GibbsChain, law: Floats | None, window: float) -> dic
             gap = solve_spectral_gap(gibbs_chain(chain.model, kernel=layer, quotient=quotient))
             return gap.value, gap.bound, "state reduction, proven" if gap.method == "reduction" else "residual and proven next eigenvalue"
 
-        return _number("per step", compute)
+        return number("per step", compute)
 
     def lower_bound() -> tuple[float, None, str]:
         return gap_bounds.gap_lower_bound(gibbs_chain(chain.model, kernel=layer, quotient=chain.quotient)), None, "proven lower bound"
@@ -272,10 +246,10 @@ def _layer_spectrum(chain: GibbsChain, law: Floats | None, window: float) -> dic
     return {
         "gap": gap_of(False),
         "gap_of_pairs": gap_of(chain.quotient),
-        "gap_bound": _number("per step", lower_bound),
-        "relevant_gap": _none("per step", NOT_MADE),
-        "gamma_eff": _none("per sweep", NOT_MADE),
-        "window_variance": _number("", variance) if whole and law is not None else _none("", "needs a window of whole sweeps"),
+        "gap_bound": number("per step", lower_bound),
+        "relevant_gap": none("per step", NOT_MADE),
+        "gamma_eff": none("per sweep", NOT_MADE),
+        "window_variance": number("", variance) if whole and law is not None else none("", "needs a window of whole sweeps"),
     }
 
 
@@ -314,17 +288,17 @@ def _correlations(chain: GibbsChain, gap_bound: Number) -> dict[str, Any]:
             raise UnresolvedError("it exceeds the range of float64")
         i, j = (int(k) for k in np.unravel_index(int(np.nanargmax(times)), times.shape))
         slowest = i, j
-        tau_observable = _number("steps", lambda: (float(times[i, j]), float(errors[i, j]), CORRELATED))
+        tau_observable = number("steps", lambda: (float(times[i, j]), float(errors[i, j]), CORRELATED))
     except NumericalError as problem:
-        tau_observable = _none("steps", _reason(problem))
+        tau_observable = none("steps", reason_of(problem))
     constant = float(np.ptp(chain.energy)) == 0.0
     return {
-        "tau_energy": _none("steps", "not defined: all states have the same energy")
+        "tau_energy": none("steps", "not defined: all states have the same energy")
         if constant
-        else _number("steps", lambda: one(chain, lambda of: of.energy, energy_error(chain))),
+        else number("steps", lambda: one(chain, lambda of: of.energy, energy_error(chain))),
         "tau_observable": tau_observable,
         "slowest_observable": slowest,
-        "tau_magnetisation": _number("steps", lambda: one(_full(chain), _magnetisation)),
+        "tau_magnetisation": number("steps", lambda: one(_full(chain), _magnetisation)),
         "variances": variances,
     }
 
@@ -345,7 +319,7 @@ def _trainability(
         data = visible_law(chain.model) if law is None else law
         q = chain_q_struct(chain, data, window)
     except (NumericalError, ModelTooLargeError, np.linalg.LinAlgError) as problem:
-        return {name: _none(unit, _reason(problem)) for name, unit in (units | of_data).items()}
+        return {name: none(unit, reason_of(problem)) for name, unit in (units | of_data).items()}
     share: float | None = None
     certainty = "state reduction, proven" if q.method == "reduction" else CERTIFIED
     try:
@@ -354,83 +328,32 @@ def _trainability(
         certainty = f"no error bound: {problem}"
 
     def certified(unit: str, value: float, relative: float | None) -> Number:
-        return _number(unit, lambda: (value, None if relative is None else relative * value, certainty))
+        return number(unit, lambda: (value, None if relative is None else relative * value, certainty))
 
     found = {"t_obs": certified("steps", q.t_obs, share)}
     of_variance = None if share is None else asymptotic_variance.bound_of(q.variance_time)
-    found["asymptotic_variance"] = _number("steps", lambda: (q.asymptotic_variance, of_variance, certainty))
+    found["asymptotic_variance"] = number("steps", lambda: (q.asymptotic_variance, of_variance, certainty))
     if variances is None:
-        found["tau_gradient"] = _none("steps", "not resolved: the variances of the observables are not")
+        found["tau_gradient"] = none("steps", "not resolved: the variances of the observables are not")
     else:
         factor = 2 / float(variances.sum())
         error = None if share is None else factor * share * q.t_obs
-        found["tau_gradient"] = _number("steps", lambda: (factor * q.t_obs - 1, error, certainty))
+        found["tau_gradient"] = number("steps", lambda: (factor * q.t_obs - 1, error, certainty))
     if law is None:
-        return found | {name: _none(unit, NO_DATA) for name, unit in of_data.items()}
+        return found | {name: none(unit, NO_DATA) for name, unit in of_data.items()}
 
     found["signal"] = Number(q.signal, "", q.signal_bound, "rounding")
     # The law of the data is rounded to float64: a model that reproduces it is left with this much.
     rounding = q.g.size * (64 * EPSILON) ** 2
-    found["window_for_unit_q"] = _none("sweeps", "no window: the model has the correlations of the data, up to rounding")
+    found["window_for_unit_q"] = none("sweeps", "no window: the model has the correlations of the data, up to rounding")
     if q.signal > rounding:
         relative = None if share is None else share + q.signal_bound / q.signal
         found["window_for_unit_q"] = certified("sweeps", window / q.value, relative)
-    found["q"] = _number("", lambda: (q.value, None if share is None else q.bound, certainty))
-    found["q_limit"] = _number("", lambda: (q.q_limit, None if share is None else q.q_limit_bound, certainty))
+    found["q"] = number("", lambda: (q.value, None if share is None else q.bound, certainty))
+    found["q_limit"] = number("", lambda: (q.q_limit, None if share is None else q.q_limit_bound, certainty))
     variance = window_variance.value
     if variance is None:
-        found["q_operational"] = _none("", window_variance.certainty)
+        found["q_operational"] = none("", window_variance.certainty)
     else:
-        found["q_operational"] = _number("", lambda: (q.signal / variance, None, window_variance.certainty))
+        found["q_operational"] = number("", lambda: (q.signal / variance, None, window_variance.certainty))
     return found
-
-
-def _landscape(chain: GibbsChain, budget: float) -> dict[str, Any]:
-    """Of the energy, which both kernels share; passages are those of single spins."""
-    scan, chain = chain, chain if chain.reversible else gibbs_chain(chain.model)
-    try:
-        tree: MergeTree = merge_tree(chain)
-        basis = observable_basis(chain)
-    except (NumericalError, ModelTooLargeError) as problem:
-        nothing = {"n_minima": None, "n_multiway_saddles": None, "crossings": (), "n_crossings_left_out": 0}
-        return nothing | {"landscape_reason": _reason(problem)}
-    events = tree.by_mass()
-    return {
-        "n_minima": tree.n_minima,
-        "n_multiway_saddles": tree.n_multiway_saddles,
-        "crossings": tuple(_crossing(chain, event, tree.barrier_error, basis, budget, scan.reversible) for event in events[:MAX_CROSSINGS]),
-        "n_crossings_left_out": max(0, len(events) - MAX_CROSSINGS),
-        "landscape_reason": None,
-    }
-
-
-def _crossing(
-    chain: GibbsChain, event: MergeEvent, barrier_error: float, basis: ObservableBasis, budget: float, has_passages: bool
-) -> Crossing:
-    dying, surviving = event.dying, event.surviving
-
-    def passage_time(start: np.ndarray, target: np.ndarray) -> tuple[float, float, str]:
-        first = first_passage.solve_mean_first_passage(chain, start, target)
-        return first.value, first.relative_bound * first.value, f"relative error at most {first.relative_bound:.1g}"
-
-    out = _number("steps", lambda: passage_time(dying, surviving)) if has_passages else _none("steps", f"first passages are {NOT_MADE}")
-    back = _number("steps", lambda: passage_time(surviving, dying)) if has_passages else _none("steps", f"first passages are {NOT_MADE}")
-    seen = _number("", lambda: (*basis.enclosed_relevance(dying), "rounding"))
-    times = [number.value for number in (out, back)]
-    if any(time is not None and time > budget * chain.n_spins for time in times):
-        crossable: bool | None = False
-    else:
-        crossable = None if None in times else True
-    return Crossing(
-        mass=event.dying_mass,
-        deeper_mass=event.surviving_mass,
-        barrier=event.barrier,
-        barrier_error=barrier_error,
-        saddle_energy=event.saddle_energy,
-        multiplicity=event.multiplicity,
-        out=out,
-        back=back,
-        relevance=seen,
-        crossable=crossable,
-        seen=None if seen.value is None else seen.value >= thresholds.RELEVANCE,
-    )

@@ -66,8 +66,8 @@ class Batch:
 
 
 def couplings(model: Model) -> Couplings:
-    """The couplings by rows and by columns, float64."""
-    return Couplings(np.array(model.W), np.ascontiguousarray(model.W.T), np.array(model.b), np.array(model.c))
+    """The couplings by rows and by columns, float64: copies, for a view of one row, which cannot be written, is another type to numba."""
+    return Couplings(np.array(model.W), np.array(model.W.T, order="C"), np.array(model.b), np.array(model.c))
 
 
 def run_task(sources: str, question: Question, number: int) -> Batch:

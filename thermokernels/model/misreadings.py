@@ -14,13 +14,15 @@ def misreadings(model: Model, has_data: bool) -> tuple[str, ...]:
     """
     n_visible, n_hidden = model.W.shape
     found = []
-    if _symmetric_without_diagonal(model):
+    if model.mask is None and _symmetric_without_diagonal(model):
         found.append(
             f"W is symmetric with zeros on its diagonal, as the couplings among {n_visible} spins of an Ising model are; it was read as "
             f"those between {n_visible} visible and {n_hidden} hidden spins. An Ising model whose couplings join two sides comes in by "
             "from_ising or from_dimod."
         )
-    if n_visible < n_hidden and not (has_data or model.has_fields or model.visible or model.hidden or model.kernel):
+    if n_visible < n_hidden and not (
+        has_data or model.has_fields or model.visible or model.hidden or model.kernel or model.mask is not None
+    ):
         found.append(
             f"W has fewer rows than columns; it was read as {n_visible} visible and {n_hidden} hidden spins +1 and -1. If it is "
             "components_ of scikit-learn, which is hidden x visible and of units 0 and 1, the machine comes in by from_scikit_learn."

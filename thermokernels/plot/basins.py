@@ -9,7 +9,7 @@ import numpy as np
 
 from thermokernels.common import arguments
 from thermokernels.common.arrays import Floats
-from thermokernels.diagnosis.diagnose import MAX_CROSSINGS
+from thermokernels.diagnosis.basins import MAX_CROSSINGS
 from thermokernels.model.chain import GibbsChain, as_chain
 from thermokernels.model.named_observables import observable
 from thermokernels.plot.disconnectivity_layout import Branch, layout

@@ -46,15 +46,20 @@ def empty(n_observables: int, n_states: int) -> Solved:
 @jit
 def _product_sources(means, root_law, n_columns, rows):
     """rows[a] = sqrt(pi) (E_pi[v_i h_j] - v_i h_j), a = (i, j), and without what rounding leaves along sqrt(pi)."""
-    n_hidden = means.shape[1]
+    n_visible, n_hidden = means.shape
+    spins = np.empty((n_visible, n_columns))
+    for i in range(n_visible):
+        for v in range(n_columns):
+            spins[i, v] = 1.0 - 2.0 * ((v >> i) & 1)
     for a in range(rows.shape[0]):
         i, j, row, along = a // n_hidden, a % n_hidden, rows[a], 0.0
-        mean = means[i, j]
+        mean, visible = means[i, j], spins[i]
         for start in range(0, row.size, n_columns):
             hidden = 1.0 - 2.0 * ((start // n_columns >> j) & 1)
+            here, roots = row[start : start + n_columns], root_law[start : start + n_columns]
             for v in range(n_columns):
-                row[start + v] = root_law[start + v] * (mean - hidden * (1.0 - 2.0 * ((v >> i) & 1)))
-            along += _inner(row[start : start + n_columns], root_law[start : start + n_columns])
+                here[v] = roots[v] * (mean - hidden * visible[v])
+            along += _inner(here, roots)
         # rounding of the mean: of an observable that hardly varies it is a large share
         for x in range(row.size):
             row[x] -= along * root_law[x]

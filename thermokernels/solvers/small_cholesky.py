@@ -71,16 +71,16 @@ def _matrix(generator, root_law, bipartite, kept, position, upper, n):
     """The upper triangle of what is factorised, row by row; zero at the start."""
     n_spins = generator.visible_rates.shape[0] + generator.hidden_rates.shape[0]
     neighbours, rates, escape = np.empty(n_spins, np.int64), np.empty(n_spins), generator.escape.ravel()
-    mass = 0.0
-    for x in kept:
-        mass += root_law[x] * root_law[x]
+    roots, mass = root_law[kept], 0.0
+    for root in roots:
+        mass += root * root
     for r in range(kept.size, n):
         upper[r * n + r] = 1.0
     for r in range(kept.size):
-        share = root_law[kept[r]] / mass
+        share, row = roots[r] / mass, upper[r * n : r * n + kept.size]
         for c in range(kept.size):
-            upper[r * n + c] = share * root_law[kept[c]]
-        upper[r * n + r] += escape[kept[r]]
+            row[c] = share * roots[c]
+        row[r] += escape[kept[r]]
     for x in range(escape.size):
         if bipartite and position[x] >= 0:
             continue

@@ -6,7 +6,9 @@ import io
 import json
 import os
 import re
+import shutil
 import sys
+import textwrap
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -108,6 +110,11 @@ def report(code: int, message: str, as_json: bool) -> int:
     if as_json:
         print(json.dumps({"error": {"exit_code": code, "message": message}}))
     return code
+
+
+def say(words: str) -> None:
+    """A sentence on stderr, in lines of the terminal where it is one."""
+    print(textwrap.fill(words, shutil.get_terminal_size().columns) if sys.stderr.isatty() else words, file=sys.stderr)
 
 
 # Progress, on stderr.

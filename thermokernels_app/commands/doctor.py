@@ -14,11 +14,12 @@ EXIT_CODES = "Exit codes: 0 healthy; 1 something is broken, or an unexpected err
 def doctor(as_json: AsJson = False) -> None:
     """Versions, machine, cache of compiled kernels, optional packages, and a known answer through the compiled kernels."""
     with errors(as_json):
+        from thermokernels_app.report import doctor_lines
         from thermokernels_app.tools import doctor as examination
 
         found = examination.examine()
         if as_json:
             print(json.dumps(found, allow_nan=False))
         else:
-            examination.print_findings(found)
+            doctor_lines.print_findings(found)
         raise typer.Exit(found["exit_code"])

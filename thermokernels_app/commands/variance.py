@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from thermokernels_app.commands.console import AsJson, errors
+from thermokernels_app.commands.console import AsJson, errors, say
 from thermokernels_app.commands.executors import ExecutorKind, Kind, Scheduler, pool_of
 from thermokernels_app.commands.models import Convention, ModelFile, Samples, Window, read_model
 
@@ -77,11 +77,8 @@ def variance(
             memory.require(workers * n_bytes, f"a solve in each of {workers} workers", "use fewer")
         law = None if data is None else data_files.read_data_law(data, n_visible)
         states = f"2**{n_visible + n_hidden - (not full)} {'states' if full else 'pairs {x, -x}'}"
-        print(
-            f"{n_visible} visible + {n_hidden} hidden spins, {states}, {machine.n_couplings} observables: "
-            f"from {memory.readable(n_bytes)} of memory",
-            file=sys.stderr,
-        )
+        what = f"{n_visible} visible + {n_hidden} hidden spins, {states}, {machine.n_couplings} observables"
+        say(f"{what}: from {memory.readable(n_bytes)} of memory")
         try:
             with pool as elsewhere, _chunks_done() as progress:
                 solve = Solve(progress=progress, checkpoint=checkpoint, executor=elsewhere)
@@ -156,40 +153,41 @@ def _probed(model: Model, law: Floats | None, window: float, solve: Solve, probe
 def _print(found: dict[str, Any], n_spins: int) -> None:
     """Certain digits only; of an estimate those down to a tenth of its standard error."""
     from thermokernels.common.digits import certified
+    from thermokernels_app.report.layout import print_fact
 
     value, estimated = found["t_obs_steps"], "probes" in found
     error = 0.01 * found["t_obs_standard_error_steps"] if estimated else found["t_obs_bound_steps"]
     in_sweeps = certified(value / n_spins, None if error is None else error / n_spins, 10)
-    print(f"T_O        {certified(value, error, 10)} steps = {in_sweeps} sweeps")
+    print_fact("T_O", f"{certified(value, error, 10)} steps = {in_sweeps} sweeps")
     if estimated:
         error = found["t_obs_standard_error_steps"]
-        print(f"           standard error {error:.2g} steps ({error / value:.1%}), {found['probes']} probes, seed {found['seed']}")
-        print(f"           {found['exact_share']:.1%} of it exact, along {found['directions']} directions")
+        print_fact("", f"standard error {error:.2g} steps ({error / value:.1%}), {found['probes']} probes, seed {found['seed']}")
+        print_fact("", f"{found['exact_share']:.1%} of it exact, along {found['directions']} directions")
         if found["probes"] < MANY_PROBES:
-            print(f"           uncertain itself with {found['probes']} probes: {MANY_PROBES} and more give a fair error")
+            print_fact("", f"uncertain itself with {found['probes']} probes: {MANY_PROBES} and more give a fair error")
     elif error is None:
-        print(f"           no error bound: {found['t_obs_bound_reason']}")
+        print_fact("", f"no error bound: {found['t_obs_bound_reason']}")
     else:
         proof = "state reduction, proven" if found["method"] == "reduction" else "residual and proven gap"
-        print(f"           error at most {error:.2g} steps ({proof})")
+        print_fact("", f"error at most {error:.2g} steps ({proof})")
     value = found["asymptotic_variance_steps"]
     error = 0.01 * found["asymptotic_variance_standard_error_steps"] if estimated else found["asymptotic_variance_bound_steps"]
-    print(f"V          {certified(value, error, 10)} steps, the asymptotic variance 2 T_O - sum Var")
+    print_fact("V", f"{certified(value, error, 10)} steps, the asymptotic variance 2 T_O - sum Var")
     if "q" in found:
         error = 0.01 * found["q_standard_error"] if estimated else found["q_bound"]
         words = (
             f"standard error {found['q_standard_error']:.2g}" if estimated else f"error at most {error:.2g}" if error is not None else ""
         )
         signal = certified(found["signal"], found["signal_bound"])
-        print(
-            f"Q          {certified(found['q'], error)} at {found['window_sweeps']:g} sweeps; {words or 'no error bound'}; |g|^2 = {signal}"
+        print_fact(
+            "Q", f"{certified(found['q'], error)} at {found['window_sweeps']:g} sweeps; {words or 'no error bound'}; |g|^2 = {signal}"
         )
     if "q_limit" in found:
         error = 0.01 * found["q_limit_standard_error"] if estimated else found["q_limit_bound"]
-        print(f"Q_limit    {certified(found['q_limit'], error)} in the limit of long windows, K |g|^2 / V")
+        print_fact("Q_limit", f"{certified(found['q_limit'], error)} in the limit of long windows, K |g|^2 / V")
     effort = f", at most {found['iterations']} iterations" if found["iterations"] else ""
     effort = ", in the norm of the resolvent, proven" if found["method"] == "reduction" else effort
-    print(f"residual   {found['residual']:.2g} ({found['method']}{effort})")
+    print_fact("residual", f"{found['residual']:.2g} ({found['method']}{effort})")
 
 
 @contextmanager

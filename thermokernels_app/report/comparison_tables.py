@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from thermokernels.common.digits import certified, positional
-from thermokernels.comparison.compare import FALSE_ALARMS, LONG_RUN, SMALL_RHAT, Comparison, Row
+from thermokernels.comparison.compare import LONG_RUN, SMALL_RHAT
 from thermokernels.comparison.estimators import ESTIMATORS
+from thermokernels.comparison.result import FALSE_ALARMS, Comparison, Row
 from thermokernels_app.report.layout import print_line, print_table, print_wrapped
 
 DIGITS = 4
@@ -13,12 +14,12 @@ HEALTH = {True: "yes", False: "no", None: "-"}
 
 def print_comparison(found: Comparison) -> None:
     sweeps = found.every_steps / found.steps_per_sweep
-    print(
+    print_line(
         f"{found.n_chains} chain{'s' if found.n_chains > 1 else ''} of {found.n_records} records, one every "
         f"{_count(found.every_steps, 'step')} ({_count(sweeps, 'sweep')}) of the {found.kernel} kernel"
     )
     if found.visited_mass is not None:
-        print(f"the states that the trace met hold {found.visited_mass:.4g} of the probability")
+        print_line(f"the states that the trace met hold {found.visited_mass:.4g} of the probability")
     print()
     for row in found.rows:
         if row.reason is not None:
@@ -40,7 +41,7 @@ def print_comparison(found: Comparison) -> None:
             "  ",
         )
     for package in found.missing:
-        print(f"  {package} is not installed: pip install '.[compare]'")
+        print_line(f"  {package} is not installed: pip install '.[compare]'")
 
 
 def _cells(row: Row, found: Comparison) -> tuple[str, ...]:

@@ -11,6 +11,8 @@ from typing import Any
 LINE = 118
 # Between columns; and before a line that goes on with the columns of the one above.
 GAP, MARGIN, BELOW = 2, 2, 6
+# Columns of the names of facts.
+NAME = 11
 
 COLOURS = {"PASS": "green", "FAIL": "red", "HALT": "yellow", "yes": "green", "no": "red"}
 
@@ -27,6 +29,12 @@ def terminal_width() -> int | None:
 def print_wrapped(sentence: str, first: str = "", below: str = "") -> None:
     """A sentence in lines; ``first`` before the first of them, ``below`` before the others."""
     print(textwrap.fill(sentence, min(LINE, terminal_width() or LINE), initial_indent=first, subsequent_indent=below))
+
+
+def print_fact(name: str, words: str) -> None:
+    """A line ``name   words``; on a terminal it goes on below, between words."""
+    line, width = name.ljust(NAME) + words, terminal_width()
+    print(line if width is None else textwrap.fill(line, width, subsequent_indent=" " * min(NAME, width // 4)))
 
 
 def print_line(text: str) -> None:

@@ -68,7 +68,8 @@ def print_document(document: dict[str, Any], verdicts: dict[str, Any]) -> None:
     for name, verdict in verdicts.items():
         print()
         _print_title(name, verdict["verdict"], verdict["statement"])
-        print_wrapped(EXPLAINED[name], "  ", "  ")
+        if name in EXPLAINED:
+            print_wrapped(EXPLAINED[name], "  ", "  ")
         if verdict["reason"]:
             print(f"  {verdict['reason']}")
         rows = [

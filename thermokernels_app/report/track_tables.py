@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from thermokernels_app.report.layout import print_line, print_table
+from thermokernels_app.report.layout import print_line, print_table, print_wrapped
 
 if TYPE_CHECKING:
     from thermokernels import Track, TrackedModel
@@ -15,10 +15,10 @@ HEADER = ("checkpoint", "Q", "from", "to", "T_O (steps)", "window for Q = 1", "|
 
 def print_track(track: Track) -> None:
     """What matters in sentences, then the numbers; Q lies between its two ends (proven, or with 95 %)."""
-    print(f"Q at {track.window:g} sweeps of the {track.kernel} kernel, checkpoint by checkpoint")
+    print_line(f"Q at {track.window:g} sweeps of the {track.kernel} kernel, checkpoint by checkpoint")
     print()
     for sentence in track.sentences:
-        print(f"* {sentence}")
+        print_wrapped(sentence, "* ", "  ")
     print()
     print_table(HEADER, [_row(row) for row in track.rows])
     print_line("Windows are in sweeps, KL and pseudo-likelihood in nats a sample; '?' marks what cannot be trusted.")

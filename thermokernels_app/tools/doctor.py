@@ -132,37 +132,3 @@ def _canary(problems: list[str]) -> dict[str, Any]:
     if not met:
         problems.append("the compiled kernels give a wrong number; delete the cache of compiled kernels and reinstall numba and llvmlite")
     return {"met": met, "answers": answers}
-
-
-def print_findings(found: dict[str, Any]) -> None:
-    """The findings as lines, problems last."""
-    from thermokernels.common.memory import readable
-
-    machine, memory, cache = found["machine"], found["memory"], found["cache"]
-    print("versions    " + ", ".join(f"{name} {number}" for name, number in found["versions"].items()))
-    print(f"machine     {machine['cpu'] or 'unknown processor'} ({machine['llvm_cpu']} to LLVM), {machine['cores']} cores")
-    print(f"system      {machine['platform']}")
-    headroom = memory["cgroup_headroom_bytes"]
-    allowance = "no limit of a control group" if headroom is None else f"its control groups leave {readable(headroom)}"
-    print(f"memory      {readable(memory['available_bytes'])} available, {allowance}")
-    print(
-        "blas        "
-        + (", ".join(f"{pool['library']} {pool['version']}, {pool['threads']} threads" for pool in found["blas"]) or "unknown")
-    )
-    print(f"workers     started by {found['start_method']}")
-    folder = (
-        f"{cache['folder']}, writable, {cache['kernels']} kernels, " + readable(cache["bytes"])
-        if cache["writable"]
-        else "none can be written"
-    )
-    print(f"cache       {folder}")
-    for extra, packages in found["extras"].items():
-        absent = [name for name, number in packages.items() if number is None]
-        present = ", ".join(f"{name} {number}" for name, number in packages.items() if number is not None)
-        note = f"; without {', '.join(absent)}: pip install '.[{extra}]'" if absent else ""
-        print(f"extra       {extra}: {present or 'nothing installed'}{note}")
-    for name, answer in found["canary"]["answers"].items():
-        print(f"kernels     {name} {answer['value']:.12g}, known {answer['expected']:.12g}, relative error {answer['error']:.1e}")
-    for problem in found["problems"]:
-        print(f"problem     {problem}")
-    print("healthy" if not found["problems"] else "not healthy")

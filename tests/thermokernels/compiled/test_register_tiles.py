@@ -14,7 +14,7 @@ from thermokernels.compiled.decorator import jit
 from thermokernels.compiled.register_tiles import COLUMN_FLIPS, COLUMNS
 from thermokernels.solvers.resolvent import solve
 
-pytestmark = pytest.mark.small
+small = pytest.mark.small
 
 STRIDE, SIZE = 21, 4 * COLUMNS
 DRAWS = np.random.default_rng(0)
@@ -58,6 +58,7 @@ def _fold(x, out):
     simd_float64.store(out, 0, register_tiles.fold(register_tiles.load_tile(x, 3, 21)))
 
 
+@small
 def test_load_and_store_touch_one_tile():
     out = np.zeros_like(X)
     _move(X, out)
@@ -65,6 +66,7 @@ def test_load_and_store_touch_one_tile():
     assert np.count_nonzero(out) == SIZE
 
 
+@small
 def test_arithmetic():
     out = np.full(4 * SIZE, np.nan)
     _arithmetic(X, Y, Z, out)
@@ -74,6 +76,7 @@ def test_arithmetic():
     assert np.all(np.abs(results[3] - (x * y + z)) <= 2.3e-16 * np.abs(x * y))
 
 
+@small
 def test_exchanges():
     out = np.full(9 * SIZE, np.nan)
     _exchange(X, out)
@@ -92,6 +95,7 @@ def test_exchanges():
     np.testing.assert_array_equal(out.reshape(9, 4, COLUMNS), expected)
 
 
+@small
 def test_fold_adds_in_a_fixed_order():
     out = np.full(8, np.nan)
     _fold(X, out)
@@ -106,6 +110,7 @@ def _expect(x, out):
     register_tiles.store_tile(out, 3, 21, register_tiles.load_tile(x, 3, 21))
 
 
+@small
 def test_what_is_expected_need_not_exist():
     out = np.zeros_like(X)
     _expect(X, out)

@@ -1,5 +1,6 @@
 """Couplings: marginals, agreement, unbiased starts and excursions, each against its law."""
 
+import numba
 import numpy as np
 import pytest
 from dense_chain import DenseChain, model
@@ -45,6 +46,12 @@ def product_law(fields):
     n = len(fields)
     spins = 1 - 2 * ((np.arange(2**n)[:, None] >> np.arange(n)) & 1)
     return (1 / (1 + np.exp(-2 * spins * fields))).prod(axis=1)
+
+
+def test_models_of_every_shape_are_of_one_type():
+    """Or each would be compiled for itself, and `thermo warmup` for none but its own."""
+    types = {numba.typeof(tuple(couplings(tk.Model(np.ones(shape))))) for shape in ((1, 2), (2, 1), (1, 1), (2, 3))}
+    assert len(types) == 1
 
 
 @pytest.mark.parametrize("kappa", [0.0, 1.0, 16.0, 1e9])

@@ -40,6 +40,17 @@ def test_against_a_dense_chain(kernel, fields):
     assert estimate.t_obs_interval[1] - estimate.t_obs_interval[0] < 0.2 * t_obs
 
 
+@pytest.mark.small
+@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")  # words of 64 bits wrap around, without compilation too
+@pytest.mark.parametrize("kernel", ["alternating", "two-block", "single-site"])
+@pytest.mark.parametrize(("observables", "fields"), [("products", False), ("products", True), ("expected", True)])
+def test_few_replicates_of_a_tiny_model(kernel, observables, fields):
+    W, b, c = model((2, 2), 0.5, fields, 1)
+    chain = DenseChain(W, b, c, kernel)
+    estimate = tk.estimate_q((W, b, c), DATA[:, :2], 50, kernel, n_replicates=64, seed=7, observables=observables)
+    assert errors(estimate.t_obs_interval, chain.variance_time(chain.observables(observables)), estimate.t_obs) < LARGEST_Z
+
+
 @pytest.mark.parametrize("kernel", ["alternating", "single-site"])
 @pytest.mark.parametrize("observables", ["products", "expected"])
 @pytest.mark.parametrize("units", ["pm1", "zero-one"])

@@ -10,25 +10,39 @@ from thermokernels.estimates.annealed_starts import _proposal, _starts
 from thermokernels.estimates.features import features_of
 from thermokernels.estimates.replicates import couplings
 
+# Without compilation too, where words of 64 bits wrap around with a warning.
+small = [pytest.mark.small, pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")]
+
 # Two blocks of four spins, each with two wells that are exchanged once in millions of sweeps; products across the blocks change sign.
 STUCK = 3.5 * np.kron(np.eye(2), np.ones((2, 2))), np.array([0.05, 0.0, 0.0, 0.0]), np.zeros(4)
 
 
-def test_annealing_weighs_its_proposals_right():
+@pytest.mark.parametrize("n", [pytest.param(100, marks=small), 4000])
+def test_annealing_weighs_its_proposals_right(n):
     """E w = Z / 2**n_v and E w f = that times E_pi f, on a model that is far from the coin flips that annealing starts from."""
     W, b, c = model((3, 2), 1.5, True, 4)
     chain, table = DenseChain(W, b, c, "single-site"), couplings(tk.Model(W, b, c))
-    states, logs = np.empty((4000, 5)), np.empty(4000)
-    for k in range(4000):
+    states, logs = np.empty((n, 5)), np.empty(n)
+    for k in range(n):
         logs[k] = _proposal(table, np.uint64(7919 * k + 1), states[k])
     v = chain.v[:: 2**2]
     z = np.exp(v @ b) @ (2 * np.cosh(v @ W + c)).prod(axis=1)
-    f = np.hstack([np.ones((4000, 1)), states, states[:, :3, None].repeat(2, 2).reshape(4000, -1) * np.tile(states[:, 3:], 3)])
+    f = np.hstack([np.ones((n, 1)), states, states[:, :3, None].repeat(2, 2).reshape(n, -1) * np.tile(states[:, 3:], 3)])
     exact = np.concatenate([[1.0], chain.law @ np.hstack([chain.v, chain.h, chain.observables()])])
     # log cosh without its log 2, so that the ratio to the coin flips' sum 2**(n_v + n_h) is what is estimated
     each = np.exp(logs)[:, None] * f / (z / 2**5)
-    errors = each.std(axis=0) / np.sqrt(4000)
+    errors = each.std(axis=0) / np.sqrt(n)
     assert np.abs((each.mean(axis=0) - exact) / errors).max() < 4
+
+
+@pytest.mark.small
+@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
+def test_a_few_starts():
+    """Of free spins all proposals weigh the same, and so do the starts."""
+    atoms, weights = np.empty((4, 2), np.int8), np.empty(4)
+    _starts(couplings(tk.Model([[0.0]])), np.uint64(5), 0, atoms, weights)
+    assert (np.abs(atoms) == 1).all()
+    assert weights == pytest.approx(np.ones(4))
 
 
 def test_starts_have_no_bias():

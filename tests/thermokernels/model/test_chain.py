@@ -142,6 +142,16 @@ def test_detailed_balance_and_the_symmetrised_generator(shape, kernel, quotient)
 
 
 @small
+def test_rows_that_are_a_power_of_two_apart():
+    """So long that the kernel sets them apart by a few numbers more; against products of P, which another kernel makes."""
+    chain = tk.gibbs_chain(random_model((7, 3), 3)[0])
+    x = np.random.default_rng(4).normal(size=chain.n_states)
+    flow = x / chain.root_law
+    expected = chain.root_law * (flow - chain.transition_matrix() @ flow)
+    np.testing.assert_allclose(chain.apply_symmetrised_generator(x[None])[0], expected, atol=1e-13)
+
+
+@small
 @pytest.mark.parametrize("shape", [(2, 2), (3, 2)])
 def test_alternating_scan_is_not_reversible_and_is_refused(shape):
     chain = tk.gibbs_chain(random_model(shape)[0], kernel="alternating")

@@ -27,6 +27,11 @@ MODELS = [
     (1, 3, 1, True, 1.0),
     (2, 2, 1, True, 0.5),
 ]
+FEW = (MODELS[1], *MODELS[4:])  # of few states: quick without compilation too
+
+
+def quick(models, of=FEW):
+    return [pytest.param(model, marks=small if model in of else ()) for model in models]
 
 
 def planted(n_visible, n_hidden, n_patterns, fields, beta, seed=3):
@@ -54,8 +59,7 @@ def test_law_and_kernel_are_those_of_the_full_chain_lumped(model):
     np.testing.assert_allclose(np.column_stack([chain.lumped.apply_generator(x) for x in (root[:, None] * f).T]), expected, atol=1e-14)
 
 
-@small
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", quick(MODELS))
 def test_numbers_of_the_full_chain(model):
     W, b, c = planted(*model)
     chain, full = exchangeable_chain(W, b, c), tk.gibbs_chain(W, b, c)
@@ -72,8 +76,7 @@ def test_numbers_of_the_full_chain(model):
     assert 0.05 * tk.spectral_gap(every) < gap_lower_bound(chain.lumped) <= tk.spectral_gap(every) * (1 + 1e-10)
 
 
-@small
-@pytest.mark.parametrize("model", [one for one in MODELS if not one[3]])
+@pytest.mark.parametrize("model", quick(one for one in MODELS if not one[3]))
 def test_gap_bound_on_even_functions(model):
     W, _, _ = planted(*model)
     chain, pairs = exchangeable_chain(W), tk.spectral_gap(tk.gibbs_chain(W))
@@ -89,8 +92,7 @@ def test_a_bound_where_x_and_its_mirror_image_are_too_far_apart_for_float64():
         gap_lower_bound(chain.lumped)
 
 
-@small
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", quick(MODELS, MODELS[4:]))
 def test_spectral_measure_of_the_full_chain(model, monkeypatch):
     W, b, c = planted(*model)
     full = tk.spectral_measure(tk.gibbs_chain(W, b, c))
@@ -106,8 +108,7 @@ def test_spectral_measure_of_the_full_chain(model, monkeypatch):
         assert tk.spectral_gap(chain) == pytest.approx(tk.spectral_gap(tk.gibbs_chain(W, b, c, quotient=False)), rel=1e-7)
 
 
-@small
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", quick(MODELS))
 def test_signal_q_and_gradient_of_the_full_chain(model):
     W, b, c = planted(*model)
     chain, n_visible = exchangeable_chain(W, b, c), len(W)
@@ -145,8 +146,7 @@ def symmetric_data(chain, n_visible):
     return samples, (counts / np.bincount(number(spins), minlength=counts.size))[number(spins)]
 
 
-@small
-@pytest.mark.parametrize("model", MODELS[1:4])
+@pytest.mark.parametrize("model", quick([*MODELS[1:4], MODELS[5]], MODELS[5:]))
 def test_finite_windows_of_the_full_chain(model):
     W, b, c = planted(*model)
     chain, full = exchangeable_chain(W, b, c), tk.gibbs_chain(W, b, c)
@@ -166,8 +166,7 @@ def test_finite_windows_of_the_full_chain(model):
         tk.operational_q(chain, samples, 0.01)
 
 
-@small
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", quick(MODELS))
 def test_passages_and_cuts_of_the_full_chain(model):
     W, b, c = planted(*model)
     chain, full = exchangeable_chain(W, b, c), tk.gibbs_chain(W, b, c, quotient=False)
@@ -236,7 +235,6 @@ def test_classes_are_found_after_gauge_signs():
     assert len(tk.exchangeable_chain(np.where(xi[:, None] > 0, rounded, 0.3 * np.outer(xi, eta))).visible_classes) == 1
 
 
-@small
 def test_free_spins_of_any_size():
     """Products of free spins have the gap 2 / N, and the gap of the chain is 1 / N: at N = 300, far from any enumeration."""
     chain = tk.exchangeable_chain(np.zeros((150, 150)))
@@ -327,7 +325,6 @@ def _mp_part(sector, partition):
     return total
 
 
-@small
 def test_slow_mixing_sets_in_at_the_critical_temperature():
     """One pattern, mean-field theory: beta = 1. Below it the even modes relax in a few sweeps, above it T_O grows with N."""
 

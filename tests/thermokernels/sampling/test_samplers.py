@@ -208,7 +208,7 @@ def test_the_error_of_a_window_is_that_of_window_variance():
 
 
 @small
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("kernel", [*KERNELS, "symmetrised-alternating"])
 def test_large_couplings_saturate_without_overflow(kernel):
     W = np.array([[1e20, -1e29], [1e3, 1e29]])
     samples = tk.sample(W, n_chains=4, n_sweeps=20, kernel=kernel, seed=0)

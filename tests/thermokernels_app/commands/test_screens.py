@@ -1,7 +1,9 @@
 """Every command in every encoding, at every width, with and without colour, on a terminal and into a pipe: no traceback, nothing cut."""
 
 import io
+import os
 import re
+import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -131,3 +133,34 @@ def test_every_command_has_its_call_from_python():
     for name in re.findall(r"`([\w.]+)`", " ".join(calls.values())):
         module, _, function = name.rpartition(".")
         assert getattr(import_module(module), function).__doc__, name
+
+
+@pytest.mark.parametrize("words", ["thermo diagnose W", "thermo compare trace.npy --model m", "thermo plot runs/"])
+def test_files_are_completed_by_the_shell(words, screen, monkeypatch):
+    """The program offers nothing where a file is due, and bash then completes files, as its part of the bargain says."""
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", str(len(words.split()) - 1))
+    environment = {"PYTHONPATH": str(Path(__file__).parents[3])}
+    command = [sys.executable, "-c", "import sys; sys.argv = ['thermo']; from thermokernels_app.main import main; main()"]
+    offered, source = (
+        subprocess.run(command, env=os.environ | environment | {"_THERMO_COMPLETE": what}, capture_output=True, text=True, check=False)
+        for what in ("complete_bash", "source_bash")
+    )
+    assert (offered.stdout.strip(), offered.stderr) == ("", "")
+    assert "complete -o default -F" in source.stdout
+
+
+@pytest.mark.parametrize("width", [40, 80])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("compare", "trace.npy", "--model", "modèle.npz", "--kernel", "single-site"),
+        ("diagnose", "modèle.npz", "--data", "data.npy"),
+        ("variance", "modèle.npz", "--data", "data.npy"),
+        ("track", "history.npy", "--data", "data.npy", "--kernel", "single-site"),
+    ],
+)
+def test_no_line_is_wider_than_the_screen(screen, arguments, width):
+    np.save("history.npy", np.array([[[0.2, 0.1]], [[0.4, -0.3]]]).reshape(2, 2, 1))
+    text = screen(*arguments, width=width)
+    assert [line for line in text.splitlines() if len(line) > width] == []

@@ -14,6 +14,8 @@ from thermokernels_app.experiment.records import store
 from thermokernels_app.experiment.records.store import MismatchError
 from thermokernels_app.experiment.running import runner
 
+pytestmark = pytest.mark.xdist_group("audit")
+
 TINY = replace(
     Design(),
     grid=Grid(m=(4,), split=(2,), checkpoints=("half", "final"), codes=(1, 2)),

@@ -16,6 +16,8 @@ from thermokernels_app.judges.verdicts import p5_factorization
 from thermokernels_app.report import factorization_tables
 from thermokernels_app.selftest import case, factorization_rules
 
+pytestmark = pytest.mark.xdist_group("factorization")
+
 DESIGN = FactorizationDesign(windows=(1, 3), burn_ins=(0.0, 1.0))
 
 

@@ -14,6 +14,8 @@ from thermokernels_app.experiment.running import runner
 from thermokernels_app.experiment.running.pool import WorkerError, WorkerPool
 from thermokernels_app.experiment.running.tasks import Task, flaw
 
+pytestmark = pytest.mark.xdist_group("faults")
+
 TINY = replace(
     Design(),
     grid=Grid(m=(4,), split=(2, 3), checkpoints=("half", "final"), codes=(1, 2)),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="kills processes by signals")
+pytestmark = [pytest.mark.skipif(not hasattr(os, "fork"), reason="kills processes by signals"), pytest.mark.long]
 
 TINY = """
 training.steps = 20
@@ -51,12 +51,13 @@ WATCHED = {module.__file__ for module in (journal, lock, store)}
 DESIGN, FOLDER = load_design(sys.argv[1]), Path(sys.argv[2])
 
 def run(folder, step):
-    """A run that calls ``step`` before every line of the code that writes."""
+    """A run that calls ``step``, if any, before every line of the code that writes."""
     def local(frame, event, _):
         if event == "line":
             step(frame)
         return local
-    sys.settrace(lambda frame, event, _: local if frame.f_code.co_filename in WATCHED else None)
+    if step is not None:
+        sys.settrace(lambda frame, event, _: local if frame.f_code.co_filename in WATCHED else None)
     try:
         return runner.run(DESIGN, folder, executor=Here(), resume=True)
     finally:
@@ -73,7 +74,7 @@ def forked(folder, at):
             if count == at:
                 os.kill(os.getpid(), signal.SIGKILL)
         try:
-            run(folder, step)
+            run(folder, None if at is None else step)
         except BaseException:
             traceback.print_exc()
             os._exit(1)
@@ -229,9 +230,14 @@ def test_a_limit_on_the_size_of_files_keeps_what_is_done(grid, whole, tmp_path):
     pytest.importorskip("resource")
     (tmp_path / "disk").mkdir()
 
+    # The process that writes the run is limited, the worker is not: it would find no room for compiled kernels and compile them all.
     limited = "import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, -1)); os.execv(sys.argv[1], sys.argv[1:])"
+    raised = "import resource, sys\nif 'spawn_main' in ' '.join(sys.orig_argv): resource.setrlimit(resource.RLIMIT_FSIZE, (-1, -1))\n"
+    (tmp_path / "sitecustomize.py").write_text(raised)
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
     command = [sys.executable, "-c", limited, *COMMAND, "run", "--grid", str(grid), "--out", "disk/run", "--workers", "1"]
-    no_room(subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, stdin=subprocess.DEVNULL))
+    options = {"env": os.environ | {"PYTHONPATH": path}, "capture_output": True, "text": True, "stdin": subprocess.DEVNULL}
+    no_room(subprocess.run(command, cwd=tmp_path, **options))
     kept = (tmp_path / "disk" / "run" / "journal.jsonl").read_bytes()
     assert kept.endswith(b"\n")
     assert len(kept) < 20_000

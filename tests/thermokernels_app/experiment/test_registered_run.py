@@ -13,6 +13,8 @@ from thermokernels_app.judges import reference
 
 DESIGN = load_design("default")
 
+pytestmark = [pytest.mark.xdist_group("registered run"), pytest.mark.long]
+
 
 @pytest.fixture(scope="module")
 def result():

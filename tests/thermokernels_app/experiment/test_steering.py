@@ -40,6 +40,7 @@ def test_designs():
     assert load_steering("steering-smoke").base.training.steps == 100
 
 
+@pytest.mark.small
 def test_networks_side_by_side_are_those_of_one_network():
     models = trainer.Models(SHORT, 4, 2)
     phi = np.array([initial_parameters(replace(SHORT, seed=seed), 4, 2) for seed in (0, 1)])

@@ -16,7 +16,7 @@ from thermokernels_app.experiment.design import load_design
 from thermokernels_app.experiment.records import store
 from thermokernels_app.experiment.running.runner import run as run_design
 
-pytestmark = pytest.mark.report
+pytestmark = [pytest.mark.report, pytest.mark.xdist_group("pictures")]
 pytest.importorskip("matplotlib", reason="needs the extra `report`")
 pytest.importorskip("jinja2", reason="needs the extra `report`")
 

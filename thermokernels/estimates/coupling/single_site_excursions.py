@@ -73,6 +73,26 @@ def _next_ratio(ratio, own, other, value):
 
 
 @jit
+def _couple_site(u, p, q, agree, x_ratio, y_ratio, x_shadow_field, y_shadow_field):
+    """One update of both chains: values of X and Y, whether they still agree, r_X and r_Y; fields of the shadows count after a split."""
+    if agree:
+        return _agree(p, q, x_ratio, u)
+    x_up, y_up, x_other, y_other = p, q, p, q
+    if x_ratio > 0.0:
+        x_other = _up(x_shadow_field)
+        x_up = _excess_up(p, x_other, x_ratio)
+    if y_ratio > 0.0:
+        y_other = _up(y_shadow_field)
+        y_up = _excess_up(q, y_other, y_ratio)
+    x_new, y_new = 1.0 if u < x_up else -1.0, 1.0 if u < y_up else -1.0
+    if x_ratio > 0.0:
+        x_ratio = _next_ratio(x_ratio, p, x_other, x_new)
+    if y_ratio > 0.0:
+        y_ratio = _next_ratio(y_ratio, q, y_other, y_new)
+    return x_new, y_new, False, x_ratio, y_ratio
+
+
+@jit
 def _all_fields(couplings, x, fields):
     """The local field of every spin."""
     n_visible, n_hidden = couplings.weights.shape
@@ -198,25 +218,14 @@ def _excursion(couplings, rule, schedule, stream, first_x, first_y):
             draws += 2
             p = _up(x_fields[site])
             q = p if x_fields[site] == y_fields[site] else _up(y_fields[site])
-            if agree:
-                x_new, y_new, agree, x_ratio, y_ratio = _agree(p, q, x_ratio, u)
-                if not agree:
-                    x_shadow[:], x_shadow_fields[:] = y, y_fields
-                    y_shadow[:], y_shadow_fields[:] = x, x_fields
-            else:
-                x_up, y_up, x_other, y_other = p, q, p, q
-                if x_ratio > 0.0:
-                    x_other = _up(x_shadow_fields[site])
-                    x_up = _excess_up(p, x_other, x_ratio)
-                if y_ratio > 0.0:
-                    y_other = _up(y_shadow_fields[site])
-                    y_up = _excess_up(q, y_other, y_ratio)
-                x_new, y_new = 1.0 if u < x_up else -1.0, 1.0 if u < y_up else -1.0
-                if x_ratio > 0.0:
-                    x_ratio = _next_ratio(x_ratio, p, x_other, x_new)
-                if y_ratio > 0.0:
-                    y_ratio = _next_ratio(y_ratio, q, y_other, y_new)
-            n_apart += (x_new != y_new) - (x[site] != y[site])
+            agreed = agree
+            x_new, y_new, agree, x_ratio, y_ratio = _couple_site(
+                u, p, q, agree, x_ratio, y_ratio, x_shadow_fields[site], y_shadow_fields[site]
+            )
+            if agreed and not agree:
+                x_shadow[:], x_shadow_fields[:] = y, y_fields
+                y_shadow[:], y_shadow_fields[:] = x, x_fields
+            n_apart += int(x_new != y_new) - int(x[site] != y[site])
             x_change, y_change = x_new - x[site], y_new - y[site]
             changed = x_change != 0.0 or y_change != 0.0
             if changed:

@@ -14,13 +14,14 @@ mp = pytest.importorskip("mpmath", reason="mpmath is not installed: pip install 
 pytestmark = pytest.mark.skipif(not extended.AVAILABLE, reason="long double is float64 here")
 
 KERNELS = ["single-site", "two-block", "symmetrised-alternating", "alternating-visible", "alternating-hidden"]
+WIDE = KERNELS[1:]  # whose rates are put together by kernels of their own: without compilation too
 
 
 def one_target(chain):
     return np.arange(chain.n_states) == chain.energy.argmin()
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("kernel", [pytest.param(name, marks=pytest.mark.small if name in WIDE else ()) for name in KERNELS])
 def test_a_tenth_of_the_bound_for_the_same_times(kernel, monkeypatch):
     chain = tk.gibbs_chain(4 * np.random.default_rng(1).uniform(-1, 1, size=(3, 3)), kernel=kernel)
     found = first_passage.solve_hitting_times(chain, one_target(chain), "reduction")
@@ -39,6 +40,21 @@ def test_the_rarest_state_of_one_coupling(coupling):
     with mp.workdps(400):
         exact = 1 + mp.exp(2 * mp.mpf(coupling))
         assert abs(mp.mpf(found.times[chain.energy.argmin()]) / exact - 1) <= found.relative_bound < 1e-14
+
+
+@pytest.mark.small
+@pytest.mark.parametrize("strong", [1.5, 17.0, 400.0])
+@pytest.mark.parametrize("most", [1, gth_elimination.MAX_EXTENDED_STATES])
+def test_two_spins_that_one_couples(strong, most, monkeypatch):
+    """Of the visible layer: v' is drawn given h, so that its spins differ with one probability whatever h was."""
+    monkeypatch.setattr(gth_elimination, "MAX_EXTENDED_STATES", most)
+    weak = 0.75 * strong
+    chain = tk.gibbs_chain([[strong], [weak]], kernel="alternating-visible")
+    found = first_passage.solve_hitting_times(chain, [int(chain.energy.argmax())], "reduction")
+    with mp.workdps(400):
+        up = [1 / (1 + mp.exp(-2 * mp.mpf(w))) for w in (strong, weak)]
+        exact = 1 / (up[0] * (1 - up[1]) + (1 - up[0]) * up[1])
+        assert abs(mp.mpf(found.times[chain.energy.argmin()]) / exact - 1) <= found.relative_bound < 1e-13
 
 
 def test_pivots_and_shares_are_rounded_once():

@@ -400,6 +400,7 @@ def test_wide_numbers_keep_all_digits_over_any_range():
     assert wide_exponent.add(3.0, -1, 0.0, 7) == (3.0, -1)
 
 
+@small
 @pytest.mark.parametrize("scale", [0.0, 0.5, 2.0])
 @pytest.mark.parametrize(("shape", "options"), [((3, 3), {}), ((3, 2), {"quotient": False}), ((4, 1), {}), ((1, 1), {})])
 def test_trees_bound_the_relaxation_time(shape, options, scale):

@@ -15,6 +15,8 @@ from thermokernels_app.experiment.records import store
 from thermokernels_app.experiment.running import campaign, runner
 from thermokernels_app.judges import verdicts
 
+pytestmark = pytest.mark.xdist_group("runner")
+
 TINY = replace(
     Design(),
     grid=Grid(m=(4,), split=(2, 3), checkpoints=("half", "final"), codes=(1, 2)),
