@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-<<<<<<< HEAD
-import warnings
-=======
 import math
->>>>>>> main
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
