@@ -306,6 +306,24 @@ def test_an_ensemble_is_a_table_of_verdicts(finished, invoke, grid):
     file = Path(document["folder"], "seed1", "results.json")
     file.write_text(file.read_text().replace('"cells_basis": ', '"cells_basis": 1', 1))
     assert invoke("show", document["folder"]).exit_code == 3
+    file.unlink()
+    partly = invoke("show", document["folder"])
+    assert (partly.exit_code, partly.stderr) == (11, "note: not done yet and left out: seed 1\n")
+    assert "P3: 1 PASS of 1 seeds" in partly.stdout
+    Path(document["folder"], "seed0", "results.json").unlink()
+    assert "holds 2 runs, and none of them is done yet" in sentence(invoke("show", document["folder"]), 2)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (("--grid", "steering", "--cap", "1h"), "--cap does not go with --grid steering, whose design fixes everything but the seeds"),
+        (("--grid", "steering", "--seed", "1", "--seeds", "0:2"), "--seeds goes not with --seed"),
+        (("--grid", "factorization", "--seeds", "0:2"), "--seeds does not go with --grid factorization"),
+    ],
+)
+def test_grids_of_one_verdict_refuse_what_their_design_fixes(invoke, given, words):
+    assert words in sentence(invoke("run", *given), 2)
 
 
 def test_a_changed_freeze_is_refused(invoke, grid):

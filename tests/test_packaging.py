@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -120,3 +121,12 @@ def test_the_command_runs_from_a_tree_that_is_not_installed(unpacked):
     for arguments in (("cli.py",), ("-m", "thermokernels")):
         assert "diagnose" in python(*arguments, "--help", cwd=unpacked)
     assert python("-c", "import thermokernels_app as app; print(app.__file__)", cwd=unpacked).startswith(str(unpacked))
+
+
+def test_the_recipe_has_the_version_and_dependencies_of_the_project():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    recipe = (ROOT / "recipe" / "recipe.yaml").read_text(encoding="utf-8")
+    assert f'version: "{project["version"]}"' in recipe
+    run = recipe[recipe.index("  run:") : recipe.index("tests:")]
+    needed = {line.strip("- ").replace(" ", "") for line in run.splitlines()[1:] if line.strip()}
+    assert needed == {*project["dependencies"], f"python{project['requires-python']}"}

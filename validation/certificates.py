@@ -387,18 +387,19 @@ def examine_spectrum(ledger: Ledger, case: int, chain: Any, model: Exact) -> Non
     matrix = mp.matrix([[roots[x] * model.generator[x][y] / roots[y] for y in range(model.size)] for x in range(model.size)])
     gaps, modes = mp.eigsy((matrix + matrix.T) / 2)
     sources = [[root * f for f in row] for root, row in zip(roots, model.centred, strict=True)]
-    nodes: list[list[Any]] = []  # gap, weight; ascending
+    weights = [mp.fsum(mp.fsum(sources[x][a] * modes[x, k] for x in range(model.size)) ** 2 for a in range(len(sources[0])))
+               for k in range(model.size)]  # fmt: skip
+    nodes: list[list[int]] = []  # of modes that are about as slow, and count as one where it is asked how much they carry; ascending
     for k in range(model.size):
-        weight = mp.fsum(mp.fsum(sources[x][a] * modes[x, k] for x in range(model.size)) ** 2 for a in range(len(sources[0])))
-        if nodes and gaps[k] - nodes[-1][0] <= 1e-8 * abs(gaps[k]):
-            nodes[-1][1] += weight
+        if nodes and gaps[k] - gaps[nodes[-1][-1]] <= 1e-8 * abs(gaps[k]):
+            nodes[-1].append(k)
         else:
-            nodes.append([gaps[k], weight])
-    total = mp.fsum(weight for _, weight in nodes)
-    steps = chain.steps_per_sweep
-    if any(1e-15 < weight / total < 1e-9 for _, weight in nodes):
+            nodes.append([k])
+    steps, carried = chain.steps_per_sweep, [mp.fsum(weights[k] for k in node) / mp.fsum(weights) for node in nodes]
+    if any(1e-15 < share < 1e-9 for share in carried):
         return
-    seen = [(gap, 1 - (1 - gap) ** steps, weight) for gap, weight in nodes if weight > 1e-12 * total]
+    seen = [(gaps[k], 1 - (1 - gaps[k]) ** steps, weights[k])
+            for node, share in zip(nodes, carried, strict=True) if share > 1e-12 for k in node]  # fmt: skip
     ledger.enter("relevant gap", measure.relevant_gap, seen[0][0], measure.relevant_gap_bound, case)
     if any(abs(sweep / seen[0][1] - 3) < 1e-6 for _, sweep, _ in seen):
         return

@@ -11,8 +11,9 @@ import pytest
 import thermokernels as tk
 from thermokernels.diagnosis import diagnose
 from thermokernels.model import rounding
+from thermokernels.quantities import asymptotic_variance, landscape, spectral_gap, spectral_measure
 from thermokernels.quantities import conductance as conductance_module
-from thermokernels.quantities import landscape, spectral_gap
+from thermokernels.quantities import relevance as relevance_module
 from thermokernels.quantities.autocorrelation_times.autocorrelation import autocorrelation_times
 from thermokernels.quantities.relevance import ObservableBasis, observable_basis
 
@@ -131,3 +132,65 @@ def test_an_edge_that_is_listed_twice_counts_twice():
 
     for other in (("x", "a"), ("a", "x")):
         np.testing.assert_array_equal(model([("x", "a"), other], [1.0, 0.5]).W, model([("x", "a")], [1.5]).W)
+
+
+def test_a_relevance_is_off_by_the_error_of_the_law(monkeypatch):
+    """Its means, and with them the basis, go with the law."""
+    chain = tk.gibbs_chain(W)
+    mask = chain.law.argsort()[:6]
+    right = observable_basis(chain).relevance(mask)
+    signs = np.where(np.isin(np.arange(chain.n_states), mask), 1.0, -1.0)
+    off = replace(chain, law=chain.law * (1 + PLANTED * signs))
+    missed = abs(observable_basis(off).relevance(mask) - right)
+    assert missed > 1e-5
+    assert missed > observable_basis(off).enclosed_relevance(mask)[1]  # rounding does not explain it
+    monkeypatch.setattr(relevance_module, "law_error", lambda _: PLANTED)
+    assert missed <= observable_basis(off).enclosed_relevance(mask)[1]
+
+
+def test_a_weight_of_a_cluster_is_off_by_the_turn_of_its_modes():
+    """Of three modes the first and the last are turned by a small angle: the weights of the cluster move, and gamma_eff with them."""
+    angle, gaps, along = 1e-3, np.array([0.1, 0.15, 0.9]), np.array([6.0, 6.0, 8.0])
+
+    def gamma_eff(weights):
+        return weights[:2].sum() / (weights[:2] / gaps[:2]).sum()
+
+    turned = along.copy()
+    turned[0], turned[2] = math.cos(angle) * along[0] + math.sin(angle) * along[2], math.cos(angle) * along[2] - math.sin(angle) * along[0]
+    weights = turned**2
+    measure = SimpleNamespace(gaps=gaps, weights=weights, gamma_eff=gamma_eff(weights), relevant_gap=gaps[0])
+    residual = (gaps[2] - gaps[0]) * math.sin(angle) * math.cos(angle)
+    modes = SimpleNamespace(complete=True, gaps=gaps[:2], residuals=np.array([[residual], [0.0]]))
+    nothing = SimpleNamespace(gaps=np.array([[2.0]]), weights=np.array([[1.0]]))
+    moved = abs(gamma_eff(along**2) / gamma_eff(weights) - 1)
+    bound = spectral_measure._uncertainty(measure, modes, nothing, 0.3, 0.0)
+    assert moved <= bound
+    second_order = 4 * (angle**2 * weights.sum() / weights[:2].sum() + angle)
+    assert bound - second_order < moved + 100 * angle
+    assert moved > second_order / 20
+
+
+def test_the_asymptotic_variance_is_off_by_twice_the_time_by_the_variances_and_by_the_rounding_of_their_difference(monkeypatch):
+    def bound(lost, variance_error):
+        monkeypatch.setattr(asymptotic_variance, "variance_of", lambda _: (3.0, variance_error))
+        return asymptotic_variance.bound_of(SimpleNamespace(value=5.0, bound=lost))
+
+    assert bound(PLANTED, 0.0) == pytest.approx(2 * PLANTED, rel=1e-9)
+    assert bound(0.0, PLANTED) == pytest.approx(PLANTED, rel=1e-9)
+    assert bound(0.0, 0.0) == pytest.approx(2 * 2.0**-52 * 13.0)
+
+
+def test_the_error_of_an_entry_is_that_of_its_factors():
+    """Relative errors of factors add up; the law that P of one layer lies between comes on top."""
+    for kernel, factors in (("single-site", 1), ("two-block", 3), ("symmetrised-alternating", 5), ("alternating-visible", 5)):
+        chain = tk.gibbs_chain(W, kernel=kernel)
+        of_inputs = rounding.input_error(chain)
+        error = rounding.coupling_error(chain) if kernel != "single-site" else rounding.entry_error(chain)
+        assert factors * of_inputs < error <= (factors + 3) * of_inputs + chain.n_configurations * 2.0**-53
+        assert rounding.entry_error(chain) == error + (rounding.law_error(chain) if chain.dynamics.layer else 0.0)
+
+
+def test_a_product_rounds_as_often_as_it_has_terms():
+    single, block = (tk.gibbs_chain(np.full((4, 6), 0.1), kernel=kernel) for kernel in ("single-site", "two-block"))
+    assert rounding.product_error(single) == 2 * 12 * 2.0**-53
+    assert rounding.product_error(block) == (2**4 + 2**5 + 16) * 2.0**-53

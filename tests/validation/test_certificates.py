@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from thermokernels.model import extended
+
 mp = pytest.importorskip("mpmath", reason="mpmath is not installed: pip install mpmath")
 
 import certificates  # noqa: E402
@@ -25,13 +27,13 @@ def test_every_bound_holds_and_next_to_nothing_is_refused(kernel, models):
     assert ledger.ratios
     for name in ("Q, auto", "MFPT, auto", "gap", "gradient, auto", "T_O bound, auto"):
         assert ledger.refused[name] <= max(1, 0.02 * models), ledger.refused
-    if kernel == "single-site":  # the median bound is at most 1e4 times the true error, but for gradients where reduction is forced
+    if kernel == "single-site" and extended.AVAILABLE:
         medians = ledger.medians(True)
-        assert {
-            name: median for name, median in medians.items() if median > 1e4 and not name.endswith(("reduction", "without a digit"))
-        } == {}
-        for name in ("T_O, auto", "Q, auto", "MFPT, auto", "gap, eigenvalues"):
-            assert medians[name] <= 150, medians
+        # ten digits are claimed of a window, which has many more, and all that is known of a signal without a digit is that it is small
+        loose = {name for name, median in medians.items() if median > 1e4}
+        assert loose <= {"operational Q", "Q without a digit", "dQ without a digit", "signal without a digit"}
+        for name in ("T_O, auto", "Q, auto", "MFPT, auto", "gap, eigenvalues", "dT_O, auto", "dQ, auto", "dT_O, reduction"):
+            assert medians[name] <= 100, medians
 
 
 def test_a_bound_that_is_broken_is_seen(capsys):

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thermokernels.common import threads
+from thermokernels.common.errors import ModelTooLargeError
 from thermokernels.compiled.simd_float32 import LANES
 from thermokernels.estimates.coupling.lag_pairs import Schedule, _lag_pairs, new_pairs
 from thermokernels.sampling import scans
@@ -29,6 +30,8 @@ MOST_ATOMS = 64
 # Products of a coupling and a spin that a pair may take in a pilot, and what resampling a unit costs beside its products, in products.
 MOST_WORK, UNIT_WORK = 2e9, 60
 FEWEST_SWEEPS, MOST_SWEEPS = 500, 200_000
+# What a pilot may take in all, and what a core does in an hour, roughly.
+MOST_PILOT_WORK, PER_HOUR = 2e12, 3e12
 # The replicates' pairs are given up after the pilot's cap, or so many lags.
 LAGS = 8
 # Work of a pair that fits into a second of a budget, for the cap alone.
@@ -89,10 +92,25 @@ def run_pilot(
     return Pilot(kappa, meetings, cap, _schedule(kappa, quotient, meetings, cap))
 
 
+def require_work(n_visible: int, n_hidden: int) -> None:
+    """Raise ModelTooLargeError where a pilot of chains that do not meet would take hours, before it begins."""
+    work = 2 * N_PAIRS * FEWEST_SWEEPS * _in_a_sweep(n_visible, n_hidden)
+    if work > MOST_PILOT_WORK:
+        raise ModelTooLargeError(
+            f"coupled chains of {n_visible + n_hidden} spins would take {work / PER_HOUR:.2g} hours of a core for the pilot alone; "
+            "estimate a smaller model"
+        )
+
+
+def _in_a_sweep(n_visible: int, n_hidden: int) -> float:
+    """Work of a pair, in products."""
+    return float(n_visible * n_hidden + UNIT_WORK * (n_visible + n_hidden))
+
+
 def most_sweeps(n_visible: int, n_hidden: int, budget: float | None) -> int:
     """When the pilot gives a pair up."""
     work = MOST_WORK if budget is None else min(MOST_WORK, WORK_PER_SECOND * budget)
-    return int(min(max(work / (n_visible * n_hidden + UNIT_WORK * (n_visible + n_hidden)), FEWEST_SWEEPS), MOST_SWEEPS))
+    return int(min(max(work / _in_a_sweep(n_visible, n_hidden), FEWEST_SWEEPS), MOST_SWEEPS))
 
 
 def _slowness(meetings: NDArray[np.int64]) -> tuple[int, float]:

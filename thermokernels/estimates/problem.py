@@ -15,7 +15,7 @@ from thermokernels.estimates.correlations import data_correlations
 from thermokernels.estimates.coupling.lag_pairs import Schedule
 from thermokernels.estimates.coupling.layer_excursions import Features
 from thermokernels.estimates.features import features_of, from_correlations
-from thermokernels.estimates.pilot import Pilot
+from thermokernels.estimates.pilot import Pilot, require_work
 from thermokernels.estimates.replicates import Question, couplings
 from thermokernels.estimates.result import NAN, NOWHERE, QEstimate
 from thermokernels.model.kernels.registry import KERNELS, as_kernel
@@ -63,6 +63,7 @@ class Problem:
         n_spins, n_weights = n_visible + n_hidden, n_visible * n_hidden
         n_bytes = 64 * 64 * n_spins * 3 + 8 * n_weights * (4 if data is None else 52)
         memory.require(n_bytes, f"coupled chains of {n_spins} spins", "estimate a smaller model")
+        require_work(n_visible, n_hidden)
         return problem
 
     @property

@@ -21,7 +21,8 @@ def energy_error(chain: GibbsChain) -> float:
 def marginal_error(chain: GibbsChain) -> float:
     """A bound on the error of an energy of one layer and its remainder together: 3 roundings of each logarithm, and the second order."""
     largest = chain.coupling_sums[0]
-    return 3 * chain.n_spins * UNIT + SECOND_ORDER * (largest + chain.n_spins) * UNIT + (largest * UNIT) ** 2
+    n_logarithms = chain.n_hidden if chain.dynamics.layer == "visible" else chain.n_visible
+    return 3 * n_logarithms * UNIT + SECOND_ORDER * (largest + chain.n_spins) * UNIT + (largest * UNIT) ** 2
 
 
 def law_error(chain: GibbsChain) -> float:
@@ -50,10 +51,15 @@ def entry_error(chain: GibbsChain) -> float:
     """
     if chain.dynamics.single_flips:
         return input_error(chain) + chain.n_spins * UNIT
+    return coupling_error(chain) + law_error(chain) if chain.dynamics.layer is not None else coupling_error(chain)
+
+
+def coupling_error(chain: GibbsChain) -> float:
+    """The same of S alone, of block kernels: without the law that P is between the roots of."""
     layer = chain.dynamics.layer is not None
     of_spin = input_error(chain) + (3 if layer else 0) * UNIT
     error = chain.dynamics.factors(chain.n_visible, chain.n_hidden) * of_spin + 10 * UNIT
-    return error + chain.n_configurations * UNIT + law_error(chain) if layer else error
+    return error + chain.n_configurations * UNIT if layer else error
 
 
 def product_error(chain: GibbsChain) -> float:

@@ -29,7 +29,7 @@ from thermokernels.common.results import Line, Result
 from thermokernels.common.tolerances import EPSILON, UNIT
 from thermokernels.model.chain import block_spins, gibbs_chain
 from thermokernels.model.model import Model, ModelLike, as_model
-from thermokernels.model.rounding import entry_error, input_error, law_error
+from thermokernels.model.rounding import coupling_error, input_error, law_error
 from thermokernels.solvers import gap_bounds
 from thermokernels.solvers.layer_resolvent import LayerSolution, LayerSystem
 from thermokernels.solvers.solve import Progress, Solve
@@ -142,8 +142,8 @@ def solved(layers: Layers, sources: Sources, rtol: float) -> Times:
     """T_a = constant + left' z2 + z1' r2, and a bound on the error of each.
 
     |r1| |r2| / gamma from the residuals. Rounding is of first order: entries of C'C are right to a relative h, which moves T by at most
-    2 h |z1| |z2|; sources of functions below one in size to e = (relative errors of pi and of the fields, roundings of sums), by
-    e (|z1| + |z2| + e / gamma); a residual to a sum's roundings of z.
+    h |z1| C'C |z2| <= h |z1| |z2|; sources of functions below one in size to e = (errors of the root of pi, of tanh and of C, roundings of
+    sums), by e (|z1| + |z2| + e / gamma); a residual to a sum's roundings of z. A variance is twice a product of two sums over both layers.
     """
     system, chain = layers.system, layers.chain
     if sources.left is sources.right:
@@ -157,8 +157,9 @@ def solved(layers: Layers, sources: Sources, rtol: float) -> Times:
     gap = gap_of_records(layers)
     lost = system.every * sums
     from_residuals = (r1 + lost * z1) * (r2 + lost * z2) / gap
-    of_inputs = law_error(chain) + input_error(chain) + sums
-    rounding = of_inputs * (z1 + z2 + of_inputs / gap) + 2 * system.every * entry_error(chain) * z1 * z2 + 4 * of_inputs * sources.constant
+    of_inputs = 0.5 * (law_error(chain) + coupling_error(chain) + sums) + 8 * UNIT
+    of_variances = 2 * (law_error(chain) + input_error(chain) + sums)
+    rounding = of_inputs * (z1 + z2 + of_inputs / gap) + system.every * coupling_error(chain) * z1 * z2 + of_variances * sources.constant
     return Times(sources, left, right, values, from_residuals + rounding + 4 * EPSILON * np.abs(values))
 
 
@@ -217,7 +218,7 @@ class AlternatingTime(Result):
     def variance_error(self) -> float:
         """A bound on the error of ``variance``: relative errors of laws and fields, and the roundings of sums."""
         chain = self.layers.chain
-        return 4 * (law_error(chain) + input_error(chain) + (chain.n_configurations + 8) * EPSILON) * self.variance
+        return 2 * (law_error(chain) + input_error(chain) + (chain.n_configurations + 8) * EPSILON) * self.variance
 
     @property
     def asymptotic_variance(self) -> float:

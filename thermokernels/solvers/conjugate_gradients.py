@@ -125,10 +125,11 @@ def solve_by_products(
             break
         step = ratios[going, None] * steps[going] + residuals[going]
         image = multiply(step)
-        lengths = squares[going] / inner_products(step, image)
+        with np.errstate(divide="ignore", invalid="ignore"):  # a step that A takes to nothing: no number, which the residual check reports
+            lengths = squares[going] / inner_products(step, image)
+            rest = _orthogonal(residuals[going] - lengths[:, None] * image, null)
+            solutions[going] += lengths[:, None] * step
         steps[going] = step
-        solutions[going] += lengths[:, None] * step
-        rest = _orthogonal(residuals[going] - lengths[:, None] * image, null)
         residuals[going], updated = rest, inner_products(rest, rest)
         ratios[going], squares[going] = updated / squares[going], updated
         iterations[going] += 1

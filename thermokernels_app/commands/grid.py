@@ -209,14 +209,23 @@ def show(
 
 
 def _show_ensemble(folder: Path, folders: Mapping[int, Path], as_json: bool) -> int:
-    """The table of verdicts of an ensemble, judged again, and the distribution of its figures; the exit code of the worst run."""
+    """The table of verdicts of an ensemble, judged again, and the distribution of its figures; the exit code of the worst run.
+
+    Runs that are not done yet are left out and named, and make it a HALT.
+    """
     from thermokernels_app.experiment import audit
     from thermokernels_app.experiment.records import store
     from thermokernels_app.experiment.running.outcome import Run
     from thermokernels_app.report import tables
 
+    done = {seed: path for seed, path in folders.items() if (path / store.RESULTS).exists()}
+    if not done:
+        raise ValueError(f"{folder} holds {len(folders)} runs, and none of them is done yet")
     runs, code = {}, 0
-    for seed, path in folders.items():
+    if waiting := [str(seed) for seed in folders if seed not in done]:
+        print(f"note: not done yet and left out: seed {', '.join(waiting)}", file=sys.stderr)
+        code = 11
+    for seed, path in done.items():
         document = store.read_results(path)
         found = audit.audit(document, path)
         if found.altered:

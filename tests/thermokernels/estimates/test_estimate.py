@@ -191,6 +191,7 @@ def test_a_similar_model_lends_its_coupling():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"model": np.zeros((10**6, 1))}, r"coupled chains of 1000001 spins would take .* (of memory|hours of a core for the pilot alone)"),
         ({"like": 3}, "like must be a QEstimate"),
         ({"data": np.ones((4, 3))}, "data must have a column for each of the 2 visible spins"),
         ({"data": np.zeros((4, 2))}, r"data must hold spins \+1 and -1"),

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from thermokernels.common.errors import UnresolvedError
 from thermokernels.model.chain import gibbs_chain
+from thermokernels.model.exchangeable import exchangeable_chain
 from thermokernels.quantities.conductance import conductance
 
 
@@ -35,6 +36,16 @@ def test_conductance_is_the_naive_sum_and_obeys_cheeger(seed, kernel, fields, fu
     if kernel != "alternating":
         gap = 1 - np.sort(np.linalg.eigvals(chain.transition_matrix()).real)[-2]
         assert gap <= 2 * phi + 1e-10
+
+
+def test_classes_of_exchangeable_sites_have_the_conductance_of_their_states():
+    """Two visible and two hidden spins, each of one class: lumped states are numbers of -1 spins, (hidden, visible)."""
+    W = np.full((2, 2), 0.4)
+    lumped, full = exchangeable_chain(W), gibbs_chain(W, quotient=False)
+    down = full.spins() < 0
+    numbers = 3 * down[:, 2:].sum(axis=1) + down[:, :2].sum(axis=1)
+    for chosen in ([0], [0, 1, 2], [4, 8]):
+        assert conductance(lumped, chosen) == pytest.approx(conductance(full, np.isin(numbers, chosen)), rel=1e-12)
 
 
 def test_a_small_side_keeps_its_relative_accuracy():

@@ -25,6 +25,7 @@ def invoke(tmp_path, monkeypatch):
     np.save("W.npy", W)
     np.save("samples.npy", SAMPLES)
     np.save("wide.npy", np.ones((4, 5)))
+    np.save("million.npy", np.zeros((10**6, 1)))
     np.save("bits.npy", np.eye(3))
     np.save("nan.npy", np.full((3, 3), np.nan))
     np.savez("stuck.npz", W=np.full((4, 4), 2.5), b=np.full(4, 1e-3), c=np.zeros(4))
@@ -93,6 +94,7 @@ def test_few_replicates_are_exit_code_11(invoke):
         (("W.npy", "--data", "wide.npy"), "the samples file wide.npy"),
         (("W.npy", "--data", "bits.npy"), r"the samples file bits.npy: .*must hold spins"),
         (("nan.npy",), "must be finite"),
+        (("million.npy",), "coupled chains of 1000001 spins would take .*; estimate a smaller model"),
         (("W.npy", "--kernel", "symmetrised-alternating"), "kernel must be one of 'single-site', 'two-block', 'alternating'"),
         (("W.npy", "--checkpoint", "W.npy"), "checkpoint W.npy is no checkpoint that can be read"),
     ],

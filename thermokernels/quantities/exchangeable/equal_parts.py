@@ -26,9 +26,9 @@ def key(sector: Sector, pair: tuple[int, int]) -> Hashable:
     chain = sector.chain
     numbers = (chain.couplings, chain.b, chain.c)
     unit = SAME * max(float(np.abs(part).max(initial=0.0)) for part in numbers) or 1.0
-    couplings, visible_field, hidden_field = (np.rint(part / unit) for part in numbers)  # equal to the rounding that makes classes
-    visible = _marks(chain.visible_sizes, visible_field, sector.visible, pair[0])
-    hidden = _marks(chain.hidden_sizes, hidden_field, sector.hidden, pair[1])
+    couplings, b, c = (np.rint(part / unit) for part in numbers)  # equal to the rounding that makes classes
+    visible = _marks(chain.visible_sizes, b, sector.visible, pair[0])
+    hidden = _marks(chain.hidden_sizes, c, sector.hidden, pair[1])
     return chain.killing, min(_least(visible, hidden, couplings), _least(hidden, visible, couplings.T))
 
 

@@ -23,9 +23,11 @@ from thermokernels.common.errors import ModelTooLargeError, UnresolvedError
 from thermokernels.common.tolerances import UNIT
 from thermokernels.compiled import wide_exponent
 from thermokernels.compiled.wide_exponent import Wide
+from thermokernels.model import extended
 from thermokernels.model.chain import GibbsChain
+from thermokernels.model.extended import LONG_UNIT, Long
 from thermokernels.model.rounding import law_error
-from thermokernels.solvers.state_reduction.gth_elimination import eliminate
+from thermokernels.solvers.state_reduction.gth_elimination import MAX_EXTENDED_STATES, eliminate
 from thermokernels.solvers.state_reduction.reduced_resolvent import ground_state, law
 
 # All eigenvalues of a dense matrix are taken.
@@ -130,17 +132,33 @@ def _inverse_factor(chain: GibbsChain) -> tuple[Floats, float, Wide]:
     """X / scale as float64 (M, n_states), the relative error of each entry of X, and scale, the largest entry 1 / sqrt(s_k).
 
     Entries that underflow are below 1e-300 of the norm. X is solved for by substitution with one sign throughout, which costs at most
-    M^2 + 8 M roundings (Higham, Accuracy and Stability, 2nd ed., corollary 8.10) beside the error of the elimination, its pivots and pi.
+    M^2 + 8 M roundings (Higham, Accuracy and Stability, 2nd ed., corollary 8.10) beside the error of the elimination, its pivots and pi;
+    in long double, where small chains are eliminated in it, M^2 of its own and eight of what follows.
     """
     elimination = eliminate(chain, ground_state(chain))
     states, m = elimination.states, elimination.states.size
     roots = wide_exponent.root(law(chain)).take(states)
     column, row = roots.take((slice(None), None)), roots.take((None, slice(None)))
-    shares = wide_exponent.quotient(wide_exponent.product(column, elimination.rates.take((slice(None), slice(m)))), row).to_floats()
-    factor = np.eye(m) - np.tril(shares, -1)
-    unit = scipy.linalg.solve_triangular(factor, np.eye(m), lower=True, unit_diagonal=True, overwrite_b=True, check_finite=False)
+    rates = elimination.rates.take((slice(None), slice(m)))
+    if m < MAX_EXTENDED_STATES and extended.applies_to(chain):
+        paths = wide_exponent.from_long_doubles(_paths(rates))
+        unit = wide_exponent.quotient(wide_exponent.product(column, paths), row).to_floats()
+        rounding = m * m * LONG_UNIT + 8 * UNIT
+    else:
+        factor = np.eye(m) - np.tril(wide_exponent.quotient(wide_exponent.product(column, rates), row).to_floats(), -1)
+        unit = scipy.linalg.solve_triangular(factor, np.eye(m), lower=True, unit_diagonal=True, overwrite_b=True, check_finite=False)
+        rounding = (m * m + 8 * m + 8) * UNIT
     lengths = wide_exponent.quotient(wide_exponent.from_floats(np.ones(m)), wide_exponent.root(elimination.pivots))
     scale = lengths.take(int(lengths.log().argmax()))
     inverse = np.zeros((m, chain.n_states))
     inverse[:, states] = wide_exponent.quotient(lengths, scale).to_floats()[:, None] * unit
-    return inverse, elimination.of_paths + law_error(chain) + (m * m + 8 * m + 8) * UNIT, scale
+    return inverse, elimination.of_paths + law_error(chain) + rounding, scale
+
+
+def _paths(rates: Wide) -> Long:
+    """(1 - L)^-1 in long double for the shares L below the diagonal of ``rates`` (M, M): their products along paths, added up."""
+    shares = np.ldexp(rates.mantissa.astype(np.longdouble), (wide_exponent.DIGIT * rates.exponent).astype(np.intc))
+    paths: Long = np.eye(len(shares), dtype=np.longdouble)
+    for k in range(len(shares)):
+        paths[k + 1 :, : k + 1] += shares[k + 1 :, k, None] * paths[k, : k + 1]
+    return paths

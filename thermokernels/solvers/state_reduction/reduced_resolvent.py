@@ -84,12 +84,17 @@ class ReducedTime:
 
 def law(chain: GibbsChain) -> Wide:
     """pi (n_states,), each entry right to a relative :func:`law_error` however small it is."""
+    weights = boltzmann_weights(chain)
+    return wide_exponent.quotient(weights, wide_exponent.total(weights))
+
+
+def boltzmann_weights(chain: GibbsChain) -> Wide:
+    """exp(min E - E), (n_states,): pi before it is divided by its sum."""
     lowest = chain.energy.min()
     exponents = lowest - chain.energy
     back = exponents - lowest
     remainders = (lowest - (exponents - back)) - (chain.energy + back) - chain.energy_remainders
-    weights = wide_exponent.exponential(exponents, remainders)
-    return wide_exponent.quotient(weights, wide_exponent.total(weights))
+    return wide_exponent.exponential(exponents, remainders)
 
 
 def variance_time(chain: GibbsChain) -> ReducedTime:

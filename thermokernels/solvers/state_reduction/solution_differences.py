@@ -70,8 +70,8 @@ class Differences:
 
 
 def flow_error(chain: GibbsChain) -> float:
-    """Relative error of charges pi f~ and conductances c, and of sums of flows over the spins."""
-    return 2 * law_error(chain) + input_error(chain) + (chain.n_spins + 8) * UNIT
+    """Relative error of charges pi f~, of pi twice, and of conductances c, of pi and of a rate, and of sums of flows over the spins."""
+    return law_error(chain) + max(law_error(chain), input_error(chain)) + (chain.n_spins + 8) * UNIT
 
 
 def solve_differences(elimination: Elimination, law: Wide, observables: Wide) -> Differences:
