@@ -39,7 +39,7 @@ def plot(
     """Draw a run or a model: one file a picture.
 
     Of a run: qualifying-events, q, training, ranks, gradient-errors, and disconnectivity, spectrum and barriers of two telling cells or
-    of each --cell. Of a run of the steering: steering. Of a model: these three.
+    of each --cell. Of a run of the steering: steering. Of runs of --seeds: ensemble. Of a model: these three.
     """
     with errors(False):
         _require_extra()
@@ -101,10 +101,15 @@ def _pictures(source: Path, cells: list[str] | None, colour: str, convention: st
     import thermokernels as tk
     from thermokernels_app.experiment.records import store
     from thermokernels_app.experiment.running import steering
-    from thermokernels_app.report import pictures
+    from thermokernels_app.report import ensemble, pictures
 
     if steering.QUESTION.holds(source):
         return [pictures.of_steering(steering.QUESTION.read(source))]
+    if many := ensemble.folders_of(source):
+        done = {seed: store.read_results(folder) for seed, folder in many.items() if (folder / store.RESULTS).exists()}
+        if not done:
+            raise ValueError(f"{source} holds {len(many)} runs, and none of them is done yet")
+        return [pictures.of_ensemble(ensemble.summary_of(done))]
     if source.is_dir() or source.suffix == ".json":
         keys = None if cells is None else [pictures.parse_cell(cell) for cell in cells]
         return pictures.of_run(store.read_results(source), store.read_arrays(source), keys, colour)

@@ -14,7 +14,7 @@ from thermokernels import plot
 from thermokernels.plot.basins import values_of, words_of
 from thermokernels.plot.captions import CAPTIONS, caption_of
 from thermokernels_app.judges import verdicts
-from thermokernels_app.report import figures, steering_figure
+from thermokernels_app.report import ensemble_figure, figures, steering_figure
 
 Key = tuple[int, int, str, int]
 
@@ -79,6 +79,17 @@ def of_steering(document: Mapping[str, Any]) -> Picture:
         "Above: every training beside that of its seed table with λ = 0; the bar is met left of the dotted upright, above the level. "
         "Below: medians over the seed tables of KL and Q along the training, the mark at its end.",
         lambda _: steering_figure.steering(document),
+    )
+
+
+def of_ensemble(summary: Mapping[str, Any]) -> Picture:
+    """The picture of the runs of ``--seeds``, from their summary."""
+    return Picture(
+        "ensemble",
+        "One table among many",
+        f"How many of {summary['complete']} seed tables have which value of a figure of the run; dashed, with its percentile: that of the "
+        "first publication.",
+        lambda _: ensemble_figure.ensemble(summary),
     )
 
 

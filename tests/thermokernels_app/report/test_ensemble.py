@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from thermokernels_app.report import ensemble, tables
+from thermokernels_app.report import ensemble, pictures, tables
 
 pytestmark = pytest.mark.small
 
@@ -75,3 +75,14 @@ def test_folders_of_an_ensemble(tmp_path):
     (tmp_path / "seed3").touch()
     assert list(ensemble.folders_of(tmp_path)) == [2, 10]
     assert ensemble.folders_of(tmp_path / "nowhere") == {}
+
+
+def test_the_picture_has_a_panel_for_every_published_figure(tmp_path):
+    summary = ensemble.summary_of({seed: document(3 + seed, 0.01 * (seed + 1)) for seed in range(6)})
+    shown = [one for one in summary["figures"] if one["published"] is not None]
+    figure = pictures.of_ensemble(summary).draw(True)
+    panels = [axes for axes in figure.axes if axes.axison]
+    assert len(panels) == len(shown) > 3
+    for axes, one in zip(panels, shown, strict=True):
+        assert sum(bar.get_height() for bar in axes.patches) == len(one["values"])  # every table is in a bar
+        assert axes.lines[0].get_xdata()[0] == one["published"]
