@@ -52,7 +52,8 @@ def lowest_passes(chain: GibbsChain) -> tuple[NDArray[np.int64], NDArray[np.int6
         columns.append(column)
         costs.append(0.5 * (chain.energy[row] - lowest) + 0.5 * (chain.energy[column] - lowest) + np.logaddexp(strength, -strength))
     # all at least log 2: none is taken for a missing edge
-    edges = coo_array((np.concatenate(costs), (np.concatenate(rows), np.concatenate(columns))), shape=2 * (chain.n_states,))
+    places = np.concatenate(rows).astype(np.int32), np.concatenate(columns).astype(np.int32)  # all that csgraph of SciPy 1.12 takes
+    edges = coo_array((np.concatenate(costs), places), shape=2 * (chain.n_states,))
     tree = minimum_spanning_tree(edges.tocsr())
     order, parents = breadth_first_order(tree, ground, directed=False)
     links = tree.tocoo()
