@@ -77,13 +77,17 @@ class Models:
         kl, ct_kl = np.empty(weights.shape[:2]), np.empty_like(weights)
         _divergences(weights, self.half_laws, kl, ct_kl)
         numbers, ct_log_q = np.full((3, *kl.shape), np.nan), np.zeros_like(weights)
-        for n in np.flatnonzero(wanted):
-            for k, law in enumerate(self.laws):
-                q, slope = adjoints.q_struct(weights[n, k], law, window=self.window)
-                if not q.value > 0.0:
-                    raise UnresolvedError(f"Q of code {k + 1} is {q.value:.3g}: it has no logarithm")
-                numbers[:, n, k] = np.log(q.value), q.signal, q.t_obs
-                ct_log_q[n, k] = slope / q.value
+        if wanted.any():
+            chosen = weights[wanted]
+            laws = np.tile(self.laws, (len(chosen), 1))
+            q, slope = adjoints.q_struct(chosen.reshape(-1, *chosen.shape[2:]), laws, window=self.window)
+            if q.status.any():
+                raise UnresolvedError(next(message for message in q.messages if message))
+            if not (q.value > 0.0).all():
+                raise UnresolvedError("Q is zero where its logarithm is asked for")
+            found = np.array([np.log(q.value), q.signal, q.t_obs])
+            numbers[:, wanted] = found.reshape(3, *chosen.shape[:2])
+            ct_log_q[wanted] = (slope / q.value[:, None, None]).reshape(chosen.shape)
         log_q, signal, t_obs = numbers
         return Measured(kl, ct_kl, log_q, signal, t_obs, ct_log_q)
 
