@@ -4,6 +4,7 @@ A function ``<quantity>_and_gradient`` returns the value as thermokernels does, 
 """
 
 from adjoints.asymptotic_variance import asymptotic_variance, asymptotic_variance_and_gradient
+from adjoints.batches import QBatch
 from adjoints.cotangents import Cotangents
 from adjoints.estimate import EstimatedGradient, estimate_q_and_gradient
 from adjoints.exchangeable import exchangeable_asymptotic_variance, exchangeable_q, exchangeable_variance_time
@@ -18,6 +19,7 @@ estimate_q = estimate_q_and_gradient
 __all__ = [
     "Cotangents",
     "EstimatedGradient",
+    "QBatch",
     "asymptotic_variance",
     "asymptotic_variance_and_gradient",
     "couplings_jacobian",

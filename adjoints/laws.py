@@ -14,6 +14,7 @@ from thermokernels.common.error_state import default_error_state
 from thermokernels.compiled.decorator import jit
 from thermokernels.model.laws import _divergence, _fill_fields, _kernel_arguments, _log_weights, _moderate
 from thermokernels.model.model import Model, ModelLike, as_model
+from thermokernels.model.spin_sums import _fold
 
 
 @overload
@@ -111,24 +112,6 @@ def kl_hessian_product(p_data: ArrayLike, model: Model, direction: tuple[Floats,
 
 
 @jit
-def _fold_fields(ct_field: Floats, ct_couplings: Floats) -> float:
-    """Adjoint of ``_fill_fields``: ct_couplings[i] = sum_v v_i ct_field[v], halving the table once per spin; returns its sum.
-
-    ``ct_field`` is used up.
-    """
-    size = ct_field.size
-    for i in range(ct_couplings.size - 1, -1, -1):
-        size //= 2
-        ct_coupling = 0.0
-        for state in range(size):
-            ct_coupling += ct_field[state] - ct_field[size + state]
-            ct_field[state] += ct_field[size + state]
-        ct_couplings[i] = ct_coupling
-    total: float = ct_field[0]
-    return total
-
-
-@jit
 def _pull_back(columns: Floats, c: Floats, difference: Floats, ct_columns: Floats, ct_b: Floats, ct_c: Floats) -> None:
     """Cotangents of W' (one row a hidden spin), b and c from the cotangent ``difference`` of the log weights, which is used up."""
     field = np.empty(difference.size)
@@ -136,5 +119,5 @@ def _pull_back(columns: Floats, c: Floats, difference: Floats, ct_columns: Float
         _fill_fields(columns[j], c[j], field)
         for state in range(field.size):
             field[state] = difference[state] * np.tanh(field[state])
-        ct_c[j] = _fold_fields(field, ct_columns[j])
-    _fold_fields(difference, ct_b)
+        ct_c[j] = _fold(field, ct_columns[j])
+    _fold(difference, ct_b)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from concurrent.futures import Executor
-from typing import Literal, Unpack, overload
+from typing import Any, Literal, Unpack, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from adjoints import alternating_scan
+from adjoints import alternating_scan, batches, small_models
 from adjoints.cotangents import Cotangents, KernelOptions
 from adjoints.variance_time import VarianceTimeAdjoint, _log_law_cotangents, gradient_chain
 from thermokernels.common import arguments, tolerances
@@ -19,6 +19,7 @@ from thermokernels.model.kernels.registry import as_kernel
 from thermokernels.model.model import Model, ModelLike, as_model
 from thermokernels.quantities.alternating_scan import AlternatingTime
 from thermokernels.quantities.signal_to_noise import QStruct, alternating_q_struct, chain_q_struct
+from thermokernels.quantities.variance_time import is_small
 from thermokernels.solvers.checkpoint import PathLike
 from thermokernels.solvers.solve import AUTOMATIC, Options, Progress, Solve
 
@@ -75,9 +76,14 @@ def q_struct_and_gradient(
     Parameters and errors are those of :func:`thermokernels.q_struct` (window in sweeps), of the kernels "single-site" and "alternating".
     With ``fields=True`` the gradients with respect to b and c come too, on the full chain.
 
+    W of shape (B, n_v, n_h) is B models, with p_data, b and c for all of them or one a model: (B, 2**n_v), (B, n_v), (B, n_h). Each
+    is answered as it would be by itself, in every bit, and the batch is dealt out to threads. A model that is refused or not resolved
+    is NaN, with a status and a message of its own (:class:`QBatch`).
+
     Returns
     -------
-    (QStruct, dQ_dW) with dQ_dW of shape (n_v, n_h), or (QStruct, Cotangents(W, b, c)).
+    (QStruct, dQ_dW) with dQ_dW of shape (n_v, n_h), or (QStruct, Cotangents(W, b, c)); of a batch (QBatch, dQ_dW) with dQ_dW of shape
+    (B, n_v, n_h), or (QBatch, Cotangents(W, b, c)) with an axis of length B each.
 
     Examples
     --------
@@ -85,17 +91,25 @@ def q_struct_and_gradient(
     >>> q, gradient = adjoints.q_struct([[0.0]], [0.5, 0.5])
     >>> gradient
     array([[0.]])
+    >>> batch, gradients = adjoints.q_struct([[[0.5]], [[float("nan")]]], [0.9, 0.1])
+    >>> batch.status.tolist(), gradients.shape, batch.messages[1]
+    ([0, 1], (2, 1, 1), 'W must be finite; entry (0, 0) is nan')
     """
     fields = arguments.as_flag(fields, "fields")
-    model, solve = as_model(W, b, c), Solve(method, rtol, progress, checkpoint, executor)
-    if as_kernel(kernel).by_layers:
-        q, cotangents = _alternating_q_struct_gradient(model, p_data, window, solve)
+    solve = Solve(method, rtol, progress, checkpoint, executor)
+    by_layers = as_kernel(kernel).by_layers
+
+    def one(model: Model, law: ArrayLike) -> tuple[QStruct, Cotangents]:
+        if by_layers:
+            return _alternating_q_struct_gradient(model, law, window, solve)
+        return chain_q_struct_gradient(gradient_chain(model, fields, kernel), law, window, solve)
+
+    q: Any
+    if not isinstance(W, Model) and batches.is_batch(W):
+        q, cotangents = batches.q_struct(W, p_data, window, solve, (b, c), fields, kernel, one)
     else:
-        chain = gradient_chain(model, fields, kernel)
-        q, cotangents = chain_q_struct_gradient(chain, p_data, window, solve)
-    if fields:
-        return q, cotangents
-    return q, cotangents.W
+        q, cotangents = one(as_model(W, b, c), p_data)
+    return (q, cotangents) if fields else (q, cotangents.W)
 
 
 def chain_q_struct_gradient(
@@ -110,10 +124,13 @@ def chain_q_struct_gradient(
     """
     if chain.dynamics.by_layers:
         return _alternating_q_struct_gradient(chain.model, p_data, window, solve)
-    adjoint = VarianceTimeAdjoint(chain)
-    q = chain_q_struct(chain, p_data, window, solve, (adjoint,))
+    adjoint, small = VarianceTimeAdjoint(chain), is_small(chain, solve)
+    q = chain_q_struct(chain, p_data, window, solve, () if small else (adjoint,))
     if q.signal == 0.0:
         return q, Cotangents(np.zeros_like(chain.weights), np.zeros(chain.n_visible), np.zeros(chain.n_hidden))
+    if small and q.state_time.reduced is None:
+        law = arguments.as_law(p_data, 2**chain.n_visible)
+        return q, small_models.q_cotangents(q.state_time, law, q.g, (q.value, q.signal, q.t_obs))
     ct_signal = signal_cotangents(chain, arguments.as_law(p_data, 2**chain.n_visible), q.g)
     return q, _quotient(q, ct_signal, adjoint.cotangents(q.state_time))
 

@@ -21,7 +21,7 @@ from numba import njit
 
 import adjoints
 import thermokernels as tk
-from adjoints.variance_time import _hidden_overlaps, _visible_overlaps
+from adjoints.overlaps import _hidden_overlaps, _visible_overlaps
 from thermokernels.compiled.register_tiles import COLUMNS
 from thermokernels.compiled.simd_float64 import DOUBLES, add, aligned_zeros, dot, fill, load, multiply_add, store, total
 from thermokernels.model.kernels import single_site

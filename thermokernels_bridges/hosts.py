@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -23,14 +24,16 @@ Gradients = Callable[..., tuple[float, tuple[Floats, ...]]]
 
 
 class Host(NamedTuple):
-    """One function: its value, the same with its derivatives, and where there is one the Hessian times a direction.
+    """One function: its value, the same with its derivatives, and where there are some the Hessian times a direction and a way to do many.
 
-    The last is called as hessian_product(parts of the direction, p_data, *parts of the model) and returns parts of those shapes.
+    The third is called as hessian_product(parts of the direction, p_data, *parts of the model) and returns parts of those shapes; the last
+    as many(p_data, *parts of the models), all with one axis more, and returns what ``gradients`` does with that axis.
     """
 
     value: Value
     gradients: Gradients
     hessian_product: Callable[..., tuple[Floats, ...]] | None = None
+    many: Callable[..., tuple[Floats, tuple[Floats, ...]]] | None = None
 
 
 # A law kept in single precision sums to one within this only.
@@ -38,12 +41,12 @@ SINGLE_SUM = 1e-4
 
 
 def as_law(p_data: Any) -> NDArray[np.float64]:
-    """The data law in double precision; one that was rounded to single precision is divided by its sum again."""
+    """The data law, or one a row, in double precision; one that was rounded to single precision is divided by its sum again."""
     law = arguments.as_reals(p_data, "p_data")
     if law.dtype.itemsize < 8 and law.dtype.kind == "f":
         law = law.astype(np.float64)
-        total = float(law.sum())
-        return law / total if abs(total - 1) <= SINGLE_SUM else law  # what is far off one is refused where it is used
+        total = law.sum(axis=-1, keepdims=True)
+        return np.where(np.abs(total - 1) <= SINGLE_SUM, law / total, law)  # what is far off one is refused where it is used
     return law.astype(np.float64)
 
 
@@ -65,7 +68,15 @@ def q_struct(window: float) -> Host:
         q, cotangents = adjoints.q_struct(W, p_data, window=window, b=b, c=c, fields=True)
         return q.value, tuple(cotangents)
 
-    return Host(value, gradients)
+    def many(p_data: Any, W: Any, b: Any = None, c: Any = None) -> tuple[Floats, tuple[Floats, ...]]:
+        fields = {} if b is None else {"b": b, "c": c, "fields": True}
+        batch, found = adjoints.q_struct(W, p_data, window=window, **fields)
+        if bad := [number for number, message in enumerate(batch.messages) if message is not None]:
+            first = f"the first of them number {bad[0]}: {batch.messages[bad[0]]}"
+            warnings.warn(f"{len(bad)} of {len(batch.messages)} models of a batch are NaN, {first}", RuntimeWarning, stacklevel=2)
+        return np.asarray(batch.value), (found,) if b is None else tuple(found)
+
+    return Host(value, gradients, many=many)
 
 
 def observable_variance_time() -> Host:

@@ -1,8 +1,9 @@
 """Q, T_O and the KL divergence as JAX functions with hand-derived reverse derivatives: under ``jit``, ``grad`` and ``vmap``.
 
-The numbers are computed on the host, in double precision whatever the inputs are, and handed back in the precision of W (float32 at
-least); the batch of a ``vmap`` is worked through one after the other. There is no forward mode. The divergence has second derivatives in
-reverse mode (``jax.jacrev(jax.grad(f))``), Hessians times vectors by hand; another second derivative raises. What the kernels refuse
+The numbers are computed on the host, in double precision whatever the inputs are, and handed back in the precision of W (float32 at least).
+The batch of a ``vmap`` is worked through one after the other, that of Q in one call on all threads (:func:`adjoints.q_struct`): a model of
+it that is not answered is NaN and a warning. There is no forward mode. The divergence has second derivatives in reverse mode
+(``jax.jacrev(jax.grad(f))``), Hessians times vectors by hand; another second derivative raises. What the kernels refuse of a single model
 (:class:`thermokernels.NumericalError`, bad arguments) reaches JAX as an error of the callback, with the same sentence.
 """
 
@@ -116,13 +117,26 @@ def _call(function: Any, p_data: Any, W: Any, b: Any, c: Any) -> jax.Array:
 @lru_cache(maxsize=256)  # seeds come and go
 def _with_derivative(name: str, *settings: Any) -> Any:
     host = getattr(hosts, name)(*settings)
+    vmap_method = "sequential" if host.many is None else "broadcast_all"
+
+    def host_many(p_data: Any, *model: Any) -> Any:
+        """With as many leading axes as there are vmaps, which all parts have."""
+        leading = np.shape(model[0])[:-2]
+        parts = [part.reshape(-1, *part.shape[len(leading) :]) for part in (_law(p_data), *_doubles(model))]
+        values, gradients = host.many(*parts)
+        dtype = np.asarray(model[0]).dtype
+        return values.reshape(leading).astype(dtype), tuple(part.reshape(*leading, *part.shape[1:]).astype(dtype) for part in gradients)
 
     def host_value(p_data: Any, *model: Any) -> Any:
         dtype = np.asarray(model[0]).dtype
+        if np.ndim(model[0]) > 2:
+            return host_many(p_data, *model)[0]
         return np.asarray(host.value(_law(p_data), *_doubles(model)), dtype)
 
     def host_gradients(p_data: Any, *model: Any) -> Any:
         dtype = np.asarray(model[0]).dtype
+        if np.ndim(model[0]) > 2:
+            return host_many(p_data, *model)
         value, gradients = host.gradients(_law(p_data), *_doubles(model))
         return np.asarray(value, dtype), tuple(gradient.astype(dtype) for gradient in gradients)
 
@@ -131,7 +145,7 @@ def _with_derivative(name: str, *settings: Any) -> Any:
         return tuple(product.astype(np.asarray(model[0]).dtype) for product in products)
 
     def once(law: Any, *parts: Any) -> Any:
-        return jax.pure_callback(host_gradients, (_scalar(parts), _shapes(parts)), law, *parts, vmap_method="sequential")
+        return jax.pure_callback(host_gradients, (_scalar(parts), _shapes(parts)), law, *parts, vmap_method=vmap_method)
 
     def backward_again(saved: Any, cotangents: Any) -> Any:
         law, parts, gradients = saved
@@ -147,7 +161,7 @@ def _with_derivative(name: str, *settings: Any) -> Any:
 
     @jax.custom_vjp
     def function(p_data: Any, *model: Any) -> Any:
-        return jax.pure_callback(host_value, _scalar(model), p_data, *model, vmap_method="sequential")
+        return jax.pure_callback(host_value, _scalar(model), p_data, *model, vmap_method=vmap_method)
 
     def forward(p_data: Any, *model: Any) -> Any:
         if p_data is not None and p_data.perturbed:

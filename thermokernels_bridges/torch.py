@@ -2,8 +2,9 @@
 
 The numbers are computed on the CPU in double precision whatever the inputs are, and handed back in the precision and on the device of W
 (float32 of half precisions, PyTorch's default of integers). ``torch.func.grad`` and ``vmap`` are understood; the members of a batch are
-worked through one after the other. The divergence has second derivatives, Hessians times vectors by hand; another second derivative, and
-every third one, raises.
+worked through one after the other, those of Q in one call on all threads (:func:`adjoints.q_struct`): a model of it that is not answered is
+NaN and a warning. The divergence has second derivatives, Hessians times vectors by hand; another second derivative, and every third one,
+raises.
 """
 
 from __future__ import annotations
@@ -151,9 +152,40 @@ class _Function(torch.autograd.Function):
     @staticmethod
     def vmap(info: Any, in_dims: Any, pair: Any, wants_gradients: bool, *tensors: torch.Tensor | None) -> Any:
         """The members of the batch one after the other. A transformation within the batch asks by flag, one around it by its tensors."""
+        if pair.many is not None:
+            parts = [_in_front(part, dim, info.batch_size) for part, dim in zip(tensors, in_dims[2:], strict=True)]
+            wanted = wants_gradients or (torch.is_grad_enabled() and any(part.requires_grad for part in parts[1:]))
+            outputs: tuple[torch.Tensor, ...] = _Many.apply(pair, wanted, *parts)
+            return outputs, (0,) * len(outputs)
         members = [_outputs(pair, wants_gradients, *_member(tensors, in_dims[2:], k)) for k in range(info.batch_size)]
         outputs = tuple(torch.stack(parts) for parts in zip(*members, strict=True))
         return outputs, (0,) * len(outputs)
+
+
+class _Many(torch.autograd.Function):
+    """:class:`_Function` of models that lie along the first axis of every part, in one call."""
+
+    @staticmethod
+    def forward(pair: Any, wants_gradients: bool, law: torch.Tensor, *model: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        arrays = [hosts.as_double(part, name) for part, name in zip(model, ("W", "b", "c"), strict=False)]
+        values, gradients = pair.many(hosts.as_law(law), *arrays)
+        precision, device = _precision(model), model[0].device
+        outputs = (values, *gradients) if wants_gradients else (values,)
+        return tuple(torch.as_tensor(output, dtype=precision, device=device) for output in outputs)
+
+    setup_context = _Function.setup_context
+
+    @staticmethod
+    def backward(ctx: Any, cotangents: torch.Tensor, *_: Any) -> Any:
+        derivatives = _Derivatives.apply(ctx.pair, ctx.n_parts, *ctx.saved_tensors)
+        return None, None, None, *(cotangents.reshape(-1, *[1] * (part.ndim - 1)) * part for part in derivatives)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, pair: Any, wants_gradients: bool, *tensors: torch.Tensor) -> Any:
+        """A batch of batches is one of all its members."""
+        parts = [_in_front(part, dim, info.batch_size).flatten(0, 1) for part, dim in zip(tensors, in_dims[2:], strict=True)]
+        outputs = _Many.apply(pair, wants_gradients, *parts)
+        return tuple(part.unflatten(0, (info.batch_size, -1)) for part in outputs), (0,) * len(outputs)
 
 
 class _Derivatives(torch.autograd.Function):
@@ -204,6 +236,11 @@ class _HessianProduct(torch.autograd.Function):
         """The members of the batch one after the other."""
         members = [_HessianProduct.apply(pair, *_member(tensors, in_dims[1:], k)) for k in range(info.batch_size)]
         return tuple(torch.stack(parts) for parts in zip(*members, strict=True)), (0,) * len(members[0])
+
+
+def _in_front(part: torch.Tensor, dim: int | None, size: int) -> torch.Tensor:
+    """With the axis of the batch in front, along which what has none is everybody's."""
+    return part.expand(size, *part.shape) if dim is None else part.movedim(dim, 0)
 
 
 def _member(tensors: Any, dims: Any, k: int) -> list[torch.Tensor | None]:

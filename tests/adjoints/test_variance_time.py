@@ -5,8 +5,8 @@ import pytest
 
 import adjoints
 import thermokernels as tk
+from adjoints.overlaps import _flip_overlaps
 from adjoints.signal_to_noise import chain_q_struct_gradient
-from adjoints.variance_time import _flip_overlaps
 from thermokernels.quantities.variance_time import variance_time
 
 small = pytest.mark.small

@@ -262,6 +262,37 @@ def test_torch_transformations(torch_bridge, name):
 
 
 @pytest.mark.bridges
+def test_a_model_of_a_batch_that_is_refused_is_nan_and_a_warning(torch_bridge, jax_bridge):
+    import jax
+    import torch
+
+    W, _, _, p_data = model()
+    batch = np.stack([W, np.full_like(W, np.inf), 0.5 * W])
+    right = [expected("q_struct", W, p_data)[0], np.nan, expected("q_struct", 0.5 * W, p_data)[0]]
+    sentence = r"1 of 3 models of a batch are NaN, the first of them number 1: W must be finite; entry \(0, 0\) is inf"
+    with pytest.warns(RuntimeWarning, match=sentence):
+        np.testing.assert_array_equal(jax.vmap(lambda W: jax_bridge.q_struct(W, p_data, WINDOW))(batch), right)
+    with pytest.warns(RuntimeWarning, match=sentence):
+        found = torch.func.vmap(lambda W: torch_bridge.q_struct(W, torch.tensor(p_data), WINDOW))(torch.tensor(batch))
+    np.testing.assert_array_equal(found, right)
+
+
+@pytest.mark.bridges
+def test_batches_of_batches_and_of_laws(torch_bridge, jax_bridge):
+    import jax
+    import torch
+
+    W, _, _, p_data = model()
+    batch, laws = np.stack([[W, 0.5 * W], [-W, 0.3 * W]]), np.stack([p_data, p_data[::-1]])
+    right = np.array([[expected("q_struct", inner, law)[1][0] for inner in outer] for outer, law in zip(batch, laws, strict=True)])
+    jax_gradient = jax.grad(lambda W, law: jax_bridge.q_struct(W, law, WINDOW))
+    np.testing.assert_array_equal(jax.vmap(jax.vmap(jax_gradient, in_axes=(0, None)))(batch, laws), right)
+    torch_gradient = torch.func.grad(lambda W, law: torch_bridge.q_struct(W, law, WINDOW))
+    nested = torch.func.vmap(torch.func.vmap(torch_gradient, in_dims=(0, None)))
+    np.testing.assert_array_equal(nested(torch.tensor(batch), torch.tensor(laws.copy())), right)
+
+
+@pytest.mark.bridges
 @pytest.mark.parametrize("name", NAMES)
 def test_integers_and_half_precision_keep_their_digits(torch_bridge, jax_bridge, name):
     """What is computed does not inherit the dtype of the couplings."""
@@ -439,16 +470,20 @@ def test_the_compiled_signal_of_a_trained_model(distance):
 def test_the_compiled_signal_that_is_nothing_or_not_certified():
     from thermokernels_bridges import numba as bridge
 
-    data, weights = np.full(4, 0.25), np.zeros((2, 2))
-    g, by_signal = np.zeros((2, 2)), np.zeros((2, 2))
-    law = np.full((2, 4), 0.125)
-    assert bridge._signal(data, 1.0, weights, np.zeros((2, 4)), law, g, by_signal) == 0.0
-    assert bridge.q_struct(weights, data, WINDOW, by_signal) == 0.0
-    assert not by_signal.any()
-    # a law that differs in ways that no observable sees: what is left of g is the rounding of the law
+    data, weights, gradient = np.full(4, 0.25), np.zeros((2, 2)), np.ones((2, 2))
+    assert bridge.q_struct(weights, data, WINDOW, gradient) == 0.0
+    assert not gradient.any()
+    # a law that differs in ways that no observable sees: what is left of g is the rounding of the law as it is handed in
     equal = np.full((2, 2), 0.3)
-    assert np.isnan(bridge.q_struct(equal, tk.visible_law(equal) + 1e-3 * np.array([0.0, 1.0, -1.0, 0.0]), WINDOW, by_signal))
-    assert np.isnan(by_signal).all()
+    p_data = tk.visible_law(equal) + 1e-3 * np.array([0.0, 1.0, -1.0, 0.0])
+    value, signal = bridge.q_struct(equal, p_data, WINDOW, gradient), float(exact_signal(equal, p_data))
+    assert signal < 1e-30
+    assert np.isnan(value) or value == pytest.approx(
+        0.5 * WINDOW * 4 * signal / tk.observable_variance_time(tk.gibbs_chain(equal)), rel=1e-8
+    )
+    # of couplings whose exponentials leave the range of float64 nothing is said
+    assert np.isnan(bridge.q_struct(np.diag([200.0, 200.0]), data, WINDOW, gradient))
+    assert np.isnan(gradient).all()
 
 
 @pytest.mark.parametrize(

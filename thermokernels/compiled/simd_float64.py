@@ -240,6 +240,14 @@ def add_multiple(factor, x, y):
         store(y, k, multiply_add(factors, load(x, k), load(y, k)))
 
 
+@jit
+def zeros_on_a_line(size):
+    """Zeros whose first entry starts a cache line, for compiled code."""
+    memory = np.zeros(size + DOUBLES)
+    start = -(memory.ctypes.data // 8) % DOUBLES
+    return memory[start : start + size]
+
+
 def aligned_empty(*shape: int) -> NDArray[np.float64]:
     """An uninitialised float64 array whose first entry starts a cache line (NumPy itself promises 16 bytes)."""
     n_bytes = 8 * math.prod(shape)

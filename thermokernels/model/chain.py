@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -14,6 +15,7 @@ from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import NotReversibleError, UnresolvedError
 from thermokernels.common.tolerances import EPSILON
+from thermokernels.model.chain_tables import ChainTables, _coupling_sums, _fill_tables, empty_tables
 from thermokernels.model.kernels import flip_tables, one_layer, rounded_once, single_site, two_block
 from thermokernels.model.kernels.kernel import Kernel
 from thermokernels.model.kernels.registry import KERNELS, as_kernel
@@ -151,6 +153,17 @@ class GibbsChain:
     def generator(self) -> single_site.Generator:
         """The tables of the single-site A = I - S, as its compiled kernels take them."""
         return single_site.Generator(self.escape.reshape(self.shape), self.visible_rates, self.hidden_rates, self.quotient)
+
+    @property
+    def tables(self) -> ChainTables:
+        """The arrays of the chain as compiled kernels take them."""
+        return ChainTables(*(getattr(self, name) for name in ChainTables._fields))
+
+    @cached_property
+    def coupling_sums(self) -> tuple[float, float]:
+        """The sum of all |couplings| and |fields|, and the largest that bears on one spin."""
+        total, largest = _coupling_sums(*(array.copy() for array in self.model))
+        return float(total), float(largest)
 
     @cached_property
     def field_remainders(self) -> tuple[Floats, Floats]:
@@ -357,50 +370,55 @@ def gibbs_chain(
         raise ValueError(f"quotient=True is not legitimate: {obstacle}; use quotient=None for the full chain")
     use_quotient = obstacle is None and (quotient is None or bool(quotient))
 
-    n_hidden_states = 2 ** (model.n_hidden - use_quotient)
-    memory.require(
-        footprint.chain(model.n_visible, model.n_hidden, not use_quotient, layer),
-        f"a chain of {model.n_spins} spins (2**{model.n_spins - use_quotient} states)"
-        if layer is None
-        else f"the alternating scan of {model.n_spins} spins on the {layer} ones",
-        "use fewer spins: each one less halves it",
-    )
+    n_bytes = footprint.chain(model.n_visible, model.n_hidden, not use_quotient, layer)
+    if n_bytes > footprint.SMALL:
+        memory.require(
+            n_bytes,
+            f"a chain of {model.n_spins} spins (2**{model.n_spins - use_quotient} states)"
+            if layer is None
+            else f"the alternating scan of {model.n_spins} spins on the {layer} ones",
+            "use fewer spins: each one less halves it",
+        )
 
     weights, b, c = (array.copy() for array in model)  # kernels are compiled once, for arrays that are writeable
-    visible, hidden = flip_tables.flip_tables(weights, b, c, n_hidden_states)
     if layer is None:
-        fields = rounded_once.local_fields(weights, b, n_hidden_states)
-        energy, remainders = (part.ravel() for part in rounded_once.energies(*fields, c))
+        tables = empty_tables(model.n_visible, model.n_hidden, use_quotient)
+        total, logarithm = _fill_tables(weights, b, c, tables)
+        _require_finite(bool(np.isfinite(total)), weights)
     else:
-        _require_digits(model)
-        if layer == "visible":
-            others = rounded_once.local_fields(weights.T, c, 2 ** (model.n_visible - use_quotient))
-        else:
-            others = rounded_once.local_fields(weights, b, n_hidden_states)
-        energy, remainders = one_layer.marginal_energies(b if layer == "visible" else c, *others)
-    if not np.isfinite(energy).all():
-        raise ValueError(f"W, b and c must give finite energies; the largest coupling is {np.abs(weights).max():g}")
-    law, root_law, total, ground = rounded_once.boltzmann_weights(energy, remainders)
-    law /= total
-    root_law /= np.sqrt(total)
-    if layer is not None and not root_law.min() >= SMALLEST_ROOT:
-        raise UnresolvedError(f"the law of the {layer} spins underflows in float64 at some of them; scale the couplings down")
+        tables, total, logarithm = _layer_tables(model, layer, use_quotient, weights, b, c)
     return GibbsChain(
         model=model,
         kernel=kernel,
         quotient=use_quotient,
         fallback=obstacle if quotient is None else None,
-        energy=energy,
-        law=law,
-        root_law=root_law,
-        log_partition=float(np.log(total) - remainders[ground] - energy[ground]) + (float(np.log(2)) if use_quotient else 0.0),
-        visible_local_fields=visible.fields,
-        hidden_local_fields=hidden.fields,
-        visible_rates=visible.rates,
-        hidden_rates=hidden.rates,
-        visible_flips=visible.flips,
-        hidden_flips=hidden.flips,
+        log_partition=math.log(total) + logarithm + (math.log(2) if use_quotient else 0.0),
+        **tables._asdict(),
     )
+
+
+def _layer_tables(model: Model, layer: str, quotient: bool, weights: Floats, b: Floats, c: Floats) -> tuple[ChainTables, float, float]:
+    """The tables of a chain on one layer, and what its partition function is made of as :func:`_fill_tables` returns it."""
+    n_hidden_states = 2 ** (model.n_hidden - quotient)
+    visible, hidden = flip_tables.flip_tables(weights, b, c, n_hidden_states)
+    _require_digits(model)
+    if layer == "visible":
+        others = rounded_once.local_fields(weights.T, c, 2 ** (model.n_visible - quotient))
+    else:
+        others = rounded_once.local_fields(weights, b, n_hidden_states)
+    energy, remainders = one_layer.marginal_energies(b if layer == "visible" else c, *others)
+    _require_finite(bool(np.isfinite(energy).all()), weights)
+    law, root_law, total, ground = rounded_once.boltzmann_weights(energy, remainders)
+    law /= total
+    root_law /= np.sqrt(total)
+    if not root_law.min() >= SMALLEST_ROOT:
+        raise UnresolvedError(f"the law of the {layer} spins underflows in float64 at some of them; scale the couplings down")
+    return ChainTables(energy, law, root_law, *visible, *hidden), total, -float(remainders[ground] + energy[ground])
+
+
+def _require_finite(finite: bool, weights: Floats) -> None:
+    if not finite:
+        raise ValueError(f"W, b and c must give finite energies; the largest coupling is {np.abs(weights).max():g}")
 
 
 def _require_digits(model: Model) -> None:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from thermokernels.common.tolerances import UNIT
 from thermokernels.model.chain import GibbsChain
-from thermokernels.model.rounding import SECOND_ORDER
+from thermokernels.model.chain_tables import SECOND_ORDER
 
 Long = NDArray[Any]  # of long doubles, which kernels take where they take float64
 

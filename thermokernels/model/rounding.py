@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from thermokernels.common.tolerances import UNIT
 from thermokernels.model.chain import GibbsChain
-
-# Sums in pairs of doubles are wrong by this share of a rounding.
-SECOND_ORDER = 1e-10
+from thermokernels.model.chain_tables import SECOND_ORDER, _law_error, _rate_error
 
 
 def energy_error(chain: GibbsChain) -> float:
@@ -16,7 +12,7 @@ def energy_error(chain: GibbsChain) -> float:
 
     On one layer, of sums of log 2 cosh, it can be log 2 larger for every spin, and :func:`marginal_error` is added.
     """
-    largest = np.abs(chain.weights).sum() + np.abs(chain.b).sum() + np.abs(chain.c).sum()
+    largest = chain.coupling_sums[0]
     if chain.dynamics.layer is not None:
         return float(largest + chain.n_spins) * UNIT * (1 + SECOND_ORDER) + marginal_error(chain)
     return float(largest) * UNIT * (1 + SECOND_ORDER)
@@ -24,7 +20,7 @@ def energy_error(chain: GibbsChain) -> float:
 
 def marginal_error(chain: GibbsChain) -> float:
     """A bound on the error of an energy of one layer and its remainder together: 3 roundings of each logarithm, and the second order."""
-    largest = float(sum(np.abs(part).sum() for part in chain.model))
+    largest = chain.coupling_sums[0]
     n_logarithms = chain.n_hidden if chain.dynamics.layer == "visible" else chain.n_visible
     return 3 * n_logarithms * UNIT + SECOND_ORDER * (largest + chain.n_spins) * UNIT + (largest * UNIT) ** 2
 
@@ -34,17 +30,15 @@ def law_error(chain: GibbsChain) -> float:
 
     On one layer twice the error of an energy and its remainder, too.
     """
+    if chain.dynamics.layer is None:
+        return float(_law_error(chain.coupling_sums[0]))
     remainder = energy_error(chain)
-    of_logarithms = 2 * marginal_error(chain) if chain.dynamics.layer is not None else 0.0
-    return of_logarithms + 16 * UNIT + 4 * remainder * remainder  # infinite, not an OverflowError
+    return 2 * marginal_error(chain) + 16 * UNIT + 4 * remainder * remainder  # infinite, not an OverflowError
 
 
 def input_error(chain: GibbsChain) -> float:
     """Relative error of the rates sigmoid(-2 x_i F_i) / N: of exp, sum, quotient and products, and the remainder's second order."""
-    visible = np.abs(chain.weights).sum(axis=1) + np.abs(chain.b)
-    hidden = np.abs(chain.weights).sum(axis=0) + np.abs(chain.c)
-    remainder = float(max(visible.max(), hidden.max())) * UNIT
-    return 12 * UNIT + 4 * remainder * remainder  # infinite, not an OverflowError
+    return float(_rate_error(chain.coupling_sums[1]))
 
 
 def entry_error(chain: GibbsChain) -> float:

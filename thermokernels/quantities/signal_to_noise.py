@@ -25,6 +25,7 @@ from thermokernels.model.kernels.registry import as_kernel
 from thermokernels.model.model import Model, ModelLike, as_model
 from thermokernels.quantities import asymptotic_variance
 from thermokernels.quantities.alternating_scan import OBSERVABLES, UNITS, AlternatingTime, of_model
+from thermokernels.quantities.data_signal import LARGEST_SUM, _data_gradient, _signal, gradient_error
 from thermokernels.quantities.variance_time import VarianceTime, model_chain, variance_time
 from thermokernels.solvers.checkpoint import PathLike
 from thermokernels.solvers.many_observables import Accumulator
@@ -154,11 +155,28 @@ def data_gradients(model: Model, p_data: Floats) -> tuple[NDArray[Any], NDArray[
 
 def data_gradient(model: Model, p_data: Floats) -> Floats:
     """g = E_data[f] - E_pi[f], (n_v, n_h), p_data divided by its sum; zero where there is no coupling."""
-    return model.on_edges(np.ascontiguousarray(data_gradients(model, p_data)[0], dtype=np.float64))
+    if not in_pairs(model):
+        return model.on_edges(np.ascontiguousarray(data_gradients(model, p_data)[0], dtype=np.float64))
+    g = np.empty(model.W.shape)
+    _data_gradient(np.array(model.W.T, order="C"), model.b.copy(), model.c.copy(), np.ascontiguousarray(p_data), g)
+    return model.on_edges(g)
+
+
+def in_pairs(model: Model) -> bool:
+    """Whether g is computed in pairs of doubles, and not in long double: of couplings whose exponentials are in range."""
+    return float(sum(np.abs(part).sum() for part in model)) <= LARGEST_SUM
 
 
 def data_gradient_error(model: Model) -> float:
-    """A bound on the rounding error of every entry of g before it is rounded to float64, for the law as it is handed in, over its sum.
+    """A bound on the error of every entry of g before it is rounded to float64, for the law as it is handed in, over its sum.
+
+    In pairs of doubles that of :func:`thermokernels.quantities.data_signal.gradient_error`.
+    """
+    return gradient_error(model.n_visible, model.n_hidden) if in_pairs(model) else _long_double_error(model)
+
+
+def _long_double_error(model: Model) -> float:
+    """The same of :func:`data_gradients`.
 
     With u the rounding of long double, L the largest |log-weight| of a visible state and elementary functions right to 8 u (glibc manual,
     "Errors in Math Functions"): a field is wrong by dF <= (n_v + 1) u max_j (sum_i |W_ij| + |c_j|), a log-weight by
@@ -180,13 +198,12 @@ def chain_signal(chain: GibbsChain, p_data: ArrayLike, window: float) -> tuple[F
     law = arguments.as_undivided_law(p_data, 2**chain.n_visible)
     window_steps = arguments.as_positive(window, "window", "sweeps") * chain.steps_per_sweep
     g = data_gradient(chain.model, law)
-    return g, float(np.einsum("ij,ij->", g, g)), window_steps
+    return g, float(_signal(g, 0.0, UNIT)[0]), window_steps
 
 
 def signal_error(model: Model, g: Floats) -> float:
     """A bound on the rounding error of |g|^2, from :func:`data_gradient_error` and the rounding of g to float64."""
-    errors = data_gradient_error(model) + UNIT * np.abs(g)
-    return float(((2 * np.abs(g) + errors) * errors).sum() * (1 + g.size * UNIT) + g.size * UNIT * np.einsum("ij,ij->", g, g))
+    return float(_signal(g, data_gradient_error(model), UNIT)[1])
 
 
 @default_error_state
@@ -256,7 +273,8 @@ def alternating_q_struct(model: Model, p_data: ArrayLike, window: float, solve: 
     g = [np.ascontiguousarray(part, dtype=np.float64) for part in (couplings, visible, hidden)]
     g[0] = model.on_edges(g[0])
     whole = np.concatenate([part.ravel() for part in g])[None] if options.get("fields", False) else g[0]
-    q = _q_struct(model, g[0], float(np.einsum("ij,ij->", whole, whole)), signal_error(model, whole), window_steps, time)
+    error = _signal(whole, _long_double_error(model), UNIT)[1]  # of whatever was computed in long double
+    q = _q_struct(model, g[0], float(np.einsum("ij,ij->", whole, whole)), float(error), window_steps, time)
     return replace(q, g_visible=g[1], g_hidden=g[2]) if options.get("fields", False) else q
 
 

@@ -20,6 +20,7 @@ from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import ConstantError, NumericalError, UnresolvedError
 from thermokernels.common.tolerances import EPSILON, UNIT
+from thermokernels.model import spin_sums
 from thermokernels.model.chain import GibbsChain, as_chain, gibbs_chain
 from thermokernels.model.exchangeable import ExchangeableChain
 from thermokernels.model.kernels.registry import KERNELS
@@ -27,11 +28,12 @@ from thermokernels.model.model import Model
 from thermokernels.model.rounding import entry_error, law_error, product_error
 from thermokernels.quantities.alternating_scan import of_model
 from thermokernels.quantities.exchangeable import exchangeable_sums
-from thermokernels.solvers import gap_bounds, spanning_tree_bound
+from thermokernels.solvers import gap_bounds, small_chains, spanning_tree_bound
 from thermokernels.solvers.checkpoint import PathLike, RestartFile
 from thermokernels.solvers.many_observables import Accumulator, Observables, RowSums
 from thermokernels.solvers.observable_tasks import accumulate
-from thermokernels.solvers.resolvent import Solution, Solver
+from thermokernels.solvers.resolvent import Solution, Solver, require_residual, resolved
+from thermokernels.solvers.small_chains import Rounding, _error_terms
 from thermokernels.solvers.solve import AUTOMATIC, Progress, Solve
 from thermokernels.solvers.state_reduction import reduced_resolvent
 
@@ -98,19 +100,33 @@ class VarianceTime:
 
     @cached_property
     def bound(self) -> float:
-        """A bound on |T_O - value| in steps: :meth:`error_terms` with :func:`thermokernels.solvers.gap_bounds.gap_lower_bound`.
+        """A bound on |T_O - value| in steps: :meth:`error_terms` with a bound of 1 / gap.
 
-        State reduction brings a bound of its own.
+        That of a spanning tree, which costs next to nothing, where it leaves no more to the residual than to rounding, or else that of
+        :func:`thermokernels.solvers.gap_bounds.gap_lower_bound`. State reduction brings a bound of its own.
         """
         if self.reduced is not None:
             return self.reduced.relative_bound * self.value
+        if self.chain.dynamics.single_flips:
+            from_residuals, from_rounding = self.error_terms(spanning_tree_bound.quick_bound(self.chain))
+            if from_residuals <= from_rounding:
+                return from_residuals + from_rounding
         return sum(self.error_terms(1 / gap_bounds.gap_lower_bound(self.chain)))
 
     def error_terms(self, relaxation: float) -> tuple[float, float]:
         """:func:`error_terms` of all observables together, in steps."""
         assert self.row_sums is not None  # state reduction has a bound of its own
-        from_residuals, from_rounding = error_terms(self.chain, self.row_sums, relaxation)
-        return float(from_residuals.sum()), float(from_rounding.sum())
+        squares, moved = _error_terms(self.row_sums.arrays["sums"], rounding(self.chain, self.row_sums))
+        return relaxation * float(squares), float(moved)
+
+
+def rounding(chain: GibbsChain, row_sums: RowSums) -> Rounding:
+    """What rounding can have done to each observable, see :func:`error_terms`."""
+    n_rows = len(row_sums.arrays["sums"])
+    # three of b, which counts twice; those of a sum over the states, and of the sum over the observables
+    of_source = (6 + row_sums.additions + min(n_rows, 8 + n_rows // 8)) * UNIT + law_error(chain)
+    of_entries = (2.0 if chain.dynamics.single_flips else 1.0) * entry_error(chain)
+    return Rounding(product_error(chain), of_source, (sum(chain.shape) + 8) * EPSILON, of_entries)
 
 
 def error_terms(chain: GibbsChain, row_sums: RowSums, relaxation: float) -> tuple[Floats, Floats]:
@@ -126,19 +142,18 @@ def error_terms(chain: GibbsChain, row_sums: RowSums, relaxation: float) -> tupl
     """
     _, _, residuals, squares, sources, weighted = row_sums.arrays["sums"].T
     sizes = np.sqrt(squares)
-    errors = np.sqrt(residuals) + product_error(chain) * sizes
-    # three of b, which counts twice; those of a sum over the states, and of the sum over the observables
-    rounding = (6 + row_sums.additions + min(len(sizes), 8 + len(sizes) // 8)) * UNIT
-    of_means = (sum(chain.shape) + 8) * EPSILON
-    from_sources = ((rounding + law_error(chain)) * np.sqrt(sources) + of_means**2) * sizes
-    return relaxation * errors**2, from_sources + (2 if chain.dynamics.single_flips else 1) * entry_error(chain) * weighted
+    lost = rounding(chain, row_sums)
+    errors = np.sqrt(residuals) + lost.product * sizes
+    return relaxation * errors**2, (lost.source * np.sqrt(sources) + lost.mean**2) * sizes + lost.entries * weighted
 
 
 def correlations(chain: GibbsChain, weights: Floats) -> Floats:
-    """sum_x weights(x) v_i h_j, shape (n_v, n_h), for weights of shape (n_states,)."""
+    """sum_x weights(x) v_i h_j, shape (n_v, n_h), for weights of shape (n_states,), in float64 or long double."""
     chain.require_both_layers("the mean of v_i h_j")
-    hidden, visible = chain.block_spins
-    return np.ascontiguousarray((hidden.T @ (weights.reshape(chain.shape) @ visible)).T)
+    if weights.dtype != np.float64:  # long double, which is not compiled
+        hidden, visible = chain.block_spins
+        return np.ascontiguousarray((hidden.T @ (weights.reshape(chain.shape) @ visible)).T)
+    return spin_sums.correlate(weights, chain.n_visible, chain.n_hidden)[0]
 
 
 def gradient_observables(chain: GibbsChain) -> Observables:
@@ -164,7 +179,8 @@ def variance_time(chain: GibbsChain, solve: Solve = AUTOMATIC, accumulators: Seq
     failure = "its law underflows" if chain.law.min() < SMALLEST_LAW else ""
     if not failure:
         try:
-            time = _solved_variance_time(chain, solve, accumulators)
+            in_one_call = is_small(chain, solve) and not accumulators
+            time = _small_variance_time(chain, solve) if in_one_call else _solved_variance_time(chain, solve, accumulators)
         except NumericalError as error:
             failure = str(error)
         else:
@@ -222,6 +238,26 @@ def _require_variance(value: float) -> None:
     if not (np.isfinite(value) and value >= np.finfo(np.float64).tiny):
         kind = ConstantError if abs(value) < np.finfo(np.float64).tiny else UnresolvedError
         raise kind(f"T_O came out as {value!r}: no observable v_i h_j varies under pi in float64; scale the couplings down")
+
+
+def is_small(chain: GibbsChain, solve: Solve) -> bool:
+    """Whether one compiled call solves for all observables where there are no accumulators; all solutions are kept then."""
+    here = solve.method == "auto" and solve.executor is None and solve.checkpoint is None
+    single = chain.dynamics.single_flips and chain.model.mask is None
+    return here and single and chain.n_states <= small_chains.SMALL_STATES
+
+
+def _small_variance_time(chain: GibbsChain, solve: Solve) -> VarianceTime:
+    """T_O of a small chain, with its solutions."""
+    solved, value, residual, iterations = small_chains.solve_products(chain, solve.rtol)
+    method = resolved(chain.n_states, "auto")
+    require_residual(residual, solve.rtol, method, iterations)
+    _require_variance(value)
+    if solve.progress:
+        solve.progress(len(solved.sums), len(solved.sums))
+    row_sums = RowSums.of(chain, solved.sums, residual, iterations)
+    kept = solved.right_hand_sides, Solution(solved.vectors, solved.residuals, residual, iterations, method)
+    return VarianceTime(chain, value, residual, iterations, method, solve.rtol, row_sums, _kept=kept)
 
 
 def _solved_variance_time(chain: GibbsChain, solve: Solve, accumulators: Sequence[Accumulator]) -> VarianceTime:

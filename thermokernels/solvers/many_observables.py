@@ -149,6 +149,13 @@ class RowSums:
     def empty(cls, chain: GibbsChain, n_rows: int) -> Self:
         return cls(chain, n_rows)
 
+    @classmethod
+    def of(cls, chain: GibbsChain, sums: Floats, residual: float, iterations: int) -> Self:
+        """From the sums of all rows, made elsewhere."""
+        whole = cls(chain, 0)
+        whole.arrays = {"sums": sums, "worst": np.array([residual, iterations])}
+        return whole
+
     def add(self, rows: slice, right_hand_sides: Floats, solution: Solution) -> None:
         sums = self.arrays["sums"][rows]
 

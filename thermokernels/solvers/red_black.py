@@ -65,6 +65,7 @@ from thermokernels.compiled.simd_float64 import (
     total,
     weave_high,
     weave_low,
+    zeros_on_a_line,
 )
 from thermokernels.model.chain import GibbsChain
 from thermokernels.solvers.conjugate_gradients import FLOOR, MAX_ITERATIONS
@@ -345,6 +346,40 @@ def _solve(classes, right_hand_sides, rtol, work, solutions, iterations):
         _merge(halves, shape, solutions[a])
 
 
+@jit
+def _class_rates(hidden_rates, n_half, rates):
+    """rates[d, j, u], flat: the rate of hidden spin j at the visible configuration over u whose lowest bit is parity(u) ^ d."""
+    n_hidden = hidden_rates.shape[0]
+    for difference in range(2):
+        for u in range(n_half):
+            v = 2 * u + (_parity(u) ^ difference)
+            for j in range(n_hidden):
+                rates[(difference * n_hidden + j) * n_half + u] = hidden_rates[j, v]
+
+
+@jit
+def _parity_classes(escape, free, root_law, visible_rates, hidden_rates, quotient):
+    """:func:`parity_classes` from the tables of the chain; ``free`` is empty without a target, else 0 on it."""
+    (n_visible, n_rows), (n_hidden, n_columns) = visible_rates.shape, hidden_rates.shape
+    n_half = n_columns // 2
+    stride = n_half + (DOUBLES if n_half >= PADDED_COLUMNS else 0)
+    length = n_rows * stride + STAGGER
+    shape = Shape(n_rows, n_half, stride, n_visible, n_hidden - (1 if quotient else 0), quotient)
+    rates = zeros_on_a_line(2 * n_hidden * n_half)
+    _class_rates(hidden_rates, n_half, rates)
+    diagonal, inverse = zeros_on_a_line(2 * length).reshape((2, length)), zeros_on_a_line(2 * length).reshape((2, length))
+    null = zeros_on_a_line(2 * length).reshape((2, length))
+    _split(escape, shape, diagonal)
+    if free.size == 0:
+        _split(1.0 / escape, shape, inverse)  # one that underflows gives infinity, which the residual check reports
+        _split(root_law, shape, null)
+        return Classes(visible_rates.ravel(), rates, diagonal, inverse, np.empty((2, 0)), null, shape)
+    _split(free / escape, shape, inverse)
+    kept = zeros_on_a_line(2 * length).reshape((2, length))
+    _split(free, shape, kept)
+    return Classes(visible_rates.ravel(), rates, diagonal, inverse, kept, null, shape)
+
+
 def applies_to(chain: GibbsChain) -> bool:
     """Whether the chain is bipartite under single flips and has rows of at least eight states of one parity."""
     return chain.dynamics.parity_halves and chain.n_visible >= 4 and not (chain.quotient and chain.n_spins % 2)
@@ -352,32 +387,12 @@ def applies_to(chain: GibbsChain) -> bool:
 
 def parity_classes(chain: GibbsChain, target: np.ndarray | None = None) -> Classes:
     """The chain in parity classes; states of ``target`` (a mask) are taken out, which leaves a regular system."""
-    n_rows, n_columns = chain.shape
-    stride = n_columns // 2 + (DOUBLES if n_columns // 2 >= PADDED_COLUMNS else 0)
-
-    def split(values):
-        classes = simd_float64.aligned_zeros(2, n_rows * stride + STAGGER)
-        _split(values, shape, classes)
-        return classes
-
-    shape = Shape(n_rows, n_columns // 2, stride, chain.n_visible, chain.n_hidden - chain.quotient, chain.quotient)
-
-    low_bit = np.array([_parity(u) for u in range(n_columns // 2)])
-    hidden_rates = simd_float64.aligned_empty(2, chain.n_hidden, n_columns // 2)
-    for difference in (0, 1):
-        hidden_rates[difference] = chain.hidden_rates[:, 2 * np.arange(n_columns // 2) + (low_bit ^ difference)]
-    free = np.ones(chain.n_states) if target is None else 1.0 - target
-    with np.errstate(divide="ignore"):  # an escape rate that underflows gives infinity, which the residual check reports
-        inverse = free / chain.escape
-    return Classes(
-        visible_rates=chain.visible_rates.ravel(),
-        hidden_rates=hidden_rates.ravel(),
-        diagonal=split(chain.escape),
-        inverse=split(inverse),
-        free=np.empty((2, 0)) if target is None else split(free),
-        null=split(chain.root_law if target is None else np.zeros(chain.n_states)),
-        shape=shape,
+    nothing = np.empty(0)
+    target_or_none = nothing if target is None else 1.0 - target
+    classes: Classes = _parity_classes(
+        chain.escape, target_or_none, chain.root_law, chain.visible_rates, chain.hidden_rates, bool(chain.quotient)
     )
+    return classes
 
 
 def solve(classes: Classes, right_hand_sides: np.ndarray, rtol: float) -> tuple[np.ndarray, np.ndarray]:

@@ -23,15 +23,12 @@ from thermokernels.common.results import Result
 from thermokernels.common.tolerances import EPSILON
 from thermokernels.model.chain import MAX_DENSE_STATES, GibbsChain, as_chain
 from thermokernels.model.rounding import entry_error, product_error
-from thermokernels.solvers import conjugate_gradients, entrywise, gap_bounds, red_black
+from thermokernels.solvers import conjugate_gradients, entrywise, gap_bounds, red_black, small_cholesky
 from thermokernels.solvers.solve import METHODS, SOLVERS
 from thermokernels.solvers.state_reduction import reduced_resolvent
 
 # What may be left of a relative residual, divided by gaps, in a response: with the default rtol a proven relative error of 1e-6 in L2(pi).
 RESPONSE = 1e4
-
-# Below this a factorisation costs less than the first iterations.
-CHOLESKY_STATES = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,6 +121,10 @@ class Solver:
         return red_black.parity_classes(self.chain)
 
     @cached_property
+    def _small_factor(self) -> small_cholesky.Factor:
+        return small_cholesky.factor(self.chain)
+
+    @cached_property
     def _factor(self) -> tuple[Floats, bool]:
         chain = self.chain
         matrix = chain.symmetrised_generator_matrix()
@@ -138,7 +139,9 @@ class Solver:
 
     def solve(self, right_hand_sides: Floats) -> Solution:
         """Solutions of A z = b for the rows b, with their true residuals."""
-        if self.method == "cholesky":
+        if self.method == "cholesky" and self.chain.dynamics.single_flips and self.chain.n_states <= small_cholesky.DENSE_STATES:
+            vectors, iterations = small_cholesky.solve(self._small_factor, self.chain, right_hand_sides), np.zeros(1, dtype=np.int64)
+        elif self.method == "cholesky":
             vectors = scipy.linalg.cho_solve(self._factor, right_hand_sides.T, check_finite=False).T
             vectors, iterations = np.ascontiguousarray(_orthogonal(vectors, self.chain.root_law)), np.zeros(1, dtype=np.int64)
         elif red_black.applies_to(self.chain):
@@ -154,18 +157,22 @@ class Solver:
 
         threads.for_rows(measure, len(vectors), vectors.size)
         relative = float(np.max(np.divide(errors, sizes, out=np.zeros_like(sizes), where=sizes > 0), initial=0.0))
-        if not relative <= self.rtol:  # also when it is NaN
-            raise NotConvergedError(
-                f"the resolvent was solved to a relative residual of {relative:.2g}, not {self.rtol:.2g} "
-                f"({self.method}, {int(iterations.max())} iterations): the chain is too slow for float64; "
-                "scale the couplings down, or accept a larger rtol"
-            )
+        require_residual(relative, self.rtol, self.method, int(iterations.max()))
         return Solution(vectors, residuals, relative, int(iterations.max(initial=0)), self.method)
+
+
+def require_residual(relative: float, rtol: float, method: str, iterations: int) -> None:
+    """NotConvergedError for a relative residual that is not at most ``rtol``."""
+    if not relative <= rtol:  # also when it is NaN
+        raise NotConvergedError(
+            f"the resolvent was solved to a relative residual of {relative:.2g}, not {rtol:.2g} ({method}, {iterations} iterations): the "
+            "chain is too slow for float64; scale the couplings down, or accept a larger rtol"
+        )
 
 
 def resolved(n_states: int, method: str) -> str:
     """The solver that "auto" stands for on so many states."""
-    return method if method != "auto" else "cholesky" if n_states <= CHOLESKY_STATES else "cg"
+    return method if method != "auto" else "cholesky" if n_states <= small_cholesky.DENSE_STATES else "cg"
 
 
 def _norms(rows: Floats) -> Floats:

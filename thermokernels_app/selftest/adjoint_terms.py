@@ -20,8 +20,10 @@ import adjoints.alternating_scan
 import adjoints.exchangeable
 import adjoints.hypernetwork
 import adjoints.laws
+import adjoints.overlaps
 import adjoints.reduced_resolvent
 import adjoints.signal_to_noise
+import adjoints.small_models
 import adjoints.variance_time
 from adjoints.cotangents import Cotangents
 from thermokernels.model.chain import block_spins
@@ -32,7 +34,9 @@ from thermokernels_app.selftest.case import Case, Check, patched, under
 Sabotage = Callable[[float], AbstractContextManager[Any]]  # of the factor that the term is multiplied with
 
 _time_module: Any = adjoints.variance_time
+_overlaps_module: Any = adjoints.overlaps
 _signal_module: Any = adjoints.signal_to_noise
+_small_module: Any = adjoints.small_models
 _asymptotic_module: Any = import_module("adjoints.asymptotic_variance")  # the package has a function of that name
 _alternating_module: Any = adjoints.alternating_scan
 _exchangeable: Any = adjoints.exchangeable
@@ -79,13 +83,13 @@ def _time(factor: float) -> Iterator[None]:
 @contextmanager
 def _overlaps(output: int, factor: float) -> Iterator[None]:
     """One output of the kernel that differentiates sum_a z_a' S z_a: 2 visible tables, 3 hidden tables, 4 the diagonal."""
-    kernel = _time_module._flip_overlaps
+    kernel = _overlaps_module._flip_overlaps
 
     def broken(*arguments: Any) -> None:
         kernel(*arguments)
         arguments[output][...] *= factor
 
-    with patched(_time_module, "_flip_overlaps", broken):
+    with patched(_overlaps_module, "_flip_overlaps", broken):
         yield
 
 
@@ -147,6 +151,19 @@ def _data_of_classes(factor: float) -> Iterator[None]:
 def _data(factor: float) -> Iterator[None]:
     whole = _signal_module.signal_cotangents
     with patched(_signal_module, "signal_cotangents", lambda chain, p_data, g: whole(chain, factor * p_data, g)):
+        yield
+
+
+@contextmanager
+def _in_one_call(factor: float) -> Iterator[None]:
+    """The gradient of a small model, whose terms are those of the modules it stands for."""
+    whole = _small_module._q_cotangents
+
+    def broken(*arguments: Any) -> None:
+        whole(*arguments)
+        arguments[-3][0] *= factor
+
+    with patched(_small_module, "_q_cotangents", broken):
         yield
 
 
@@ -390,6 +407,9 @@ def cases(gates: Mapping[str, float]) -> list[Case]:
                 through = f" [{name.replace('_', ' ')}]" if len(names) > 1 else ""
                 result.append(made(differentiable.DIFFERENCES, f"{where} dropped{through}", partial(sabotage, 0.0), legs(name)))
                 result.append(made(differentiable.COMPLEX, f"{where} times 1.001{through}", partial(sabotage, 1.001), legs(name)))
+    breaks = "adjoints/small_models.py: the derivative by one row of W"
+    for gate, words, factor in ((differentiable.DIFFERENCES, "dropped", 0.0), (differentiable.COMPLEX, "times 1.001", 1.001)):
+        result.append(made(gate, f"{breaks} {words}", partial(_in_one_call, factor), legs("q_in_one_call")))
     sign = "the sign of dT_O in dQ"
     result.append(made(differentiable.COMPLEX, f"adjoints/variance_time.py: {sign} turned", partial(_time, -1.0), legs("q_on_pairs")))
     for kernel, output, words in (("_flows", -3, "squares of differences"), ("_offsets", -1, "offsets along the tree")):

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -27,10 +28,11 @@ from thermokernels.common import arguments
 from thermokernels.common.arrays import Floats
 from thermokernels.model import extended
 from thermokernels.model.chain import GibbsChain
-from thermokernels.model.kernels import flip_tables
 from thermokernels_app.selftest.case import Case, Spoken, patched, under
 
 Fields = NDArray[np.float64] | None
+
+chain_module: Any = import_module("thermokernels.model.chain")
 
 MODELS: dict[str, tuple[Floats, Fields, Fields]] = {
     "general": (np.array([[0.75, -0.5], [0.25, 1.0], [-0.625, 0.375]]), None, None),
@@ -100,16 +102,17 @@ def _couplings() -> Iterator[None]:
 @contextmanager
 def _rates() -> Iterator[None]:
     """All rates off by a millionth, as from an older compiled kernel, and from an older table in long double."""
-    kernel: Any = flip_tables._flip_tables
+    kernel = chain_module._fill_tables
     sigmoid = extended._sigmoid
 
-    def broken(*arguments: Any) -> None:
-        kernel(*arguments)
-        arguments[2][...] *= 1.0 - 1e-6
-        arguments[3][...] *= 1.0 - 1e-6
+    def broken(*arguments: Any) -> Any:
+        found, tables = kernel(*arguments), arguments[-1]
+        for table in (tables.visible_rates, tables.visible_flips, tables.hidden_rates, tables.hidden_flips):
+            table *= 1.0 - 1e-6
+        return found
 
     with (
-        patched(flip_tables, "_flip_tables", broken),
+        patched(chain_module, "_fill_tables", broken),
         patched(extended, "_sigmoid", lambda fields: sigmoid(fields) * (1.0 - 1e-6)),
     ):
         yield

@@ -110,8 +110,19 @@ def q_on_pairs() -> Differentiable:
     shape, law = (3, 2), data_law(3)
     return Differentiable(
         0.8 * _draws(0).normal(size=6),
-        lambda x: adjoints.q_struct(x.reshape(shape), law)[1].ravel(),
+        lambda x: adjoints.q_struct(x.reshape(shape), law, method="cg")[1].ravel(),
         lambda x: tk.q_struct(x.reshape(shape), law).value,
+        lambda x: reference.q_struct(x.reshape(shape), law).value,
+    )
+
+
+def q_in_one_call() -> Differentiable:
+    """The same for a small model, compiled from couplings to derivatives."""
+    shape, law = (3, 2), data_law(3)
+    return Differentiable(
+        0.8 * _draws(0).normal(size=6),
+        lambda x: adjoints.q_struct(x.reshape(shape), law)[1].ravel(),
+        lambda x: tk.q_struct(x.reshape(shape), law, method="cg").value,
         lambda x: reference.q_struct(x.reshape(shape), law).value,
     )
 
@@ -122,7 +133,7 @@ def q_with_fields() -> Differentiable:
 
     def gradient(x: Floats) -> Floats:
         W, b, c = _split(x, shape)
-        return _joined(adjoints.q_struct(W, law, b=b, c=c, fields=True)[1])
+        return _joined(adjoints.q_struct(W, law, b=b, c=c, fields=True, method="cg")[1])
 
     def value(x: Floats) -> float:
         W, b, c = _split(x, shape)

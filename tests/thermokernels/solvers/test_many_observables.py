@@ -207,7 +207,9 @@ def test_an_interrupt_from_outside_loses_no_finished_block(tmp_path, monkeypatch
         lines = child.communicate(timeout=120)[0].splitlines()
     assert lines[0] == "4"
     monkeypatch.setattr(footprint, "block_rows", lambda states: 2)
-    value, gradient = adjoints.observable_variance_time(np.random.default_rng(0).standard_normal((5, 5)))
+    value, gradient = adjoints.observable_variance_time(
+        np.random.default_rng(0).standard_normal((5, 5)), checkpoint=tmp_path / "another.npz"
+    )
     assert lines[-1] == f"{value.hex()} {gradient.tobytes().hex()}"
 
 

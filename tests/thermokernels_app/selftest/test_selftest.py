@@ -108,7 +108,7 @@ def test_the_sound_records_pass_all_verdicts(grid):
 
 
 def test_nothing_stays_broken():
-    functions = [adjoints.q_struct, adjoints.variance_time._flip_overlaps, adjoints.hypernetwork._forward, adjoints.laws._pull_back]
+    functions = [adjoints.q_struct, adjoints.overlaps._flip_overlaps, adjoints.hypernetwork._forward, adjoints.laws._pull_back]
     for one in adjoint_terms.cases(Design().as_dict()["thresholds"])[:4]:
         case.run(one)
     owner = type("Owner", (), {"value": 1})
@@ -117,7 +117,7 @@ def test_nothing_stays_broken():
     with pytest.raises(KeyError), case.patched(owner, "value", 2):
         raise KeyError
     assert owner.value == 1
-    assert functions == [adjoints.q_struct, adjoints.variance_time._flip_overlaps, adjoints.hypernetwork._forward, adjoints.laws._pull_back]
+    assert functions == [adjoints.q_struct, adjoints.overlaps._flip_overlaps, adjoints.hypernetwork._forward, adjoints.laws._pull_back]
 
 
 def silent():

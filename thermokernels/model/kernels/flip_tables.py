@@ -68,6 +68,21 @@ def _flip_tables(fields, n_spins, rates, flips):
             flips[1 - aligned, i, s] = scale
 
 
+@jit
+def _block_tables(weights, field, n_spins, remainders, fields, rates, flips):
+    """Local fields of one block's spins, what rounding leaves of them, and :func:`_flip_tables`, right to a few roundings of themselves."""
+    rounded_once._local_fields(weights, field, fields, remainders)
+    _flip_tables(fields, n_spins, rates, flips)
+    for i in range(fields.shape[0]):
+        for s in range(fields.shape[1]):
+            # what rounding of the fields has left out, to first order: dlog S / dF = -tanh F, dlog sigmoid(-2 F) / dF = -2 sigmoid(2 F)
+            remainder = remainders[i, s]
+            rates[i, s] -= rates[i, s] * (math.tanh(fields[i, s]) * remainder)
+            moved = 2.0 * n_spins * remainder * flips[0, i, s] * flips[1, i, s]
+            flips[0, i, s] -= moved
+            flips[1, i, s] += moved
+
+
 class FlipTables(NamedTuple):
     """Tables of one block's spins over the other block's configurations: local fields, S(x, x^i), P(x, x^i) at +1 and -1."""
 
@@ -85,14 +100,9 @@ def flip_tables(weights: Floats, b: Floats, c: Floats, n_hidden_states: int) -> 
     n_visible, n_hidden = weights.shape
 
     def block(block_weights: Floats, field: Floats, n_configurations: int) -> FlipTables:
-        fields, remainders = rounded_once.local_fields(block_weights, field, n_configurations)
-        rates, flips = np.empty_like(fields), np.empty((2, *fields.shape))
-        _flip_tables(fields, n_visible + n_hidden, rates, flips)
-        # what rounding of the fields has left out, to first order: dlog S / dF = -tanh F, dlog sigmoid(-2 F) / dF = -2 sigmoid(2 F)
-        rates -= rates * (np.tanh(fields) * remainders)
-        moved = (2.0 * (n_visible + n_hidden)) * remainders * flips[0] * flips[1]
-        flips[0] -= moved
-        flips[1] += moved
+        fields, remainders, rates = np.empty((3, field.size, n_configurations))
+        flips = np.empty((2, field.size, n_configurations))
+        _block_tables(block_weights, field, n_visible + n_hidden, remainders, fields, rates, flips)
         return FlipTables(fields, rates, flips)
 
     return block(weights, b, n_hidden_states), block(np.ascontiguousarray(weights.T), c, 2**n_visible)

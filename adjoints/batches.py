@@ -1,0 +1,180 @@
+"""Q and its gradient of many models of one shape; a model that cannot be answered for has a status, and does not end the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from adjoints import small_models
+from adjoints.cotangents import Cotangents
+from thermokernels.common import arguments, threads, tolerances
+from thermokernels.common.arrays import Array, Floats
+from thermokernels.common.error_state import default_error_state
+from thermokernels.common.errors import NumericalError
+from thermokernels.model.chain_tables import empty_tables
+from thermokernels.model.kernels.registry import KERNELS
+from thermokernels.model.model import Model
+from thermokernels.quantities.data_signal import LARGEST_SUM
+from thermokernels.quantities.signal_to_noise import QStruct
+from thermokernels.quantities.variance_time import SMALLEST_LAW
+from thermokernels.solvers import small_chains
+from thermokernels.solvers.solve import Solve
+
+OK, REFUSED, UNRESOLVED = 0, 1, 2
+
+# (Model, p_data) -> Q and its gradient
+One = Callable[[Model, Floats], tuple[QStruct, Cotangents]]
+
+
+@dataclass(frozen=True, eq=False)
+class QBatch:
+    """Q of B models and what it rests on, an entry a model; NaN where the status is not 0.
+
+    Attributes
+    ----------
+    value, signal, signal_bound, bound, t_obs, t_obs_bound, residual : (B,), as in :class:`thermokernels.QStruct`
+    iterations : (B,) int
+    g : (B, n_v, n_h)
+    window_steps : K in steps, of all
+    status : (B,) int8: 0 for an answer, 1 for a model or a law that is refused (ValueError), 2 for one that float64 does not resolve
+        (:class:`thermokernels.NumericalError`)
+    messages : the sentence of each that was not answered, else None
+    """
+
+    value: Floats
+    signal: Floats
+    signal_bound: Floats
+    t_obs: Floats
+    t_obs_bound: Floats
+    g: Floats = field(repr=False)
+    residual: Floats = field(repr=False)
+    iterations: NDArray[np.int64] = field(repr=False)
+    window_steps: float
+    status: NDArray[np.int8]
+    messages: tuple[str | None, ...] = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.value)
+
+    @property
+    @default_error_state
+    def bound(self) -> Floats:
+        """A bound on |Q - value|, as :attr:`QStruct.bound`."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            least = self.t_obs - self.t_obs_bound
+            share = self.signal_bound + self.signal * self.t_obs_bound / self.t_obs
+            largest = 0.5 * self.window_steps * share / least * (1 + 8 * tolerances.UNIT) + 4 * tolerances.UNIT * self.value
+            return np.where(least <= 0.0, np.inf, largest)
+
+
+class _Answers:
+    """The arrays of a batch, written model by model."""
+
+    def __init__(self, n_models: int, shape: tuple[int, int]) -> None:
+        self.numbers = np.full((n_models, len(small_models.NUMBERS)), np.nan)
+        self.g, self.ct_weights = np.full((2, n_models, *shape), np.nan)
+        self.ct_visible, self.ct_hidden = (np.full((n_models, size), np.nan) for size in shape)
+        self.status = np.zeros(n_models, dtype=np.int8)
+        self.messages: list[str | None] = [None] * n_models
+
+    def of(self, k: int) -> small_models.Answer:
+        return small_models.Answer(self.numbers[k], self.g[k], self.ct_weights[k], self.ct_visible[k], self.ct_hidden[k])
+
+    def take(self, k: int, q: QStruct, cotangents: Cotangents) -> None:
+        self.numbers[k] = [getattr(q, name) for name in small_models.NUMBERS]
+        self.g[k], self.ct_weights[k], self.ct_visible[k], self.ct_hidden[k] = q.g, *cotangents
+
+    def refuse(self, k: int, error: Exception) -> None:
+        for array in self.of(k):
+            array[...] = np.nan
+        self.status[k] = UNRESOLVED if isinstance(error, NumericalError) else REFUSED
+        self.messages[k] = str(error)
+
+    def batch(self, window_steps: float) -> tuple[QBatch, Cotangents]:
+        columns = dict(zip(small_models.NUMBERS, np.ascontiguousarray(self.numbers.T), strict=True))
+        iterations = np.where(self.status == OK, columns.pop("iterations"), 0).astype(np.int64)
+        found = QBatch(
+            **columns,
+            g=self.g,
+            iterations=iterations,
+            window_steps=window_steps,
+            status=self.status,
+            messages=tuple(self.messages),
+        )
+        return found, Cotangents(self.ct_weights, self.ct_visible, self.ct_hidden)
+
+
+def is_batch(W: Any) -> bool:
+    """Whether W has three dimensions; what is no array is refused elsewhere."""
+    try:
+        return np.ndim(W) == 3
+    except (TypeError, ValueError, RuntimeError):
+        return False
+
+
+def q_struct(
+    couplings: ArrayLike,
+    p_data: ArrayLike,
+    window: float,
+    solve: Solve,
+    biases: tuple[ArrayLike | None, ArrayLike | None],
+    fields: bool,
+    kernel: str,
+    one: One,
+) -> tuple[QBatch, Cotangents]:
+    """Q of each of the couplings (B, n_v, n_h), with p_data (2**n_v,) or (B, 2**n_v) and both biases likewise.
+
+    ``one`` answers for a single model; the compiled call for small ones gives the same bits. A batch is dealt out to threads.
+    """
+    W = np.ascontiguousarray(arguments.as_reals(couplings, "W"), dtype=np.float64)
+    n_models, n_visible, n_hidden = W.shape
+    if 0 in W.shape:
+        raise ValueError(f"W must have shape (B, n_v, n_h) with none of them zero; got shape {W.shape}")
+    if solve.checkpoint is not None:
+        raise ValueError("checkpoint must be None for a batch of models: a file keeps the blocks of one")
+    laws = _each(p_data, "p_data", n_models, 2**n_visible)
+    if np.ndim(p_data) == 1:  # of one for all, what is wrong with it is no model's
+        arguments.as_undivided_law(laws[0], 2**n_visible)
+    visible, hidden = (
+        np.zeros((n_models, size)) if part is None else _each(part, name, n_models, size)
+        for part, name, size in zip(biases, ("b", "c"), (n_visible, n_hidden), strict=True)
+    )
+    window_steps = arguments.as_positive(window, "window", "sweeps") * KERNELS[kernel].steps_per_sweep(n_visible + n_hidden)
+    answers = _Answers(n_models, (n_visible, n_hidden))
+    quotient = not (fields or visible.any() or hidden.any())
+    n_states = 1 << (n_visible + n_hidden - quotient)
+    small = solve == Solve(rtol=solve.rtol) and KERNELS[kernel].single_flips and n_states <= small_chains.SMALL_STATES
+    limits = small_models.Limits(solve.rtol, SMALLEST_LAW, tolerances.DIGITS, tolerances.GRADIENT, 1.0)
+    sums = sum(np.abs(part).reshape(n_models, -1).sum(axis=1) for part in (W, visible, hidden))
+    # without fields, in a batch of which others have some, a model is one on pairs {x, -x}
+    compiled = small & (sums <= LARGEST_SUM) & (quotient or fields or visible.any(axis=1) | hidden.any(axis=1))
+
+    def answer(rows: slice) -> None:
+        tables, solved = empty_tables(n_visible, n_hidden, quotient), small_chains.empty(n_visible * n_hidden, n_states)
+        for k in range(rows.start, rows.stop):
+            try:
+                law = laws[k] if np.ndim(p_data) == 1 else arguments.as_undivided_law(laws[k], 2**n_visible)
+                model = W[k], visible[k], hidden[k]
+                how = law, law.sum(), window_steps, quotient, limits
+                if not (compiled[k] and small_models._answer(*model, *how, tables, solved, answers.of(k))):
+                    answers.take(k, *one(Model(*model), law))
+            except (NumericalError, ValueError) as error:
+                answers.refuse(k, error)
+
+    if small:
+        threads.for_rows(answer, n_models, n_models * n_states * n_visible * n_hidden * (n_visible + n_hidden))
+    else:  # each of them takes the threads
+        answer(slice(0, n_models))
+    return answers.batch(window_steps)
+
+
+def _each(values: Any, name: str, n_models: int, length: int) -> Array:
+    """One row a model, of what is given for each or once for all."""
+    array = arguments.as_reals(values, name).astype(np.float64)
+    if array.shape not in ((length,), (n_models, length)):
+        raise ValueError(f"{name} must have shape ({length},), or ({n_models}, {length}) with one for each model; got shape {array.shape}")
+    return np.ascontiguousarray(np.broadcast_to(array, (n_models, length)))
