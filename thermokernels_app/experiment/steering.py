@@ -81,6 +81,7 @@ class Models:
             chosen = weights[wanted]
             laws = np.tile(self.laws, (len(chosen), 1))
             q, slope = adjoints.q_struct(chosen.reshape(-1, *chosen.shape[2:]), laws, window=self.window)
+            assert isinstance(q, adjoints.QBatch)  # of couplings with three dimensions
             if q.status.any():
                 raise UnresolvedError(next(message for message in q.messages if message))
             if not (q.value > 0.0).all():
