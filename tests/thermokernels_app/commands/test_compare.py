@@ -109,7 +109,7 @@ def test_doctor_halts_at_a_wrong_number(invoke, monkeypatch):
     monkeypatch.setattr(adjoints, "observable_variance_time", lambda weights: (right(weights)[0] * (1 + 1e-9), right(weights)[1]))
     result = invoke("doctor")
     assert result.exit_code == 11
-    assert "problem     the compiled kernels give a wrong number" in result.stdout
+    assert "problem    the compiled kernels give a wrong number" in result.stdout
     assert result.stdout.splitlines()[-1] == "not healthy"
 
 
