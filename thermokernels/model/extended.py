@@ -26,7 +26,9 @@ from thermokernels.model.chain_tables import SECOND_ORDER
 
 Long = NDArray[Any]  # of long doubles, which kernels take where they take float64
 
-AVAILABLE = np.finfo(np.longdouble).nmant >= 63 and np.finfo(np.longdouble).maxexp >= 2**14
+# Before NumPy 2 a scalar of long double does not lift an array of float64 (NEP 50): the digits that the bounds count on would be lost.
+LIFTS = np.result_type(np.ones(1), np.longdouble(1)) == np.longdouble
+AVAILABLE = bool(LIFTS and np.finfo(np.longdouble).nmant >= 63 and np.finfo(np.longdouble).maxexp >= 2**14)
 LONG_UNIT = float(np.finfo(np.longdouble).eps) / 2
 
 # Products of a few weights of this size are far from the ends of the range.

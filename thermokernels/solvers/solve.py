@@ -51,6 +51,8 @@ class Solve:
     def __post_init__(self) -> None:
         arguments.as_choice(self.method, METHODS, "method")
         object.__setattr__(self, "rtol", arguments.as_positive(self.rtol, "rtol", "relative residual"))
+        if self.rtol >= 1.0:  # z = 0 would do
+            raise ValueError(f"rtol must be below 1, a relative residual; got {self.rtol:g}")
         arguments.as_callback(self.progress, "progress")
         arguments.as_path(self.checkpoint, "checkpoint")
         as_executor(self.executor)

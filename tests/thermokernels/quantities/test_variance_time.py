@@ -321,6 +321,7 @@ GOOD = {"W": np.ones((2, 2)), "p_data": np.full(4, 0.25)}
         ({"method": "qr"}, "method must be one of 'auto', 'cholesky', 'cg', 'reduction'; got 'qr'"),
         ({"rtol": 0}, "rtol must be a positive"),
         ({"rtol": np.nan}, "rtol must be a positive"),
+        ({"rtol": 1.0}, "rtol must be below 1, a relative residual; got 1"),
         ({"rtol": "1e-10"}, "rtol must be a positive"),
         ({"b": [1.0]}, r"b must have shape \(2,\); got shape \(1,\)"),
         ({"c": [1.0, np.inf]}, "c must be finite"),
