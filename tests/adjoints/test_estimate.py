@@ -50,13 +50,28 @@ def central(W, b, c, which, index, window, kernel):
 def test_against_differences(fields, kernel):
     draws = np.random.default_rng(2)
     W, b, c = draws.normal(0, 0.5, (3, 2)), fields * draws.normal(size=3), fields * draws.normal(size=2)
-    estimate, gradient = adjoints.estimate_q((W, b, c), DATA, 50, kernel=kernel, n_samples=8192, n_replicates=4096, seed=1)
-    assert estimate.trusted
     exact = {
         "W": np.array([[central(W, b, c, "W", (i, j), 50, kernel) for j in range(2)] for i in range(3)]),
         "b": np.array([central(W, b, c, "b", i, 50, kernel) for i in range(3)]),
         "c": np.array([central(W, b, c, "c", j, 50, kernel) for j in range(2)]),
     }
+    squares, cosines = [], []
+    for seed in range(4):  # entries of one run are correlated, so that a limit on their mean square needs runs that are not
+        estimate, gradient = adjoints.estimate_q((W, b, c), DATA, 50, kernel=kernel, n_samples=2048, n_replicates=1024, seed=seed)
+        assert estimate.trusted
+        if not fields:
+            assert not gradient.dt_db.any()
+            assert not gradient.dt_dc.any()
+        z = deviations(gradient, exact)
+        assert np.abs(z).max() < 4.5
+        squares.append((z**2).mean())
+        cosines.append((gradient.dq_dW * exact["W"][..., 1]).sum() / np.linalg.norm(gradient.dq_dW) / np.linalg.norm(exact["W"][..., 1]))
+    assert 0.2 < np.mean(squares) < 2.5
+    assert np.mean(cosines) > 0.9
+
+
+def deviations(gradient, exact):
+    """Every entry's distance from the exact one in standard errors; entries that are known exactly must be right."""
     z = []
     for name, of in exact.items():
         for place, what in enumerate(("dt", "dq")):
@@ -64,14 +79,7 @@ def test_against_differences(fields, kernel):
             known = error > 0
             z.append(((found - of[..., place]) / np.where(known, error, 1))[known])
             assert found[~known] == pytest.approx(of[..., place][~known], abs=1e-6)
-    if not fields:
-        assert not gradient.dt_db.any()
-        assert not gradient.dt_dc.any()
-    z = np.concatenate(z)
-    assert np.abs(z).max() < 4
-    assert 0.2 < (z**2).mean() < 2.5
-    cosine = (gradient.dq_dW * exact["W"][..., 1]).sum() / np.linalg.norm(gradient.dq_dW) / np.linalg.norm(exact["W"][..., 1])
-    assert cosine > 0.9
+    return np.concatenate(z)
 
 
 @pytest.mark.small
