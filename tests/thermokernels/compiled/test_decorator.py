@@ -85,7 +85,7 @@ def test_other_packages_keep_their_cache_folder(package, tmp_path):
 def test_the_hash_covers_every_file_with_kernels_and_no_other():
     root = decorator.source_root()
     names = {path.relative_to(root).as_posix() for path in decorator.kernel_sources()}
-    assert {"thermokernels/model/kernels/single_site.py", "thermokernels/compiled/decorator.py", "adjoints/variance_time.py"} <= names
+    assert {"thermokernels/model/kernels/single_site.py", "thermokernels/compiled/decorator.py", "adjoints/overlaps.py"} <= names
     assert not {"thermokernels/common/arguments.py", "thermokernels/diagnosis/words.py", "thermokernels_app/main.py"} & names
     assert len(decorator.kernel_hash()) == 64
 
