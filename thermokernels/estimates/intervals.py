@@ -111,3 +111,8 @@ def fieller(numerator: float, denominator: float, left_out: Floats) -> Interval:
         return ratio, ratio
     low, high = (end(sign * error(ratio) / abs(denominator)) for sign in (-1, 1))
     return (low, high) if math.isfinite(low) and math.isfinite(high) else (-math.inf, math.inf)
+
+
+def three_digits(value: float) -> str:
+    """An estimated number as sentences and tables show it."""
+    return f"{value:.3g}" if math.isfinite(value) else ("no end" if value > 0 else str(value))

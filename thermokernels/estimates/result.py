@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -12,8 +13,7 @@ from numpy.typing import NDArray
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.results import Line, Result, required
-from thermokernels.estimates import words
-from thermokernels.estimates.intervals import Interval
+from thermokernels.estimates.intervals import Interval, three_digits
 
 NAN = float("nan")
 NOWHERE: Interval = (NAN, NAN)
@@ -111,7 +111,7 @@ class QEstimate(Result):
     @property
     def sentences(self) -> tuple[str, ...]:
         """Can it be trained, what stops it, and what is certain; the first sentence is the answer."""
-        return tuple(words.sentences(self))
+        return tuple(_sentences(self))
 
     def _repr_html_(self) -> str:
         said = "".join(f"<li>{escape(sentence)}</li>" for sentence in self.sentences)
@@ -125,3 +125,64 @@ class QEstimate(Result):
         """
         base = required("arviz_base", "a DataTree", "arviz-base")
         return base.from_dict({"posterior": {"t_obs": self.replicates[None]}}, attrs={"/": {"kernel": self.kernel}})
+
+
+def _sentences(e: QEstimate) -> list[str]:
+    """Can it be trained, what stops it, and what is certain; the first sentence is the answer."""
+    said = [_answer(e)]
+    if math.isfinite(e.value) and e.trusted:
+        said += _what_stops_it(e)
+    if math.isfinite(e.t_obs) and e.trusted and math.isnan(e.value):
+        said.append("Signal, Q and the window that is needed ask for samples of the data (--data).")
+    if not e.trusted:
+        said.append(_what_still_holds(e))
+    return said
+
+
+def _answer(e: QEstimate) -> str:
+    if not e.trusted:
+        return f"Not to be trusted: {e.reason}."
+    if math.isnan(e.value):
+        return f"Gradients stay correlated: T_O is {_interval(e, e.t_obs_interval)} sweeps."
+    low, high = e.interval
+    q = f"Q = {three_digits(e.value)}, {three_digits(low)} to {three_digits(high)}"
+    if low > 1:
+        return f"Yes: in {e.window:g} sweeps the gradient is louder than its noise ({q})."
+    if high < 1:
+        return f"No, not with this window: the noise is louder than the gradient ({q})."
+    return f"Undecided: the interval of Q holds one ({q}); a larger --budget narrows it."
+
+
+def _what_stops_it(e: QEstimate) -> list[str]:
+    low, high = e.window_for_unit_q_interval
+    if math.isinf(e.window_for_unit_q):
+        return ["The gradient cannot be told from zero: no window is known to be long enough."]
+    said = [f"{three_digits(e.window_for_unit_q)} sweeps are needed for Q = 1 ({three_digits(low)} to {three_digits(high)})."]
+    independent = e.value * 2 * e.t_obs / _variance(e) / e.steps_per_sweep
+    if e.interval[1] < 1:
+        cause = "the sampler" if independent >= 1 else "the signal"
+        instead = f"independent samples in place of correlated ones, one a sweep, would give Q = {three_digits(independent)}"
+        said.append(f"What stops it is {cause}: {instead}.")
+    return said
+
+
+def _variance(e: QEstimate) -> float:
+    """sum_a Var f_a."""
+    return 2 * e.t_obs - e.asymptotic_variance
+
+
+def _what_still_holds(e: QEstimate) -> str:
+    said = []
+    if math.isfinite(e.t_obs_at_least):
+        said.append(f"T_O is at least {three_digits(e.t_obs_at_least / e.steps_per_sweep)} sweeps (with 97.5 % confidence)")
+    if math.isfinite(e.t_obs_at_most):
+        said.append(f"T_O is at most {three_digits(e.t_obs_at_most / e.steps_per_sweep)} sweeps, which is proven")
+    if said:
+        return f"What still holds: {', and '.join(said)}."
+    if math.isnan(e.t_obs):
+        return "No number is given: an average over the chains that did meet would say that all is well."
+    return "The numbers below are unbiased, their intervals are not to be relied on."
+
+
+def _interval(e: QEstimate, interval: tuple[float, float]) -> str:
+    return f"{three_digits(interval[0] / e.steps_per_sweep)} to {three_digits(interval[1] / e.steps_per_sweep)}"

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
+
 from thermokernels import Model, QEstimate
-from thermokernels.estimates import words
+from thermokernels.estimates.intervals import three_digits
 from thermokernels_app.report.layout import print_table, print_wrapped
 
 
@@ -13,13 +17,46 @@ def print_estimate(estimate: QEstimate) -> None:
     for sentence in estimate.sentences:
         print_wrapped(sentence, "* ", "  ")
     print()
-    if numbers := words.rows(estimate):
+    if numbers := rows(estimate):
         print_table(("quantity", "value", "95 % interval", "unit"), numbers)
         print()
-    for note in words.notes(estimate):
+    for note in notes(estimate):
         print_wrapped(note, "  ", "  ")
 
 
 def first_line(model: Model, kernel: str, window: float) -> str:
     """What is asked, before anything is computed."""
     return f"{model.n_visible} visible + {model.n_hidden} hidden spins, {kernel} Gibbs sampling, {window:g} sweeps behind a gradient"
+
+
+def rows(e: QEstimate) -> list[tuple[str, str, str, str]]:
+    """One row a quantity; times in sweeps."""
+    named = [
+        (f"Q at {e.window:g} sweeps", e.value, e.interval, 1.0, ""),
+        ("window for Q = 1", e.window_for_unit_q, e.window_for_unit_q_interval, 1.0, "sweeps"),
+        ("T_O", e.t_obs, e.t_obs_interval, e.steps_per_sweep, "sweeps"),
+        ("asymptotic variance V", e.asymptotic_variance, e.asymptotic_variance_interval, e.steps_per_sweep, "sweeps"),
+        ("signal |g|^2", e.signal, e.signal_interval, 1.0, ""),
+        ("T_O by batch means", e.batch_means, e.batch_means_interval, e.steps_per_sweep, "sweeps"),
+    ]
+    return [
+        (name, three_digits(value / unit), f"{three_digits(low / unit)} to {three_digits(high / unit)}", word)
+        for name, value, (low, high), unit, word in named
+        if not math.isnan(value)
+    ]
+
+
+def notes(e: QEstimate) -> list[str]:
+    """How it was found."""
+    met = e.meeting_times[e.meeting_times >= 0]
+    said = []
+    if len(met):
+        quantile = float(np.quantile(met, 0.95))
+        share = f", {1 - len(met) / len(e.meeting_times):.1%} not at all" if len(met) < len(e.meeting_times) else ""
+        said.append(f"Pairs of chains met after {met.mean():.3g} sweeps on average, 95 % of them within {quantile:.3g}{share}.")
+    if e.n_replicates:
+        said.append(f"{e.n_replicates} replicates, the farthest makes {e.largest_share:.1%} of the variance.")
+        said.append(f"{e.lag} sweeps from coin flips a chain is within {e.tv_bound:.2g} of equilibrium (total variation).")
+    if math.isfinite(e.batch_means):
+        said.append(f"Batch means may be off by {e.batch_means_bias:.1%} at most, as the excursions say.")
+    return said
