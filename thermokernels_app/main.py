@@ -52,13 +52,13 @@ def main() -> None:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     if sys.stdout is None:
         sys.exit(report(2, "stdout is closed and the answer has nowhere to go: send it to a file or to /dev/null", False))
-    sys.stdout = Answer.of(sys.stdout)
+    sys.stdout = answer = Answer.of(sys.stdout)
     try:
         code = _answer()
-        sys.stdout.flush()
+        answer.flush()
     except UnwritableError as error:
         code = error.exit_code
-    sys.exit(code)
+    sys.exit(code if answer.lost is None else answer.lost.exit_code)
 
 
 def _answer() -> int:

@@ -30,6 +30,7 @@ def make():
         "Diagnosis": tk.diagnose(W, p_data=LAW),
         "EstimatedGradient": gradient,
         "ExchangeableQ": tk.exchangeable_q(tk.exchangeable_chain(np.full((6, 6), 0.1)), np.full(7, 1 / 7)),
+        "ExchangeableScan": tk.exchangeable_alternating(tk.exchangeable_chain(np.full((6, 6), 0.1))),
         "MergeEvent": tree.events[0],
         "MergeTree": tree,
         "OperationalCurve": tk.operational_curve(chain, LAW, [1, 10, 100]),
@@ -52,8 +53,8 @@ def results():
     return make()
 
 
-# What goes in, what a training calls, and names of the derivatives of three arrays.
-NO_RESULTS = {"Cotangents", "ExchangeableChain", "GibbsChain", "Hypernetwork", "LabelledModel", "Model", "Tracker"}
+# What goes in, what a training calls, names of the derivatives of three arrays, and arrays with an entry a model.
+NO_RESULTS = {"Cotangents", "QBatch", "ExchangeableChain", "GibbsChain", "Hypernetwork", "LabelledModel", "Model", "Tracker"}
 
 
 def test_every_public_class_of_results_is_one(results):

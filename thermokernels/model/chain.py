@@ -418,7 +418,7 @@ def _layer_tables(model: Model, layer: str, quotient: bool, weights: Floats, b: 
 
 def _require_finite(finite: bool, weights: Floats) -> None:
     if not finite:
-        raise ValueError(f"W, b and c must give finite energies; the largest coupling is {np.abs(weights).max():g}")
+        raise ValueError(f"W, b and c must give finite energies and differences of them; the largest coupling is {np.abs(weights).max():g}")
 
 
 def _require_digits(model: Model) -> None:

@@ -301,4 +301,6 @@ def require_finite_energies(model: Model) -> None:
     """ValueError where an energy, or a difference of two, could lie beyond float64."""
     with np.errstate(over="ignore"):
         if not np.isfinite(4.0 * sum(np.abs(part).sum() for part in model)):
-            raise ValueError(f"W, b and c must give finite energies; the largest coupling is {np.abs(model.W).max():g}")
+            raise ValueError(
+                f"W, b and c must give finite energies and differences of them; the largest coupling is {np.abs(model.W).max():g}"
+            )

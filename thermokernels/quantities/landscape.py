@@ -16,7 +16,6 @@ from thermokernels.common import memory, tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.common.digits import certified
 from thermokernels.common.error_state import default_error_state
-from thermokernels.common.errors import UnresolvedError
 from thermokernels.common.results import UNPROVEN, Line, Result, html_table
 from thermokernels.model.chain import GibbsChain, as_chain
 from thermokernels.model.exchangeable import ExchangeableChain
@@ -266,8 +265,6 @@ def merge_tree(chain: GibbsChain | ExchangeableChain) -> MergeTree:
 
     Raises
     ------
-    UnresolvedError
-        The energy range overflows float64.
     ModelTooLargeError
         The working arrays do not fit into memory.
 
@@ -289,9 +286,6 @@ def merge_tree(chain: GibbsChain | ExchangeableChain) -> MergeTree:
         return _tree(chain.free_energy, chain.law, _moves(chain), chain.lumped.law_error)
     chain = as_chain(chain)
     chain.require_both_layers("merge_tree, whose steps are flips of single spins,")
-    with np.errstate(over="ignore"):
-        if not np.isfinite(np.ptp(chain.energy)):
-            raise UnresolvedError(f"the energies span more than float64 holds; the largest coupling is {np.abs(chain.weights).max():g}")
     return _tree(chain.energy, chain.law, chain.flip_masks[None], energy_error(chain))
 
 

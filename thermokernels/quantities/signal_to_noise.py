@@ -158,7 +158,7 @@ def data_gradient(model: Model, p_data: Floats) -> Floats:
     if not in_pairs(model):
         return model.on_edges(np.ascontiguousarray(data_gradients(model, p_data)[0], dtype=np.float64))
     g = np.empty(model.W.shape)
-    _data_gradient(np.array(model.W.T, order="C"), model.b.copy(), model.c.copy(), np.ascontiguousarray(p_data), g)
+    _data_gradient(np.array(model.W.T, order="C"), model.b.copy(), model.c.copy(), np.array(p_data), g)  # compiled once
     return model.on_edges(g)
 
 

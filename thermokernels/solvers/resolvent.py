@@ -157,7 +157,7 @@ class Solver:
 
         threads.for_rows(measure, len(vectors), vectors.size)
         relative = float(np.max(np.divide(errors, sizes, out=np.zeros_like(sizes), where=sizes > 0), initial=0.0))
-        require_residual(relative, self.rtol, self.method, int(iterations.max()))
+        require_residual(relative, self.rtol, self.method, int(iterations.max(initial=0)))
         return Solution(vectors, residuals, relative, int(iterations.max(initial=0)), self.method)
 
 

@@ -46,7 +46,12 @@ class UnwritableError(Exception):
 
 
 class Answer(io.TextIOWrapper):
-    """Stdout, whose errors are told apart from those of files, and which writes ``\\xb7`` for a character that its encoding has not."""
+    """Stdout, whose errors are told apart from those of files, and which writes ``\\xb7`` for a character that its encoding has not.
+
+    ``lost`` is the first error: what writes for us may swallow it, as the parser does where it asks what kind of stream this is.
+    """
+
+    lost: UnwritableError | None = None
 
     @classmethod
     def of(cls, stdout: Any) -> Answer:
@@ -57,13 +62,17 @@ class Answer(io.TextIOWrapper):
         try:
             return super().write(text)
         except OSError as error:
-            raise UnwritableError(error) from None
+            raise self._lose(error) from None
 
     def flush(self) -> None:
         try:
             super().flush()
         except OSError as error:
-            raise UnwritableError(error) from None
+            raise self._lose(error) from None
+
+    def _lose(self, error: OSError) -> UnwritableError:
+        self.lost = self.lost or UnwritableError(error)
+        return self.lost
 
 
 # Errors: one sentence on stderr, never a traceback (but THERMO_DEBUG=1 shows it).

@@ -30,7 +30,7 @@ from thermokernels.quantities.landscape import MergeEvent
 from thermokernels.quantities.relevance import ObservableBasis, observable_basis
 from thermokernels.quantities.spectral_gap import solve_spectral_gap
 from thermokernels.quantities.windows.window_variance import window_variance
-from thermokernels.solvers import gap_bounds
+from thermokernels.solvers import gap_bounds, resolvent
 from thermokernels.solvers.off_target import CHOLESKY_STATES
 from thermokernels.solvers.solve import Solve
 from thermokernels.solvers.state_reduction import reduced_gap
@@ -80,6 +80,7 @@ def compile_measures(design: Design) -> None:
     """
     for chain, _ in _untrained(design):
         if chain.n_states <= CHOLESKY_STATES:  # else its solves are the other half's
+            resolvent.solve(chain, np.zeros((1, chain.n_states)), "auto", design.thresholds.solve)
             gap_bounds.gap_lower_bound(chain)
             reduced_gap.reduced_modes(chain)  # of spectra that float64 leaves unresolved
             eliminate_in_float64(chain, ground_state(chain))  # as larger chains are

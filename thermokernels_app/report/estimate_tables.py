@@ -26,7 +26,7 @@ def print_estimate(estimate: QEstimate) -> None:
 
 def first_line(model: Model, kernel: str, window: float) -> str:
     """What is asked, before anything is computed."""
-    return f"{model.n_visible} visible + {model.n_hidden} hidden spins, {kernel} Gibbs sampling, {window:g} sweeps behind a gradient"
+    return f"{model.n_visible} visible + {model.n_hidden} hidden spins, {kernel} Gibbs, {window:g} sweeps behind a gradient"
 
 
 def rows(e: QEstimate) -> list[tuple[str, str, str, str]]:

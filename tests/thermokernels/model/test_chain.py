@@ -338,7 +338,7 @@ def test_bad_couplings_are_named(W, message):
 
 @pytest.mark.parametrize("W", [[[1e308, 1e308]], np.full((4, 2), -1e308)])
 def test_energies_that_overflow_are_refused(W):
-    with pytest.raises(ValueError, match=r"W, b and c must give finite energies; the largest coupling is 1e[+]308"):
+    with pytest.raises(ValueError, match=r"W, b and c must give finite energies and differences of them; the largest coupling is 1e[+]308"):
         tk.gibbs_chain(W)
 
 

@@ -343,7 +343,7 @@ def test_bad_input():
         tk.exchangeable_chain([1.0])
     with pytest.raises(tk.ModelTooLargeError, match="states of 20 visible and 20 hidden classes of exchangeable sites would take"):
         tk.exchangeable_chain(np.random.default_rng(0).normal(size=(20, 20)))
-    with pytest.raises(ValueError, match="W, b and c must give finite energies; the largest coupling is 1e"):
+    with pytest.raises(ValueError, match="W, b and c must give finite energies and differences of them; the largest coupling is 1e"):
         tk.exchangeable_chain(np.full((2, 2), 1e308))
     chain = tk.exchangeable_chain(np.full((3, 2), 0.1))
     with pytest.raises(ValueError, match=r"data must be samples of shape \(n, 3\) .* of shape \(4,\); got shape \(3,\)"):

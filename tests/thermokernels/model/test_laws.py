@@ -125,7 +125,7 @@ def test_a_sum_off_by_rounding_is_divided_out():
         (([["a"]],), "W must be an array of real numbers"),
         (([[1.0]], [1.0, 2.0]), r"b must have shape \(1,\); got shape \(2,\)"),
         (([[1.0]], None, [np.inf]), "c must be finite"),
-        (([[1e308, 1e308]],), "W, b and c must give finite energies"),
+        (([[1e308, 1e308]],), "W, b and c must give finite energies and differences of them"),
     ],
 )
 def test_bad_models_are_named(arguments, message):

@@ -49,7 +49,7 @@ def test_screen(invoke, monkeypatch):
     result = invoke("W.npy", "--data", "samples.npy", "--replicates", 256)
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
-    assert lines[0] == "3 visible + 3 hidden spins, alternating Gibbs sampling, 100 sweeps behind a gradient"
+    assert lines[0] == "3 visible + 3 hidden spins, alternating Gibbs, 100 sweeps behind a gradient"
     assert lines[2].startswith("* Yes: in 100 sweeps the gradient is louder than its noise (Q = ")
     assert max(map(len, lines[1:])) <= 80
     assert any("Q at 100 sweeps" in line for line in lines)

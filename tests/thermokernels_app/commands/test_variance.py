@@ -140,7 +140,7 @@ def test_a_model_that_is_too_large_says_what_it_would_take(invoke):
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGINT to a child process")
 def test_an_interrupt_keeps_finished_chunks(tmp_path):
-    np.save(tmp_path / "W.npy", np.random.default_rng(0).standard_normal((5, 5)))
+    np.save(tmp_path / "W.npy", np.random.default_rng(0).standard_normal((6, 6)))  # not solved in one call
     code = (  # chunks of two, and the signal of Ctrl-C after the second of them
         "import os, signal, sys\n"
         "from thermokernels.common import footprint\n"
@@ -174,11 +174,11 @@ def test_an_interrupt_keeps_finished_chunks(tmp_path):
 
 def test_progress_is_told_on_stderr(invoke, monkeypatch):
     monkeypatch.setattr("thermokernels.common.footprint.rows_at_once", lambda n_rows, states: 4)
-    np.savez("fields.npz", W=np.random.default_rng(0).standard_normal((4, 5)) / 2, b=[0.1, 0, 0, 0])
+    np.savez("fields.npz", W=np.random.default_rng(0).standard_normal((4, 7)) / 2, b=[0.1, 0, 0, 0])  # not solved in one call
     result = invoke("fields.npz")
     assert result.exit_code == 0, result.output
     assert [line for line in result.stderr.splitlines() if "solves" in line] == [
-        "8 of 20 solves done",
-        "12 of 20 solves done",
-        "16 of 20 solves done",
+        "8 of 28 solves done",
+        "16 of 28 solves done",
+        "24 of 28 solves done",
     ]

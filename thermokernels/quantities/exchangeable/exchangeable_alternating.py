@@ -12,7 +12,7 @@ with two patterns. Without fields x and -x are folded into one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import scipy.linalg
@@ -21,6 +21,7 @@ from thermokernels.common import arguments, memory
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import UnresolvedError
+from thermokernels.common.results import Line, Result
 from thermokernels.common.tolerances import UNIT
 from thermokernels.model.exchangeable import ExchangeableChain
 
@@ -28,8 +29,8 @@ from thermokernels.model.exchangeable import ExchangeableChain
 SHARP = 1e-6
 
 
-@dataclass(frozen=True, eq=False)
-class ExchangeableScan:
+@dataclass(frozen=True, eq=False, repr=False)
+class ExchangeableScan(Result):
     """What the alternating scan shows of an exchangeable chain; times in records, one a sweep.
 
     Attributes
@@ -40,12 +41,20 @@ class ExchangeableScan:
     gaps, weights : 1 - sigma, and the share of lag one that decays with it, summed over all products
     """
 
+    _lines = (
+        Line("t_obs_records", "value", "records", bound="bound"),
+        Line("asymptotic_variance_records", "asymptotic_variance", "records"),
+        Line("variance", "variance"),
+        Line("gap", "gap", "per record"),
+    )
+    _facts = ("gaps", "weights")
+
     value: float
     bound: float
     variance: float
     gap: float
-    gaps: Floats = field(repr=False)
-    weights: Floats = field(repr=False)
+    gaps: Floats
+    weights: Floats
 
     @property
     def asymptotic_variance(self) -> float:
