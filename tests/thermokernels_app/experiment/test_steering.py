@@ -19,7 +19,7 @@ from thermokernels_app.experiment.steering_design import Lagrangian, SteeringDes
 from thermokernels_app.experiment.teachers import teachers
 from thermokernels_app.experiment.training import initial_parameters, train
 from thermokernels_app.judges import steering_check
-from thermokernels_app.report import pictures, steering_tables
+from thermokernels_app.report import steering_tables
 from thermokernels_app.selftest import case, steering_rules
 
 SHORT = replace(Design(), training=replace(Design().training, steps=6))
@@ -170,7 +170,11 @@ def test_the_summary_adds_up(run):
         assert row["gain"] == pytest.approx(row["gain_of_signal"] + row["gain_of_time"], abs=1e-9)
 
 
+@pytest.mark.report
 def test_the_picture_shows_every_objective(run):
+    pytest.importorskip("matplotlib", reason="needs the extra `report`")
+    from thermokernels_app.report import pictures
+
     figure = pictures.of_steering(run[2]).draw(True)
     assert len(figure.axes) == 2
     assert len(figure.axes[0].collections) == 3

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from thermokernels_app.report import ensemble, pictures, tables
+from thermokernels_app.report import ensemble, tables
 
 pytestmark = pytest.mark.small
 
@@ -77,7 +77,11 @@ def test_folders_of_an_ensemble(tmp_path):
     assert ensemble.folders_of(tmp_path / "nowhere") == {}
 
 
+@pytest.mark.report
 def test_the_picture_has_a_panel_for_every_published_figure(tmp_path):
+    pytest.importorskip("matplotlib", reason="needs the extra `report`")
+    from thermokernels_app.report import pictures
+
     summary = ensemble.summary_of({seed: document(3 + seed, 0.01 * (seed + 1)) for seed in range(6)})
     shown = [one for one in summary["figures"] if one["published"] is not None]
     figure = pictures.of_ensemble(summary).draw(True)
