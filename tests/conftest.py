@@ -86,7 +86,8 @@ def pytest_sessionstart(session):
 
 def compile_once(config):
     """Every kernel, by the command; where none was there before, what it did is kept for the test of the command."""
-    done = subprocess.run([sys.executable, "-c", WARM_UP], cwd=ROOT, capture_output=True, text=True)
+    # -P: the package that the command has, which is not that of this folder where it was installed from it
+    done = subprocess.run([sys.executable, "-P", "-c", WARM_UP], cwd=ROOT, capture_output=True, text=True)
     if done.returncode:  # it was done before, or no cache can be written and every process compiles what it needs
         return
     found = json.loads(done.stdout)

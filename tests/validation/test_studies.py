@@ -16,7 +16,9 @@ from thermokernels_app.experiment.design import Design
 from thermokernels_app.experiment.training import train
 
 
+@pytest.mark.report
 def test_scaling(capsys, tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib", reason="needs the extra `report`")
     monkeypatch.setattr(scaling, "ONE_PATTERN", {1.2: (8,)})
     monkeypatch.setattr(scaling, "SIZES", {1.0: (8, 12), 3.0: (12, 16)})
     monkeypatch.setattr("sys.argv", ["scaling.py", "--pictures", str(tmp_path)])

@@ -126,7 +126,9 @@ def test_tables_keep_their_headers_at_80_columns(screen):
     assert max(map(len, text.splitlines()[2:])) <= 80
 
 
+@pytest.mark.report
 def test_every_command_has_its_call_from_python():
+    pytest.importorskip("matplotlib", reason="needs the extra `report`")
     page = (Path(__file__).parents[3] / "docs" / "library.md").read_text(encoding="utf-8")
     calls = dict(re.findall(r"^\| `thermo ([\w-]+)` \| (.*) \|$", page, re.MULTILINE))
     assert calls.keys() == {command.replace("_", "-") for command in COMMANDS}
