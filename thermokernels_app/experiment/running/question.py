@@ -19,6 +19,9 @@ from thermokernels_app.experiment.running.progress import Progress
 
 Place = tuple[int, ...]
 
+# What an unfinished run is of, beside the parts that it has finished.
+DESIGN = "design.json"
+
 
 class SomeDesign(Protocol):
     """What a run asks of its design."""
@@ -46,7 +49,7 @@ class Question(ABC):
 
     @abstractmethod
     def places(self, design: Any) -> list[Place]:
-        """The tasks of a design, the longest first."""
+        """The tasks of a design, in the order in which they are begun: no long one is left for the end."""
 
     @abstractmethod
     def part(self, place: Place) -> str:
@@ -91,6 +94,7 @@ class Question(ABC):
             return document
         start, table = time.monotonic(), design.as_dict()
         identity = {"design_sha256": design.digest(), "sources_sha256": source_hash()}
+        _write(folder / DESIGN, json.dumps({"schema": f"thermokernels-{self.name}", "design": table, **identity}, allow_nan=False))
         finished = self._compute(design, folder, identity, workers, executor, progress)
         cells = [record for place in sorted(finished) for record in finished[place]]
         document = {
@@ -104,8 +108,8 @@ class Question(ABC):
         document = dict(store.plain(document))
         document["records_sha256"] = store.digest({key: document[key] for key in ("design", "verdicts", "cells")})
         _write(folder / self.file, json.dumps(document, indent=1, allow_nan=False) + "\n")
-        for place in finished:
-            (folder / self._kept_as(place)).unlink(missing_ok=True)
+        for name in (DESIGN, *map(self._kept_as, finished)):
+            (folder / name).unlink(missing_ok=True)
         return document
 
     def _compute(
