@@ -185,6 +185,18 @@ def test_an_unfinished_run_shows_what_it_has(record, tmp_path, monkeypatch, caps
         steering.QUESTION.read(folder)
 
 
+def test_a_folder_of_something_else_is_no_place_to_go_on(run, tmp_path):
+    folder, design, _ = run
+    (tmp_path / "factorization.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"holds factorization.json, which is of no run of this design; use another folder"):
+        steering.QUESTION.run(design, tmp_path, resume=True)
+    (tmp_path / "factorization.json").rename(tmp_path / "design.json")
+    with pytest.raises(ValueError, match="holds an unfinished run of another design; use another folder"):
+        steering.QUESTION.run(design, tmp_path, resume=True)
+    with pytest.raises(ValueError, match="is not empty; a run is never overwritten"):
+        steering.QUESTION.run(design, folder)
+
+
 def test_the_screen_fits_into_eighty_columns(run, capsys):
     steering_tables.print_document(run[2])
     lines = capsys.readouterr().out.splitlines()

@@ -87,6 +87,7 @@ class Question(ABC):
         folder.mkdir(parents=True, exist_ok=True)
         if not resume and any(folder.iterdir()):
             raise ValueError(f"{folder} is not empty; a run is never overwritten: use --resume, or another folder")
+        self._require_own(design, folder)
         if resume and (folder / self.file).exists():
             document = self.read(folder)
             if document["design_sha256"] != design.digest():
@@ -111,6 +112,15 @@ class Question(ABC):
         for name in (DESIGN, *map(self._kept_as, finished)):
             (folder / name).unlink(missing_ok=True)
         return document
+
+    def _require_own(self, design: SomeDesign, folder: Path) -> None:
+        """ValueError where a folder holds what no run of this design leaves in it."""
+        own = {self.file, DESIGN, *map(self._kept_as, self.places(design))}
+        foreign = sorted(path.name for path in folder.iterdir() if path.name not in own and not path.name.startswith("."))
+        if foreign:
+            raise ValueError(f"{folder} holds {foreign[0]}, which is of no run of this design; use another folder")
+        if (folder / DESIGN).exists() and (self._begun(folder) or {}).get("design_sha256") != design.digest():
+            raise ValueError(f"{folder} holds an unfinished run of another design; use another folder")
 
     def _compute(
         self,
