@@ -166,6 +166,35 @@ def test_finite_windows_of_the_full_chain(model):
         tk.operational_q(chain, samples, 0.01)
 
 
+@pytest.mark.parametrize("start", [pytest.param("stationary", marks=small), "uniform"])
+def test_curves_of_the_full_chain(start):
+    W, b, c = planted(*MODELS[5])
+    chain, full = exchangeable_chain(W, b, c), tk.gibbs_chain(W, b, c)
+    samples, p_data = symmetric_data(chain, len(W))
+    one, other = (
+        tk.operational_curve(of, data, [0.5, 3], [0, 1.25], start, n_data=4, hidden="sampled")
+        for of, data in ((chain, samples), (full, p_data))
+    )
+    for name in ("value", "bias2", "variance", "positive", "signal", "q_struct", "q_limit"):
+        np.testing.assert_allclose(getattr(one, name), getattr(other, name), rtol=1e-9, atol=1e-15, err_msg=name)
+    assert tk.operational_q(chain, samples, 3, 1.25, start, method="recursion").variance == pytest.approx(one.variance[1, 1], rel=1e-9)
+
+
+@small
+def test_windows_that_no_recursion_ends_are_refused():
+    chain = exchangeable_chain(np.full((3, 2), 0.3))
+    law = [0.5, 0.2, 0.2, 0.1]
+    assert tk.operational_q(chain, law, 1e9).value > 0
+    with pytest.raises(
+        tk.ModelTooLargeError, match=r"a recursion over 5000000000 records of 12 lumped states would take the time of 6.6e\+14"
+    ):
+        tk.operational_q(chain, law, 1e9, start="uniform")
+    with pytest.raises(ValueError, match="method='modes' needs every state of a chain"):
+        tk.operational_q(chain, law, 1, method="modes")
+    with pytest.raises(ValueError, match="burn_in must be a positive, finite number of sweeps, or 0; got -1"):
+        tk.operational_q(chain, law, 1, -1)
+
+
 @pytest.mark.parametrize("model", quick(MODELS))
 def test_passages_and_cuts_of_the_full_chain(model):
     W, b, c = planted(*model)

@@ -87,6 +87,7 @@ class Question(ABC):
         folder.mkdir(parents=True, exist_ok=True)
         if not resume and any(folder.iterdir()):
             raise ValueError(f"{folder} is not empty; a run is never overwritten: use --resume, or another folder")
+        self._require_own(design, folder)
         if resume and (folder / self.file).exists():
             document = self.read(folder)
             if document["design_sha256"] != design.digest():
@@ -112,6 +113,15 @@ class Question(ABC):
             (folder / name).unlink(missing_ok=True)
         return document
 
+    def _require_own(self, design: SomeDesign, folder: Path) -> None:
+        """ValueError where a folder holds what no run of this design leaves in it."""
+        own = {self.file, DESIGN, *map(self._kept_as, self.places(design))}
+        foreign = sorted(path.name for path in folder.iterdir() if path.name not in own and not path.name.startswith("."))
+        if foreign:
+            raise ValueError(f"{folder} holds {foreign[0]}, which is of no run of this design; use another folder")
+        if (folder / DESIGN).exists() and (self._begun(folder) or {}).get("design_sha256") != design.digest():
+            raise ValueError(f"{folder} holds an unfinished run of another design; use another folder")
+
     def _compute(
         self,
         design: SomeDesign,
@@ -123,7 +133,7 @@ class Question(ABC):
     ) -> dict[Place, list[Record]]:
         """The records of every place: those that are kept, and the rest from the workers."""
         start, table, places = time.monotonic(), design.as_dict(), self.places(design)
-        finished = {place: records for place in places if (records := self._kept(folder, place, identity)) is not None}
+        finished = {place: records for place in places if (records := self._kept(folder / self._kept_as(place), identity)) is not None}
         pool = executor or WorkerPool(workers or available_cores())
         try:
             futures = {pool.submit(self.task(), table, *place): place for place in places if place not in finished}
@@ -145,9 +155,8 @@ class Question(ABC):
     def _kept_as(self, place: Place) -> str:
         return f"{self.part(place)}.json"
 
-    def _kept(self, folder: Path, place: Place, identity: Record) -> list[Record] | None:
+    def _kept(self, file: Path, identity: Record) -> list[Record] | None:
         """The records of a part that an interrupted run of the same design and program has finished, or None."""
-        file = folder / self._kept_as(place)
         try:
             kept = strict_json.loads(file.read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -160,11 +169,16 @@ class Question(ABC):
         return cells
 
     def holds(self, folder: Path) -> bool:
-        """Whether a folder, or the file that is named instead, is a run of this question."""
-        return (folder / self.file).exists() or folder.name == self.file
+        """Whether a folder, or the file that is named instead, is a run of this question, finished or not."""
+        return (folder / self.file).exists() or folder.name == self.file or self._begun(folder) is not None
 
     def read(self, folder: Path) -> Record:
-        """The document of a run, judged again from its records; MismatchError where it is not what the run wrote."""
+        """The document of a run, judged again from its records; MismatchError where it is not what the run wrote.
+
+        Of a run that is not finished, the parts that are: ``run`` is then None, and missing records make the verdict HALT.
+        """
+        if folder.is_dir() and not (folder / self.file).exists() and (begun := self._begun(folder)) is not None:
+            return self._so_far(folder, begun)
         file = folder / self.file if folder.is_dir() else folder
         try:
             document = strict_json.loads(file.read_text(encoding="utf-8"))
@@ -182,6 +196,29 @@ class Question(ABC):
             raise MismatchError(f"{file}: its records give other verdicts than it holds")
         result: Record = document
         return result
+
+    def _begun(self, folder: Path) -> Record | None:
+        """What an unfinished run of this question in the folder is of, or None."""
+        try:
+            begun = strict_json.loads((folder / DESIGN).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return begun if isinstance(begun, dict) and begun.get("schema") == f"thermokernels-{self.name}" else None
+
+    def _so_far(self, folder: Path, begun: Record) -> Record:
+        identity = {key: begun.get(key) for key in ("design_sha256", "sources_sha256")}
+        if store.digest(begun["design"]) != identity["design_sha256"]:
+            raise MismatchError(f"{folder / DESIGN} was changed after the run was begun: its design does not match design_sha256")
+        files = sorted(file.name for file in folder.glob("*.json") if file.name != DESIGN)
+        cells = [record for name in files for record in self._kept(folder / name, identity) or []]
+        verdicts = store.plain(self.judge(begun["design"], cells))
+        return {**begun, "verdicts": verdicts, "cells": cells, "run": None}
+
+    def headline(self, document: Record) -> str:
+        """Design, parts and seconds of a run, in a line."""
+        run = document["run"]
+        ended = "so far, of a run that is not finished" if run is None else f"{run['seconds']:.1f} s"
+        return f"design {document['design_sha256'][:16]}..., {len(document['cells'])} {self.parts}, {ended}"
 
     def exit_code(self, document: Record) -> int:
         """0 PASS, 10 FAIL, 11 HALT."""
