@@ -28,7 +28,7 @@ from thermokernels.model.model import Model
 from thermokernels.model.rounding import entry_error, law_error, product_error
 from thermokernels.quantities.alternating_scan import of_model
 from thermokernels.quantities.exchangeable import exchangeable_sums
-from thermokernels.solvers import gap_bounds, small_chains, spanning_tree_bound
+from thermokernels.solvers import gap_bounds, packs, small_chains, spanning_tree_bound
 from thermokernels.solvers.checkpoint import PathLike, RestartFile
 from thermokernels.solvers.many_observables import Accumulator, Observables, RowSums
 from thermokernels.solvers.observable_tasks import accumulate
@@ -56,6 +56,7 @@ class VarianceTime:
     method : of the solves: "cholesky", "cg" or "reduction"; rtol : largest accepted relative residual
     row_sums : what the error bounds need of every observable, or None for a reduction
     reduced : ReducedTime where the method is "reduction", or None
+    in_packs : of a small chain, right-hand sides and solutions as one compiled call leaves them, or None
     """
 
     chain: GibbsChain
@@ -66,6 +67,7 @@ class VarianceTime:
     rtol: float
     row_sums: RowSums | None = field(default=None, repr=False)
     reduced: reduced_resolvent.ReducedTime | None = field(default=None, repr=False)
+    in_packs: small_chains.Solved | None = field(default=None, repr=False)
     _kept: tuple[Floats, Solution] | None = field(default=None, repr=False)
 
     @property
@@ -92,6 +94,10 @@ class VarianceTime:
         """Kept where all observables were in memory together anyway; else solved for once more, where memory is enough for them."""
         if self._kept is not None:
             return self._kept
+        if self.in_packs is not None:
+            sources, vectors = (packs.as_rows(part, self.chain.weights.size) for part in self.in_packs[:2])
+            residuals = sources - self.chain.apply_symmetrised_generator(vectors)
+            return sources, Solution(vectors, residuals, self.residual, self.iterations, self.method)
         chain, observables = self.chain, gradient_observables(self.chain)
         n_bytes = 8 * (footprint.ARRAYS_OF_A_ROW * observables.n_rows + 8) * chain.n_states
         memory.require(n_bytes, f"the solutions for {observables.n_rows} observables on {chain.n_states} states", "use fewer spins")
@@ -256,8 +262,7 @@ def _small_variance_time(chain: GibbsChain, solve: Solve) -> VarianceTime:
     if solve.progress:
         solve.progress(len(solved.sums), len(solved.sums))
     row_sums = RowSums.of(chain, solved.sums, residual, iterations)
-    kept = solved.right_hand_sides, Solution(solved.vectors, solved.residuals, residual, iterations, method)
-    return VarianceTime(chain, value, residual, iterations, method, solve.rtol, row_sums, _kept=kept)
+    return VarianceTime(chain, value, residual, iterations, method, solve.rtol, row_sums, in_packs=solved)
 
 
 def _solved_variance_time(chain: GibbsChain, solve: Solve, accumulators: Sequence[Accumulator]) -> VarianceTime:

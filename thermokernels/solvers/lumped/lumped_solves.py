@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.linalg
+import scipy
 
 from thermokernels.common import tolerances
 from thermokernels.common.arrays import Floats
