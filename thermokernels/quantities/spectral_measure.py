@@ -28,12 +28,12 @@ from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import ConstantError, NotConvergedError, NumericalError, UnresolvedError
 from thermokernels.common.results import Line, Result
 from thermokernels.common.tolerances import EPSILON, UNIT
-from thermokernels.model.chain import GibbsChain
+from thermokernels.model.chain import GibbsChain, as_chain
 from thermokernels.model.exchangeable import ExchangeableChain
 from thermokernels.model.rounding import entry_error, law_error
 from thermokernels.quantities.exchangeable import exchangeable_spectrum
 from thermokernels.quantities.slow_modes import SlowModes, cluster_cut, slow_modes, slowest_relevant
-from thermokernels.quantities.variance_time import VarianceTime, variance_time
+from thermokernels.quantities.variance_time import VarianceTime, with_solutions
 from thermokernels.solvers.lanczos import COPY, GaussRules, LanczosRuns, tridiagonal_eigenvalues
 from thermokernels.solvers.state_reduction import reduced_gap
 
@@ -282,7 +282,7 @@ def spectral_measure(chain: GibbsChain | ExchangeableChain) -> SpectralMeasure:
     if isinstance(chain, ExchangeableChain):
         gaps, weights, missing = exchangeable_spectrum.nodes(chain)
         return replace(_measure(gaps, weights, chain.n_spins), gamma_eff_error=missing)
-    return measure_of(variance_time(chain))
+    return measure_of(with_solutions(as_chain(chain)))
 
 
 def measure_of(time: VarianceTime) -> SpectralMeasure:

@@ -8,10 +8,11 @@ T_O is evaluated in the variational form sum_a (2 b_a' z_a - z_a' A z_a), whose 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 
@@ -199,6 +200,41 @@ def variance_time(chain: GibbsChain, solve: Solve = AUTOMATIC, accumulators: Seq
             f"this chain has {chain.n_states}: use a smaller model, or scale the couplings down"
         )
     return _reduced_variance_time(chain, solve.rtol)
+
+
+class _Rows:
+    """Right-hand sides, solutions and residuals themselves, one observable a row, as what is added up over observables."""
+
+    def __init__(self, n_rows: int, n_states: int) -> None:
+        self.arrays: dict[str, Floats] = {name: np.empty((n_rows, n_states)) for name in ("right_hand_sides", "vectors", "residuals")}
+
+    @classmethod
+    def empty(cls, chain: GibbsChain, n_rows: int) -> Self:
+        return cls(n_rows, chain.n_states)
+
+    def add(self, rows: slice, right_hand_sides: Floats, solution: Solution) -> None:
+        for name, part in zip(self.arrays, (right_hand_sides, solution.vectors, solution.residuals), strict=True):
+            self.arrays[name][rows] = part
+
+    def merge(self, rows: slice, arrays: Mapping[str, Floats]) -> None:
+        for name, array in arrays.items():
+            self.arrays[name][rows] = array
+
+
+def with_solutions(chain: GibbsChain, solve: Solve = AUTOMATIC) -> VarianceTime:
+    """:func:`variance_time` for who goes on with all right-hand sides and solutions: kept in memory, and not solved for once more."""
+    chain.require_both_layers("the products v_i h_j")
+    if is_small(chain, solve):
+        return variance_time(chain, solve)
+    n_rows = chain.model.n_couplings
+    what = f"right-hand sides and solutions of {n_rows} observables on {chain.n_states} states"
+    memory.require(8 * footprint.ARRAYS_OF_A_ROW * n_rows * chain.n_states, what, "use a smaller model")
+    rows = _Rows(n_rows, chain.n_states)
+    time = variance_time(chain, solve, (rows,))
+    if time.reduced is not None:
+        return time
+    right_hand_sides, vectors, residuals = rows.arrays.values()
+    return replace(time, _kept=(right_hand_sides, Solution(vectors, residuals, time.residual, time.iterations, time.method)))
 
 
 def relaxation_bounds(chain: GibbsChain) -> Iterator[float]:

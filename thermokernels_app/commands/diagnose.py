@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
 
 from thermokernels_app.commands.console import AsJson, errors
 from thermokernels_app.commands.models import Convention, ModelFile, Samples, Window, read_model
+
+# Seconds before progress is worth a line of a file.
+QUIET = 10.0
 
 EXIT_CODES = "Exit codes: 0 diagnosed; 1 unexpected error; 2 bad usage or input, or a model that is too large; 130 interrupted"
 
@@ -45,8 +52,33 @@ def diagnose(
         law = None if data is None else data_files.read_data_law(data, machine.n_visible)
         if not as_json:
             print_line(words.model(machine.n_visible, machine.n_hidden, machine.has_fields, n_bytes, chosen))
-        result = tk.diagnose(machine, p_data=law, window=window, budget=budget, kernel=chosen)
+        with _parts_done() as progress:
+            result = tk.diagnose(machine, p_data=law, window=window, budget=budget, kernel=chosen, progress=progress)
         if as_json:
             print(json.dumps({"model": str(model), "data": None if data is None else str(data), **result.as_dict()}, allow_nan=False))
         else:
             diagnosis_tables.print_diagnosis(result)
+
+
+@contextmanager
+def _parts_done() -> Iterator[Callable[[str, int, int], None]]:
+    """The part that is at work, on a terminal; elsewhere a line for each that begins after the first ten seconds."""
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        with Progress(
+            TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=Console(stderr=True), transient=True
+        ) as bar:
+            task = bar.add_task("", total=None)
+            yield lambda part, done, total: bar.update(task, description=part, completed=done, total=total)
+        return
+    begun, last = time.monotonic(), ""
+
+    def show(part: str, done: int, total: int) -> None:
+        nonlocal last
+        if part != last and done < total and time.monotonic() - begun > QUIET:
+            print(f"at work on {part}", file=sys.stderr)
+            last = part
+
+    yield show
