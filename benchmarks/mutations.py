@@ -118,6 +118,16 @@ def mirror(path: Path) -> list[str]:
     return [str(one) for one in (own, Path("tests/thermokernels/test_bound_terms.py")) if (ROOT / one).exists()]
 
 
+def copied(tree: Path) -> None:
+    """The tree, with one cache of kernels for whatever is written into it."""
+    shutil.rmtree(tree, ignore_errors=True)
+    shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(".git", "__pycache__", "site", "runs", ".mypy_cache"))
+    decorator = tree / "thermokernels/compiled/decorator.py"
+    source, named = decorator.read_text(encoding="utf-8"), "return digest.hexdigest()"
+    assert source.count(named) == 1
+    decorator.write_text(source.replace(named, 'return "mutations"'), encoding="utf-8")
+
+
 def imported(tree: Path) -> None:
     """Everything that tests import, from a copy of the tree, once for all forks."""
     os.chdir(tree)
@@ -131,17 +141,10 @@ def imported(tree: Path) -> None:
 
     # a file with a change outside of its kernels is a new one to the cache of kernels; what a kernel is called and reads is still compared
     numba.core.caching._SourceFileBackedLocatorMixin.get_source_stamp = lambda _: (0.0, 0)
-    _same_kernels()
     for name in PACKAGES:
         for module in pkgutil.walk_packages([str(tree / name)], f"{name}."):
             if not module.name.endswith("__main__"):
                 importlib.import_module(module.name)
-
-
-def _same_kernels() -> None:
-    import thermokernels.compiled.decorator as decorator
-
-    decorator.kernel_hash = lambda: "mutations"
 
 
 def exchanged(tree: Path, mutant: Mutant) -> bool:
@@ -246,7 +249,6 @@ def _tested(tests: list[str], plain: bool) -> int:
     os.dup2(nothing, 1)
     os.dup2(nothing, 2)
     numba.config.DISABLE_JIT = int(plain)
-    _same_kernels()
     options = ["-q", "-x", "-n", "0", "--dist", "no", "-p", "no:cacheprovider", "-p", "no:randomly"]
     options += ["-W", "ignore::pytest.PytestAssertRewriteWarning", "-m", "small" if plain else "not long"]
     return int(pytest.main([*options, *tests], plugins=[QuickFirst(Path("../seconds_plain" if plain else "../seconds"))]))
@@ -303,8 +305,7 @@ def main() -> int:
     folder = options.folder or Path(tempfile.mkdtemp())  # no TemporaryDirectory: a fork of this process would take it away at its end
     try:
         tree = folder.resolve() / "tree"
-        shutil.rmtree(tree, ignore_errors=True)
-        shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(".git", "__pycache__", "site", "runs", ".mypy_cache"))
+        copied(tree)
         os.environ["NUMBA_CACHE_DIR"] = str(folder.resolve() / "kernels")
         imported(tree)
         for mutant in chosen:

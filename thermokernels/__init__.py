@@ -58,7 +58,8 @@ from thermokernels.quantities.trace_probes import ProbedQ, ProbedTime, probe_q_s
 from thermokernels.quantities.variance_time import observable_variance_time
 from thermokernels.quantities.windows.operational_q import OperationalCurve, OperationalQ, operational_curve, operational_q
 from thermokernels.quantities.windows.window_variance import window_variance
-from thermokernels.sampling.samplers import Samples, sample
+from thermokernels.sampling.samplers import sample
+from thermokernels.sampling.samples import Samples
 from thermokernels.solvers.gap_bounds import gap_lower_bound
 from thermokernels.solvers.resolvent import Resolvent, resolvent, solve_resolvent
 

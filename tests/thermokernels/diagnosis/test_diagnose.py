@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import thermokernels as tk
-from thermokernels.common import memory
+from thermokernels.common import footprint, memory
 from thermokernels.diagnosis import result, words
 
 RNG = np.random.default_rng(3)
@@ -166,6 +166,12 @@ def test_a_model_too_large_is_told_what_to_ask_instead(monkeypatch):
         tk.diagnose(np.ones((40, 40)))
     with pytest.raises(tk.ModelTooLargeError, match=r"5000 visible and 6 hidden spins .* at any size, .* or draw samples with sample"):
         tk.diagnose(np.ones((5000, 6)))  # 2**5005 is no float
+    monkeypatch.setattr(memory, "available", lambda: footprint.diagnosis(4, 4, False))
+    with pytest.raises(tk.ModelTooLargeError, match=r"such as W\[:4, :4\]"):
+        tk.diagnose(np.ones((5, 6)))
+    monkeypatch.setattr(memory, "available", lambda: 1)
+    with pytest.raises(tk.ModelTooLargeError, match=r"such as W\[:1, :1\]"):
+        tk.diagnose(np.ones((2, 3)))
     monkeypatch.setattr(memory, "available", lambda: 300_000)
     with pytest.raises(tk.ModelTooLargeError, match=r"W\[:\d, :\d\], or for its gap and basins alone with spectral_gap"):
         tk.diagnose(np.ones((5, 6)))
