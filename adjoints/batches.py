@@ -17,7 +17,6 @@ from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import NumericalError
 from thermokernels.model.kernels.registry import KERNELS
 from thermokernels.model.model import Model
-from thermokernels.quantities.data_signal import LARGEST_SUM
 from thermokernels.quantities.signal_to_noise import QStruct
 from thermokernels.solvers import small_chains
 from thermokernels.solvers.solve import Solve
@@ -147,12 +146,11 @@ def q_struct(
     n_states = 1 << (n_visible + n_hidden - quotient)
     small = solve == Solve(rtol=solve.rtol) and KERNELS[kernel].single_flips and n_states <= small_chains.SMALL_STATES
     limits = small_models.limits_of(solve.rtol)
-    sums = sum(np.abs(part).reshape(n_models, -1).sum(axis=1) for part in (W, visible, hidden))
     law_sums = laws.sum(axis=1)
     are_laws = (laws.min(axis=1) >= 0.0) & (np.abs(law_sums - 1.0) <= tolerances.LAW_SUM)
     # without fields, in a batch of which others have some, a model is one on pairs {x, -x}
     on_states = quotient or fields or visible.any(axis=1) | hidden.any(axis=1)
-    compiled = small & (sums <= LARGEST_SUM) & are_laws & on_states
+    compiled = small & are_laws & on_states
     found = np.zeros(n_models, dtype=np.bool_)
 
     def answer(rows: slice) -> None:

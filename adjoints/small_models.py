@@ -23,8 +23,8 @@ from thermokernels.model.kernels.registry import KERNELS
 from thermokernels.model.kernels.single_site import Generator, _escape
 from thermokernels.model.model import Model
 from thermokernels.model.spin_sums import _correlate, _fold
-from thermokernels.quantities.data_signal import _data_gradient, _signal, gradient_error
-from thermokernels.quantities.signal_to_noise import QStruct, in_pairs
+from thermokernels.quantities.data_signal import LARGEST_SUM, _data_gradient, _signal, gradient_error
+from thermokernels.quantities.signal_to_noise import QStruct
 from thermokernels.quantities.variance_time import SMALLEST_LAW, VarianceTime
 from thermokernels.solvers.many_observables import SHORTEST_BLOCK, RowSums
 from thermokernels.solvers.packs import _overlaps, _squares_and_products
@@ -207,7 +207,9 @@ def _solve_time(weights, visible_field, hidden_field, quotient, limits, tables, 
 
 @jit
 def _answer(weights, visible_field, hidden_field, p_data, data_sum, window_steps, quotient, limits, tables, solved, answer):
-    """Q and its gradient of one model whose g is in pairs of doubles; returns whether all is certified and finite."""
+    """Q and its gradient of one model; returns whether all is certified and finite, and g in reach of pairs of doubles."""
+    if not (_coupling_sums(weights, visible_field, hidden_field)[0] <= LARGEST_SUM):  # also when it is NaN
+        return False
     if not _solve_time(weights, visible_field, hidden_field, quotient, limits, tables, solved, answer.numbers):
         return False
     n_visible, n_hidden = weights.shape
@@ -297,8 +299,8 @@ def q_struct(model: Model, p_data: Floats, window_steps: float, full: bool, rtol
 def in_one_call(model: Model, solve: Solve, kernel: str, full: bool) -> bool:
     """Whether :func:`q_struct` may be asked for a model, of a kernel that is named."""
     n_states = 1 << (model.n_spins - (0 if full or model.has_fields else 1))
-    small = n_states <= SMALL_STATES and model.mask is None and solve == Solve(rtol=solve.rtol)
-    return small and KERNELS[kernel].single_flips and in_pairs(model)
+    plain = (solve.method, solve.progress, solve.checkpoint, solve.executor) == ("auto", None, None, None)
+    return n_states <= SMALL_STATES and model.mask is None and plain and KERNELS[kernel].single_flips
 
 
 def _empty_cotangents(chain: GibbsChain) -> Cotangents:
