@@ -111,13 +111,13 @@ def test_an_autocorrelation_time_is_off_by_what_a_function_error_does_to_both_of
 def test_a_window_is_off_by_the_error_of_the_signal(monkeypatch):
     data = [0.4, 0.3, 0.2, 0.1]
     right = tk.diagnose(W, p_data=data).window_for_unit_q
-    solve = diagnose.chain_q_struct
+    solve = diagnose.q_struct_of
 
     def off(*arguments):
         q = solve(*arguments)
         return replace(q, signal=(1 + PLANTED) * q.signal, value=(1 + PLANTED) * q.value, signal_bound=PLANTED * q.signal)
 
-    monkeypatch.setattr(diagnose, "chain_q_struct", off)
+    monkeypatch.setattr(diagnose, "q_struct_of", off)
     found = tk.diagnose(W, p_data=data).window_for_unit_q
     missed = abs(found.value - right.value)
     assert missed == pytest.approx(PLANTED * found.value, rel=1e-6)
