@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtri
 
 from adjoints.coupled_excursions import _gradient_samples
 from thermokernels.common import arguments, threads
@@ -30,8 +30,6 @@ KERNELS = ("alternating", "two-block", "single-site")
 TASK = 64
 # Means of so many batches of tasks give the standard errors.
 BATCHES = 32
-# Two-sided normal quantile of the level of the intervals, to make standard errors of them.
-Z = float(ndtri(0.5 + LEVEL / 2))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -164,10 +162,16 @@ class _Part:
         dt = np.zeros((n_visible + 1, n_hidden + 1))
         sound = bool((meetings >= 0).all())
         if sound:
-            sound = bool(_gradient_samples(kernel, couplings(model), schedule, key, first, states, signs, dt))
+            sound = bool(_gradient_samples(kernel, couplings(model), _edges(model), schedule, key, first, states, signs, dt))
         if not model.has_fields:  # T_O is even in the fields, and the starts stand for pairs {x, -x}
             dt[-1], dt[:, -1] = 0.0, 0.0
+        dt[:-1, :-1] = model.on_edges(dt[:-1, :-1])
         return cls(dt, states, signs, sound)
+
+
+def _edges(model: Model) -> Floats:
+    """(n_v, n_h): 1 where a coupling exists, else 0."""
+    return model.edges.reshape(model.W.shape).astype(np.float64)
 
 
 def _gradient(model: Model, samples: Floats | None, estimate: QEstimate, parts: list[_Part]) -> EstimatedGradient:
@@ -197,16 +201,19 @@ def _of_q(model: Model, samples: Floats, estimate: QEstimate, batches: list[list
     signs = [np.concatenate([part.signs for part in batch]) for batch in batches]
     ds = []
     for k in range(len(batches)):
-        g = _model_part(model, states[k - 1], signs[k - 1], data_means)
+        g = model.on_edges(_model_part(model, states[k - 1], signs[k - 1], data_means))
         data_part = np.zeros(dt[0].shape)
         data_part[:, :-1] = _with_one(samples).T @ (slopes * (samples @ g)) / len(samples)
-        ds.append(2 * (_covariance(model, states[k], signs[k], g) - data_part))
+        by_signal = 2 * (_covariance(model, states[k], signs[k], g) - data_part)
+        by_signal[:-1, :-1] = model.on_edges(by_signal[:-1, :-1])
+        ds.append(by_signal)
     rows = [half_window * (by_signal / t_obs - signal * by_time / t_obs**2) for by_signal, by_time in zip(ds, dt, strict=True)]
     dq, sampling = _mean(rows)
     mean_dt = np.mean(dt, axis=0)
     of_time = half_window * (2 * signal * mean_dt / t_obs**3 - np.mean(ds, axis=0) / t_obs**2)
     of_signal = half_window * mean_dt / t_obs**2
-    errors = [(high - low) / (2 * Z) for low, high in (estimate.t_obs_interval, estimate.signal_interval)]
+    quantile = float(scipy.special.ndtri(0.5 + LEVEL / 2))  # two-sided, to make standard errors of the intervals
+    errors = [(high - low) / (2 * quantile) for low, high in (estimate.t_obs_interval, estimate.signal_interval)]
     return dq, np.sqrt(sampling**2 + (of_time * errors[0]) ** 2 + (of_signal * errors[1]) ** 2)
 
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import scipy.linalg.lapack as lapack
+import scipy
 
 from thermokernels.common import memory, tolerances
 from thermokernels.common.arrays import Floats
@@ -28,18 +28,20 @@ from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import ConstantError, NotConvergedError, NumericalError, UnresolvedError
 from thermokernels.common.results import Line, Result
 from thermokernels.common.tolerances import EPSILON, UNIT
-from thermokernels.model.chain import GibbsChain
+from thermokernels.model.chain import GibbsChain, as_chain
 from thermokernels.model.exchangeable import ExchangeableChain
 from thermokernels.model.rounding import entry_error, law_error
 from thermokernels.quantities.exchangeable import exchangeable_spectrum
 from thermokernels.quantities.slow_modes import SlowModes, cluster_cut, slow_modes, slowest_relevant
-from thermokernels.quantities.variance_time import VarianceTime, variance_time
+from thermokernels.quantities.variance_time import VarianceTime, with_solutions
 from thermokernels.solvers.lanczos import COPY, GaussRules, LanczosRuns, tridiagonal_eigenvalues
 from thermokernels.solvers.state_reduction import reduced_gap
 
-# Up to DENSE_STATES all eigenvalues cost less than a Lanczos run; up to DENSE_FALLBACK they are had where the cluster holds most of them.
+# Up to DENSE_STATES all eigenvalues cost less than a Lanczos run; up to DENSE_CLUSTER they are had where the cluster is everything, up to
+# DENSE_FALLBACK (a second) where it ends in a bulk: what Gauss rules may put on the wrong side of its cut is percents there.
 DENSE_STATES = 128
-DENSE_FALLBACK = 2**10
+DENSE_CLUSTER = 2**10
+DENSE_FALLBACK = 2**11
 STEPS = (24, 96, 384)
 GAP_STEPS = 2_000
 
@@ -71,7 +73,7 @@ class SpectralMeasure(Result):
         than 1e-12 of the weight rests on the Gauss rules where the chain has more than 1024 states
     resolved : whether both are known to a relative 1e-6
     cluster_size : number of distinct eigenvalues in C*(O), the relevant ones with sweep gap at most 3 times the smallest; None where the
-        cluster reaches into a bulk whose eigenvalues were not told apart (above 1024 states only)
+        cluster is everything (above 1024 states) or reaches into a bulk (above 2048) whose eigenvalues were not told apart
     steps_per_sweep : as the kernel has it
     """
 
@@ -200,11 +202,11 @@ def _decomposed(chain: GibbsChain, starts: Floats) -> SpectralMeasure:
     matrix = _matrix(chain)
     n = chain.n_states
     # LAPACK reads columns: of the symmetric matrix, the same numbers. H leaves the first coordinate where it is.
-    reflectors, diagonal, offdiagonal, factors, _ = lapack.dsytrd(
-        matrix.T, lower=1, lwork=int(lapack.dsytrd_lwork(n, lower=1)[0]), overwrite_a=1
+    reflectors, diagonal, offdiagonal, factors, _ = scipy.linalg.lapack.dsytrd(
+        matrix.T, lower=1, lwork=int(scipy.linalg.lapack.dsytrd_lwork(n, lower=1)[0]), overwrite_a=1
     )
     turned = np.array(starts, order="F")
-    turned[:, 1:], _, _ = lapack.dormqr("R", "N", reflectors[1:, :-1], factors, turned[:, 1:], lwork=64 * len(starts))
+    turned[:, 1:], _, _ = scipy.linalg.lapack.dormqr("R", "N", reflectors[1:, :-1], factors, turned[:, 1:], lwork=64 * len(starts))
     gaps, seen = tridiagonal_eigenvalues(diagonal[None], np.append(offdiagonal, 0.0)[None], turned.T[None])
     measure = _measure(gaps[0, :-1], (seen[0, :-1] ** 2).sum(axis=1), chain.steps_per_sweep)
     return _with_errors(measure, chain, _rounding(chain), 0.0, _spread(measure, gaps[0, :-1]))
@@ -282,7 +284,7 @@ def spectral_measure(chain: GibbsChain | ExchangeableChain) -> SpectralMeasure:
     if isinstance(chain, ExchangeableChain):
         gaps, weights, missing = exchangeable_spectrum.nodes(chain)
         return replace(_measure(gaps, weights, chain.n_spins), gamma_eff_error=missing)
-    return measure_of(variance_time(chain))
+    return measure_of(with_solutions(as_chain(chain)))
 
 
 def measure_of(time: VarianceTime) -> SpectralMeasure:
@@ -321,7 +323,7 @@ def _of_eigenvalues(time: VarianceTime) -> SpectralMeasure:
     modes = slow_modes(chain, starts, CLUSTER_SPREAD)
     slowest = slowest_relevant(modes.gaps, modes.weights, float(np.einsum("an,an->", starts, starts)))
     cut = cluster_cut(slowest, CLUSTER_SPREAD, chain.steps_per_sweep)
-    if chain.n_states <= DENSE_FALLBACK and (cut == np.inf or not modes.complete):
+    if chain.n_states <= (DENSE_FALLBACK if not modes.complete else DENSE_CLUSTER if cut == np.inf else 0):
         return _decomposed(chain, starts)
     if slowest == np.inf:
         raise NotConvergedError("the slowest mode that the observables see has not converged in Lanczos runs; scale the couplings down")
