@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtri
 
 from adjoints.coupled_excursions import _gradient_samples
 from thermokernels.common import arguments, threads
@@ -30,8 +30,6 @@ KERNELS = ("alternating", "two-block", "single-site")
 TASK = 64
 # Means of so many batches of tasks give the standard errors.
 BATCHES = 32
-# Two-sided normal quantile of the level of the intervals, to make standard errors of them.
-Z = float(ndtri(0.5 + LEVEL / 2))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -214,7 +212,8 @@ def _of_q(model: Model, samples: Floats, estimate: QEstimate, batches: list[list
     mean_dt = np.mean(dt, axis=0)
     of_time = half_window * (2 * signal * mean_dt / t_obs**3 - np.mean(ds, axis=0) / t_obs**2)
     of_signal = half_window * mean_dt / t_obs**2
-    errors = [(high - low) / (2 * Z) for low, high in (estimate.t_obs_interval, estimate.signal_interval)]
+    quantile = float(scipy.special.ndtri(0.5 + LEVEL / 2))  # two-sided, to make standard errors of the intervals
+    errors = [(high - low) / (2 * quantile) for low, high in (estimate.t_obs_interval, estimate.signal_interval)]
     return dq, np.sqrt(sampling**2 + (of_time * errors[0]) ** 2 + (of_signal * errors[1]) ** 2)
 
 

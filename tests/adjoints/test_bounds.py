@@ -1,5 +1,7 @@
 """Bounds of gradients: every term covers an error of known size that is as large as it can be, and none is larger than that."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from adjoints import bounds, extended
 from adjoints.signal_to_noise import chain_q_struct_gradient
 from adjoints.variance_time import VarianceTimeAdjoint
 from thermokernels.model import extended as extended_chain
+from thermokernels.quantities.signal_to_noise import data_gradient
 from thermokernels.quantities.variance_time import variance_time
 from thermokernels.solvers.solve import Solve
 
@@ -108,3 +111,30 @@ def test_data_of_another_shape_are_refused():
     q, gradient = adjoints.q_struct(W, DATA)
     with pytest.raises(ValueError, match="p_data must have shape"):
         bounds.q_struct_gradient_bound(q, gradient, DATA[:2])
+
+
+def test_without_a_digit_of_the_signal_the_bound_is_what_any_signal_within_its_error_could_have(monkeypatch):
+    """Data whose g is off by a known error: the gradients of all of them lie within the bound, and it is no more than a hundred of them."""
+    model = tk.Model(W)
+    data = tk.visible_law(W)
+    others = [data * (1 + 1e-6 * sign) for sign in np.random.default_rng(5).choice([-1.0, 1.0], size=(20, data.size))]
+    planted = 1.1 * max(np.abs(data_gradient(model, other / other.sum())).max() for other in others)
+    monkeypatch.setattr(extended_chain, "AVAILABLE", False)
+    monkeypatch.setattr("adjoints.bounds.data_gradient_error", lambda _: planted)
+    q, gradient = adjoints.q_struct(W, data)
+    q = replace(q, signal_bound=q.g.size * planted**2)
+    assert not q.signal_bound < 0.5 * q.signal
+    bound = bounds.q_struct_gradient_bound(q, gradient, data)
+    missed = max(np.abs(adjoints.q_struct(W, other / other.sum())[1] - gradient).max() for other in others)
+    assert missed <= bound <= 100 * missed
+
+
+def test_a_frozen_chain_by_reduction_keeps_the_bound_of_the_reduction():
+    """A law on one state, nearly, and a gap of 1e-8: in long double the bound goes with the gap, and is a hundredth of the gradient."""
+    chain, data = tk.gibbs_chain([[10.0]], [1.5], [1.0]), [0.6, 0.4]
+    adjoint = VarianceTimeAdjoint(chain)
+    time = variance_time(chain, Solve("reduction"), (adjoint,))
+    gradient = adjoint.cotangents(time).W
+    assert bounds.variance_time_gradient_bound(time, gradient) < 1e-12 * np.abs(gradient).max()
+    q, by_q = chain_q_struct_gradient(chain, data, 100.0, Solve("reduction"))
+    assert bounds.q_struct_gradient_bound(q, by_q.W, data) < 1e-4 * np.abs(by_q.W).max()

@@ -119,7 +119,8 @@ def estimate_q(
         raise ValueError("n_replicates must be given alone, without precision and budget; they choose it")
     if not (like is None or isinstance(like, QEstimate)):
         raise ValueError(f"like must be a QEstimate or None; got {arguments.in_brief(like)}")
-    kept = None if checkpoint is None else RestartFile(checkpoint, problem.inputs | {"key": key})
+    path = arguments.as_path(checkpoint, "checkpoint")
+    kept = None if path is None else RestartFile(path, problem.inputs | {"key": key})
     state = {} if kept is None else kept.load()
     _warm_up(kernel, observables)
 

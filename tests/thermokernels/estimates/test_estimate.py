@@ -213,6 +213,8 @@ def test_a_similar_model_lends_its_coupling():
         ({"n_replicates": 0}, "n_replicates must be an integer of at least 1"),
         ({"n_replicates": 32, "budget": 1.0}, "n_replicates must be given alone"),
         ({"executor": 3}, "executor must be"),
+        ({"checkpoint": 3.5}, "checkpoint must be the path of a file, .* got 3.5"),
+        ({"checkpoint": b"kept.npz"}, "checkpoint must be the path of a file, .* got b'kept.npz'"),
         ({"budget": 1e-9}, "budget must last longer than the pilot"),
     ],
 )

@@ -4,6 +4,7 @@ import dataclasses
 import math
 from decimal import Decimal, localcontext
 from fractions import Fraction
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,8 +13,9 @@ from hypothesis import strategies as st
 
 import thermokernels as tk
 from thermokernels.common import tolerances
+from thermokernels.quantities import variance_time as variance_time_module
 from thermokernels.quantities.signal_to_noise import chain_q_struct
-from thermokernels.quantities.variance_time import correlations, variance_time
+from thermokernels.quantities.variance_time import correlations, variance_time, with_solutions
 from thermokernels.solvers.solve import Solve
 
 small = pytest.mark.small
@@ -415,3 +417,38 @@ def test_a_law_is_divided_by_its_sum(excess):
     sides = math.tanh(1.5), math.tanh(0.5)
     known = (law[0] - (1 + float(exact)) / 2) * sides[0] + (law[1] - (1 - float(exact)) / 2) * sides[1]
     assert field.g[0, 0] == pytest.approx(known, rel=1e-14)
+
+
+@pytest.mark.parametrize(("shape", "method"), [((4, 4), "auto"), ((4, 4), "cg"), ((5, 7), "auto")])
+def test_solutions_that_are_kept_are_those_that_t_obs_was_added_up_from(shape, method):
+    chain = tk.gibbs_chain(np.random.default_rng(6).normal(size=shape))
+    kept, alone = (function(chain, Solve(method)) for function in (with_solutions, variance_time))
+    assert (kept.value, kept.bound) == (alone.value, alone.bound)
+    np.testing.assert_array_equal(kept.right_hand_sides, alone.right_hand_sides)
+    np.testing.assert_array_equal(kept.solution.vectors, alone.solution.vectors)
+    products = chain.apply_symmetrised_generator(kept.solution.vectors)
+    np.testing.assert_allclose(kept.solution.residuals, kept.right_hand_sides - products, atol=1e-14)
+
+
+def test_a_residual_costs_its_square_over_the_gap_and_a_product_rounds_like_one(monkeypatch):
+    """A solution that is off along the slowest mode: T_O is off by just what the bound says of its residual."""
+    chain = tk.gibbs_chain([[0.7, -0.2]])
+    gaps, modes = np.linalg.eigh(chain.symmetrised_generator_matrix())
+    gap, mode, missed = gaps[1], modes[:, 1], 1e-3
+    z = np.linspace(1.0, 2.0, chain.n_states)
+    z -= (z @ chain.root_law) * chain.root_law
+    b = chain.symmetrised_generator_matrix() @ z
+    off = z + missed * mode
+    r = b - chain.symmetrised_generator_matrix() @ off
+    planted = b @ z - (b @ off + r @ off)
+    sums = [[b @ off, r @ off, r @ r, off @ off, b @ b, chain.escape @ off**2]]
+    row_sums = SimpleNamespace(arrays={"sums": np.array(sums)})
+    nothing = variance_time_module.Rounding(0.0, 0.0, 0.0, 0.0)
+    monkeypatch.setattr(variance_time_module, "rounding", lambda *_: nothing)
+    of_residual, of_rounding = variance_time_module.error_terms(chain, row_sums, 1 / gap)
+    assert of_residual[0] == pytest.approx(planted, rel=1e-9)
+    assert of_rounding[0] == 0.0
+    sums[0][2], product = 0.0, np.linalg.norm(r) / np.linalg.norm(off)
+    monkeypatch.setattr(variance_time_module, "rounding", lambda *_: nothing._replace(product=product))
+    of_product = variance_time_module.error_terms(chain, SimpleNamespace(arrays={"sums": np.array(sums)}), 1 / gap)[0]
+    assert of_product[0] == pytest.approx(planted, rel=1e-9)

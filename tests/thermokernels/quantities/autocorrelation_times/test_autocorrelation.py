@@ -148,3 +148,14 @@ def test_two_blocks_of_one_spin_in_closed_form(coupling, every):
         known = (1 + sigma) / (1 - sigma)
         times, errors, _ = autocorrelation_times(chain, spins.sum(axis=1)[:, None], every=every)
         assert abs(times[0] - known) <= errors[0] <= 1e-6 * known
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1e4])
+def test_the_units_of_a_function_change_nothing(scale):
+    """Nor does how near a bound has to be before state reduction is asked."""
+    chain = tk.gibbs_chain(np.diag([7.0, 8.0]), quotient=False)
+    times, errors = autocorrelation_times(chain, chain.energy[:, None])[:2]
+    same, same_errors = autocorrelation_times(chain, scale * chain.energy[:, None])[:2]
+    assert errors[0] < 1e-9 * times[0]
+    assert same == pytest.approx(times, rel=1e-10)
+    assert same_errors[0] < 2 * errors[0]
