@@ -127,3 +127,14 @@ def test_without_a_digit_of_the_signal_the_bound_is_what_any_signal_within_its_e
     bound = bounds.q_struct_gradient_bound(q, gradient, data)
     missed = max(np.abs(adjoints.q_struct(W, other / other.sum())[1] - gradient).max() for other in others)
     assert missed <= bound <= 100 * missed
+
+
+def test_a_frozen_chain_by_reduction_keeps_the_bound_of_the_reduction():
+    """A law on one state, nearly, and a gap of 1e-8: in long double the bound goes with the gap, and is a hundredth of the gradient."""
+    chain, data = tk.gibbs_chain([[10.0]], [1.5], [1.0]), [0.6, 0.4]
+    adjoint = VarianceTimeAdjoint(chain)
+    time = variance_time(chain, Solve("reduction"), (adjoint,))
+    gradient = adjoint.cotangents(time).W
+    assert bounds.variance_time_gradient_bound(time, gradient) < 1e-12 * np.abs(gradient).max()
+    q, by_q = chain_q_struct_gradient(chain, data, 100.0, Solve("reduction"))
+    assert bounds.q_struct_gradient_bound(q, by_q.W, data) < 1e-4 * np.abs(by_q.W).max()

@@ -288,9 +288,18 @@ def chain_q_struct(
     """:func:`q_struct` for a chain that exists already, with its kernel."""
     if chain.dynamics.by_layers:
         return alternating_q_struct(chain.model, p_data, window, solve)
-    g, signal, window_steps = chain_signal(chain, p_data, window)
-    time = variance_time(chain, solve, accumulators)
-    return _q_struct(chain.model, g, signal, signal_error(chain.model, g), window_steps, time)
+    signal = chain_signal(chain, p_data, window)  # what is wrong with the law is said before anything is solved
+    return _with_signal(signal, variance_time(chain, solve, accumulators))
+
+
+def q_struct_of(time: VarianceTime, p_data: ArrayLike, window: float) -> QStruct:
+    """:func:`q_struct` of a chain whose T_O has been solved for."""
+    return _with_signal(chain_signal(time.chain, p_data, window), time)
+
+
+def _with_signal(signal: tuple[Floats, float, float], time: VarianceTime) -> QStruct:
+    (g, square, window_steps), model = signal, time.chain.model
+    return _q_struct(model, g, square, signal_error(model, g), window_steps, time)
 
 
 def _q_struct(

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import scipy.linalg.lapack as lapack
+import scipy
 
 from thermokernels.common import memory, tolerances
 from thermokernels.common.arrays import Floats
@@ -28,12 +28,12 @@ from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import ConstantError, NotConvergedError, NumericalError, UnresolvedError
 from thermokernels.common.results import Line, Result
 from thermokernels.common.tolerances import EPSILON, UNIT
-from thermokernels.model.chain import GibbsChain
+from thermokernels.model.chain import GibbsChain, as_chain
 from thermokernels.model.exchangeable import ExchangeableChain
 from thermokernels.model.rounding import entry_error, law_error
 from thermokernels.quantities.exchangeable import exchangeable_spectrum
 from thermokernels.quantities.slow_modes import SlowModes, cluster_cut, slow_modes, slowest_relevant
-from thermokernels.quantities.variance_time import VarianceTime, variance_time
+from thermokernels.quantities.variance_time import VarianceTime, with_solutions
 from thermokernels.solvers.lanczos import COPY, GaussRules, LanczosRuns, tridiagonal_eigenvalues
 from thermokernels.solvers.state_reduction import reduced_gap
 
@@ -202,11 +202,11 @@ def _decomposed(chain: GibbsChain, starts: Floats) -> SpectralMeasure:
     matrix = _matrix(chain)
     n = chain.n_states
     # LAPACK reads columns: of the symmetric matrix, the same numbers. H leaves the first coordinate where it is.
-    reflectors, diagonal, offdiagonal, factors, _ = lapack.dsytrd(
-        matrix.T, lower=1, lwork=int(lapack.dsytrd_lwork(n, lower=1)[0]), overwrite_a=1
+    reflectors, diagonal, offdiagonal, factors, _ = scipy.linalg.lapack.dsytrd(
+        matrix.T, lower=1, lwork=int(scipy.linalg.lapack.dsytrd_lwork(n, lower=1)[0]), overwrite_a=1
     )
     turned = np.array(starts, order="F")
-    turned[:, 1:], _, _ = lapack.dormqr("R", "N", reflectors[1:, :-1], factors, turned[:, 1:], lwork=64 * len(starts))
+    turned[:, 1:], _, _ = scipy.linalg.lapack.dormqr("R", "N", reflectors[1:, :-1], factors, turned[:, 1:], lwork=64 * len(starts))
     gaps, seen = tridiagonal_eigenvalues(diagonal[None], np.append(offdiagonal, 0.0)[None], turned.T[None])
     measure = _measure(gaps[0, :-1], (seen[0, :-1] ** 2).sum(axis=1), chain.steps_per_sweep)
     return _with_errors(measure, chain, _rounding(chain), 0.0, _spread(measure, gaps[0, :-1]))
@@ -284,7 +284,7 @@ def spectral_measure(chain: GibbsChain | ExchangeableChain) -> SpectralMeasure:
     if isinstance(chain, ExchangeableChain):
         gaps, weights, missing = exchangeable_spectrum.nodes(chain)
         return replace(_measure(gaps, weights, chain.n_spins), gamma_eff_error=missing)
-    return measure_of(variance_time(chain))
+    return measure_of(with_solutions(as_chain(chain)))
 
 
 def measure_of(time: VarianceTime) -> SpectralMeasure:

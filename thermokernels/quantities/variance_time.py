@@ -8,10 +8,11 @@ T_O is evaluated in the variational form sum_a (2 b_a' z_a - z_a' A z_a), whose 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 
@@ -28,7 +29,7 @@ from thermokernels.model.model import Model
 from thermokernels.model.rounding import entry_error, law_error, product_error
 from thermokernels.quantities.alternating_scan import of_model
 from thermokernels.quantities.exchangeable import exchangeable_sums
-from thermokernels.solvers import gap_bounds, small_chains, spanning_tree_bound
+from thermokernels.solvers import gap_bounds, packs, small_chains, spanning_tree_bound
 from thermokernels.solvers.checkpoint import PathLike, RestartFile
 from thermokernels.solvers.many_observables import Accumulator, Observables, RowSums
 from thermokernels.solvers.observable_tasks import accumulate
@@ -56,6 +57,7 @@ class VarianceTime:
     method : of the solves: "cholesky", "cg" or "reduction"; rtol : largest accepted relative residual
     row_sums : what the error bounds need of every observable, or None for a reduction
     reduced : ReducedTime where the method is "reduction", or None
+    in_packs : of a small chain, right-hand sides and solutions as one compiled call leaves them, or None
     """
 
     chain: GibbsChain
@@ -66,6 +68,7 @@ class VarianceTime:
     rtol: float
     row_sums: RowSums | None = field(default=None, repr=False)
     reduced: reduced_resolvent.ReducedTime | None = field(default=None, repr=False)
+    in_packs: small_chains.Solved | None = field(default=None, repr=False)
     _kept: tuple[Floats, Solution] | None = field(default=None, repr=False)
 
     @property
@@ -92,6 +95,10 @@ class VarianceTime:
         """Kept where all observables were in memory together anyway; else solved for once more, where memory is enough for them."""
         if self._kept is not None:
             return self._kept
+        if self.in_packs is not None:
+            sources, vectors = (packs.as_rows(part, self.chain.weights.size) for part in self.in_packs[:2])
+            residuals = sources - self.chain.apply_symmetrised_generator(vectors)
+            return sources, Solution(vectors, residuals, self.residual, self.iterations, self.method)
         chain, observables = self.chain, gradient_observables(self.chain)
         n_bytes = 8 * (footprint.ARRAYS_OF_A_ROW * observables.n_rows + 8) * chain.n_states
         memory.require(n_bytes, f"the solutions for {observables.n_rows} observables on {chain.n_states} states", "use fewer spins")
@@ -195,6 +202,41 @@ def variance_time(chain: GibbsChain, solve: Solve = AUTOMATIC, accumulators: Seq
     return _reduced_variance_time(chain, solve.rtol)
 
 
+class _Rows:
+    """Right-hand sides, solutions and residuals themselves, one observable a row, as what is added up over observables."""
+
+    def __init__(self, n_rows: int, n_states: int) -> None:
+        self.arrays: dict[str, Floats] = {name: np.empty((n_rows, n_states)) for name in ("right_hand_sides", "vectors", "residuals")}
+
+    @classmethod
+    def empty(cls, chain: GibbsChain, n_rows: int) -> Self:
+        return cls(n_rows, chain.n_states)
+
+    def add(self, rows: slice, right_hand_sides: Floats, solution: Solution) -> None:
+        for name, part in zip(self.arrays, (right_hand_sides, solution.vectors, solution.residuals), strict=True):
+            self.arrays[name][rows] = part
+
+    def merge(self, rows: slice, arrays: Mapping[str, Floats]) -> None:
+        for name, array in arrays.items():
+            self.arrays[name][rows] = array
+
+
+def with_solutions(chain: GibbsChain, solve: Solve = AUTOMATIC) -> VarianceTime:
+    """:func:`variance_time` for who goes on with all right-hand sides and solutions: kept in memory, and not solved for once more."""
+    chain.require_both_layers("the products v_i h_j")
+    if is_small(chain, solve):
+        return variance_time(chain, solve)
+    n_rows = chain.model.n_couplings
+    what = f"right-hand sides and solutions of {n_rows} observables on {chain.n_states} states"
+    memory.require(8 * footprint.ARRAYS_OF_A_ROW * n_rows * chain.n_states, what, "use a smaller model")
+    rows = _Rows(n_rows, chain.n_states)
+    time = variance_time(chain, solve, (rows,))
+    if time.reduced is not None:
+        return time
+    right_hand_sides, vectors, residuals = rows.arrays.values()
+    return replace(time, _kept=(right_hand_sides, Solution(vectors, residuals, time.residual, time.iterations, time.method)))
+
+
 def relaxation_bounds(chain: GibbsChain) -> Iterator[float]:
     """Bounds of 1 / gap in steps: one that costs next to nothing, then one that is worth its price.
 
@@ -256,8 +298,7 @@ def _small_variance_time(chain: GibbsChain, solve: Solve) -> VarianceTime:
     if solve.progress:
         solve.progress(len(solved.sums), len(solved.sums))
     row_sums = RowSums.of(chain, solved.sums, residual, iterations)
-    kept = solved.right_hand_sides, Solution(solved.vectors, solved.residuals, residual, iterations, method)
-    return VarianceTime(chain, value, residual, iterations, method, solve.rtol, row_sums, _kept=kept)
+    return VarianceTime(chain, value, residual, iterations, method, solve.rtol, row_sums, in_packs=solved)
 
 
 def _solved_variance_time(chain: GibbsChain, solve: Solve, accumulators: Sequence[Accumulator]) -> VarianceTime:

@@ -15,7 +15,7 @@ import thermokernels as tk
 from thermokernels.common import tolerances
 from thermokernels.quantities import variance_time as variance_time_module
 from thermokernels.quantities.signal_to_noise import chain_q_struct
-from thermokernels.quantities.variance_time import correlations, variance_time
+from thermokernels.quantities.variance_time import correlations, variance_time, with_solutions
 from thermokernels.solvers.solve import Solve
 
 small = pytest.mark.small
@@ -417,6 +417,17 @@ def test_a_law_is_divided_by_its_sum(excess):
     sides = math.tanh(1.5), math.tanh(0.5)
     known = (law[0] - (1 + float(exact)) / 2) * sides[0] + (law[1] - (1 - float(exact)) / 2) * sides[1]
     assert field.g[0, 0] == pytest.approx(known, rel=1e-14)
+
+
+@pytest.mark.parametrize(("shape", "method"), [((4, 4), "auto"), ((4, 4), "cg"), ((5, 7), "auto")])
+def test_solutions_that_are_kept_are_those_that_t_obs_was_added_up_from(shape, method):
+    chain = tk.gibbs_chain(np.random.default_rng(6).normal(size=shape))
+    kept, alone = (function(chain, Solve(method)) for function in (with_solutions, variance_time))
+    assert (kept.value, kept.bound) == (alone.value, alone.bound)
+    np.testing.assert_array_equal(kept.right_hand_sides, alone.right_hand_sides)
+    np.testing.assert_array_equal(kept.solution.vectors, alone.solution.vectors)
+    products = chain.apply_symmetrised_generator(kept.solution.vectors)
+    np.testing.assert_allclose(kept.solution.residuals, kept.right_hand_sides - products, atol=1e-14)
 
 
 def test_a_residual_costs_its_square_over_the_gap_and_a_product_rounds_like_one(monkeypatch):

@@ -8,8 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.linalg
-from scipy.linalg.blas import daxpy
+import scipy
 
 from thermokernels.common import tolerances
 from thermokernels.common.arrays import Floats
@@ -90,7 +89,7 @@ def _from_residual(chain: LumpedChain, residual: Floats, null: Floats | None, ta
 
 def _add(factor: float, x: Floats, y: Floats) -> None:
     """y += factor x, without an array in between: fresh ones of millions of states cost more than what is done in them."""
-    daxpy(x, y, a=factor)
+    scipy.linalg.blas.daxpy(x, y, a=factor)
 
 
 def decomposed(chain: LumpedChain) -> tuple[Floats, Floats]:
