@@ -208,6 +208,7 @@ def test_a_similar_model_lends_its_coupling():
         ({"units": "spins"}, "units must be one of"),
         ({"fields": 1}, "fields must be True or False"),
         ({"seed": -1}, "seed must be a nonnegative integer"),
+        ({"seed": np.random.SeedSequence(1)}, r"seed must be a nonnegative integer; got SeedSequence"),
         ({"precision": 0.0}, "precision must be a positive"),
         ({"budget": -1.0}, "budget must be a positive"),
         ({"n_replicates": 0}, "n_replicates must be an integer of at least 1"),
