@@ -22,7 +22,7 @@ import numpy as np
 from adjoints.pair_sums import ALTERNATING, SINGLE_SITE, _couple_units, _layer_fields, _pair_sums
 from thermokernels.compiled.decorator import jit
 from thermokernels.estimates.coupling.generators import _stream, _uniform
-from thermokernels.estimates.coupling.single_site_excursions import _up
+from thermokernels.estimates.coupling.single_site_coupling import _up
 
 # The streams of a sample: beyond those of lag pairs.
 FORWARD, BACKWARD, DRAWS, UNITS = 8, 9, 10, 16
@@ -41,17 +41,18 @@ def _draw_layer(fields, stream, first, spins):
 
 
 @jit
-def _gradient_sample(kernel, table, schedule, key, number, x, z, centre, weight, gradient):
+def _gradient_sample(kernel, table, edges, schedule, key, number, x, z, centre, weight, gradient):
     """Add weight times one sample of dT/dW, dT/db and dT/dc, (n_v + 1, n_h + 1) with the fields in the last column and row, from three
-    independent states (N,); False where a pair was given up."""
+    independent states (N,); False where a pair was given up. edges (n_v, n_h): 1 for couplings that exist, which f runs over, else 0."""
     n_visible, n_hidden = table.weights.shape
     state, y = x.astype(np.float64), z.astype(np.float64)
     v, h = state[:n_visible].copy(), state[n_visible:].copy()
     centre_v, centre_h = centre[:n_visible].astype(np.float64), centre[n_visible:].astype(np.float64)
     none, backwards = np.empty((0, 0)), np.zeros((n_visible, n_hidden))
     sound = not np.isnan(_pair_sums(kernel, table, schedule, True, _stream(key, number, BACKWARD), state, y, none, backwards))
+    backwards *= edges
     # (law): < f(x) - f(Z'), sum_t f(X_t) - f(Y_t) >
-    difference = np.outer(v, h) - np.outer(centre_v, centre_h)
+    difference = edges * (np.outer(v, h) - np.outer(centre_v, centre_h))
     state[:], y[:] = x, z
     psi = weight * _pair_sums(kernel, table, schedule, False, _stream(key, number, FORWARD), state, y, difference, backwards)
     gradient[:-1, :-1] += psi * difference
@@ -93,11 +94,11 @@ def _gradient_sample(kernel, table, schedule, key, number, x, z, centre, weight,
 
 
 @jit
-def _gradient_samples(kernel, table, schedule, key, first, atoms, weights, gradient):
+def _gradient_samples(kernel, table, edges, schedule, key, first, atoms, weights, gradient):
     """The mean over x = each of the states, Z and Z' the next two of them; False where a pair was given up."""
     n_states, sound = len(atoms), True
     for k in range(n_states):
         z, centre = (k + 1) % n_states, (k + 2) % n_states
         weight = weights[k] * weights[z] * weights[centre] / n_states
-        sound &= _gradient_sample(kernel, table, schedule, key, first + k, atoms[k], atoms[z], atoms[centre], weight, gradient)
+        sound &= _gradient_sample(kernel, table, edges, schedule, key, first + k, atoms[k], atoms[z], atoms[centre], weight, gradient)
     return sound

@@ -164,10 +164,16 @@ class _Part:
         dt = np.zeros((n_visible + 1, n_hidden + 1))
         sound = bool((meetings >= 0).all())
         if sound:
-            sound = bool(_gradient_samples(kernel, couplings(model), schedule, key, first, states, signs, dt))
+            sound = bool(_gradient_samples(kernel, couplings(model), _edges(model), schedule, key, first, states, signs, dt))
         if not model.has_fields:  # T_O is even in the fields, and the starts stand for pairs {x, -x}
             dt[-1], dt[:, -1] = 0.0, 0.0
+        dt[:-1, :-1] = model.on_edges(dt[:-1, :-1])
         return cls(dt, states, signs, sound)
+
+
+def _edges(model: Model) -> Floats:
+    """(n_v, n_h): 1 where a coupling exists, else 0."""
+    return model.edges.reshape(model.W.shape).astype(np.float64)
 
 
 def _gradient(model: Model, samples: Floats | None, estimate: QEstimate, parts: list[_Part]) -> EstimatedGradient:
@@ -197,10 +203,12 @@ def _of_q(model: Model, samples: Floats, estimate: QEstimate, batches: list[list
     signs = [np.concatenate([part.signs for part in batch]) for batch in batches]
     ds = []
     for k in range(len(batches)):
-        g = _model_part(model, states[k - 1], signs[k - 1], data_means)
+        g = model.on_edges(_model_part(model, states[k - 1], signs[k - 1], data_means))
         data_part = np.zeros(dt[0].shape)
         data_part[:, :-1] = _with_one(samples).T @ (slopes * (samples @ g)) / len(samples)
-        ds.append(2 * (_covariance(model, states[k], signs[k], g) - data_part))
+        by_signal = 2 * (_covariance(model, states[k], signs[k], g) - data_part)
+        by_signal[:-1, :-1] = model.on_edges(by_signal[:-1, :-1])
+        ds.append(by_signal)
     rows = [half_window * (by_signal / t_obs - signal * by_time / t_obs**2) for by_signal, by_time in zip(ds, dt, strict=True)]
     dq, sampling = _mean(rows)
     mean_dt = np.mean(dt, axis=0)

@@ -10,14 +10,15 @@ import numpy as np
 
 from thermokernels.compiled.decorator import jit
 from thermokernels.estimates.coupling.generators import _uniform
-from thermokernels.estimates.coupling.single_site_excursions import (
+from thermokernels.estimates.coupling.single_site_coupling import (
     _agree,
-    _all_fields,
-    _couple_site,
+    _draw,
     _episode_length,
     _excess_up,
+    _face,
+    _move,
+    _new_chains,
     _next_ratio,
-    _put,
     _up,
 )
 
@@ -145,43 +146,29 @@ def _keep(x, site, step, sign, since, sums):
 
 @jit
 def _site_sums(table, schedule, stream, x, y, weights, sums):
-    """The same of the single-site kernel, coupled as in ``_excursion``; x and y (N,) float64 are moved along. A flip costs one row."""
+    """The same of the single-site kernel, coupled as its excursions are; x and y (N,) float64 are moved along. A flip costs one row."""
     n_visible, n_spins = table.weights.shape[0], x.size
-    x_fields, y_fields = np.empty(n_spins), np.empty(n_spins)
-    _all_fields(table, x, x_fields)
-    _all_fields(table, y, y_fields)
-    x_shadow, y_shadow, x_shadow_fields, y_shadow_fields = x.copy(), y.copy(), x_fields.copy(), y_fields.copy()
+    chains = _new_chains(table, x, y)
     x_since, y_since = np.zeros(sums.shape, np.int64), np.zeros(sums.shape, np.int64)
     lag_product, total, step, draws = 0.0, 0.0, 0, 0
     if weights.size:
         lag_product = _add(x[:n_visible], x[n_visible:], y[:n_visible], y[n_visible:], 1.0, weights, sums)
     while True:
-        n_apart = 0
-        for i in range(n_spins):
-            n_apart += x[i] != y[i]
-        if schedule.quotient and 2 * n_apart > n_spins:
-            y *= -1.0
-            y_fields *= -1.0
-            n_apart = n_spins - n_apart
+        n_apart, _ = _face(chains, schedule.quotient)
         if n_apart == 0:
             break
         if step >= schedule.cap * n_spins:
             return np.nan
         agree = schedule.kappa > 0.0
         x_ratio, y_ratio = 1.0 if agree else 0.0, 0.0
-        for _ in range(_episode_length(schedule.kappa, x_fields, y_fields)):
+        for _ in range(_episode_length(schedule.kappa, chains.x_fields, chains.y_fields)):
             total += lag_product
             step += 1
             site = min(int(_uniform(stream, draws) * n_spins), n_spins - 1)
             u = _uniform(stream, draws + 1)
             draws += 2
-            p, q, agreed = _up(x_fields[site]), _up(y_fields[site]), agree
-            x_new, y_new, agree, x_ratio, y_ratio = _couple_site(
-                u, p, q, agree, x_ratio, y_ratio, x_shadow_fields[site], y_shadow_fields[site]
-            )
-            if agreed and not agree:
-                x_shadow[:], x_shadow_fields[:] = y, y_fields
-                y_shadow[:], y_shadow_fields[:] = x, x_fields
+            agreed = agree
+            x_new, y_new, agree, x_ratio, y_ratio = _draw(chains, site, u, agree, x_ratio, y_ratio)
             n_apart += int(x_new != y_new) - int(x[site] != y[site])
             if weights.size:
                 lag_product += _effect(weights, x, site, x_new - x[site]) if x_new != x[site] else 0.0
@@ -191,13 +178,7 @@ def _site_sums(table, schedule, stream, x, y, weights, sums):
                     _keep(x, site, step, 1.0, x_since, sums)
                 if y_new != y[site]:
                     _keep(y, site, step, -1.0, y_since, sums)
-            _put(table, x, x_fields, site, x_new)
-            _put(table, y, y_fields, site, y_new)
-            if not agree:
-                if x_ratio > 0.0:
-                    _put(table, x_shadow, x_shadow_fields, site, x_new)
-                if y_ratio > 0.0:
-                    _put(table, y_shadow, y_shadow_fields, site, y_new)
+            _move(table, chains, site, x_new, y_new, agreed, agree, x_ratio, y_ratio)
             if n_apart == 0 and (agree or (x_ratio == 0.0 and y_ratio == 0.0)):
                 break
     if not weights.size:

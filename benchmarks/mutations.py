@@ -1,14 +1,18 @@
 """Mutation testing: formulas are changed one operator or number at a time, and the tests that mirror the file have to fail.
 
-    python benchmarks/mutations.py [--count 300] [--seed 0] [--only thermokernels/quantities] [--limit 60] [--kernels 0.1]
+    python benchmarks/mutations.py [--count 300] [--seed 0] [--only thermokernels/quantities] [--folder F] | tee log
+    python benchmarks/mutations.py --repeat log            what survives there, once more
 
 Mutants are drawn from all of thermokernels/ and adjoints/, messages (raise, f-strings, docstrings) left out: + and -, * and / exchanged, a
-term or factor dropped, a comparison turned, a number doubled or moved by one, min and max exchanged. Each is written into a copy of the
-tree, in place, so that no other line moves, and tests/<path>/test_<name>.py runs there until the first failure.
+term or factor dropped, a comparison turned, a number doubled or moved by one, min and max exchanged. tests/<path>/test_<name>.py runs in a
+copy of the tree until the first failure, quick cases first and without those marked long. Mutants come in the order of the draw, so that
+a run that is ended early is a sample too.
 
-What makes it cheap: numba, SciPy and pytest are imported once and forked for every mutant; and kernels are compiled once, since outside of
-a kernel no mutant changes what is compiled. Those inside of one would have everything compiled again: ``--kernels`` is their share of the
-draw, and they run without compilation by the tests marked small.
+What makes it cheap: a process that has imported everything is forked for each mutant, where the code of the changed function is exchanged;
+kernels are compiled once, since outside of a kernel no mutant changes what is compiled. What lies outside of functions, and whatever
+survives, runs in a fork that imports the changed file from the start. Mutants inside of kernels would have everything compiled again:
+``--kernels`` is their share of the draw, and they run without compilation by the tests marked small. ``--folder`` keeps copy and compiled
+kernels for the next run of the same commit.
 
 A survivor is a gap or an equivalent program: the list is for reading. Exit code 1 where more than 5 % survive.
 """
@@ -17,14 +21,19 @@ from __future__ import annotations
 
 import argparse
 import ast
+import functools
+import gc
+import importlib
 import os
+import pkgutil
 import random
 import resource
 import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+import types
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,7 +44,8 @@ TURNED = {ast.Lt: ast.GtE, ast.LtE: ast.Gt, ast.Gt: ast.LtE, ast.GtE: ast.Lt, as
 MESSAGES = ast.Raise | ast.JoinedStr | ast.Import | ast.ImportFrom | ast.Assert
 SURVIVORS = 0.05
 THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
-SURVIVED, CAUGHT, SLOW = 0, 1, 2
+SURVIVED, CAUGHT, SLOW, UNTRIED = 0, 1, 2, 3
+WORDS = {SURVIVED: "SURVIVES", CAUGHT: "caught  ", SLOW: "too slow", UNTRIED: "untried "}
 
 
 @dataclass(frozen=True)
@@ -49,6 +59,9 @@ class Mutant:
     start: tuple[int, int]
     stop: tuple[int, int]
     in_kernel: bool
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.start[0]} {self.word}: {self.stood} -> {self.new}"
 
     def written(self) -> str:
         """The source of the file with the change; the line breaks of what stood there are kept at its end."""
@@ -105,58 +118,171 @@ def mirror(path: Path) -> list[str]:
     return [str(one) for one in (own, Path("tests/thermokernels/test_bound_terms.py")) if (ROOT / one).exists()]
 
 
+def imported(tree: Path) -> None:
+    """Everything that tests import, from a copy of the tree, once for all forks."""
+    os.chdir(tree)
+    sys.path.insert(0, str(tree))
+    os.environ["PYTHONPATH"] = str(tree)
+    import hypothesis  # noqa: F401
+    import numba.core.caching
+    import pytest  # noqa: F401
+    import scipy.linalg
+    import scipy.sparse.csgraph  # noqa: F401
+
+    # a file with a change outside of its kernels is a new one to the cache of kernels; what a kernel is called and reads is still compared
+    numba.core.caching._SourceFileBackedLocatorMixin.get_source_stamp = lambda _: (0.0, 0)
+    _same_kernels()
+    for name in PACKAGES:
+        for module in pkgutil.walk_packages([str(tree / name)], f"{name}."):
+            if not module.name.endswith("__main__"):
+                importlib.import_module(module.name)
+
+
+def _same_kernels() -> None:
+    import thermokernels.compiled.decorator as decorator
+
+    decorator.kernel_hash = lambda: "mutations"
+
+
+def exchanged(tree: Path, mutant: Mutant) -> bool:
+    """Gives the functions of a file the code that they have with the change; false where it lies outside of functions."""
+    path = str(tree / mutant.path)
+    codes = {(code.co_qualname, code.co_firstlineno): code for code in _codes(compile(mutant.written(), path, "exec"))}
+    changed = False
+    for function in gc.get_objects():
+        if isinstance(function, types.FunctionType) and function.__code__.co_filename == path:
+            code = codes.get((function.__code__.co_qualname, function.__code__.co_firstlineno))
+            if code is not None and code != function.__code__:
+                if code.co_freevars != function.__code__.co_freevars:
+                    return False
+                function.__code__, changed = code, True
+        elif isinstance(function, functools._lru_cache_wrapper):
+            function.cache_clear()
+    return changed
+
+
+def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield constant
+            yield from _codes(constant)
+
+
 def outcome(tree: Path, mutant: Mutant, limit: float) -> int:
-    """Whether the mirrored tests pass, fail, or take more than so many seconds of a core, in a copy of the tree with the change."""
+    """Whether the mirrored tests pass, fail, or take more than so many seconds of a core; untried where they fail without a change."""
+    if not passes(mutant.path, mutant.in_kernel, limit):
+        return UNTRIED
+    found = SURVIVED if mutant.in_kernel else forked(tree, mutant, limit, anew=False)
+    return forked(tree, mutant, limit, anew=True) if found == SURVIVED else found
+
+
+def forked(tree: Path, mutant: Mutant, limit: float, anew: bool) -> int:
+    """The same in one fork, where the changed function has been exchanged, or where the changed file is imported ``anew``."""
     target = tree / mutant.path
     before = target.read_bytes()
-    target.write_text(mutant.written(), encoding="utf-8")
+
+    def changed() -> bool:
+        if not anew:
+            return exchanged(tree, mutant)
+        target.write_text(mutant.written(), encoding="utf-8")
+        return forgotten()
+
+    found = in_fork(mutant.path, mutant.in_kernel, limit, changed)
+    target.write_bytes(before)
+    return found
+
+
+@functools.cache
+def passes(path: Path, plain: bool, limit: float) -> bool:
+    """Whether the tests of a file pass without a change: what kernels they need is compiled, and their seconds are known from then on."""
+    return in_fork(path, plain, 10 * limit, forgotten if plain else lambda: True) == SURVIVED
+
+
+def forgotten() -> bool:
+    """Has everything of the packages imported anew."""
+    for name in [name for name in sys.modules if name.split(".")[0] in PACKAGES]:
+        del sys.modules[name]
+    return True
+
+
+def in_fork(path: Path, plain: bool, limit: float, changed: Callable[[], bool]) -> int:
+    """What comes of the tests of a file in a process that makes a change before."""
     sys.stdout.flush()
     child = os.fork()
     if child == 0:
         os.setsid()
         resource.setrlimit(resource.RLIMIT_CPU, (int(limit), int(limit) + 1))
         signal.alarm(30 * int(limit))  # of one that waits for ever
-        os._exit(_tested(tree, mirror(mutant.path), plain=mutant.in_kernel))
+        os._exit(_tested(mirror(path), plain) if changed() else SURVIVED)
     status = os.waitpid(child, 0)[1]
-    target.write_bytes(before)
     if os.WIFSIGNALED(status):
         return SLOW if os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGALRM) else CAUGHT
     return SURVIVED if os.WEXITSTATUS(status) in (0, 5) else CAUGHT  # 5: no test was there to fail
 
 
-def _tested(tree: Path, tests: list[str], plain: bool) -> int:
-    """pytest's exit code for some tests of a copy of the tree, in this process."""
+class QuickFirst:
+    """Cases in the order of the seconds that they took before in this folder; what no mutant has run yet comes after what is known."""
+
+    def __init__(self, known: Path) -> None:
+        self.known = known
+        lines = known.read_text().splitlines() if known.exists() else []
+        self.seconds = {name: float(seconds) for seconds, name in (line.split(" ", 1) for line in lines)}
+
+    def pytest_collection_modifyitems(self, items: list) -> None:
+        items.sort(key=lambda item: self.seconds.get(item.nodeid, 1.0))
+
+    def pytest_runtest_logreport(self, report) -> None:
+        if report.when == "call" and report.passed and report.nodeid not in self.seconds:
+            with self.known.open("a") as file:
+                file.write(f"{report.duration:.4f} {report.nodeid}\n")
+
+
+def _tested(tests: list[str], plain: bool) -> int:
+    """pytest's exit code for some tests of the folder, in this process."""
     import numba
-    import numba.core.caching
     import pytest
 
-    os.chdir(tree)
-    sys.path.insert(0, str(tree))
-    os.environ["PYTHONPATH"] = str(tree)
     nothing = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, 1)
     os.dup2(nothing, 2)
     numba.config.DISABLE_JIT = int(plain)
-    # a file with a change outside of its kernels is a new one to the cache of kernels; what a kernel is called and reads is still compared
-    numba.core.caching._SourceFileBackedLocatorMixin.get_source_stamp = lambda _: (0.0, 0)
-    import thermokernels.compiled.decorator as decorator
-
-    decorator.kernel_hash = lambda: "mutations"
-    options = ["-q", "-x", "-n", "0", "--dist", "no", "-p", "no:cacheprovider", "-p", "no:randomly", *(["-m", "small"] if plain else [])]
-    return int(pytest.main([*options, *tests]))
+    _same_kernels()
+    options = ["-q", "-x", "-n", "0", "--dist", "no", "-p", "no:cacheprovider", "-p", "no:randomly"]
+    options += ["-W", "ignore::pytest.PytestAssertRewriteWarning", "-m", "small" if plain else "not long"]
+    return int(pytest.main([*options, *tests], plugins=[QuickFirst(Path("../seconds_plain" if plain else "../seconds"))]))
 
 
-def drawn(seed: int, count: int, only: str, share: float) -> tuple[list[Mutant], int]:
-    """A sample of mutants, a share of it inside of kernels, and how many there are."""
+def everything(only: str) -> list[Mutant]:
+    """Every mutant of the files that have tests of their own."""
     files = [path.relative_to(ROOT) for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
     files = [path for path in files if str(path).startswith(only) and str(Path("tests", path.parent, f"test_{path.name}")) in mirror(path)]
-    everything = [mutant for path in files for mutant in mutants(path)]
+    return [mutant for path in files for mutant in mutants(path)]
+
+
+def drawn(among: list[Mutant], seed: int, count: int, share: float) -> list[Mutant]:
+    """A sample of mutants, a share of it inside of kernels."""
     draws = random.Random(seed)
     chosen = []
     for inside, wanted in ((True, round(share * count)), (False, count - round(share * count))):
-        kind = [mutant for mutant in everything if mutant.in_kernel is inside]
+        kind = [mutant for mutant in among if mutant.in_kernel is inside]
         chosen += draws.sample(kind, min(wanted, len(kind)))
-    return chosen, len(everything)
+    draws.shuffle(chosen)
+    return chosen
+
+
+def repeated(among: list[Mutant], log: Path) -> list[Mutant]:
+    """What survived by a run's output; lines may have moved since."""
+    chosen = []
+    for line in log.read_text(encoding="utf-8").splitlines():
+        if line.startswith("SURVIVES "):
+            place, change = line.removeprefix("SURVIVES ").split(" ", 1)
+            path, number = place.rsplit(":", 1)
+            same = [mutant for mutant in among if str(mutant.path) == path and str(mutant).split(" ", 1)[1] == change]
+            if not same:
+                print(f"gone     {place} {change}")
+                continue
+            chosen.append(min(same, key=lambda mutant: abs(mutant.start[0] - int(number))))
+    return chosen
 
 
 def main() -> int:
@@ -166,31 +292,32 @@ def main() -> int:
     parser.add_argument("--only", default="", help="files below this path only")
     parser.add_argument("--limit", type=float, default=60.0, help="seconds of a core for one mutant; what takes more is told apart")
     parser.add_argument("--kernels", type=float, default=0.1, help="share of mutants inside of kernels, which run without compilation")
+    parser.add_argument("--repeat", type=Path, help="output of an earlier run: what survived there only")
+    parser.add_argument("--folder", type=Path, help="where the copy of the tree and compiled kernels are kept")
     options = parser.parse_args()
     os.environ.update(dict.fromkeys(THREADS, "1"))
-    import numba  # noqa: F401 - imported once, for all mutants
-    import pytest  # noqa: F401
-    import scipy.linalg
-    import scipy.sparse.csgraph  # noqa: F401
-
-    chosen, total = drawn(options.seed, options.count, options.only, options.kernels)
-    print(f"{total} mutants, {len(chosen)} of them drawn with seed {options.seed}", flush=True)
-    counts = dict.fromkeys((SURVIVED, CAUGHT, SLOW), 0)
-    folder = Path(tempfile.mkdtemp())  # no TemporaryDirectory: a fork of this process would take it away at its end
+    among = everything(options.only)
+    chosen = repeated(among, options.repeat) if options.repeat else drawn(among, options.seed, options.count, options.kernels)
+    print(f"{len(among)} mutants, {len(chosen)} of them drawn with seed {options.seed}", flush=True)
+    counts = dict.fromkeys(WORDS, 0)
+    folder = options.folder or Path(tempfile.mkdtemp())  # no TemporaryDirectory: a fork of this process would take it away at its end
     try:
-        tree = folder / "tree"
+        tree = folder.resolve() / "tree"
+        shutil.rmtree(tree, ignore_errors=True)
         shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(".git", "__pycache__", "site", "runs", ".mypy_cache"))
-        os.environ["NUMBA_CACHE_DIR"] = str(folder / "kernels")
+        os.environ["NUMBA_CACHE_DIR"] = str(folder.resolve() / "kernels")
+        imported(tree)
         for mutant in chosen:
             found = outcome(tree, mutant, options.limit)
             counts[found] += 1
-            words = {SURVIVED: "SURVIVES", CAUGHT: "caught  ", SLOW: "too slow"}[found]
-            print(f"{words} {mutant.path}:{mutant.start[0]} {mutant.word}: {mutant.stood} -> {mutant.new}", flush=True)
+            print(WORDS[found], mutant, flush=True)
     finally:
-        shutil.rmtree(folder)
+        if options.folder is None:
+            shutil.rmtree(folder)
     decided = counts[SURVIVED] + counts[CAUGHT]
     share = counts[SURVIVED] / max(1, decided)
-    print(f"{counts[SURVIVED]} of {decided} survive ({share:.1%}), {counts[SLOW]} ended by the limit; wanted: at most {SURVIVORS:.0%}")
+    print(f"{counts[SURVIVED]} of {decided} survive ({share:.1%}); wanted: at most {SURVIVORS:.0%}")
+    print(f"{counts[SLOW]} were ended by the limit, {counts[UNTRIED]} untried: their tests fail without a change")
     return int(share > SURVIVORS)
 
 

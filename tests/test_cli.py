@@ -158,7 +158,10 @@ def test_an_occupied_folder_is_refused(finished, invoke):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("run", "--grid", "nope"), "grid must be one of 'default', 'smoke' or a readable TOML file; 'nope' is not"),
+        (
+            ("run", "--grid", "nope"),
+            "grid must be one of 'default', 'smoke', 'factorization', 'factorization-smoke', 'steering', 'steering-smoke' or a readable ",
+        ),
         (("run", "--cap", "never"), "--cap must be a positive time such as 3h, 90m, 45s or 1h30m; got 'never'"),
         (("run", "--cap", "0"), "--cap must be a positive time"),
         (("run", "--task-limit", "soon"), "--task-limit must be a positive time such as 3h, 90m, 45s or 1h30m; got 'soon'"),
@@ -215,6 +218,7 @@ def test_bad_usage(invoke, arguments):
     [
         (("diagnose", "W.npy", "--window", "long"), "--window must be a valid number; got 'long'"),
         (("diagnose", "W.npy", "--budget", ""), "--budget must be a valid number; got ''"),
+        (("run", "--executor", "foo"), "--executor must be one of 'processes', 'dask'; got 'foo'"),
         (("run", "--workers", "0"), "--workers must be greater than or equal to 1; got '0'"),
         (("run", "-w", "two"), "--workers must be a valid integer; got 'two'"),
         (("freeze", "plan.json", "--seed", "1.5"), "--seed must be a valid integer; got '1.5'"),
@@ -318,7 +322,7 @@ def test_an_ensemble_is_a_table_of_verdicts(finished, invoke, grid):
     ("given", "words"),
     [
         (("--grid", "steering", "--cap", "1h"), "--cap does not go with --grid steering, whose design fixes everything but the seeds"),
-        (("--grid", "steering", "--seed", "1", "--seeds", "0:2"), "--seeds goes not with --seed"),
+        (("--grid", "steering", "--seed", "1", "--seeds", "0:2"), "--seeds does not go with --seed"),
         (("--grid", "factorization", "--seeds", "0:2"), "--seeds does not go with --grid factorization"),
     ],
 )
@@ -415,6 +419,7 @@ def test_no_worker_outlives_a_run_that_is_ended_from_outside(tmp_path, number, r
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (("run", "--executor", "foo"), "--executor must be one of 'processes', 'dask'; got 'foo'"),
         (("run", "--workers", "0"), "--workers"),
         (("run", "--seed", "x"), "--seed"),
         (("show",), "Missing argument 'DIR'"),

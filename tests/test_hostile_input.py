@@ -47,7 +47,7 @@ CALLS = {
         "hidden": "expected", "method": "auto",
     },
     tk.exchangeable_chain: {"W": W, "b": [0.1, 0.2], "c": [0.3, 0.4]},
-    tk.exchangeable_alternating: {"chain": LUMPED},
+    tk.exchangeable_blocks: {"chain": LUMPED, "kernel": "two-block"},
     tk.exchangeable_q: {"chain": LUMPED, "data": SAMPLES, "window": 100.0, "rtol": 1e-10},
     tk.pseudo_likelihood: {"model": W, "samples": SAMPLES},
     tk.track: {

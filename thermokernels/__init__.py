@@ -45,7 +45,7 @@ from thermokernels.quantities.alternating_scan import AlternatingTime, alternati
 from thermokernels.quantities.asymptotic_variance import asymptotic_variance
 from thermokernels.quantities.autocorrelation_times.autocorrelation_function import autocorrelation_function
 from thermokernels.quantities.conductance import conductance
-from thermokernels.quantities.exchangeable.exchangeable_alternating import ExchangeableScan, exchangeable_alternating
+from thermokernels.quantities.exchangeable.exchangeable_blocks import ExchangeableBlocks, exchangeable_blocks
 from thermokernels.quantities.exchangeable.exchangeable_sums import ExchangeableQ, exchangeable_q
 from thermokernels.quantities.first_passage import hitting_times, mean_first_passage
 from thermokernels.quantities.landscape import MergeEvent, MergeTree, merge_tree
@@ -58,7 +58,8 @@ from thermokernels.quantities.trace_probes import ProbedQ, ProbedTime, probe_q_s
 from thermokernels.quantities.variance_time import observable_variance_time
 from thermokernels.quantities.windows.operational_q import OperationalCurve, OperationalQ, operational_curve, operational_q
 from thermokernels.quantities.windows.window_variance import window_variance
-from thermokernels.sampling.samplers import Samples, sample
+from thermokernels.sampling.samplers import sample
+from thermokernels.sampling.samples import Samples
 from thermokernels.solvers.gap_bounds import gap_lower_bound
 from thermokernels.solvers.resolvent import Resolvent, resolvent, solve_resolvent
 
@@ -73,9 +74,9 @@ __all__ = [
     "AlternatingTime",
     "Comparison",
     "Diagnosis",
+    "ExchangeableBlocks",
     "ExchangeableChain",
     "ExchangeableQ",
-    "ExchangeableScan",
     "ExecutorError",
     "GibbsChain",
     "Hypernetwork",
@@ -109,7 +110,7 @@ __all__ = [
     "couplings",
     "diagnose",
     "estimate_q",
-    "exchangeable_alternating",
+    "exchangeable_blocks",
     "exchangeable_chain",
     "exchangeable_q",
     "from_dimod",

@@ -84,7 +84,9 @@ def _in_our_words(error: Any) -> str:
         return str(error.format_message())
     problem = problems()[0]
     name = parameter.opts[0] if parameter.opts[0].startswith("-") else parameter.make_metavar(error.ctx)
-    wanted = problem["msg"].partition(",")[0].removeprefix("Input should be ")
+    said = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    _, of_many, choices = said.partition(" is not one of ")
+    wanted = f"one of {choices.rstrip('.')}" if of_many else said.partition(",")[0]
     return f"{name} must be {wanted}; got {problem['input']!r}"
 
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 
 import mpmath as mp
 import numpy as np
-from certificates import Exact, exactly
+from certified.exact import Exact, exactly
 from claims import Row, conclude
 from precise import Precise
 

@@ -9,11 +9,12 @@ import thermokernels as tk
 DATA = np.where(np.random.default_rng(3).random((40, 3)) < 0.7, 1, -1)
 
 
+ALL = np.ones((), np.bool_)
 STEPS = {"alternating": 1, "two-block": 2, "single-site": 5}
 
 
-def dense(W, b, c, window, kernel):
-    """T_O in steps and Q of a kernel on all states, by plain dense algebra."""
+def dense(W, b, c, window, kernel, mask):
+    """T_O in steps and Q of a kernel on all states, by plain dense algebra, over the couplings that exist."""
     v, h = (1.0 - 2 * ((np.arange(2**n)[:, None] >> np.arange(n)) & 1) for n in W.shape)
     v, h = np.repeat(v, len(h), axis=0), np.tile(h, (len(v), 1))
     pi = np.exp(np.einsum("xi,ij,xj->x", v, W, h) + v @ b + h @ c)
@@ -28,20 +29,20 @@ def dense(W, b, c, window, kernel):
         x = np.hstack([v, h])
         P = np.where((x[:, None] != x[None]).sum(axis=2) == 1, pi / (pi + pi[:, None]), 0) / x.shape[1]
         P += np.diag(1 - P.sum(axis=1))
-    f = np.einsum("xi,xj->xij", v, h).reshape(len(v), -1)
+    f = mask.ravel() * np.einsum("xi,xj->xij", v, h).reshape(len(v), -1)
     means = pi @ f
     f = f - means
     time = float((pi[:, None] * f * np.linalg.solve(np.eye(len(pi)) - P + pi, f)).sum())
-    g = means - (DATA.T @ np.tanh(DATA @ W + c) / len(DATA)).ravel()
+    g = means - mask.ravel() * (DATA.T @ np.tanh(DATA @ W + c) / len(DATA)).ravel()
     return time, 0.5 * window * STEPS[kernel] * (g**2).sum() / time
 
 
-def central(W, b, c, which, index, window, kernel):
+def central(W, b, c, which, index, window, kernel, mask=ALL):
     step, values = 1e-5, []
     for sign in (1, -1):
         moved = {"W": W.copy(), "b": b.copy(), "c": c.copy()}
         moved[which][index] += sign * step
-        values.append(dense(moved["W"], moved["b"], moved["c"], window, kernel))
+        values.append(dense(moved["W"], moved["b"], moved["c"], window, kernel, mask))
     return (np.array(values[0]) - values[1]) / (2 * step)
 
 
@@ -68,6 +69,23 @@ def test_against_differences(fields, kernel):
         cosines.append((gradient.dq_dW * exact["W"][..., 1]).sum() / np.linalg.norm(gradient.dq_dW) / np.linalg.norm(exact["W"][..., 1]))
     assert 0.2 < np.mean(squares) < 2.5
     assert np.mean(cosines) > 0.9
+
+
+@pytest.mark.parametrize("kernel", STEPS)
+def test_couplings_that_do_not_exist(kernel):
+    draws = np.random.default_rng(2)
+    mask = np.array([[True, False], [True, True], [False, True]])
+    W, b, c = mask * draws.normal(0, 0.5, (3, 2)), 0.3 * draws.normal(size=3), 0.3 * draws.normal(size=2)
+    exact = {
+        "W": np.array([[central(W, b, c, "W", (i, j), 50, kernel, mask) * mask[i, j] for j in range(2)] for i in range(3)]),
+        "b": np.array([central(W, b, c, "b", i, 50, kernel, mask) for i in range(3)]),
+        "c": np.array([central(W, b, c, "c", j, 50, kernel, mask) for j in range(2)]),
+    }
+    _, gradient = adjoints.estimate_q(tk.Model(W, b, c, mask=mask), DATA, 50, kernel=kernel, n_samples=16384, n_replicates=4096)
+    assert np.abs(deviations(gradient, exact)).max() < 4
+    assert not gradient.dq_dW[~mask].any()
+    found, wanted = gradient.dq_dW, exact["W"][..., 1]
+    assert (found * wanted).sum() > 0.9 * np.linalg.norm(found) * np.linalg.norm(wanted)
 
 
 def deviations(gradient, exact):

@@ -31,7 +31,7 @@ FUNCTIONS = {
         "n_data": None,
     },
     tk.alternating_variance_time: {"W": REQUIRED, "b": None, "c": None, "observables": "products", "units": "pm1", "fields": False},
-    tk.exchangeable_alternating: {"chain": REQUIRED},
+    tk.exchangeable_blocks: {"chain": REQUIRED, "kernel": "alternating"},
     tk.exchangeable_chain: {"W": REQUIRED, "b": None, "c": None},
     tk.exchangeable_q: {"chain": REQUIRED, "data": REQUIRED, "window": 100.0},
     tk.resolvent: {"chain": REQUIRED, "F": REQUIRED},

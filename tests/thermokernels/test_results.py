@@ -30,7 +30,7 @@ def make():
         "Diagnosis": tk.diagnose(W, p_data=LAW),
         "EstimatedGradient": gradient,
         "ExchangeableQ": tk.exchangeable_q(tk.exchangeable_chain(np.full((6, 6), 0.1)), np.full(7, 1 / 7)),
-        "ExchangeableScan": tk.exchangeable_alternating(tk.exchangeable_chain(np.full((6, 6), 0.1))),
+        "ExchangeableBlocks": tk.exchangeable_blocks(tk.exchangeable_chain(np.full((6, 6), 0.1))),
         "MergeEvent": tree.events[0],
         "MergeTree": tree,
         "OperationalCurve": tk.operational_curve(chain, LAW, [1, 10, 100]),

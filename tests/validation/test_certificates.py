@@ -8,7 +8,8 @@ from thermokernels.model import extended
 mp = pytest.importorskip("mpmath", reason="mpmath is not installed: pip install mpmath")
 
 import certificates  # noqa: E402
-from certificates import Exact  # noqa: E402
+from certified import ledger as ledgers  # noqa: E402
+from certified.exact import Exact  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -20,7 +21,7 @@ def digits():
 @pytest.mark.long
 @pytest.mark.parametrize(("kernel", "models"), [(kernel, 24 if kernel == "single-site" else 4) for kernel in certificates.KERNELS])
 def test_every_bound_holds_and_next_to_nothing_is_refused(kernel, models):
-    ledger = certificates.Ledger()
+    ledger = ledgers.Ledger()
     for case in range(models):
         certificates.examine(ledger, case, kernel)
     assert not ledger.violations, ledger.violations[:10]
@@ -37,9 +38,9 @@ def test_every_bound_holds_and_next_to_nothing_is_refused(kernel, models):
 
 
 def test_a_bound_that_is_broken_is_seen(capsys):
-    ledger = certificates.Ledger()
+    ledger = ledgers.Ledger()
     ledger.enter("T_O, auto", 1.0, mp.mpf("1.001"), 1e-4, 0)
-    certificates.report("single-site", ledger, 1)
+    ledgers.report("single-site", ledger, 1)
     assert "1 bounds violated" in capsys.readouterr().out
 
 

@@ -21,9 +21,12 @@ def test_scaling(capsys, tmp_path, monkeypatch):
     pytest.importorskip("matplotlib", reason="needs the extra `report`")
     monkeypatch.setattr(scaling, "ONE_PATTERN", {1.2: (8,)})
     monkeypatch.setattr(scaling, "SIZES", {1.0: (8, 12), 3.0: (12, 16)})
-    monkeypatch.setattr("sys.argv", ["scaling.py", "--pictures", str(tmp_path)])
+    monkeypatch.setattr("sys.argv", ["scaling.py", "--pictures", str(tmp_path), "--keep", str(tmp_path / "rows")])
     assert scaling.main() == 0
     printed = capsys.readouterr().out
+    monkeypatch.setattr(scaling, "measure", None)  # every row is kept
+    assert scaling.main() == 0
+    assert capsys.readouterr().out == printed
     assert len(re.findall(r"^ +[12] .* s$", printed, re.MULTILINE)) == 5
     assert "beta 3, N = 16: passage over twice 1/gap" in printed
     assert (tmp_path / "scaling.svg").stat().st_size > 1000

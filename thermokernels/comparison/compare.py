@@ -29,7 +29,7 @@ from thermokernels.model.rounding import energy_error
 from thermokernels.quantities.autocorrelation_times.recorded_series import RecordedSeries, recorded_series
 from thermokernels.quantities.landscape import merge_tree
 from thermokernels.quantities.spectral_gap import solve_spectral_gap
-from thermokernels.sampling.samplers import Samples
+from thermokernels.sampling.samples import Samples
 
 KERNELS = tuple(name for name, kernel in ALL_KERNELS.items() if kernel.layer is None)
 

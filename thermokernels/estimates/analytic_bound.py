@@ -19,6 +19,6 @@ def variance_time_bound(model: Model, kernel: str, units: str, fields: bool) -> 
     # rounding of a singular value is far below this
     if not KERNELS[kernel].single_flips or not largest < 0.5 - 1e-9:
         return math.inf
-    n_observables = model.n_visible * model.n_hidden + (model.n_spins if fields else 0)
+    n_observables = model.n_couplings + (model.n_spins if fields else 0)
     most = 1.0 if units == "pm1" else 0.25
     return n_observables * most * model.n_spins / (1 - 2 * largest)

@@ -18,7 +18,7 @@ import numpy as np
 
 from thermokernels.compiled.decorator import jit
 from thermokernels.estimates.coupling.generators import _mixed, _stream, _uniform
-from thermokernels.estimates.coupling.single_site_excursions import _up
+from thermokernels.estimates.coupling.single_site_coupling import _up
 
 TEMPERATURES = 100
 # X is ahead by so many proposals; a pair that needs more than MOST to meet is given up.

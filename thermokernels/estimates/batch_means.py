@@ -15,9 +15,10 @@ import numpy as np
 
 from thermokernels.common.arrays import Floats
 from thermokernels.estimates.coupling.lag_pairs import Schedule
-from thermokernels.estimates.coupling.layer_excursions import Features
+from thermokernels.estimates.features import Features
 from thermokernels.model.model import Model
-from thermokernels.sampling.samplers import Samples, sample
+from thermokernels.sampling.samplers import sample
+from thermokernels.sampling.samples import Samples
 
 N_PAIRS = 64
 LAGS = 20
@@ -43,17 +44,13 @@ def batch_times(model: Model, features: Features, schedule: Schedule, seed: int)
 
 
 def _moments(model: Model, features: Features, samples: Samples, chain: int) -> tuple[Floats, float]:
-    """The mean of f over the records of a chain, in coordinates whose products are those of the features, and that of |f|^2."""
+    """The means of f over the records of a chain, with the fields in the last row and column, and that of |f|^2."""
     v, h = samples.visible[:, chain].astype(np.float64), samples.hidden[:, chain].astype(np.float64)
     if features.expected:
         h = np.tanh(v @ model.W + model.c)
-    a, b = _coordinates(v, features.visible), _coordinates(h, features.hidden)
-    return a.T @ b / len(a), float(((a * a).sum(axis=1) * (b * b).sum(axis=1)).mean())
-
-
-def _coordinates(values: Floats, coefficients: tuple[float, float, float]) -> Floats:
-    """Features with the inner product alpha x.y + beta sum(x + y) + gamma: a shift of the values, and a constant."""
-    alpha, beta, gamma = coefficients
-    shifted = np.sqrt(alpha) * values + beta / np.sqrt(alpha)
-    constant = gamma - values.shape[1] * beta**2 / alpha
-    return np.hstack([shifted, np.full((len(values), 1), np.sqrt(max(constant, 0.0)))])
+    a, b = (np.pad(features.shift + features.scale * layer, [(0, 0), (0, int(features.fields))], constant_values=1.0) for layer in (v, h))
+    means: Floats = a.T @ b / len(a)
+    if model.mask is None:
+        return means, float(((a * a).sum(axis=1) * (b * b).sum(axis=1)).mean())
+    edges = np.pad(model.mask, (0, int(features.fields)), constant_values=True)
+    return means * edges, float(((a * a) @ edges * (b * b)).sum(axis=1).mean())

@@ -6,7 +6,7 @@ import numpy as np
 
 from thermokernels.common.arrays import Floats
 from thermokernels.compiled.decorator import jit
-from thermokernels.estimates.coupling.single_site_excursions import Couplings
+from thermokernels.estimates.coupling.single_site_coupling import Couplings
 
 # States that share one pass over the couplings and the sums.
 TOGETHER = 8

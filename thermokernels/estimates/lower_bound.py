@@ -22,8 +22,9 @@ from thermokernels.common.arrays import Floats
 from thermokernels.estimates import trust
 from thermokernels.estimates.annealed_starts import LAG, TEMPERATURES, _starts
 from thermokernels.estimates.coupling.lag_pairs import Schedule, new_pairs
-from thermokernels.estimates.coupling.layer_excursions import Features, _layer_excursions, new_lanes
+from thermokernels.estimates.coupling.layer_excursions import _layer_excursions, new_lanes
 from thermokernels.estimates.coupling.single_site_excursions import _single_site_excursions
+from thermokernels.estimates.features import Features
 from thermokernels.estimates.intervals import controlled, largest_share, mean_interval
 from thermokernels.estimates.pilot import UNIT_WORK
 from thermokernels.estimates.replicates import couplings

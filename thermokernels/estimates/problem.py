@@ -13,8 +13,7 @@ from thermokernels.common.arrays import Floats
 from thermokernels.estimates.analytic_bound import variance_time_bound
 from thermokernels.estimates.correlations import data_correlations
 from thermokernels.estimates.coupling.lag_pairs import Schedule
-from thermokernels.estimates.coupling.layer_excursions import Features
-from thermokernels.estimates.features import features_of, from_correlations
+from thermokernels.estimates.features import Features, features_of, from_correlations
 from thermokernels.estimates.pilot import Pilot, require_work
 from thermokernels.estimates.replicates import Question, couplings
 from thermokernels.estimates.result import NAN, NOWHERE, QEstimate
@@ -27,7 +26,6 @@ from thermokernels.sampling.samplers import block_model, require_moderate
 def model_of(model: Any) -> Model:
     """A model from couplings, a tuple (W, b, c) or a Model; its fields must be moderate enough for float32."""
     checked = as_model(*model) if isinstance(model, tuple) and len(model) == 3 and np.ndim(model[0]) == 2 else as_model(model)
-    checked.require_all_couplings("an estimate by coupled chains")
     require_moderate(checked)
     return checked
 
@@ -78,6 +76,7 @@ class Problem:
             "W": self.model.W,
             "b": self.model.b,
             "c": self.model.c,
+            "edges": self.model.edges,
             "data": np.empty(0) if self.samples is None else self.samples,
         } | words
 
@@ -97,17 +96,18 @@ class Problem:
 
     @property
     def features(self) -> Features:
-        return features_of(*self.shape, self.observables, self.units, self.fields)
+        return features_of(self.model, self.observables, self.units, self.fields)
 
     def question(self, schedule: Schedule, key: int, with_correlations: bool | None = None) -> Question:
         """What a task is asked."""
         with_correlations = self.samples is not None if with_correlations is None else with_correlations
-        return Question(self.model, self.kernel, self.features, schedule, key, with_correlations)
+        words = self.kernel, self.observables, self.units, self.fields
+        return Question(self.model, *words, schedule, key, with_correlations)
 
     def data_means(self) -> Floats:
         """E_data a(v) E[b | v]' as one vector."""
         assert self.samples is not None
-        return from_correlations(data_correlations(couplings(self.model), self.samples), self.units, self.fields)
+        return from_correlations(self.model, data_correlations(couplings(self.model), self.samples), self.units, self.fields)
 
     def without_estimate(self, meetings: NDArray[np.int64], pilot: Pilot, reason: str) -> QEstimate:
         """An answer where chains do not meet."""

@@ -22,8 +22,10 @@ from thermokernels.compiled.decorator import kernel_hash
 from thermokernels.compiled.simd_float32 import LANES
 from thermokernels.estimates.correlations import _add_correlations
 from thermokernels.estimates.coupling.lag_pairs import Schedule, _lag_pairs, new_pairs
-from thermokernels.estimates.coupling.layer_excursions import Features, _layer_excursions, new_lanes
-from thermokernels.estimates.coupling.single_site_excursions import Couplings, _single_site_excursions
+from thermokernels.estimates.coupling.layer_excursions import _layer_excursions, new_lanes
+from thermokernels.estimates.coupling.single_site_coupling import Couplings
+from thermokernels.estimates.coupling.single_site_excursions import _single_site_excursions
+from thermokernels.estimates.features import features_of
 from thermokernels.model.kernels.registry import KERNELS
 from thermokernels.model.model import Model
 from thermokernels.sampling.samplers import block_model
@@ -38,7 +40,9 @@ class Question:
 
     model: Model
     kernel: str
-    features: Features
+    observables: str
+    units: str
+    fields: bool
     schedule: Schedule
     key: int
     with_correlations: bool
@@ -96,14 +100,15 @@ def run_batch(question: Question, first: int, n_replicates: int) -> Batch:
 
     totals, zero_lags = np.empty((n_replicates, n_atoms)), np.empty((n_replicates, n_atoms))
     lengths = np.empty((n_replicates, n_atoms), np.int64)
-    rest = question.features, key, first, atoms, totals, zero_lags, lengths
+    features = features_of(question.model, question.observables, question.units, question.fields)
+    rest = key, first, atoms, totals, zero_lags, lengths
     kernel = KERNELS[question.kernel]
     if kernel.single_flips:
-        _single_site_excursions(couplings(question.model), question.features, schedule, *rest[1:])
+        _single_site_excursions(couplings(question.model), features, schedule, *rest)
         in_a_sweep, in_a_step = n_visible + n_hidden, 1.0
     else:
         lanes, two_block = new_lanes(n_visible, n_hidden), kernel.scan == "random-blocks"
-        _layer_excursions(model, pairs, lanes, schedule, question.features, two_block, *rest[1:])
+        _layer_excursions(model, pairs, lanes, schedule, features, two_block, *rest)
         in_a_sweep, in_a_step = 2, 1.0 if two_block else 2.0
     products = weights[0::2] * weights[1::2]
     return Batch(

@@ -53,7 +53,7 @@ class Tally:
         self.meetings.append(batch.meetings)
         self.n_lost += batch.n_lost
         for k, correlations in enumerate(batch.correlations):
-            sums = from_correlations(correlations, self.problem.units, self.problem.fields)
+            sums = from_correlations(self.problem.model, correlations, self.problem.units, self.problem.fields)
             count = len(batch.times) // len(batch.correlations)
             self.groups.take(sums, float(correlations[-1, -1]), count, first + k * count)
 

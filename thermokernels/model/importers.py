@@ -88,6 +88,11 @@ def from_rbms(params: Any) -> Model:
     return of_rbms(name, *values)
 
 
+def units_of_rbms(params: Any) -> str:
+    """ "zero-one" or "pm1", of a machine that :func:`from_rbms` reads."""
+    return MACHINES_OF_RBMS[getattr(params, "name", type(params).__name__)]
+
+
 def of_rbms(name: str, weight_matrix: Any, vbias: Any, hbias: Any) -> Model:
     """The model of a machine of rbms whose class has this name, one of ``MACHINES_OF_RBMS``."""
     if MACHINES_OF_RBMS[name] == "pm1":

@@ -11,7 +11,7 @@ from thermokernels.common.arrays import Floats
 from thermokernels.model.chain import GibbsChain, as_chain
 from thermokernels.plot.style import COLOURS, FAINT, MARKERS, axes_of, captioned
 from thermokernels.quantities.autocorrelation_times.autocorrelation_function import autocorrelation_function
-from thermokernels.sampling.samplers import Samples
+from thermokernels.sampling.samples import Samples
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -37,9 +37,11 @@ from thermokernels.quantities.variance_time import VarianceTime, variance_time
 from thermokernels.solvers.lanczos import COPY, GaussRules, LanczosRuns, tridiagonal_eigenvalues
 from thermokernels.solvers.state_reduction import reduced_gap
 
-# Up to DENSE_STATES all eigenvalues cost less than a Lanczos run; up to DENSE_FALLBACK they are had where the cluster holds most of them.
+# Up to DENSE_STATES all eigenvalues cost less than a Lanczos run; up to DENSE_CLUSTER they are had where the cluster is everything, up to
+# DENSE_FALLBACK (a second) where it ends in a bulk: what Gauss rules may put on the wrong side of its cut is percents there.
 DENSE_STATES = 128
-DENSE_FALLBACK = 2**10
+DENSE_CLUSTER = 2**10
+DENSE_FALLBACK = 2**11
 STEPS = (24, 96, 384)
 GAP_STEPS = 2_000
 
@@ -71,7 +73,7 @@ class SpectralMeasure(Result):
         than 1e-12 of the weight rests on the Gauss rules where the chain has more than 1024 states
     resolved : whether both are known to a relative 1e-6
     cluster_size : number of distinct eigenvalues in C*(O), the relevant ones with sweep gap at most 3 times the smallest; None where the
-        cluster reaches into a bulk whose eigenvalues were not told apart (above 1024 states only)
+        cluster is everything (above 1024 states) or reaches into a bulk (above 2048) whose eigenvalues were not told apart
     steps_per_sweep : as the kernel has it
     """
 
@@ -321,7 +323,7 @@ def _of_eigenvalues(time: VarianceTime) -> SpectralMeasure:
     modes = slow_modes(chain, starts, CLUSTER_SPREAD)
     slowest = slowest_relevant(modes.gaps, modes.weights, float(np.einsum("an,an->", starts, starts)))
     cut = cluster_cut(slowest, CLUSTER_SPREAD, chain.steps_per_sweep)
-    if chain.n_states <= DENSE_FALLBACK and (cut == np.inf or not modes.complete):
+    if chain.n_states <= (DENSE_FALLBACK if not modes.complete else DENSE_CLUSTER if cut == np.inf else 0):
         return _decomposed(chain, starts)
     if slowest == np.inf:
         raise NotConvergedError("the slowest mode that the observables see has not converged in Lanczos runs; scale the couplings down")

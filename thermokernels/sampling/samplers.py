@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -15,12 +14,12 @@ from thermokernels.common import arguments, memory
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.foreign_arrays import as_array
-from thermokernels.common.results import Result, required
 from thermokernels.common.threads import get_threads
 from thermokernels.compiled.simd_float32 import LANES, aligned_rows
 from thermokernels.model.kernels.registry import KERNELS, as_kernel
 from thermokernels.model.model import Model, ModelLike, as_model
 from thermokernels.sampling import scans
+from thermokernels.sampling.samples import Samples, unpack
 
 # Local fields are float32 in the block scans: beyond this their sums could overflow.
 MAX_FIELD = 1e30
@@ -28,105 +27,6 @@ MAX_FIELD = 1e30
 PRODUCTS_PER_CALL = 2**29
 
 BLOCK_ORDERS = {"alternating": scans.ALTERNATING, "random-blocks": scans.RANDOM_BLOCKS, "random-order": scans.RANDOM_ORDER}
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Samples(Result):
-    """Spins of many independent chains, made by :func:`sample`.
-
-    Attributes
-    ----------
-    visible, hidden : (n_records, n_chains, n_v) and (n_records, n_chains, n_h) int8 spins +1 and -1
-        If ``packed``, (n_records, n_chains, ceil(n / 8)) uint8 instead: spin i is bit i % 8 of byte i // 8, and spin = 1 - 2 * bit.
-    sweeps : (n_records,) int64
-        Sweeps from the start to each record, burn-in included.
-    seed : numpy.random.SeedSequence
-        Handed back as ``seed``, with the same arguments, it gives the same samples.
-    kernel : its name
-    n_visible, n_hidden : numbers of spins
-    packed : whether the spins are packed
-    """
-
-    _facts = (
-        "kernel",
-        "n_visible",
-        "n_hidden",
-        "packed",
-        "sweeps",
-        "visible",
-        "hidden",
-    )
-
-    visible: NDArray[Any]
-    hidden: NDArray[Any]
-    sweeps: NDArray[np.int64]
-    seed: np.random.SeedSequence
-    kernel: str
-    n_visible: int
-    n_hidden: int
-    packed: bool
-
-    @default_error_state
-    def unpacked(self) -> Samples:
-        """The same samples as int8 spins.
-
-        Raises
-        ------
-        ModelTooLargeError
-            They do not fit into memory; the message says what they would take.
-        """
-        if not self.packed:
-            return self
-        n_states = self.visible.shape[0] * self.visible.shape[1]
-        memory.require(n_states * (self.n_visible + self.n_hidden), f"{n_states} unpacked samples", "unpack fewer records at a time")
-        visible, hidden = _unpack(self.visible, self.n_visible), _unpack(self.hidden, self.n_hidden)
-        return replace(self, visible=visible, hidden=hidden, packed=False)
-
-    @default_error_state
-    def trace(self) -> NDArray[np.int8]:
-        """The spins as ArviZ and emcee's users lay traces out: (n_chains, n_records, N) int8, visible spins first.
-
-        Examples
-        --------
-        >>> import thermokernels as tk
-        >>> tk.sample([[0.5], [0.1]], n_chains=4, n_sweeps=10, packed=True, seed=0).trace().shape
-        (4, 10, 3)
-        """
-        spins = self.unpacked()
-        together: NDArray[np.int8] = np.concatenate([spins.visible, spins.hidden], axis=2).swapaxes(0, 1)
-        return together
-
-    @default_error_state
-    def to_datatree(self) -> Any:
-        """The samples as ArviZ's DataTree: its group ``posterior`` holds the spins by (chain, draw, spin).
-
-        Needs the package arviz-base; ModuleNotFoundError where it is missing. The coordinate ``sweep`` of the draws counts sweeps from the
-        start; the kernel is an attribute.
-        """
-        base = required("arviz_base", "a DataTree", "arviz-base")
-        spins = self.unpacked()
-        tree = base.from_dict(
-            {"posterior": {"visible": spins.visible.swapaxes(0, 1), "hidden": spins.hidden.swapaxes(0, 1)}},
-            dims={"visible": ["visible_spin"], "hidden": ["hidden_spin"]},
-            coords={"visible_spin": range(self.n_visible), "hidden_spin": range(self.n_hidden)},
-            attrs={"/": {"kernel": self.kernel}},
-            check_conventions=False,  # more chains than draws are as good
-        )
-        tree["posterior"] = tree["posterior"].to_dataset().assign_coords(sweep=("draw", self.sweeps))
-        return tree
-
-    def _columns(self) -> tuple[dict[str, Any], list[str]]:
-        """A row a chain and draw, a column a spin."""
-        trace = self.trace()
-        chains, draws = np.indices(trace.shape[:2])
-        names = [*(f"v{i}" for i in range(self.n_visible)), *(f"h{j}" for j in range(self.n_hidden))]
-        spins = dict(zip(names, trace.reshape(-1, len(names)).T, strict=True))
-        return {"chain": chains.ravel(), "draw": draws.ravel(), **spins}, ["chain", "draw"]
-
-    def __repr__(self) -> str:
-        n_records, n_chains = self.visible.shape[:2]
-        spins = f"{self.n_visible} visible + {self.n_hidden} hidden spins"
-        return f"Samples({n_records} records of {n_chains} chains, {spins}{', packed' if self.packed else ''}, {self.kernel})"
 
 
 @default_error_state
@@ -277,7 +177,7 @@ def _bundles(n_visible: int, n_hidden: int, n_chains: int, sequence: np.random.S
     drawn[~drawn[:, :4].any(axis=1), 0] = 1  # the one state that xoshiro never leaves
     spins = np.ones((n_bundles * LANES, n_spins), np.float32)
     if start is None:
-        spins[:] = _unpack(_to_bytes(drawn[:, 4:], n_spins), n_spins)
+        spins[:] = unpack(_to_bytes(drawn[:, 4:], n_spins), n_spins)
     else:
         spins[:n_chains] = _as_spins(start, n_chains, n_spins)
     bundles = []
@@ -320,13 +220,6 @@ def _to_bytes(words: NDArray[np.uint32], n_spins: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(octets[..., : -(-n_spins // 8)])
 
 
-def _unpack(octets: NDArray[np.uint8], n_spins: int) -> NDArray[np.int8]:
-    spins = np.unpackbits(octets, axis=-1, count=n_spins, bitorder="little").view(np.int8)
-    spins *= -2
-    spins += 1
-    return spins
-
-
 def _finish(words: NDArray[np.uint32], n_chains: int, n_spins: int, packed: bool) -> NDArray[Any]:
     octets = _to_bytes(words[:, :n_chains], n_spins)
-    return octets if packed else _unpack(octets, n_spins)
+    return octets if packed else unpack(octets, n_spins)

@@ -79,7 +79,7 @@ def run(
         from thermokernels_app.experiment.running import runner
         from thermokernels_app.report import tables
 
-        design = load_design(grid, seed=seed, cap=None if cap is None else seconds(cap))
+        design = load_design(grid, seed=seed, cap=None if cap is None else seconds(cap), beside=QUESTIONS)
         frozen = None if freeze is None else freezes.read(freeze)
         if frozen is not None and not resume:  # what is resumed may have another cap: the run itself looks
             frozen.require(design)
@@ -150,7 +150,7 @@ def _design_of(grid: str, seed: int | None, seeds: list[int] | None) -> SomeDesi
             raise ValueError(f"--seeds does not go with --grid {grid}, which asks about one seed table: use --seed")
         return load_factorization(grid, seed)
     if seed is not None and seeds is not None:
-        raise ValueError("--seeds goes not with --seed, which is a list of one")
+        raise ValueError("--seeds does not go with --seed, which is a list of one")
     return load_steering(grid, seeds if seed is None else [seed])
 
 

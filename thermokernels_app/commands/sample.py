@@ -61,6 +61,7 @@ def sample(
                 np.save(file, visible.reshape(-1, drawn.n_visible))
             else:
                 np.savez(file, visible=visible, hidden=hidden, sweeps=drawn.sweeps)
+        assert drawn.seed is not None  # these were drawn here
         number = drawn.seed.entropy
         found = {"out": str(out), "chains": chains, "records": len(drawn.sweeps), "kernel": kernel, "seed": number}
         if as_json:

@@ -190,7 +190,7 @@ class Design:
         return store.digest(self.as_dict())
 
 
-def load_design(grid: str | Path = "default", seed: int | None = None, cap: float | None = None) -> Design:
+def load_design(grid: str | Path = "default", seed: int | None = None, cap: float | None = None, beside: tuple[str, ...] = ()) -> Design:
     """The design that a grid's name or file stands for.
 
     Parameters
@@ -201,6 +201,8 @@ def load_design(grid: str | Path = "default", seed: int | None = None, cap: floa
         Replaces the design's seed.
     cap : float, optional
         Replaces the design's cap on the wall clock, in seconds.
+    beside : tuple of str
+        Names that the caller knows itself, for the sentence about one that nobody knows.
 
     Raises
     ------
@@ -212,7 +214,7 @@ def load_design(grid: str | Path = "default", seed: int | None = None, cap: floa
     >>> load_design("smoke", seed=3).grid.m
     (4,)
     """
-    design = GRIDS.get(str(grid)) or _read_toml(Path(grid))
+    design = GRIDS.get(str(grid)) or _read_toml(Path(grid), beside)
     table: dict[str, Any] = {}
     if seed is not None:
         table["seed"] = seed
@@ -221,11 +223,11 @@ def load_design(grid: str | Path = "default", seed: int | None = None, cap: floa
     return override(design, table)
 
 
-def _read_toml(path: Path) -> Design:
+def _read_toml(path: Path, beside: tuple[str, ...]) -> Design:
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        known = ", ".join(map(repr, GRIDS))
+        known = ", ".join(map(repr, (*GRIDS, *beside)))
         raise ValueError(f"grid must be one of {known} or a readable TOML file; {str(path)!r} is not: {error.strerror}") from None
     except (ValueError, RecursionError) as error:  # ValueError: of tomllib, of the decoder, and of integers of 5000 digits
         raise ValueError(f"the grid file {path} is not TOML: {error}") from None

@@ -18,7 +18,7 @@ ASSUMPTIONS = (
 def print_document(document: dict[str, Any]) -> None:
     """Everything that a reader wants to see, on stdout; the verdict once more in the last line."""
     verdict = document["verdicts"]["P5"]
-    print(f"design {document['design_sha256'][:16]}..., {len(document['cells'])} cells, {document['run']['seconds']:.1f} s\n")
+    print(f"{factorization.QUESTION.headline(document)}\n")
     print(textwrap.fill(f"P5 {verdict['verdict']}: {verdict['statement']}", WIDTH, subsequent_indent="  "))
     print(textwrap.fill(ASSUMPTIONS, WIDTH, initial_indent="  ", subsequent_indent="  "))
     if verdict["reason"]:

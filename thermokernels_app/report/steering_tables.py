@@ -16,7 +16,7 @@ KINDS = {"weight": "lambda {:g}", "relative-floor": "Q >= {:g} Q_0", "absolute-f
 def print_document(document: dict[str, Any]) -> None:
     """Everything that a reader wants to see, on stdout; the verdict once more in the last line."""
     verdict, design = document["verdicts"]["P6"], document["design"]
-    print(f"design {document['design_sha256'][:16]}..., {len(document['cells'])} tables, {document['run']['seconds']:.1f} s\n")
+    print(f"{steering.QUESTION.headline(document)}\n")
     print(textwrap.fill(f"P6 {verdict['verdict']}: {verdict['statement']}", WIDTH, subsequent_indent="  "))
     if verdict["reason"]:
         print(textwrap.fill(verdict["reason"], WIDTH, initial_indent="  ", subsequent_indent="  "))

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from dense_chain import DenseChain, model
+from dense_chain import DenseChain, mask_of, model
 
 import thermokernels as tk
 
@@ -20,15 +20,17 @@ def errors(interval, value, estimate):
 
 
 @pytest.mark.parametrize("kernel", ["alternating", "two-block", "single-site"])
-@pytest.mark.parametrize("fields", [False, True], ids=["pairs", "fields"])
-def test_against_a_dense_chain(kernel, fields):
+@pytest.mark.parametrize(("fields", "masked"), [(False, False), (True, False), (True, True)], ids=["pairs", "fields", "mask"])
+def test_against_a_dense_chain(kernel, fields, masked):
     W, b, c = model((3, 4), 0.6, fields, 1)
+    mask = mask_of(W.shape) if masked else np.ones(W.shape, np.bool_)
+    W = W * mask
     chain = DenseChain(W, b, c, kernel)
-    f = chain.observables()
-    estimate = tk.estimate_q((W, b, c), DATA, 50, kernel, n_replicates=2048, seed=7)
+    f = chain.observables() * mask.ravel()
+    estimate = tk.estimate_q(tk.Model(W, b, c, mask=mask), DATA, 50, kernel, n_replicates=2048, seed=7)
     t_obs = chain.variance_time(f)
     v = 2 * t_obs - chain.variance(f)
-    g = DATA.T @ np.tanh(DATA @ W + c) / len(DATA) - (chain.law @ f).reshape(W.shape)
+    g = mask * (DATA.T @ np.tanh(DATA @ W + c) / len(DATA)) - (chain.law @ f).reshape(W.shape)
     q = 0.5 * 50 * {"alternating": 1, "two-block": 2, "single-site": 7}[kernel] * (g**2).sum() / t_obs
     assert estimate.trusted
     assert errors(estimate.t_obs_interval, t_obs, estimate.t_obs) < LARGEST_Z
@@ -37,6 +39,9 @@ def test_against_a_dense_chain(kernel, fields):
     assert errors(estimate.interval, q, estimate.value) < LARGEST_Z
     assert estimate.window_for_unit_q == pytest.approx(50 / estimate.value)
     assert np.abs(estimate.g + g).max() < 0.1
+    assert not estimate.g[~mask].any()
+    if kernel == "alternating":
+        assert errors(estimate.batch_means_interval, t_obs, estimate.batch_means) < LARGEST_Z
     assert estimate.t_obs_interval[1] - estimate.t_obs_interval[0] < 0.2 * t_obs
 
 
@@ -51,7 +56,7 @@ def test_few_replicates_of_a_tiny_model(kernel, observables, fields):
     assert errors(estimate.t_obs_interval, chain.variance_time(chain.observables(observables)), estimate.t_obs) < LARGEST_Z
 
 
-@pytest.mark.parametrize("kernel", ["alternating", "single-site"])
+@pytest.mark.parametrize("kernel", ["alternating", "two-block", "single-site"])
 @pytest.mark.parametrize("observables", ["products", "expected"])
 @pytest.mark.parametrize("units", ["pm1", "zero-one"])
 @pytest.mark.parametrize("of_fields", [False, True])

@@ -166,6 +166,35 @@ def test_finite_windows_of_the_full_chain(model):
         tk.operational_q(chain, samples, 0.01)
 
 
+@pytest.mark.parametrize("start", [pytest.param("stationary", marks=small), "uniform"])
+def test_curves_of_the_full_chain(start):
+    W, b, c = planted(*MODELS[5])
+    chain, full = exchangeable_chain(W, b, c), tk.gibbs_chain(W, b, c)
+    samples, p_data = symmetric_data(chain, len(W))
+    one, other = (
+        tk.operational_curve(of, data, [0.5, 3], [0, 1.25], start, n_data=4, hidden="sampled")
+        for of, data in ((chain, samples), (full, p_data))
+    )
+    for name in ("value", "bias2", "variance", "positive", "signal", "q_struct", "q_limit"):
+        np.testing.assert_allclose(getattr(one, name), getattr(other, name), rtol=1e-9, atol=1e-15, err_msg=name)
+    assert tk.operational_q(chain, samples, 3, 1.25, start, method="recursion").variance == pytest.approx(one.variance[1, 1], rel=1e-9)
+
+
+@small
+def test_windows_that_no_recursion_ends_are_refused():
+    chain = exchangeable_chain(np.full((3, 2), 0.3))
+    law = [0.5, 0.2, 0.2, 0.1]
+    assert tk.operational_q(chain, law, 1e9).value > 0
+    with pytest.raises(
+        tk.ModelTooLargeError, match=r"a recursion over 5000000000 records of 12 lumped states would take the time of 6.6e\+14"
+    ):
+        tk.operational_q(chain, law, 1e9, start="uniform")
+    with pytest.raises(ValueError, match="method='modes' needs every state of a chain"):
+        tk.operational_q(chain, law, 1, method="modes")
+    with pytest.raises(ValueError, match="burn_in must be a positive, finite number of sweeps, or 0; got -1"):
+        tk.operational_q(chain, law, 1, -1)
+
+
 @pytest.mark.parametrize("model", quick(MODELS))
 def test_passages_and_cuts_of_the_full_chain(model):
     W, b, c = planted(*model)
@@ -396,25 +425,43 @@ def test_parts_that_a_symmetry_exchanges_are_solved_once(second, n_hidden, solve
 
 
 @small
+@pytest.mark.parametrize("kernel", ["alternating", "two-block", "symmetrised-alternating"])
 @pytest.mark.parametrize("model", MODELS)
-def test_alternating_scan_of_the_full_model(model):
+def test_block_samplers_of_the_full_model(model, kernel):
     W, b, c = planted(*model)
-    scan, full = tk.exchangeable_alternating(exchangeable_chain(W, b, c)), tk.alternating_variance_time(W, b, c)
-    assert scan.value == pytest.approx(full.value, rel=1e-10)
-    assert abs(scan.value - full.value) <= scan.bound
-    assert scan.bound < 1e-7 * scan.value
-    assert scan.asymptotic_variance == pytest.approx(full.asymptotic_variance, rel=1e-10)
-    chain, law = tk.gibbs_chain(W, b, c, kernel="alternating"), np.full(2 ** len(W), 0.5 ** len(W))
-    for window in (1, 2, 7):
-        assert scan.window_variance(window) == pytest.approx(tk.operational_q(chain, law, window).variance, rel=1e-9)
+    full = tk.gibbs_chain(W, b, c, kernel=kernel)
+    blocks = tk.exchangeable_blocks(exchangeable_chain(W, b, c), kernel)
+    exact = tk.observable_variance_time(full)
+    assert blocks.value == pytest.approx(exact, rel=1e-10)
+    assert abs(blocks.value - exact) <= blocks.bound + 1e-13 * exact
+    assert blocks.bound < 1e-7 * blocks.value
+    assert blocks.asymptotic_variance == pytest.approx(tk.asymptotic_variance(full), rel=1e-10)
+    law = np.full(2 ** len(W), 0.5 ** len(W))
+    for records in (1, 2, 7):
+        exact = tk.operational_q(full, law, records / full.steps_per_sweep).variance
+        assert blocks.window_variance(records) == pytest.approx(exact, rel=1e-9)
+    if full.reversible:
+        assert blocks.gap == pytest.approx(tk.spectral_measure(full).relevant_gap, rel=1e-8)
 
 
 @small
-def test_an_alternating_scan_that_is_too_slow_is_refused():
+@pytest.mark.parametrize("shape", [(1, 6), (6, 1), (2, 7)])
+def test_blocks_of_layers_of_other_sizes(shape):
+    """What a layer that is kept has that the other does not see: more counts on one side than on the other."""
+    W = np.full(shape, 0.4)
+    full = tk.observable_variance_time(tk.gibbs_chain(W, kernel="two-block"))
+    assert tk.exchangeable_blocks(exchangeable_chain(W), "two-block").value == pytest.approx(full, rel=1e-11)
+
+
+@small
+def test_blocks_that_are_too_slow_are_refused():
     xi = np.array([[1, 1, 1, 1, 1, 1], [1, 1, 1, -1, -1, -1]])
-    with pytest.raises(tk.UnresolvedError, match="T_O of the alternating scan is not resolved"):
-        tk.exchangeable_alternating(exchangeable_chain(4.0 * (xi.T @ xi)))
+    for kernel in ("alternating", "two-block", "symmetrised-alternating"):
+        with pytest.raises(tk.UnresolvedError, match=f"T_O of the {kernel} kernel is not resolved"):
+            tk.exchangeable_blocks(exchangeable_chain(4.0 * (xi.T @ xi)), kernel)
     with pytest.raises(ValueError, match="chain must"):
-        tk.exchangeable_alternating(np.eye(2))
+        tk.exchangeable_blocks(np.eye(2))
+    with pytest.raises(ValueError, match="kernel must be one of"):
+        tk.exchangeable_blocks(exchangeable_chain(0.1 * xi), "single-site")
     with pytest.raises(ValueError, match="window must"):
-        tk.exchangeable_alternating(exchangeable_chain(0.1 * xi)).window_variance(0)
+        tk.exchangeable_blocks(exchangeable_chain(0.1 * xi)).window_variance(0)

@@ -322,8 +322,8 @@ FUNCTIONS = {
     "diagnose": (EDGEWISE, lambda m: tk.diagnose(m).t_obs.value),
     "alternating_variance_time": (EDGEWISE, lambda m: tk.alternating_variance_time(m).value),
     "exchangeable_chain": (REFUSED, tk.exchangeable_chain),
-    "estimate_q": (REFUSED, lambda m: tk.estimate_q(m, SAMPLES, n_replicates=32)),
-    "track": (REFUSED, lambda m: tk.track([m], SAMPLES)),
+    "estimate_q": (EDGEWISE, lambda m: tk.estimate_q(m, SAMPLES, n_replicates=32).value),
+    "track": (EDGEWISE, lambda m: tk.track([m], SAMPLES).rows[0].value),
     "observable_variance_time": (EDGEWISE, lambda m: tk.observable_variance_time(chain_of(m))),
     "probe_variance_time": (EDGEWISE, lambda m: tk.probe_variance_time(chain_of(m), seed=0).value),
     "asymptotic_variance": (EDGEWISE, lambda m: tk.asymptotic_variance(chain_of(m))),
@@ -349,7 +349,7 @@ FUNCTIONS = {
     "adjoints.kl_divergence": (EDGEWISE, lambda m: adjoints.kl_divergence(DATA, m)[1]),
     "adjoints.probe_variance_time": (EDGEWISE, lambda m: adjoints.probe_variance_time(m, seed=0)[1]),
     "adjoints.probe_q_struct": (EDGEWISE, lambda m: adjoints.probe_q_struct(m, DATA, seed=0)[1]),
-    "adjoints.estimate_q": (REFUSED, lambda m: adjoints.estimate_q(m, SAMPLES, n_replicates=32)),
+    "adjoints.estimate_q": (EDGEWISE, lambda m: adjoints.estimate_q(m, SAMPLES, n_replicates=32, n_samples=128)[1].dq_dW),
 }
 
 

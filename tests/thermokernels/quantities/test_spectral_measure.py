@@ -115,6 +115,7 @@ def test_runs_that_exhaust_their_subspace_agree_with_all_eigenpairs(name, monkey
     chain = tk.gibbs_chain(model(name, (3, 4)))
     direct, gap = tk.spectral_measure(chain), tk.spectral_gap(chain)
     monkeypatch.setattr(spectral_measure, "DENSE_STATES", 0)
+    monkeypatch.setattr(spectral_measure, "DENSE_CLUSTER", 0)
     monkeypatch.setattr(spectral_measure, "DENSE_FALLBACK", 0)
     runs = tk.spectral_measure(chain)
     assert runs.relevant_gap == pytest.approx(direct.relevant_gap, rel=1e-9)
@@ -229,6 +230,7 @@ def test_window_variance_keeps_its_digits_in_every_regime(gap, K):
 
 @pytest.mark.parametrize("name", ["random", "trained", "pairs", "ferromagnet"])
 def test_slow_modes_with_all_copies_of_degenerate_eigenvalues(name, monkeypatch):
+    monkeypatch.setattr(spectral_measure, "DENSE_CLUSTER", 0)
     monkeypatch.setattr(spectral_measure, "DENSE_FALLBACK", 0)
     chain = tk.gibbs_chain(1.5 * model(name, (5, 5)))
     measure, dense = tk.spectral_measure(chain), summary(*dense_modes(chain), chain.steps_per_sweep)
@@ -240,6 +242,20 @@ def test_slow_modes_with_all_copies_of_degenerate_eigenvalues(name, monkeypatch)
     np.testing.assert_allclose(modes.vectors @ modes.vectors.T, np.eye(modes.gaps.size), atol=1e-12)
     assert modes.residuals.max() < 1e-10
     assert np.abs(modes.remainder(starts) @ modes.vectors.T).max() < 1e-12
+
+
+def test_a_cluster_that_ends_in_a_bulk_is_had_from_all_eigenvalues(monkeypatch):
+    chain = tk.gibbs_chain(0.6 * np.random.default_rng(2).normal(size=(4, 5)))
+    monkeypatch.setattr(spectral_measure, "DENSE_STATES", 0)
+    monkeypatch.setattr(slow_modes, "MOST_BYTES", 0)  # no more modes than observables: 20 of 41
+    measure = tk.spectral_measure(chain)
+    assert measure.cluster_size == 41
+    assert measure.gamma_eff_error < 1e-9
+    monkeypatch.setattr(spectral_measure, "STEPS", (24,))
+    monkeypatch.setattr(spectral_measure, "DENSE_FALLBACK", chain.n_states - 1)
+    rules = spectral_measure._of_eigenvalues(variance_time.variance_time(chain))
+    assert rules.cluster_size is None
+    assert 1e-9 < abs(rules.gamma_eff / measure.gamma_eff - 1) < rules.gamma_eff_error
 
 
 @small
@@ -326,6 +342,7 @@ def test_runs_that_do_not_converge_are_refused(monkeypatch):
     chain = tk.gibbs_chain(model("strong", (5, 5)))
     monkeypatch.setattr(slow_modes, "STEPS", (2, 3))
     monkeypatch.setattr(spectral_measure, "GAP_STEPS", 16)
+    monkeypatch.setattr(spectral_measure, "DENSE_CLUSTER", 0)
     monkeypatch.setattr(spectral_measure, "DENSE_FALLBACK", 0)
     with pytest.raises(tk.NotConvergedError, match=r"the slowest mode that the observables see has not converged"):
         tk.spectral_measure(chain)

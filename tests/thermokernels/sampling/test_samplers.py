@@ -337,6 +337,6 @@ def test_samples_that_do_not_fit_say_what_they_would_take():
     ):
         tk.sample(np.ones((2, 2)), n_chains=10**6, n_sweeps=10**6)
     octets = np.broadcast_to(np.uint8(0), (10**8, 10**6, 1))
-    huge = samplers.Samples(octets, octets, np.arange(1), np.random.SeedSequence(0), "two-block", 8, 8, packed=True)
+    huge = tk.Samples(octets, octets, np.arange(1), np.random.SeedSequence(0), "two-block", 8, 8, packed=True)
     with pytest.raises(tk.ModelTooLargeError, match=r"unpacked samples would take .* unpack fewer records at a time"):
         huge.unpacked()

@@ -65,6 +65,6 @@ def check_value(result, cell):
 def test_gamma_eff_says_how_far_it_is_resolved(result):
     for cell in result.document["cells"]:
         spectrum = cell["spectrum"]
-        assert spectrum["gamma_eff_error"] <= (1e-8 if cell["m"] <= 5 else 0.1)
+        assert spectrum["gamma_eff_error"] <= (1e-8 if cell["m"] <= 5 else 1e-6)
         assert (spectrum["cluster_size"] or 1) < 2 ** (2 * cell["m"] - 1)
         assert spectrum["cluster_size"] is not None or cell["m"] == 6

@@ -155,6 +155,48 @@ def test_a_complete_run_is_read_back_and_an_altered_one_refused(run, tmp_path):
         steering.QUESTION.read(tmp_path)
 
 
+def test_an_unfinished_run_shows_what_it_has(record, tmp_path, monkeypatch, capsys):
+    """One table of two is kept, and then the run is interrupted."""
+    folder, design = tmp_path / "run", replace(DESIGN, seeds=(7, 8))
+    identity = {"design_sha256": design.digest(), "sources_sha256": source_hash()}
+    folder.mkdir()
+    (folder / "seed7-m4.json").write_text(json.dumps({**identity, "cells": [plain(record)]}))
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(steering.QUESTION, "_compute", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            steering.QUESTION.run(design, folder, resume=True)
+    assert steering.QUESTION.holds(folder)
+    document = steering.QUESTION.read(folder)
+    assert (document["design_sha256"], len(document["cells"])) == (design.digest(), 1)
+    assert steering.QUESTION.exit_code(document) == 11
+    steering_tables.print_document(document)
+    printed = capsys.readouterr().out
+    assert "1 tables, so far, of a run that is not finished" in printed
+    assert "seed 8, m=4: no record" in printed
+    assert printed.splitlines()[-1] == "P6 HALT"
+    begun = json.loads((folder / "design.json").read_text())
+    begun["design"]["gain"] = 0.1
+    (folder / "design.json").write_text(json.dumps(begun))
+    with pytest.raises(MismatchError, match="its design does not match design_sha256"):
+        steering.QUESTION.read(folder)
+
+
+def test_a_folder_of_something_else_is_no_place_to_go_on(run, tmp_path):
+    folder, design, _ = run
+    (tmp_path / "factorization.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"holds factorization.json, which is of no run of this design; use another folder"):
+        steering.QUESTION.run(design, tmp_path, resume=True)
+    (tmp_path / "factorization.json").rename(tmp_path / "design.json")
+    with pytest.raises(ValueError, match="holds an unfinished run of another design; use another folder"):
+        steering.QUESTION.run(design, tmp_path, resume=True)
+    with pytest.raises(ValueError, match="is not empty; a run is never overwritten"):
+        steering.QUESTION.run(design, folder)
+
+
 def test_the_screen_fits_into_eighty_columns(run, capsys):
     steering_tables.print_document(run[2])
     lines = capsys.readouterr().out.splitlines()

@@ -127,6 +127,19 @@ def _fields(couplings, field, i, others, sums, first):
 
 
 @jit
+def _means_given(couplings, field, others, sums, means):
+    """means = tanh of the local fields of a layer, of both chains."""
+    n_spins = means[0].shape[0]
+    for i in range(0, n_spins, ROWS):
+        for side in range(2):
+            _fields(couplings, field, i, others[side], sums, 0)
+            for row in range(min(ROWS, n_spins - i)):
+                own = load(sums, row)
+                rare, common = _rare_and_common(own)
+                store(means[side], i + row, floats_of(words_of(common - rare) ^ (less(own, fill(0.0)) & SIGN)))
+
+
+@jit
 def _couple_layer(couplings, field, others, kappa, generators, sums, spins, means, keep_means):
     """Resample a layer of the pairs: others, spins and means are (x, y) of rows; means, E[spin | others], are written only on demand."""
     s0, s1, s2, s3 = load(generators, 0), load(generators, 1), load(generators, 2), load(generators, 3)

@@ -3,7 +3,8 @@
     T_O = (1/2) E sum_(t < tau) S_t,      S_t = < f(X_0) - f(Y_0), f(X_t) - f(Y_t) >,      < f(x), f(y)> = <a(v_x), a(v_y)> <b(x), b(y)>
 
 where a and b are the features of the layers (spins in either unit, E[h | v] in place of h, a constant for the gradients of fields), so
-that a product over all observables is a product of two products. Alternating scan: S_t after every hidden layer.
+that a product over all observables is a product of two products; where some couplings do not exist it is a sum over the others
+(:mod:`~thermokernels.estimates.coupling.edge_products`). Alternating scan: S_t after every hidden layer.
 
 Two-block kernel, P = (Pi_v + Pi_h) / 2: a step repeats its layer or changes it, and Pi Pi = Pi. A word of t coins has m runs with the
 probability C(t - 1, m - 1) / 2**(t - 1), which summed over t >= m is 2 for every m. With C_m the covariance over m half sweeps, v and h
@@ -21,37 +22,33 @@ import numpy as np
 
 from thermokernels.compiled.decorator import jit
 from thermokernels.compiled.simd_float32 import LANES, aligned_rows, fill, load, multiply_add, store
+from thermokernels.estimates.coupling.edge_products import _edge_lag_products
 from thermokernels.estimates.coupling.generators import EXCURSION, _start_lane, _stream
 from thermokernels.estimates.coupling.lag_pairs import _couple_block, _turn
+from thermokernels.estimates.coupling.layer_coupling import _means_given
 from thermokernels.sampling.scans import ROWS
 
 # Rows of the products of one layer.
 OWN_OWN, OWN_OTHER, OTHER_OWN, OTHER_OTHER, X_SUM, Y_SUM, OVERLAP = range(7)
 
 
-class Features(NamedTuple):
-    """<a(v), a(v')> = visible[0] v.v' + visible[1] (sum v + sum v') + visible[2]; hidden likewise, of E[h | v] where ``expected``."""
-
-    visible: tuple[float, float, float]
-    hidden: tuple[float, float, float]
-    expected: bool
-
-
 class Lanes(NamedTuple):
-    """What lanes keep beside their spins: features of both layers at the start, means of the hidden layer now (x, y), products, sums."""
+    """What lanes keep beside their spins: features of both layers at the start, means of the hidden layer now (x, y), products, sums, and
+    S_t where it is a sum over some of the couplings."""
 
     visible_start: tuple[np.ndarray, np.ndarray]
     hidden_start: tuple[np.ndarray, np.ndarray]
     means: tuple[np.ndarray, np.ndarray]
     products: np.ndarray
     start_sums: np.ndarray
+    over_edges: np.ndarray
 
 
 def new_lanes(n_visible: int, n_hidden: int) -> Lanes:
     """Rows for the pairs of :func:`~thermokernels.estimates.coupling.lag_pairs.new_pairs`."""
     rows = [aligned_rows(np.float32, n) for n in (n_visible, n_visible, n_hidden, n_hidden, n_hidden, n_hidden)]
     starts = (rows[0], rows[1]), (rows[2], rows[3])
-    return Lanes(*starts, (rows[4], rows[5]), aligned_rows(np.float32, 2, 7), aligned_rows(np.float32, 2, 2))
+    return Lanes(*starts, (rows[4], rows[5]), aligned_rows(np.float32, 2, 7), aligned_rows(np.float32, 2, 2), aligned_rows(np.float32, 1))
 
 
 @jit
@@ -93,9 +90,11 @@ def _inner(coefficients, product, sum_left, sum_right):
 
 
 @jit
-def _lag_product(features, products, start_sums, lane):
+def _lag_product(features, lanes, lane):
     """< f(X_0) - f(Y_0), f(X_t) - f(Y_t) > of a lane."""
-    total = 0.0
+    if features.indptr.size:
+        return np.float64(lanes.over_edges[0, lane])
+    total, products, start_sums = 0.0, lanes.products, lanes.start_sums
     for start in range(2):
         for now in range(2):
             row = OWN_OWN + 2 * start + now
@@ -157,15 +156,31 @@ def _begin(model, pairs, lanes, quotient, expected, lane, x, y):
 
 
 @jit
-def _advance(block, model, pairs, lanes, kappa, expected, sums):
-    """Resample a layer of all lanes and multiply it with the starts."""
-    _couple_block(block, model, pairs, kappa, sums, lanes.means, expected)
+def _hidden_now(features, pairs, lanes):
+    """What stands for the hidden layer: its spins, or E[h | v]."""
+    return lanes.means if features.expected else pairs.hidden
+
+
+@jit
+def _add_up(features, pairs, lanes):
+    """S_t of all lanes where it is a sum over some of the couplings."""
+    if features.indptr.size:
+        now = _hidden_now(features, pairs, lanes)
+        _edge_lag_products(features, pairs.visible, lanes.visible_start, now, lanes.hidden_start, lanes.over_edges)
+
+
+@jit
+def _advance(block, looks, model, pairs, lanes, kappa, features, sums):
+    """Resample a layer of all lanes and, before one ``looks`` at them, multiply it with the starts."""
+    _couple_block(block, model, pairs, kappa, sums, lanes.means, features.expected)
     if block == 0:
         _multiply(pairs.visible, lanes.visible_start, pairs.visible, lanes.products[0])
-    elif expected:
-        _multiply(lanes.means, lanes.hidden_start, pairs.hidden, lanes.products[1])
-    else:
-        _multiply(pairs.hidden, lanes.hidden_start, pairs.hidden, lanes.products[1])
+        if looks and features.expected:  # the means belong to the visible spins that were
+            _means_given(model.to_hidden, model.c, pairs.visible, sums, lanes.means)
+    if block == 1 or (looks and features.expected):
+        _multiply(_hidden_now(features, pairs, lanes), lanes.hidden_start, pairs.hidden, lanes.products[1])
+    if looks:
+        _add_up(features, pairs, lanes)
 
 
 @jit
@@ -183,8 +198,10 @@ def _layer_excursions(model, pairs, lanes, schedule, features, two_block, key, f
     coming, stride = np.array([0, 1 if two_block else n_replicates * n_atoms]), 2 if two_block else 1
     later, block, n_running, n_left = 1.0 if two_block else 0.5, 0, 0, n_replicates * n_atoms
     while n_left > 0:
+        begins = False
         for lane in range(LANES):
             if job[lane] < 0 and coming[block] < n_replicates * n_atoms:
+                begins = True
                 replicate, i = divmod(coming[block], n_atoms)
                 coming[block] += stride
                 job[lane], steps[lane] = replicate * n_atoms + i, 0
@@ -193,15 +210,21 @@ def _layer_excursions(model, pairs, lanes, schedule, features, two_block, key, f
                 _begin(
                     model, pairs, lanes, schedule.quotient, features.expected, lane, atoms[2 * replicate, i], atoms[2 * replicate + 1, i]
                 )
-                zero_lags[replicate, i] = 0.5 * _lag_product(features, lanes.products, lanes.start_sums, lane)
+        if begins:
+            _add_up(features, pairs, lanes)
+        for lane in range(LANES):
+            if job[lane] >= 0 and steps[lane] == 0:
+                replicate, i = divmod(job[lane], n_atoms)
+                zero_lags[replicate, i] = 0.5 * _lag_product(features, lanes, lane)
                 totals[replicate, i] = zero_lags[replicate, i]
+        looks = two_block or block == 1
         if n_running > 0:
-            _advance(block, model, pairs, lanes, schedule.kappa, features.expected, sums)
+            _advance(block, looks, model, pairs, lanes, schedule.kappa, features, sums)
         for lane in range(LANES):
             if job[lane] < 0:
                 continue
             steps[lane] += 1
-            if block == 0 and not two_block:
+            if not looks:
                 continue
             overlap = lanes.products[0, OVERLAP, lane] + lanes.products[1, OVERLAP, lane]
             replicate, i = divmod(job[lane], n_atoms)
@@ -209,7 +232,7 @@ def _layer_excursions(model, pairs, lanes, schedule, features, two_block, key, f
             if not met:
                 if schedule.quotient and overlap < 0:
                     _turn_y(pairs, lanes, lane)
-                totals[replicate, i] += later * _lag_product(features, lanes.products, lanes.start_sums, lane)
+                totals[replicate, i] += later * _lag_product(features, lanes, lane)
             if met or steps[lane] >= 2 * schedule.cap:
                 lengths[replicate, i] = steps[lane] if met else -1
                 job[lane] = -1

@@ -12,8 +12,26 @@ from __future__ import annotations
 import numpy as np
 
 from thermokernels.common.arrays import Floats
+from thermokernels.common.errors import ModelTooLargeError
 from thermokernels.model.exchangeable import ExchangeableChain, Sector
 from thermokernels.quantities.windows.window_moments import Moments
+
+# Multiply-adds of a recursion that is begun: some hours. One record costs no less than RECORD, in calls of NumPy.
+MOST_WORK = 2**42
+RECORD = 2**17
+
+
+def require_time(chain: ExchangeableChain, records: int) -> None:
+    """ModelTooLargeError where a recursion over so many records would take many hours; the message says what."""
+    lumped = chain.lumped
+    n_classes, n_others = lumped.couplings.shape
+    of_record = lumped.n_states * (3 * n_classes * n_others + 1) * 4 * (n_classes + n_others)
+    work = records * max(of_record, RECORD)
+    if work > MOST_WORK:
+        raise ModelTooLargeError(
+            f"a recursion over {records} records of {lumped.n_states} lumped states would take the time of {work:.2g} multiply-adds; use "
+            "shorter windows and burn-ins, or the stationary start, whose windows may have any length"
+        )
 
 
 def by_recursion(chain: ExchangeableChain, start: Floats, window: int, burn_in: int) -> Moments:

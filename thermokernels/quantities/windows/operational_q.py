@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ from thermokernels.model.exchangeable import ExchangeableChain
 from thermokernels.quantities.asymptotic_variance import total_variance
 from thermokernels.quantities.exchangeable import exchangeable_sums, exchangeable_windows
 from thermokernels.quantities.signal_to_noise import data_gradient
-from thermokernels.quantities.spectral_measure import spectral_measure
+from thermokernels.quantities.spectral_measure import SpectralMeasure, spectral_measure
 from thermokernels.quantities.variance_time import variance_time
 from thermokernels.quantities.windows import window_moments
 from thermokernels.quantities.windows.window_moments import Moments, WindowModes
@@ -174,7 +175,8 @@ def operational_q(
     hidden : "expected" or "sampled"
         Whether the positive phase takes E[h | v] or a sample of h with each draw.
     method : "auto", "modes" or "recursion"
-        In the eigenbasis of the kernel, or step by step backwards over the window; "auto" takes what is less work.
+        In the eigenbasis of the kernel, or step by step backwards over the window; "auto" takes what is less work. An exchangeable chain
+        has no "modes": its stationary windows come from the spectral measure.
 
     Raises
     ------
@@ -194,16 +196,14 @@ def operational_q(
     >>> round(q.variance, 12), q.bias2, q.window
     (0.25, 0.0, 4)
     """
-    if isinstance(chain, ExchangeableChain):
-        return _of_classes(chain, p_data, window, burn_in, start, n_chains, n_data, hidden)
-    question = _Question(chain, p_data, start, n_chains, n_data, hidden, method)
+    question = _question(chain, p_data, start, n_chains, n_data, hidden, method)
     records, waited = question.records(window, "window", 1), question.records(burn_in, "burn_in", 0)
     return question.answer(records, waited, question.modes([(records, waited)]))
 
 
 @default_error_state
 def operational_curve(
-    chain: GibbsChain,
+    chain: GibbsChain | ExchangeableChain,
     p_data: ArrayLike,
     windows: Sequence[float],
     burn_ins: Sequence[float] = (0.0,),
@@ -232,7 +232,7 @@ def operational_curve(
     >>> (curve.value[:, 0] / curve.q_limit).round(6)
     array([1.392062, 1.031323, 1.003046])
     """
-    question = _Question(chain, p_data, start, n_chains, n_data, hidden, method)
+    question = _question(chain, p_data, start, n_chains, n_data, hidden, method)
     for name, values in (("windows", windows), ("burn_ins", burn_ins)):
         if not (isinstance(values, list | tuple) or (isinstance(values, np.ndarray) and values.ndim == 1)) or not len(values):
             raise ValueError(f"{name} must be a list of at least one number of sweeps; got {arguments.in_brief(values)}")
@@ -240,8 +240,7 @@ def operational_curve(
     waits = [question.records(value, "burn_ins", 0) for value in burn_ins]
     modes = question.modes([(window, wait) for window in records for wait in waits])
     answers = [[question.answer(window, wait, modes) for wait in waits] for window in records]
-    long = question.chain if modes is None else modes
-    time, variance = _long_windows(long)
+    time, variance = question.long_windows(modes)
     table = {name: np.array([[getattr(one, name) for one in row] for row in answers]) for name in ("value", "bias2", "variance")}
     steps = n_chains * np.array(records, dtype=np.float64)
     return OperationalCurve(
@@ -253,14 +252,6 @@ def operational_curve(
         q_limit=steps * question.signal / variance,
         **table,
     )
-
-
-def _long_windows(of: GibbsChain | WindowModes) -> tuple[float, float]:
-    """T_O and V in steps."""
-    if isinstance(of, WindowModes):
-        return of.variance_time, 2 * of.variance_time - of.variance
-    time = variance_time(of).value
-    return time, 2 * time - total_variance(of)[0]
 
 
 class _Question:
@@ -325,11 +316,84 @@ class _Question:
             moments = modes.moments(self.start, window, burn_in)
         return _assembled(self.signal, moments, self.stationary, self.n_chains, self.positive, window, burn_in)
 
+    def long_windows(self, modes: WindowModes | None) -> tuple[float, float]:
+        """T_O and V in steps."""
+        if modes is not None:
+            return modes.variance_time, 2 * modes.variance_time - modes.variance
+        time = variance_time(self.chain).value
+        return time, 2 * time - total_variance(self.chain)[0]
+
+
+class _ClassQuestion:
+    """The same of an exchangeable chain: stationary windows from the spectral measure, others by recursion."""
+
+    def __init__(
+        self,
+        chain: ExchangeableChain,
+        data: ArrayLike,
+        start: str | ArrayLike,
+        n_chains: int,
+        n_data: int | None,
+        hidden: str,
+        method: str,
+    ) -> None:
+        self.chain = chain
+        counts = exchangeable_sums.data_counts(chain, data)
+        self.stationary = isinstance(start, str) and start == "stationary"
+        if isinstance(start, str):
+            self.start = exchangeable_windows.start_law(chain, counts, arguments.as_choice(start, STARTS, "start"))
+        else:
+            self.start = arguments.as_law(start, chain.n_states, "start")
+        self.n_chains = arguments.as_count(n_chains, "n_chains")
+        if arguments.as_choice(method, METHODS, "method") == "modes":
+            raise ValueError("method='modes' needs every state of a chain: of an exchangeable one use 'auto' or 'recursion'")
+        self.by_measure = self.stationary and method == "auto"
+        self.signal = float((chain.pair_sizes * exchangeable_sums.data_gradient(chain, counts) ** 2).sum())
+        positive = exchangeable_windows.positive_phase(chain, counts, arguments.as_choice(hidden, HIDDEN, "hidden"))
+        self.positive = 0.0 if n_data is None else positive / arguments.as_count(n_data, "n_data")
+
+    def records(self, sweeps: float, name: str, least: int) -> int:
+        return as_records(sweeps, self.chain.n_spins, "single-site", name, least)
+
+    def modes(self, windows: Sequence[tuple[int, int]]) -> None:
+        """There are none; recursions of many hours are refused."""
+        if not self.by_measure:
+            exchangeable_windows.require_time(self.chain, sum(window + wait for window, wait in windows))
+
+    @cached_property
+    def measure(self) -> SpectralMeasure:
+        return spectral_measure(self.chain)
+
+    def answer(self, window: int, burn_in: int, modes: WindowModes | None) -> OperationalQ:
+        if self.by_measure:
+            moments = Moments(np.zeros(1), window_variance(self.measure, window) * float(window) ** 2)
+        else:
+            moments = exchangeable_windows.by_recursion(self.chain, self.start, window, 0 if self.stationary else burn_in)
+        return _assembled(self.signal, moments, self.stationary, self.n_chains, self.positive, window, burn_in)
+
+    def long_windows(self, modes: WindowModes | None) -> tuple[float, float]:
+        """T_O and V in steps."""
+        time = exchangeable_sums.variance_time(self.chain)
+        return time.value, time.asymptotic_variance
+
+
+def _question(
+    chain: GibbsChain | ExchangeableChain,
+    data: ArrayLike,
+    start: str | ArrayLike,
+    n_chains: int,
+    n_data: int | None,
+    hidden: str,
+    method: str,
+) -> _Question | _ClassQuestion:
+    how = data, start, n_chains, n_data, hidden, method
+    return _ClassQuestion(chain, *how) if isinstance(chain, ExchangeableChain) else _Question(chain, *how)
+
 
 def as_records(sweeps: float, per_sweep: int, kernel: str, name: str, least: int) -> int:
     """Sweeps as a whole number of records."""
     zero = least == 0 and not isinstance(sweeps, bool) and isinstance(sweeps, (int, float, np.integer, np.floating)) and sweeps == 0
-    exact = 0.0 if zero else arguments.as_positive(sweeps, name, "sweeps") * per_sweep
+    exact = 0.0 if zero else arguments.as_positive(sweeps, name, "sweeps" if least else "sweeps, or 0") * per_sweep
     if not exact < LONGEST:
         raise ValueError(f"{name} must be shorter than {LONGEST:g} records; got {sweeps!r} sweeps")
     records = round(exact)
@@ -354,39 +418,6 @@ def _assembled(
     if not math.isfinite(value):
         raise UnresolvedError(f"Q overflows float64 with E|ghat - g|^2 = {error:.3g}")
     return OperationalQ(value, signal, bias2, variance, positive, window, burn_in)
-
-
-def _of_classes(
-    chain: ExchangeableChain,
-    data: ArrayLike,
-    window: float,
-    burn_in: float,
-    start: str | ArrayLike,
-    n_chains: int,
-    n_data: int | None,
-    hidden: str,
-) -> OperationalQ:
-    """Of an exchangeable chain: stationary windows from the spectral measure, others by recursion."""
-    counts = exchangeable_sums.data_counts(chain, data)
-    g = exchangeable_sums.data_gradient(chain, counts)
-    signal = float((chain.pair_sizes * g**2).sum())
-    steps, waited = (as_records(value, chain.n_spins, "single-site", name, least) for value, name, least in (
-        (window, "window", 1), (burn_in, "burn_in", 0)
-    ))  # fmt: skip
-    n_chains, hidden = arguments.as_count(n_chains, "n_chains"), arguments.as_choice(hidden, HIDDEN, "hidden")
-    positive = (
-        exchangeable_windows.positive_phase(chain, counts, hidden) / arguments.as_count(n_data, "n_data") if n_data is not None else 0.0
-    )
-    if isinstance(start, str):
-        law = exchangeable_windows.start_law(chain, counts, arguments.as_choice(start, STARTS, "start"))
-    else:
-        law = arguments.as_law(start, chain.n_states, "start")
-    if isinstance(start, str) and start == "stationary":
-        variance = window_variance(spectral_measure(chain), steps)
-        moments = Moments(np.zeros(1), variance * float(steps) ** 2)
-        return _assembled(signal, moments, True, n_chains, positive, steps, waited)
-    moments = exchangeable_windows.by_recursion(chain, law, steps, waited)
-    return _assembled(signal, moments, False, n_chains, positive, steps, waited)
 
 
 def start_law(chain: GibbsChain, data: Floats, start: str | ArrayLike) -> Floats:

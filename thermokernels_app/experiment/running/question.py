@@ -19,6 +19,9 @@ from thermokernels_app.experiment.running.progress import Progress
 
 Place = tuple[int, ...]
 
+# What an unfinished run is of, beside the parts that it has finished.
+DESIGN = "design.json"
+
 
 class SomeDesign(Protocol):
     """What a run asks of its design."""
@@ -46,7 +49,7 @@ class Question(ABC):
 
     @abstractmethod
     def places(self, design: Any) -> list[Place]:
-        """The tasks of a design, the longest first."""
+        """The tasks of a design, in the order in which they are begun: no long one is left for the end."""
 
     @abstractmethod
     def part(self, place: Place) -> str:
@@ -84,6 +87,7 @@ class Question(ABC):
         folder.mkdir(parents=True, exist_ok=True)
         if not resume and any(folder.iterdir()):
             raise ValueError(f"{folder} is not empty; a run is never overwritten: use --resume, or another folder")
+        self._require_own(design, folder)
         if resume and (folder / self.file).exists():
             document = self.read(folder)
             if document["design_sha256"] != design.digest():
@@ -91,6 +95,7 @@ class Question(ABC):
             return document
         start, table = time.monotonic(), design.as_dict()
         identity = {"design_sha256": design.digest(), "sources_sha256": source_hash()}
+        _write(folder / DESIGN, json.dumps({"schema": f"thermokernels-{self.name}", "design": table, **identity}, allow_nan=False))
         finished = self._compute(design, folder, identity, workers, executor, progress)
         cells = [record for place in sorted(finished) for record in finished[place]]
         document = {
@@ -104,9 +109,18 @@ class Question(ABC):
         document = dict(store.plain(document))
         document["records_sha256"] = store.digest({key: document[key] for key in ("design", "verdicts", "cells")})
         _write(folder / self.file, json.dumps(document, indent=1, allow_nan=False) + "\n")
-        for place in finished:
-            (folder / self._kept_as(place)).unlink(missing_ok=True)
+        for name in (DESIGN, *map(self._kept_as, finished)):
+            (folder / name).unlink(missing_ok=True)
         return document
+
+    def _require_own(self, design: SomeDesign, folder: Path) -> None:
+        """ValueError where a folder holds what no run of this design leaves in it."""
+        own = {self.file, DESIGN, *map(self._kept_as, self.places(design))}
+        foreign = sorted(path.name for path in folder.iterdir() if path.name not in own and not path.name.startswith("."))
+        if foreign:
+            raise ValueError(f"{folder} holds {foreign[0]}, which is of no run of this design; use another folder")
+        if (folder / DESIGN).exists() and (self._begun(folder) or {}).get("design_sha256") != design.digest():
+            raise ValueError(f"{folder} holds an unfinished run of another design; use another folder")
 
     def _compute(
         self,
@@ -119,7 +133,7 @@ class Question(ABC):
     ) -> dict[Place, list[Record]]:
         """The records of every place: those that are kept, and the rest from the workers."""
         start, table, places = time.monotonic(), design.as_dict(), self.places(design)
-        finished = {place: records for place in places if (records := self._kept(folder, place, identity)) is not None}
+        finished = {place: records for place in places if (records := self._kept(folder / self._kept_as(place), identity)) is not None}
         pool = executor or WorkerPool(workers or available_cores())
         try:
             futures = {pool.submit(self.task(), table, *place): place for place in places if place not in finished}
@@ -141,9 +155,8 @@ class Question(ABC):
     def _kept_as(self, place: Place) -> str:
         return f"{self.part(place)}.json"
 
-    def _kept(self, folder: Path, place: Place, identity: Record) -> list[Record] | None:
+    def _kept(self, file: Path, identity: Record) -> list[Record] | None:
         """The records of a part that an interrupted run of the same design and program has finished, or None."""
-        file = folder / self._kept_as(place)
         try:
             kept = strict_json.loads(file.read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -156,11 +169,16 @@ class Question(ABC):
         return cells
 
     def holds(self, folder: Path) -> bool:
-        """Whether a folder, or the file that is named instead, is a run of this question."""
-        return (folder / self.file).exists() or folder.name == self.file
+        """Whether a folder, or the file that is named instead, is a run of this question, finished or not."""
+        return (folder / self.file).exists() or folder.name == self.file or self._begun(folder) is not None
 
     def read(self, folder: Path) -> Record:
-        """The document of a run, judged again from its records; MismatchError where it is not what the run wrote."""
+        """The document of a run, judged again from its records; MismatchError where it is not what the run wrote.
+
+        Of a run that is not finished, the parts that are: ``run`` is then None, and missing records make the verdict HALT.
+        """
+        if folder.is_dir() and not (folder / self.file).exists() and (begun := self._begun(folder)) is not None:
+            return self._so_far(folder, begun)
         file = folder / self.file if folder.is_dir() else folder
         try:
             document = strict_json.loads(file.read_text(encoding="utf-8"))
@@ -178,6 +196,29 @@ class Question(ABC):
             raise MismatchError(f"{file}: its records give other verdicts than it holds")
         result: Record = document
         return result
+
+    def _begun(self, folder: Path) -> Record | None:
+        """What an unfinished run of this question in the folder is of, or None."""
+        try:
+            begun = strict_json.loads((folder / DESIGN).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return begun if isinstance(begun, dict) and begun.get("schema") == f"thermokernels-{self.name}" else None
+
+    def _so_far(self, folder: Path, begun: Record) -> Record:
+        identity = {key: begun.get(key) for key in ("design_sha256", "sources_sha256")}
+        if store.digest(begun["design"]) != identity["design_sha256"]:
+            raise MismatchError(f"{folder / DESIGN} was changed after the run was begun: its design does not match design_sha256")
+        files = sorted(file.name for file in folder.glob("*.json") if file.name != DESIGN)
+        cells = [record for name in files for record in self._kept(folder / name, identity) or []]
+        verdicts = store.plain(self.judge(begun["design"], cells))
+        return {**begun, "verdicts": verdicts, "cells": cells, "run": None}
+
+    def headline(self, document: Record) -> str:
+        """Design, parts and seconds of a run, in a line."""
+        run = document["run"]
+        ended = "so far, of a run that is not finished" if run is None else f"{run['seconds']:.1f} s"
+        return f"design {document['design_sha256'][:16]}..., {len(document['cells'])} {self.parts}, {ended}"
 
     def exit_code(self, document: Record) -> int:
         """0 PASS, 10 FAIL, 11 HALT."""

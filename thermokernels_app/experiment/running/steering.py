@@ -13,12 +13,12 @@ from thermokernels_app.judges.verdicts import p6_steering
 
 
 class Steering(Question):
-    """P6 over the seed tables, the largest models first."""
+    """P6 over the seed tables, one after the other: a run that was interrupted has whole tables, at every size."""
 
     name, verdict, parts = "steering", "P6", "tables"
 
     def places(self, design: SteeringDesign) -> list[Place]:
-        return [(seed, m) for m in sorted(design.sizes, reverse=True) for seed in design.seeds]
+        return [(seed, m) for seed in design.seeds for m in sorted(design.sizes, reverse=True)]
 
     def part(self, place: Place) -> str:
         return "seed{}-m{}".format(*place)

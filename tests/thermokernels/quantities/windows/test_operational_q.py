@@ -273,7 +273,7 @@ def test_long_windows_of_a_large_chain_come_from_the_spectral_measure(monkeypatc
         ({"window": 0}, "window must be a positive, finite number of sweeps; got 0"),
         ({"window": 0.3}, "window must be a whole number of records, 4 a sweep of the single-site kernel; 0.3 sweeps are 1.2: use 0.25"),
         ({"window": float("nan")}, "window must be a positive, finite number of sweeps"),
-        ({"burn_in": -1}, "burn_in must be a positive, finite number of sweeps; got -1"),
+        ({"burn_in": -1}, "burn_in must be a positive, finite number of sweeps, or 0; got -1"),
         ({"burn_in": 0.1}, "burn_in must be a whole number of records"),
         ({"start": "nowhere"}, "start must be one of 'stationary', 'uniform', 'data'; got 'nowhere'"),
         ({"start": [0.5, 0.5]}, r"start must have shape \(8,\); got shape \(2,\)"),
