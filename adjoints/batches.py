@@ -15,12 +15,9 @@ from thermokernels.common import arguments, threads, tolerances
 from thermokernels.common.arrays import Array, Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import NumericalError
-from thermokernels.model.chain_tables import empty_tables
 from thermokernels.model.kernels.registry import KERNELS
 from thermokernels.model.model import Model
-from thermokernels.quantities.data_signal import LARGEST_SUM
 from thermokernels.quantities.signal_to_noise import QStruct
-from thermokernels.quantities.variance_time import SMALLEST_LAW
 from thermokernels.solvers import small_chains
 from thermokernels.solvers.solve import Solve
 
@@ -75,37 +72,37 @@ class _Answers:
     """The arrays of a batch, written model by model."""
 
     def __init__(self, n_models: int, shape: tuple[int, int]) -> None:
-        self.numbers = np.full((n_models, len(small_models.NUMBERS)), np.nan)
-        self.g, self.ct_weights = np.full((2, n_models, *shape), np.nan)
-        self.ct_visible, self.ct_hidden = (np.full((n_models, size), np.nan) for size in shape)
+        sizes = (len(small_models.NUMBERS) + 1,), shape, shape, shape[:1], shape[1:]
+        self.arrays = small_models.Answer(*(np.full((n_models, *size), np.nan) for size in sizes))
         self.status = np.zeros(n_models, dtype=np.int8)
         self.messages: list[str | None] = [None] * n_models
 
-    def of(self, k: int) -> small_models.Answer:
-        return small_models.Answer(self.numbers[k], self.g[k], self.ct_weights[k], self.ct_visible[k], self.ct_hidden[k])
+    def of(self, rows: slice) -> small_models.Answer:
+        return small_models.Answer(*(array[rows] for array in self.arrays))
 
     def take(self, k: int, q: QStruct, cotangents: Cotangents) -> None:
-        self.numbers[k] = [getattr(q, name) for name in small_models.NUMBERS]
-        self.g[k], self.ct_weights[k], self.ct_visible[k], self.ct_hidden[k] = q.g, *cotangents
+        numbers = np.array([getattr(q, name) for name in small_models.NUMBERS] + [np.nan])
+        for array, part in zip(self.arrays, (numbers, q.g, *cotangents), strict=True):
+            array[k] = part
 
     def refuse(self, k: int, error: Exception) -> None:
-        for array in self.of(k):
-            array[...] = np.nan
+        for array in self.arrays:
+            array[k] = np.nan
         self.status[k] = UNRESOLVED if isinstance(error, NumericalError) else REFUSED
         self.messages[k] = str(error)
 
     def batch(self, window_steps: float) -> tuple[QBatch, Cotangents]:
-        columns = dict(zip(small_models.NUMBERS, np.ascontiguousarray(self.numbers.T), strict=True))
+        columns = dict(zip(small_models.NUMBERS, np.ascontiguousarray(self.arrays.numbers[:, :-1].T), strict=True))
         iterations = np.where(self.status == OK, columns.pop("iterations"), 0).astype(np.int64)
         found = QBatch(
             **columns,
-            g=self.g,
+            g=self.arrays.g,
             iterations=iterations,
             window_steps=window_steps,
             status=self.status,
             messages=tuple(self.messages),
         )
-        return found, Cotangents(self.ct_weights, self.ct_visible, self.ct_hidden)
+        return found, Cotangents(*self.arrays[2:])
 
 
 def is_batch(W: Any) -> bool:
@@ -130,7 +127,7 @@ def q_struct(
 
     ``one`` answers for a single model; the compiled call for small ones gives the same bits. A batch is dealt out to threads.
     """
-    W = np.ascontiguousarray(arguments.as_reals(couplings, "W"), dtype=np.float64)
+    W = np.array(arguments.as_reals(couplings, "W"), dtype=np.float64, order="C")  # compiled once, for arrays that are writeable
     n_models, n_visible, n_hidden = W.shape
     if 0 in W.shape:
         raise ValueError(f"W must have shape (B, n_v, n_h) with none of them zero; got shape {W.shape}")
@@ -148,20 +145,22 @@ def q_struct(
     quotient = not (fields or visible.any() or hidden.any())
     n_states = 1 << (n_visible + n_hidden - quotient)
     small = solve == Solve(rtol=solve.rtol) and KERNELS[kernel].single_flips and n_states <= small_chains.SMALL_STATES
-    limits = small_models.Limits(solve.rtol, SMALLEST_LAW, tolerances.DIGITS, tolerances.GRADIENT, 1.0)
-    sums = sum(np.abs(part).reshape(n_models, -1).sum(axis=1) for part in (W, visible, hidden))
+    limits = small_models.limits_of(solve.rtol)
+    law_sums = laws.sum(axis=1)
+    are_laws = (laws.min(axis=1) >= 0.0) & (np.abs(law_sums - 1.0) <= tolerances.LAW_SUM)
     # without fields, in a batch of which others have some, a model is one on pairs {x, -x}
-    compiled = small & (sums <= LARGEST_SUM) & (quotient or fields or visible.any(axis=1) | hidden.any(axis=1))
+    on_states = quotient or fields or visible.any(axis=1) | hidden.any(axis=1)
+    compiled = small & are_laws & on_states
+    found = np.zeros(n_models, dtype=np.bool_)
 
     def answer(rows: slice) -> None:
-        tables, solved = empty_tables(n_visible, n_hidden, quotient), small_chains.empty(n_visible * n_hidden, n_states)
-        for k in range(rows.start, rows.stop):
+        if small:
+            models = W[rows], visible[rows], hidden[rows], laws[rows], law_sums[rows]
+            small_models._answers(*models, window_steps, quotient, limits, compiled[rows], answers.of(rows), found[rows])
+        for k in np.flatnonzero(~found[rows]) + rows.start:
             try:
-                law = laws[k] if np.ndim(p_data) == 1 else arguments.as_undivided_law(laws[k], 2**n_visible)
-                model = W[k], visible[k], hidden[k]
-                how = law, law.sum(), window_steps, quotient, limits
-                if not (compiled[k] and small_models._answer(*model, *how, tables, solved, answers.of(k))):
-                    answers.take(k, *one(Model(*model), law))
+                law = arguments.as_undivided_law(laws[k], 2**n_visible)
+                answers.take(k, *one(Model(W[k], visible[k], hidden[k]), law))
             except (NumericalError, ValueError) as error:
                 answers.refuse(k, error)
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtri
 
 from adjoints.coupled_excursions import _gradient_samples
 from thermokernels.common import arguments, threads
@@ -30,8 +30,6 @@ KERNELS = ("alternating", "two-block", "single-site")
 TASK = 64
 # Means of so many batches of tasks give the standard errors.
 BATCHES = 32
-# Two-sided normal quantile of the level of the intervals, to make standard errors of them.
-Z = float(ndtri(0.5 + LEVEL / 2))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -132,7 +130,7 @@ def estimate_q_and_gradient(
     parts: list[_Part | None] = [None] * n_tasks
 
     def run(task: int) -> None:
-        parts[task] = _Part.of(checked, KERNELS.index(estimate.kernel), schedule, np.uint64(key), task * TASK)
+        parts[task] = _Part.of(checked, KERNELS.index(estimate.kernel), schedule, estimate.t_obs, np.uint64(key), task * TASK)
 
     threads.for_each(run, n_tasks, threads.LARGEST_OWN_WORK + 1)
     done = [part for part in parts if part is not None and part.sound]
@@ -152,7 +150,7 @@ class _Part:
     sound: bool
 
     @classmethod
-    def of(cls, model: Model, kernel: int, schedule: Schedule, key: np.uint64, first: int) -> _Part:
+    def of(cls, model: Model, kernel: int, schedule: Schedule, time: float, key: np.uint64, first: int) -> _Part:
         n_visible, n_hidden = model.n_visible, model.n_hidden
         atoms, weights = np.empty((TASK, 1, model.n_spins), np.int8), np.empty((TASK, 1))
         meetings, pairs, table = np.empty(TASK, np.int64), new_pairs(n_visible, n_hidden), block_model(model)
@@ -164,7 +162,7 @@ class _Part:
         dt = np.zeros((n_visible + 1, n_hidden + 1))
         sound = bool((meetings >= 0).all())
         if sound:
-            sound = bool(_gradient_samples(kernel, couplings(model), _edges(model), schedule, key, first, states, signs, dt))
+            sound = bool(_gradient_samples(kernel, couplings(model), _edges(model), schedule, time, key, first, states, signs, dt))
         if not model.has_fields:  # T_O is even in the fields, and the starts stand for pairs {x, -x}
             dt[-1], dt[:, -1] = 0.0, 0.0
         dt[:-1, :-1] = model.on_edges(dt[:-1, :-1])
@@ -214,7 +212,8 @@ def _of_q(model: Model, samples: Floats, estimate: QEstimate, batches: list[list
     mean_dt = np.mean(dt, axis=0)
     of_time = half_window * (2 * signal * mean_dt / t_obs**3 - np.mean(ds, axis=0) / t_obs**2)
     of_signal = half_window * mean_dt / t_obs**2
-    errors = [(high - low) / (2 * Z) for low, high in (estimate.t_obs_interval, estimate.signal_interval)]
+    quantile = float(scipy.special.ndtri(0.5 + LEVEL / 2))  # two-sided, to make standard errors of the intervals
+    errors = [(high - low) / (2 * quantile) for low, high in (estimate.t_obs_interval, estimate.signal_interval)]
     return dq, np.sqrt(sampling**2 + (of_time * errors[0]) ** 2 + (of_signal * errors[1]) ** 2)
 
 

@@ -93,10 +93,11 @@ def kl_hessian_product(p_data: ArrayLike, model: Model, direction: tuple[Floats,
     Raises
     ------
     ValueError, ModelTooLargeError
-        As :func:`kl_divergence_and_gradient`; the tables here take n_h times as much memory.
+        As :func:`kl_divergence_and_gradient`; the tables here hold every spin of every visible state.
     """
     model, (t_W, t_b, t_c) = _moderate(model), direction
-    memory.require(5 * 8 * model.n_hidden * 2**model.n_visible, "a Hessian of the divergence", "use fewer visible spins")
+    n_columns = model.n_visible + max(model.n_visible, 7 * model.n_hidden) + 7
+    memory.require(8 * n_columns * 2**model.n_visible, "a Hessian of the divergence", "use fewer visible spins")
     log_weights = _log_weights(model)
     _, difference = _divergence(as_law(p_data, 2**model.n_visible), log_weights)
     q = np.exp(log_weights - log_weights.max())

@@ -102,6 +102,11 @@ def q_struct_and_gradient(
     def one(model: Model, law: ArrayLike) -> tuple[QStruct, Cotangents]:
         if by_layers:
             return _alternating_q_struct_gradient(model, law, window, solve)
+        if small_models.in_one_call(model, solve, kernel, fields):
+            law = arguments.as_undivided_law(law, 2**model.n_visible)
+            window_steps = arguments.as_positive(window, "window", "sweeps") * model.n_spins
+            if (found := small_models.q_struct(model, law, window_steps, fields, solve.rtol)) is not None:
+                return found
         return chain_q_struct_gradient(gradient_chain(model, fields, kernel), law, window, solve)
 
     q: Any

@@ -12,19 +12,25 @@ from typing import NamedTuple
 import numpy as np
 
 from adjoints.cotangents import Cotangents
-from adjoints.overlaps import _add_products, _flip_overlaps
+from thermokernels.common import tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.compiled.decorator import jit
 from thermokernels.compiled.simd_float64 import DOUBLES
-from thermokernels.model.chain import GibbsChain
-from thermokernels.model.chain_tables import UNIT, _coupling_sums, _fill_tables, _law_error, _rate_error
+from thermokernels.model.chain import GibbsChain, obstacle_to_quotient, of_tables
+from thermokernels.model.chain_tables import UNIT, _coupling_sums, _empty_tables, _fill_tables, _law_error, _rate_error
 from thermokernels.model.kernels.flip_tables import _energies, _local_fields
+from thermokernels.model.kernels.registry import KERNELS
 from thermokernels.model.kernels.single_site import Generator, _escape
+from thermokernels.model.model import Model
 from thermokernels.model.spin_sums import _correlate, _fold
-from thermokernels.quantities.data_signal import _data_gradient, _signal, gradient_error
-from thermokernels.quantities.variance_time import VarianceTime
-from thermokernels.solvers.many_observables import SHORTEST_BLOCK
-from thermokernels.solvers.small_chains import Rounding, _error_terms, _solve_products
+from thermokernels.quantities.data_signal import LARGEST_SUM, _data_gradient, _signal, gradient_error
+from thermokernels.quantities.signal_to_noise import QStruct
+from thermokernels.quantities.variance_time import SMALLEST_LAW, VarianceTime
+from thermokernels.solvers.many_observables import SHORTEST_BLOCK, RowSums
+from thermokernels.solvers.packs import _overlaps, _squares_and_products
+from thermokernels.solvers.resolvent import resolved
+from thermokernels.solvers.small_chains import SMALL_STATES, Rounding, _error_terms, _solve_products, empty
+from thermokernels.solvers.solve import Solve
 from thermokernels.solvers.spanning_tree_bound import _flip_tree
 
 
@@ -52,13 +58,13 @@ def _add_field(n_spins, field, rate, overlap, along, ct_field):
 
 @jit
 def _time_cotangents(tables, quotient, sources, vectors, ct_weights, ct_visible, ct_hidden):
-    """Overwrite the cotangents with the derivatives of T_O, from b and z of all observables."""
+    """Overwrite the cotangents with the derivatives of T_O, from packs of b and z of all observables."""
     (n_visible, n_rows), (n_hidden, n_columns) = tables.visible_rates.shape, tables.hidden_rates.shape
     n_spins = n_visible + n_hidden
-    by_visible, by_hidden = np.zeros(tables.visible_rates.shape), np.zeros(tables.hidden_rates.shape)
-    squares, law_weights = np.zeros((n_rows, n_columns)), np.zeros(tables.law.size)
-    _flip_overlaps(vectors.reshape((vectors.shape[0], n_rows, n_columns)), quotient, by_visible, by_hidden, squares)
-    _add_products(vectors, sources, 0, law_weights.size, law_weights)
+    by_visible, by_hidden = np.empty(tables.visible_rates.shape), np.empty(tables.hidden_rates.shape)
+    squares, law_weights = np.empty((n_rows, n_columns)), np.empty(tables.law.size)
+    _overlaps(vectors, (n_rows, n_columns), quotient, by_visible, by_hidden)
+    _squares_and_products(vectors, sources, squares.ravel(), law_weights)
     ct_weights[:, :], ct_visible[:], ct_hidden[:] = 0.0, 0.0, 0.0
     # fields of visible spins: tables over the hidden configurations
     along, row, spins = np.empty((n_visible, n_rows)), np.empty(n_columns), np.empty(n_visible)
@@ -143,7 +149,7 @@ def _q_cotangents(tables, quotient, sources, vectors, p_data, g, numbers, ct_wei
 
 
 class Answer(NamedTuple):
-    """What :func:`_answer` finds of one model: numbers (7,), named by :data:`NUMBERS`; g; the derivatives of Q by W, b and c."""
+    """What :func:`_answer` finds of one model: numbers (8,), named by :data:`NUMBERS`, and log Z of the states; g; dQ by W, b and c."""
 
     numbers: Floats
     g: Floats
@@ -174,7 +180,8 @@ def _solve_time(weights, visible_field, hidden_field, quotient, limits, tables, 
     """
     n_visible, n_hidden = weights.shape
     n_spins, shape = n_visible + n_hidden, (tables.visible_rates.shape[1], tables.hidden_rates.shape[1])
-    total, _ = _fill_tables(weights, visible_field, hidden_field, tables)
+    total, logarithm = _fill_tables(weights, visible_field, hidden_field, tables)
+    numbers[7] = math.log(total) + logarithm
     if not np.isfinite(total) or tables.law.min() < limits.law:
         return False
     escape = np.empty(shape)
@@ -200,7 +207,9 @@ def _solve_time(weights, visible_field, hidden_field, quotient, limits, tables, 
 
 @jit
 def _answer(weights, visible_field, hidden_field, p_data, data_sum, window_steps, quotient, limits, tables, solved, answer):
-    """Q and its gradient of one model whose g is in pairs of doubles; returns whether all is certified and finite."""
+    """Q and its gradient of one model; returns whether all is certified and finite, and g in reach of pairs of doubles."""
+    if not (_coupling_sums(weights, visible_field, hidden_field)[0] <= LARGEST_SUM):  # also when it is NaN
+        return False
     if not _solve_time(weights, visible_field, hidden_field, quotient, limits, tables, solved, answer.numbers):
         return False
     n_visible, n_hidden = weights.shape
@@ -224,6 +233,76 @@ def _answer(weights, visible_field, hidden_field, p_data, data_sum, window_steps
     return np.isfinite(value)
 
 
+@jit
+def empty_answer(n_visible: int, n_hidden: int) -> Answer:
+    """One of NaN."""
+    g, ct_weights = np.full((n_visible, n_hidden), np.nan), np.full((n_visible, n_hidden), np.nan)
+    return Answer(np.full(8, np.nan), g, ct_weights, np.full(n_visible, np.nan), np.full(n_hidden, np.nan))
+
+
+@jit
+def _answer_alone(weights, visible_field, hidden_field, p_data, data_sum, window_steps, quotient, limits):
+    """:func:`_answer` with the tables and the solutions that it rests on."""
+    n_visible, n_hidden = weights.shape
+    tables, answer = _empty_tables(n_visible, n_hidden, quotient), empty_answer(n_visible, n_hidden)
+    solved = empty(weights.size, tables.law.size)
+    how = p_data, data_sum, window_steps, quotient, limits
+    return _answer(weights, visible_field, hidden_field, *how, tables, solved, answer), tables, solved, answer
+
+
+@jit
+def _answers(weights, visible_fields, hidden_fields, laws, law_sums, window_steps, quotient, limits, wanted, answers, found):
+    """:func:`_answer` for the models ``wanted`` of many, arrays with an axis of models in front; found[k] is whether it is certified."""
+    tables = _empty_tables(weights.shape[1], weights.shape[2], quotient)
+    solved = empty(weights.shape[1] * weights.shape[2], tables.law.size)
+    for k in range(weights.shape[0]):
+        if wanted[k]:
+            answer = Answer(answers.numbers[k], answers.g[k], answers.ct_weights[k], answers.ct_visible[k], answers.ct_hidden[k])
+            how = laws[k], law_sums[k], window_steps, quotient, limits
+            found[k] = _answer(weights[k], visible_fields[k], hidden_fields[k], *how, tables, solved, answer)
+
+
+def limits_of(rtol: float) -> Limits:
+    """What an answer has to meet to be kept."""
+    return Limits(rtol, SMALLEST_LAW, tolerances.DIGITS, tolerances.GRADIENT, 1.0)
+
+
+def q_struct(model: Model, p_data: Floats, window_steps: float, full: bool, rtol: float) -> tuple[QStruct, Cotangents] | None:
+    """Q and its gradient of a small model with all couplings, on all states where ``full``; None where one call does not certify them."""
+    obstacle = obstacle_to_quotient(model, None)
+    quotient = obstacle is None and not full
+    weights, visible_field, hidden_field, law = (array.copy() for array in (*model, p_data))  # compiled once, for arrays that are writeable
+    how = law, law.sum(), window_steps, quotient, limits_of(rtol)
+    found, tables, solved, answer = _answer_alone(weights, visible_field, hidden_field, *how)
+    if not found:
+        return None
+    numbers = dict(zip(NUMBERS, answer.numbers[:-1].tolist(), strict=True))
+    chain = of_tables(model, "single-site", quotient, None if full else obstacle, tables, float(answer.numbers[-1]))
+    residual, iterations, method = numbers["residual"], int(numbers["iterations"]), resolved(chain.n_states, "auto")
+    row_sums = RowSums.of(chain, solved.sums, residual, iterations)
+    time = VarianceTime(chain, numbers["t_obs"], residual, iterations, method, rtol, row_sums, in_packs=solved)
+    q = QStruct(
+        value=numbers["value"],
+        signal=numbers["signal"],
+        signal_bound=numbers["signal_bound"],
+        t_obs=numbers["t_obs"],
+        g=answer.g,
+        residual=residual,
+        iterations=iterations,
+        method=method,
+        window_steps=window_steps,
+        variance_time=time,
+    )
+    return q, Cotangents(answer.ct_weights, answer.ct_visible, answer.ct_hidden)
+
+
+def in_one_call(model: Model, solve: Solve, kernel: str, full: bool) -> bool:
+    """Whether :func:`q_struct` may be asked for a model, of a kernel that is named."""
+    n_states = 1 << (model.n_spins - (0 if full or model.has_fields else 1))
+    plain = (solve.method, solve.progress, solve.checkpoint, solve.executor) == ("auto", None, None, None)
+    return n_states <= SMALL_STATES and model.mask is None and plain and KERNELS[kernel].single_flips
+
+
 def _empty_cotangents(chain: GibbsChain) -> Cotangents:
     return Cotangents(np.empty(chain.weights.shape), np.empty(chain.n_visible), np.empty(chain.n_hidden))
 
@@ -231,12 +310,15 @@ def _empty_cotangents(chain: GibbsChain) -> Cotangents:
 def time_cotangents(time: VarianceTime) -> Cotangents:
     """The gradient of T_O of a small chain whose solutions were kept."""
     chain, found = time.chain, _empty_cotangents(time.chain)
-    _time_cotangents(chain.tables, chain.quotient, time.right_hand_sides, time.solution.vectors, *found)
+    assert time.in_packs is not None
+    _time_cotangents(chain.tables, chain.quotient, time.in_packs.right_hand_sides, time.in_packs.vectors, *found)
     return found
 
 
 def q_cotangents(time: VarianceTime, p_data: Floats, g: Floats, numbers: tuple[float, float, float]) -> Cotangents:
     """The gradient of Q of a small chain, with Q, |g|^2 and T_O."""
     chain, found = time.chain, _empty_cotangents(time.chain)
-    _q_cotangents(chain.tables, chain.quotient, time.right_hand_sides, time.solution.vectors, p_data, g, numbers, *found)
+    assert time.in_packs is not None
+    solved = time.in_packs.right_hand_sides, time.in_packs.vectors
+    _q_cotangents(chain.tables, chain.quotient, *solved, p_data, g, numbers, *found)
     return found

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import tracemalloc
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -57,6 +58,24 @@ def recorded(**_):
 
 if numba.config.DISABLE_JIT:
     numba.njit = recorded
+
+
+@pytest.fixture
+def memory_of(monkeypatch):
+    """Calls a function and gives the largest number of bytes that it asked for, and the peak of what it took."""
+
+    def measured(function, *arguments):
+        asked = [0]
+        function(*arguments)  # what is kept for good, such as compiled kernels, does not count
+        monkeypatch.setattr("thermokernels.common.memory.require", lambda n_bytes, *_: asked.append(n_bytes))
+        tracemalloc.start()
+        try:
+            function(*arguments)
+            return max(asked), tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    return measured
 
 
 def pytest_terminal_summary(terminalreporter):

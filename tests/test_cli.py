@@ -82,6 +82,12 @@ def test_help_and_version_load_no_numerics():
     assert result.stdout.split() == []
 
 
+def test_the_package_leaves_the_parts_of_scipy_to_those_who_need_them():
+    code = "import sys, adjoints, thermokernels; print(*{'scipy.linalg', 'scipy.sparse', 'scipy.special', 'scipy.stats'} & {*sys.modules})"
+    result = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.split() == []
+
+
 def test_help_lists_commands_and_exit_codes():
     result = thermo("--help")
     assert result.returncode == 0

@@ -16,13 +16,12 @@ from numba.core import types
 from numba.extending import overload
 
 from adjoints.laws import _pull_back
-from adjoints.small_models import Answer, Limits, _answer, _solve_time, _time_cotangents
+from adjoints.small_models import Limits, _answer, _solve_time, _time_cotangents, empty_answer
 from thermokernels.common.arrays import Floats
 from thermokernels.compiled.decorator import jit
 from thermokernels.compiled.double_double import add
 from thermokernels.model.chain_tables import _empty_tables
 from thermokernels.model.laws import _compare_laws, _sum_out_hidden
-from thermokernels.quantities.data_signal import LARGEST_SUM
 from thermokernels.solvers.small_chains import empty
 
 PRECISION = 1e-8
@@ -62,7 +61,7 @@ def observable_variance_time(W: Floats, gradient: Floats) -> float:
     _require_types(W, gradient, gradient[0])
     _require_shapes(W, gradient)
     weights, visible_field, hidden_field, tables, solved = _prepared(W)
-    numbers = np.full(7, np.nan)
+    numbers = np.full(8, np.nan)
     if not _solve_time(weights, visible_field, hidden_field, True, LIMITS, tables, solved, numbers):
         gradient[:] = np.nan
         return np.nan
@@ -78,10 +77,10 @@ def q_struct(W: Floats, p_data: Floats, window: float, gradient: Floats) -> floa
     _require_shapes(W, gradient)
     data, data_sum = _as_law(p_data, W.shape[0])
     weights, visible_field, hidden_field, tables, solved = _prepared(W)
-    answer = Answer(np.full(7, np.nan), np.empty(W.shape), np.empty(W.shape), np.empty(W.shape[0]), np.empty(W.shape[1]))
+    answer = empty_answer(W.shape[0], W.shape[1])
     window_steps = window * (W.shape[0] + W.shape[1])
     model = weights, visible_field, hidden_field, data, data_sum, window_steps
-    certified = np.abs(weights).sum() <= LARGEST_SUM and _answer(*model, True, LIMITS, tables, solved, answer)
+    certified = _answer(*model, True, LIMITS, tables, solved, answer)
     # a signal of nothing is one: its entries are right to 1e-24
     if not (certified and (answer.numbers[2] <= PRECISION * answer.numbers[1] or answer.numbers[1] == 0.0)):
         gradient[:] = np.nan

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+import thermokernels as tk
 import thermokernels.model.laws as rbm
-from adjoints.laws import kl_divergence
+from adjoints.laws import kl_divergence, kl_hessian_product
 from thermokernels.model.spin_sums import _fold
 
 pytestmark = pytest.mark.small
@@ -105,3 +106,10 @@ def test_arguments_are_left_alone():
 def test_bad_arguments_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         kl_divergence(*arguments)
+
+
+@pytest.mark.parametrize("shape", [(14, 2), (14, 1), (10, 40)])
+def test_a_hessian_takes_the_memory_that_it_asks_for(shape, memory_of):
+    model = tk.Model(np.random.default_rng(0).normal(size=shape) / 20)
+    asked, taken = memory_of(kl_hessian_product, np.full(2 ** shape[0], 2.0 ** -shape[0]), model, model[:3])
+    assert 0.9 * asked < taken <= asked

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtri
 
 from thermokernels.common import arguments, thresholds
 from thermokernels.common.arrays import Floats
@@ -115,7 +115,7 @@ def compare(
     spins = array.ndim == 3
     states = _states(array) if spins and array.shape[2] == model.n_spins else None
     looks = max(1, len(names) * len(estimators.installed()))
-    recorded = _Recorded(model, kernel, stride, states, float(-ndtri(0.5 / FALSE_ALARMS / looks)))
+    recorded = _Recorded(model, kernel, stride, states, float(-scipy.special.ndtri(0.5 / FALSE_ALARMS / looks)))
     rows = []
     for name in names:
         try:

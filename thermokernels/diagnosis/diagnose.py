@@ -16,10 +16,11 @@ from numpy.typing import ArrayLike
 from thermokernels.common import arguments, footprint, memory, thresholds
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
-from thermokernels.common.errors import ConstantError, ModelTooLargeError, NumericalError, UnresolvedError
+from thermokernels.common.errors import ModelTooLargeError, NumericalError
 from thermokernels.common.tolerances import EPSILON
 from thermokernels.diagnosis import words
 from thermokernels.diagnosis.basins import basins
+from thermokernels.diagnosis.correlations import correlations, full_chain
 from thermokernels.diagnosis.resolved import NOT_MADE, none, number, reason_of
 from thermokernels.diagnosis.result import Findings, Number
 from thermokernels.model.chain import GibbsChain, gibbs_chain
@@ -29,19 +30,21 @@ from thermokernels.model.kernels.registry import KERNELS
 from thermokernels.model.laws import visible_law
 from thermokernels.model.misreadings import misreadings
 from thermokernels.model.model import Model, ModelLike, as_model
-from thermokernels.model.rounding import energy_error
 from thermokernels.quantities import asymptotic_variance
-from thermokernels.quantities.autocorrelation_times.autocorrelation import autocorrelation_times
-from thermokernels.quantities.signal_to_noise import chain_q_struct
+from thermokernels.quantities.signal_to_noise import chain_q_struct, q_struct_of
 from thermokernels.quantities.spectral_gap import solve_spectral_gap
-from thermokernels.quantities.spectral_measure import DENSE_STATES, spectral_measure
+from thermokernels.quantities.spectral_measure import DENSE_STATES, measure_of
+from thermokernels.quantities.variance_time import VarianceTime, with_solutions
 from thermokernels.quantities.windows.operational_q import operational_q
 from thermokernels.quantities.windows.window_variance import window_variance
 from thermokernels.solvers import gap_bounds
-from thermokernels.solvers.state_reduction import reduced_resolvent
+from thermokernels.solvers.solve import Solve
 
 CERTIFIED = "residual and proven gap"
-CORRELATED = "residual and proven gap, or state reduction"
+# What a number cannot be had for.
+UNHAD = (NumericalError, ModelTooLargeError, np.linalg.LinAlgError)
+# (part, done, total) -> anything
+Progress = Callable[[str, int, int], object]
 # Relative distance at which two eigenvalues are one: Lanczos runs converge to it.
 NEAR = 1e-8
 
@@ -104,6 +107,7 @@ def diagnose(
     window: float = 100.0,
     budget: float = thresholds.PASSAGE_SWEEPS,
     kernel: str | None = None,
+    progress: Progress | None = None,
 ) -> Diagnosis:
     """Can this model be trained with this Gibbs sampler, and if not, what stops it?
 
@@ -118,6 +122,7 @@ def diagnose(
         A basin is called crossable when the first passages out of it and back take no longer than this on average.
     kernel : "single-site" or "alternating" (v given h, then h given v, a record a sweep: scikit-learn, rbms and thrml)
         None for that of the model, where it says one of these, else "single-site".
+    progress : called as progress(part, done, total): when a part begins, and after each chunk of observables that has been solved for
 
     Returns
     -------
@@ -151,9 +156,7 @@ def diagnose(
 
     chain = gibbs_chain(model, kernel=kernel)
     with np.errstate(all="ignore"):  # what overflows in a slow model is no finite number, and is reported as such
-        found: dict[str, Any] = _spectrum(chain, window) if chain.reversible else _layer_spectrum(chain, law, window)
-        found |= _correlations(chain, found["gap_bound"]) | basins(chain, budget)
-        found |= _trainability(chain, law, window, found.pop("variances"), found.pop("window_variance"))
+        found = _found(chain, law, window, budget, progress or (lambda part, done, total: None))
     return Diagnosis(
         n_visible=model.n_visible,
         n_hidden=model.n_hidden,
@@ -168,6 +171,32 @@ def diagnose(
         kernel=kernel,
         **found,
     )
+
+
+def _found(chain: GibbsChain, law: Floats | None, window: float, budget: float, progress: Progress) -> dict[str, Any]:
+    """All findings, part by part; the observables are solved for once, for T_O, Q, the spectral measure and their autocorrelation times."""
+    if not chain.reversible:
+        progress("the gaps", 1, 4)
+        found, time = _layer_spectrum(chain, law, window), None
+    else:
+        time = _solved(chain, progress)
+        progress("the gaps and the spectral measure", 1, 4)
+        found = _spectrum(chain, time, window)
+    progress("autocorrelation times", 2, 4)
+    found |= correlations(chain, time, found["gap_bound"])
+    progress("basins and the passages between them", 3, 4)
+    found |= basins(chain, budget)
+    found |= _trainability(chain, time, law, window, found.pop("variances"), found.pop("window_variance"))
+    progress("done", 4, 4)
+    return found
+
+
+def _solved(chain: GibbsChain, progress: Progress) -> VarianceTime | Exception:
+    """T_O with all solutions, or why it cannot be had."""
+    try:
+        return with_solutions(chain, Solve(progress=lambda done, total: progress("the observables", done, total)))
+    except UNHAD as problem:
+        return problem
 
 
 def require_memory(model: Model) -> int:
@@ -187,7 +216,7 @@ def require_memory(model: Model) -> int:
     return n_bytes
 
 
-def _spectrum(chain: GibbsChain, window: float) -> dict[str, Any]:
+def _spectrum(chain: GibbsChain, time: VarianceTime | Exception, window: float) -> dict[str, Any]:
     """The gaps, and the variance of a window mean for the exact Q."""
 
     def gap_of(of: GibbsChain) -> tuple[float, float, str]:
@@ -196,13 +225,15 @@ def _spectrum(chain: GibbsChain, window: float) -> dict[str, Any]:
 
     gap_of_pairs = number("per step", lambda: gap_of(chain))
     found = {
-        "gap": number("per step", lambda: gap_of(_full(chain))) if chain.quotient else gap_of_pairs,
+        "gap": number("per step", lambda: gap_of(full_chain(chain))) if chain.quotient else gap_of_pairs,
         "gap_of_pairs": gap_of_pairs,
         "gap_bound": number("per step", lambda: (gap_bounds.gap_lower_bound(chain), None, "proven lower bound")),
     }
     try:
-        measure = spectral_measure(chain)
-    except (NumericalError, ModelTooLargeError, np.linalg.LinAlgError) as problem:
+        if isinstance(time, Exception):
+            raise time
+        measure = measure_of(time)
+    except UNHAD as problem:
         reason = reason_of(problem)
         nothing = {"relevant_gap": none("per step", reason), "gamma_eff": none("per sweep", reason), "window_variance": none("", reason)}
         return found | nothing
@@ -217,11 +248,6 @@ def _spectrum(chain: GibbsChain, window: float) -> dict[str, Any]:
     found["gamma_eff"] = Number(measure.gamma_eff, "per sweep", None, uncertainty)
     variance = window_variance(measure, window * chain.n_spins)
     return found | {"window_variance": number("", lambda: (variance, None, "for this very window, from the spectral measure; not proven"))}
-
-
-def _full(chain: GibbsChain) -> GibbsChain:
-    """The same model with x and -x apart: what a sampler walks on."""
-    return gibbs_chain(chain.model, kernel=chain.kernel, quotient=False) if chain.quotient else chain
 
 
 def _layer_spectrum(chain: GibbsChain, law: Floats | None, window: float) -> dict[str, Any]:
@@ -253,72 +279,23 @@ def _layer_spectrum(chain: GibbsChain, law: Floats | None, window: float) -> dic
     }
 
 
-def _correlations(chain: GibbsChain, gap_bound: Number) -> dict[str, Any]:
-    """Autocorrelation times 1 + 2 sum rho in steps, and the variance of the gradient observables for their weighted mean."""
-
-    def one(of: GibbsChain, function: Callable[[GibbsChain], Floats], error: float = 0.0) -> tuple[float, float, str]:
-        bound = gap_bound.value if of is chain else None
-        times, errors, _ = autocorrelation_times(of, function(of)[:, None], bound, function_error=error)
-        return float(times[0]), float(errors[0]), CORRELATED
-
-    def all_observables() -> tuple[Floats, Floats, Floats]:
-        hidden, visible = chain.block_spins
-        # One elimination serves all hidden spins; without one, a hidden spin at a time keeps the arrays small.
-        size = chain.n_hidden if reduced_resolvent.applies_to(chain) else 1
-        parts = []
-        for first in range(0, chain.n_hidden, size):
-            functions = np.einsum("hj,vi->hvji", hidden[:, first : first + size], visible).reshape(chain.n_states, -1)
-            try:
-                parts.append(autocorrelation_times(chain, functions, gap_bound.value))
-            except ConstantError:
-                nothing = np.full(functions.shape[1], np.nan)
-                parts.append((nothing, nothing, np.zeros_like(nothing)))
-        times, errors, variances = (np.concatenate(part).reshape(-1, chain.n_visible).T for part in zip(*parts, strict=True))
-        edges = chain.model.edges.reshape(times.shape)
-        times, variances = np.where(edges, times, np.nan), chain.model.on_edges(variances)
-        if not variances.any():
-            raise ConstantError("no v_i h_j varies under pi in float64")
-        return times, errors, variances
-
-    slowest: tuple[int, int] | None = None
-    variances: Floats | None = None
-    try:
-        times, errors, variances = all_observables()
-        if not np.isfinite(times).any():
-            raise UnresolvedError("it exceeds the range of float64")
-        i, j = (int(k) for k in np.unravel_index(int(np.nanargmax(times)), times.shape))
-        slowest = i, j
-        tau_observable = number("steps", lambda: (float(times[i, j]), float(errors[i, j]), CORRELATED))
-    except NumericalError as problem:
-        tau_observable = none("steps", reason_of(problem))
-    constant = float(np.ptp(chain.energy)) == 0.0
-    return {
-        "tau_energy": none("steps", "not defined: all states have the same energy")
-        if constant
-        else number("steps", lambda: one(chain, lambda of: of.energy, energy_error(chain))),
-        "tau_observable": tau_observable,
-        "slowest_observable": slowest,
-        "tau_magnetisation": number("steps", lambda: one(_full(chain), _magnetisation)),
-        "variances": variances,
-    }
-
-
-def _magnetisation(chain: GibbsChain) -> Floats:
-    hidden, visible = chain.block_spins
-    total: Floats = (hidden.sum(axis=1)[:, None] + visible.sum(axis=1)[None, :]).ravel()
-    return total
-
-
 def _trainability(
-    chain: GibbsChain, law: Floats | None, window: float, variances: Floats | None, window_variance: Number
+    chain: GibbsChain,
+    time: VarianceTime | Exception | None,
+    law: Floats | None,
+    window: float,
+    variances: Floats | None,
+    window_variance: Number,
 ) -> dict[str, Any]:
     """T_O, signal and Q; without data the model's own law stands in, and only T_O and its bound are kept."""
     units = {"t_obs": "steps", "asymptotic_variance": "steps", "tau_gradient": "steps"}
     of_data = {"signal": "", "q": "", "q_limit": "", "q_operational": "", "window_for_unit_q": "sweeps"}
     try:
         data = visible_law(chain.model) if law is None else law
-        q = chain_q_struct(chain, data, window)
-    except (NumericalError, ModelTooLargeError, np.linalg.LinAlgError) as problem:
+        if isinstance(time, Exception):
+            raise time
+        q = chain_q_struct(chain, data, window) if time is None else q_struct_of(time, data, window)
+    except UNHAD as problem:
         return {name: none(unit, reason_of(problem)) for name, unit in (units | of_data).items()}
     share: float | None = None
     certainty = "state reduction, proven" if q.method == "reduction" else CERTIFIED

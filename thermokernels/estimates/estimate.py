@@ -119,7 +119,8 @@ def estimate_q(
         raise ValueError("n_replicates must be given alone, without precision and budget; they choose it")
     if not (like is None or isinstance(like, QEstimate)):
         raise ValueError(f"like must be a QEstimate or None; got {arguments.in_brief(like)}")
-    kept = None if checkpoint is None else RestartFile(checkpoint, problem.inputs | {"key": key})
+    path = arguments.as_path(checkpoint, "checkpoint")
+    kept = None if path is None else RestartFile(path, problem.inputs | {"key": key})
     state = {} if kept is None else kept.load()
     _warm_up(kernel, observables)
 
@@ -176,6 +177,8 @@ def _warm_up(kernel: str, observables: str) -> None:
 
 
 def _key(seed: Any) -> np.uint64:
+    if isinstance(seed, np.random.SeedSequence):  # batch means and bounds have streams of their own, named by the number
+        raise ValueError(f"seed must be a nonnegative integer; got {arguments.in_brief(seed)}")
     return np.uint64(arguments.as_seed(seed).generate_state(1, np.uint64)[0])
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.special import stdtrit  # not scipy.stats: half a second of every import
+import scipy
 
 from thermokernels.common.arrays import Floats
 
@@ -28,7 +28,7 @@ Interval = tuple[float, float]
 
 def quantile(degrees: int) -> float:
     """Of Student's law, for a two-sided interval of 95 %."""
-    return float(stdtrit(degrees, 0.5 + LEVEL / 2))
+    return float(scipy.special.stdtrit(degrees, 0.5 + LEVEL / 2))
 
 
 def mean_interval(samples: Floats) -> Interval:

@@ -365,7 +365,7 @@ def gibbs_chain(
     layer = as_kernel(kernel).layer
     if quotient is not None and not isinstance(quotient, (bool, np.bool_)):
         raise ValueError(f"quotient must be None, True or False; got {arguments.in_brief(quotient)}")
-    obstacle = _obstacle_to_quotient(model, layer)
+    obstacle = obstacle_to_quotient(model, layer)
     if quotient and obstacle:
         raise ValueError(f"quotient=True is not legitimate: {obstacle}; use quotient=None for the full chain")
     use_quotient = obstacle is None and (quotient is None or bool(quotient))
@@ -387,14 +387,12 @@ def gibbs_chain(
         _require_finite(bool(np.isfinite(total)), weights)
     else:
         tables, total, logarithm = _layer_tables(model, layer, use_quotient, weights, b, c)
-    return GibbsChain(
-        model=model,
-        kernel=kernel,
-        quotient=use_quotient,
-        fallback=obstacle if quotient is None else None,
-        log_partition=math.log(total) + logarithm + (math.log(2) if use_quotient else 0.0),
-        **tables._asdict(),
-    )
+    return of_tables(model, kernel, use_quotient, obstacle if quotient is None else None, tables, math.log(total) + logarithm)
+
+
+def of_tables(model: Model, kernel: str, quotient: bool, fallback: str | None, tables: ChainTables, log_weight: float) -> GibbsChain:
+    """The chain that tables have been filled for; ``log_weight`` is log Z of the represented states."""
+    return GibbsChain(model, kernel, quotient, fallback, log_partition=log_weight + (math.log(2) if quotient else 0.0), **tables._asdict())
 
 
 def _layer_tables(model: Model, layer: str, quotient: bool, weights: Floats, b: Floats, c: Floats) -> tuple[ChainTables, float, float]:
@@ -430,7 +428,7 @@ def _require_digits(model: Model) -> None:
         )
 
 
-def _obstacle_to_quotient(model: Model, layer: str | None) -> str | None:
+def obstacle_to_quotient(model: Model, layer: str | None) -> str | None:
     """Why x -> -x is no symmetry, or None.
 
     The three checks have exact answers here. Sym-pi: E(x) - E(-x) = -2 (b'v + c'h), zero for all x only without fields. Sym-P: the

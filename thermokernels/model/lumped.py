@@ -129,10 +129,10 @@ class LumpedChain:
                 total += np.outer(n - k, down) + np.outer(k, up) if axis == 0 else np.outer(down, n - k) + np.outer(up, k)
         return total.ravel()
 
-    def apply_generator(self, vector: Floats) -> Floats:
-        """A x = (killing + I - S) x for one vector (n_states,)."""
+    def apply_generator(self, vector: Floats, out: Floats | None = None) -> Floats:
+        """A x = (killing + I - S) x for one vector (n_states,), in a new array or in ``out``, which is not ``vector``."""
         (hidden_strides, hidden_raises, hidden_rates), (strides, raises, rates) = self._links
-        x, product = vector.reshape(self.shape), np.empty(self.shape)
+        x, product = vector.reshape(self.shape), np.empty(self.shape) if out is None else out.reshape(self.shape)
         diagonal = self.escape.reshape(self.shape)
 
         def rows(part: slice) -> None:

@@ -18,8 +18,8 @@ from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy.special import expit
 
 from thermokernels.common import arguments, memory, tolerances
 from thermokernels.common.arrays import Floats
@@ -379,7 +379,7 @@ def _product_variances(layers: Layers, units: str) -> Floats:
     law = layers.near_root**2
     up = 0.5 * (1 + layers.near_spins)
     up, down = law * up, law * (1 - up)
-    plus, minus = expit(2 * layers.near_field).T, expit(-2 * layers.near_field).T
+    plus, minus = scipy.special.expit(2 * layers.near_field).T, scipy.special.expit(-2 * layers.near_field).T
     if units == "pm1":
         variances: Floats = 4 * (up @ plus + down @ minus) * (up @ minus + down @ plus)
     else:
@@ -397,7 +397,7 @@ def of_model(model: Model, solve: Solve, **options: Any) -> AlternatingTime:
     """
     if solve.method not in ("auto", "cg"):
         raise ValueError(f"method must be 'auto' or 'cg' for the alternating kernel, which is solved on one layer; got {solve.method!r}")
-    for name in ("checkpoint", "executor"):
+    for name in ("checkpoint", "executor", "accuracy"):
         if getattr(solve, name) is not None:
             raise ValueError(f"{name} is for kernels that are solved on all states; leave it out for the alternating kernel")
     return alternating_variance_time(model, rtol=solve.rtol, progress=solve.progress, **options)

@@ -26,9 +26,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.linalg
+import scipy
 from numpy.typing import NDArray
-from scipy.sparse import csr_array, diags_array
 
 from thermokernels.common import arguments, tolerances
 from thermokernels.common.arrays import Floats
@@ -248,7 +247,7 @@ def _inertia(chain: GibbsChain, shift: float) -> float:
     if left.size:
         across, inverse = couplings[kept][:, left], 1.0 / (chain.escape[left] - shift)
         deflated = deflated + across @ (inverse * chain.root_law[left])
-        product = (across @ diags_array(inverse) @ across.T).toarray()
+        product = (across @ scipy.sparse.diags_array(inverse) @ across.T).toarray()
         matrix -= product
         size += float(np.trace(product))
     else:
@@ -266,10 +265,10 @@ def _inertia(chain: GibbsChain, shift: float) -> float:
     return shift
 
 
-def _couplings(chain: GibbsChain) -> csr_array:
+def _couplings(chain: GibbsChain) -> scipy.sparse.csr_array:
     """S off its diagonal, (n_states, n_states) sparse."""
     states = np.arange(chain.n_states)
     h, v = np.divmod(states, chain.shape[1])
     rates = np.concatenate([*(row[h] for row in chain.visible_rates), *(row[v] for row in chain.hidden_rates)])
     others = np.concatenate([states ^ mask for mask in chain.flip_masks])
-    return csr_array((rates, (np.tile(states, chain.n_spins), others)), shape=2 * (chain.n_states,))
+    return scipy.sparse.csr_array((rates, (np.tile(states, chain.n_spins), others)), shape=2 * (chain.n_states,))

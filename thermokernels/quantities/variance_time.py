@@ -8,10 +8,11 @@ T_O is evaluated in the variational form sum_a (2 b_a' z_a - z_a' A z_a), whose 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 
@@ -28,7 +29,7 @@ from thermokernels.model.model import Model
 from thermokernels.model.rounding import entry_error, law_error, product_error
 from thermokernels.quantities.alternating_scan import of_model
 from thermokernels.quantities.exchangeable import exchangeable_sums
-from thermokernels.solvers import gap_bounds, small_chains, spanning_tree_bound
+from thermokernels.solvers import gap_bounds, packs, red_black, small_chains, spanning_tree_bound
 from thermokernels.solvers.checkpoint import PathLike, RestartFile
 from thermokernels.solvers.many_observables import Accumulator, Observables, RowSums
 from thermokernels.solvers.observable_tasks import accumulate
@@ -39,6 +40,12 @@ from thermokernels.solvers.state_reduction import reduced_resolvent
 
 # Laws below this are close to underflow: their square roots still are numbers, but products with them lose digits unnoticed.
 SMALLEST_LAW = 1e-280
+
+# On so few states the gap's better bound costs as much as it saves.
+QUICK_STATES = 2**12
+
+# The largest relative residual that a solve may be left with, whatever accuracy is asked for.
+LOOSEST = 0.5
 
 # A minimum spanning tree of all flips takes 50 bytes a flip.
 SPANNING_STATES = 2**18
@@ -56,6 +63,7 @@ class VarianceTime:
     method : of the solves: "cholesky", "cg" or "reduction"; rtol : largest accepted relative residual
     row_sums : what the error bounds need of every observable, or None for a reduction
     reduced : ReducedTime where the method is "reduction", or None
+    in_packs : of a small chain, right-hand sides and solutions as one compiled call leaves them, or None
     """
 
     chain: GibbsChain
@@ -66,6 +74,7 @@ class VarianceTime:
     rtol: float
     row_sums: RowSums | None = field(default=None, repr=False)
     reduced: reduced_resolvent.ReducedTime | None = field(default=None, repr=False)
+    in_packs: small_chains.Solved | None = field(default=None, repr=False)
     _kept: tuple[Floats, Solution] | None = field(default=None, repr=False)
 
     @property
@@ -92,6 +101,10 @@ class VarianceTime:
         """Kept where all observables were in memory together anyway; else solved for once more, where memory is enough for them."""
         if self._kept is not None:
             return self._kept
+        if self.in_packs is not None:
+            sources, vectors = (packs.as_rows(part, self.chain.weights.size) for part in self.in_packs[:2])
+            residuals = sources - self.chain.apply_symmetrised_generator(vectors)
+            return sources, Solution(vectors, residuals, self.residual, self.iterations, self.method)
         chain, observables = self.chain, gradient_observables(self.chain)
         n_bytes = 8 * (footprint.ARRAYS_OF_A_ROW * observables.n_rows + 8) * chain.n_states
         memory.require(n_bytes, f"the solutions for {observables.n_rows} observables on {chain.n_states} states", "use fewer spins")
@@ -171,6 +184,40 @@ def variance_time(chain: GibbsChain, solve: Solve = AUTOMATIC, accumulators: Seq
     """
     chain = as_chain(chain)
     chain.require_both_layers("the products v_i h_j")
+    if solve.accuracy is None:
+        return _variance_time(chain, solve, accumulators)
+    time = _variance_time(chain, replace(solve, rtol=_sufficient_residual(chain, solve)), accumulators)
+    if not time.bound <= solve.accuracy * time.value:
+        raise UnresolvedError(
+            f"T_O = {time.value:.3g} steps is certified to a relative {time.bound / time.value:.2g} only, not {solve.accuracy:g}: ask for "
+            "less, or leave accuracy out to have what float64 gives"
+        )
+    return time
+
+
+def _sufficient_residual(chain: GibbsChain, solve: Solve) -> float:
+    """The relative residual, at least ``solve.rtol``, that leaves half of ``solve.accuracy`` to what residuals can be to blame for.
+
+    With A = (1 / N) sum_i (1 - Pi_i), Pi_i the projection that resamples spin i, b'A b <= (2 / N) |b|^2 for b of a product of two spins,
+    and by Cauchy and Schwarz b'A^+ b >= |b|^4 / b'A b >= (N / 2) |b|^2; of block kernels A <= 2 gives |b|^2 / 2. Hence the error
+    |r|^2 / gamma is at most half the accuracy times b'A^+ b where |r|^2 <= (accuracy N / 4) gamma |b|^2.
+    """
+    assert solve.accuracy is not None
+    if solve.method == "reduction" or resolved(chain.n_states, solve.method) == "cholesky":
+        return solve.rtol
+    single = chain.dynamics.single_flips
+    try:
+        quick = single and chain.n_states <= QUICK_STATES
+        gap = 1 / spanning_tree_bound.quick_bound(chain) if quick else gap_bounds.gap_lower_bound(chain)
+    except NumericalError:  # a chain that slow is solved as well as can be
+        return solve.rtol
+    sufficient = math.sqrt(0.25 * solve.accuracy * gap * (chain.n_spins if single else 1.0))
+    # solvers aim below what they accept; to accept all of b would be to solve nothing
+    return max(solve.rtol, min(sufficient / red_black.AIM, LOOSEST))
+
+
+def _variance_time(chain: GibbsChain, solve: Solve, accumulators: Sequence[Accumulator]) -> VarianceTime:
+    """:func:`variance_time` to a residual of ``solve.rtol``; where an accuracy is asked for, other methods follow until it is met."""
     if solve.method == "reduction":
         return _reduced_variance_time(chain, solve.rtol)
     if solve.method != "auto":
@@ -184,7 +231,9 @@ def variance_time(chain: GibbsChain, solve: Solve = AUTOMATIC, accumulators: Seq
         except NumericalError as error:
             failure = str(error)
         else:
-            if any(_has_its_digits(time, relaxation) for relaxation in relaxation_bounds(chain)):
+            if solve.accuracy is not None and (time.bound <= solve.accuracy * time.value or not reduced_resolvent.applies_to(chain)):
+                return time
+            if solve.accuracy is None and any(_has_its_digits(time, relaxation) for relaxation in relaxation_bounds(chain)):
                 return time
             failure = f"the spectral gap leaves T_O = {time.value:.3g} steps less than {-math.log10(tolerances.DIGITS):.0f} digits"
     if not reduced_resolvent.applies_to(chain):
@@ -193,6 +242,41 @@ def variance_time(chain: GibbsChain, solve: Solve = AUTOMATIC, accumulators: Seq
             f"this chain has {chain.n_states}: use a smaller model, or scale the couplings down"
         )
     return _reduced_variance_time(chain, solve.rtol)
+
+
+class _Rows:
+    """Right-hand sides, solutions and residuals themselves, one observable a row, as what is added up over observables."""
+
+    def __init__(self, n_rows: int, n_states: int) -> None:
+        self.arrays: dict[str, Floats] = {name: np.empty((n_rows, n_states)) for name in ("right_hand_sides", "vectors", "residuals")}
+
+    @classmethod
+    def empty(cls, chain: GibbsChain, n_rows: int) -> Self:
+        return cls(n_rows, chain.n_states)
+
+    def add(self, rows: slice, right_hand_sides: Floats, solution: Solution) -> None:
+        for name, part in zip(self.arrays, (right_hand_sides, solution.vectors, solution.residuals), strict=True):
+            self.arrays[name][rows] = part
+
+    def merge(self, rows: slice, arrays: Mapping[str, Floats]) -> None:
+        for name, array in arrays.items():
+            self.arrays[name][rows] = array
+
+
+def with_solutions(chain: GibbsChain, solve: Solve = AUTOMATIC) -> VarianceTime:
+    """:func:`variance_time` for who goes on with all right-hand sides and solutions: kept in memory, and not solved for once more."""
+    chain.require_both_layers("the products v_i h_j")
+    if is_small(chain, solve):
+        return variance_time(chain, solve)
+    n_rows = chain.model.n_couplings
+    what = f"right-hand sides and solutions of {n_rows} observables on {chain.n_states} states"
+    memory.require(8 * footprint.ARRAYS_OF_A_ROW * n_rows * chain.n_states, what, "use a smaller model")
+    rows = _Rows(n_rows, chain.n_states)
+    time = variance_time(chain, solve, (rows,))
+    if time.reduced is not None:
+        return time
+    right_hand_sides, vectors, residuals = rows.arrays.values()
+    return replace(time, _kept=(right_hand_sides, Solution(vectors, residuals, time.residual, time.iterations, time.method)))
 
 
 def relaxation_bounds(chain: GibbsChain) -> Iterator[float]:
@@ -256,8 +340,7 @@ def _small_variance_time(chain: GibbsChain, solve: Solve) -> VarianceTime:
     if solve.progress:
         solve.progress(len(solved.sums), len(solved.sums))
     row_sums = RowSums.of(chain, solved.sums, residual, iterations)
-    kept = solved.right_hand_sides, Solution(solved.vectors, solved.residuals, residual, iterations, method)
-    return VarianceTime(chain, value, residual, iterations, method, solve.rtol, row_sums, _kept=kept)
+    return VarianceTime(chain, value, residual, iterations, method, solve.rtol, row_sums, in_packs=solved)
 
 
 def _solved_variance_time(chain: GibbsChain, solve: Solve, accumulators: Sequence[Accumulator]) -> VarianceTime:
@@ -280,6 +363,8 @@ def observable_variance_time(
     progress: Progress | None = None,
     checkpoint: PathLike | None = None,
     executor: Executor | None = None,
+    *,
+    accuracy: float | None = None,
 ) -> float:
     """T_O = sum_ij <f~_ij, (I - P)^+ f~_ij>_pi in steps, over all gradient observables f_ij = -v_i h_j.
 
@@ -300,13 +385,16 @@ def observable_variance_time(
         Conjugate gradients are then tasks of it, for a few observables each: threads, processes, or the workers of a Dask cluster
         (``client.get_executor()``). A task uses one thread. The result is the same in every bit. Small systems and state reduction
         (method "cholesky" and "reduction") stay in this process.
+    accuracy : largest relative error of T_O, below 1, or None
+        Conjugate gradients then stop as soon as a proven bound of the error says so, however large the residual still is: the error is of
+        second order in it. None solves to ``rtol``, which is as right as float64 makes it.
 
     Raises
     ------
     NotReversibleError
         The kernel has no detailed balance.
     NotConvergedError, UnresolvedError
-        The chain is too slow for float64, and too large for state reduction or beyond it.
+        The chain is too slow for float64, and too large for state reduction or beyond it; the accuracy is beyond what can be certified.
     ModelTooLargeError
         One observable at a time does not fit into memory, or method="reduction" and more states than it is made for.
     ExecutorError
@@ -319,8 +407,10 @@ def observable_variance_time(
     3.0
     """
     if isinstance(chain, ExchangeableChain):
+        if accuracy is not None:
+            raise ValueError("accuracy is for chains that are solved on all states; leave it out for an exchangeable chain")
         return exchangeable_sums.variance_time(chain, rtol).value
-    chain, solve = as_chain(chain), Solve(method, rtol, progress, checkpoint, executor)
+    chain, solve = as_chain(chain), Solve(method, rtol, progress, checkpoint, executor, accuracy)
     return of_model(chain.model, solve).value if chain.dynamics.by_layers else variance_time(chain, solve).value
 
 

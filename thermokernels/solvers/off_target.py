@@ -12,7 +12,7 @@ precision carries a rounding error of 1e-7 steps, which the unit steps of the re
 from __future__ import annotations
 
 import numpy as np
-import scipy.linalg
+import scipy
 from numpy.typing import NDArray
 
 from thermokernels.common import tolerances

@@ -1,7 +1,7 @@
 """All gradient observables of a small chain in one compiled call: right-hand sides, solutions, residuals and the sums over states.
 
 What :mod:`thermokernels.solvers.many_observables` and :class:`thermokernels.solvers.resolvent.Solver` do with any number of states, without
-a step in Python between: for chains whose arithmetic takes less time than such steps.
+a step in Python between, and for eight observables at once: for chains whose arithmetic takes less time than such steps.
 """
 
 from __future__ import annotations
@@ -14,10 +14,8 @@ from thermokernels.common.arrays import Floats
 from thermokernels.compiled.decorator import jit
 from thermokernels.compiled.simd_float64 import DOUBLES, zeros_on_a_line
 from thermokernels.model.chain import GibbsChain
-from thermokernels.model.kernels.single_site import _apply_symmetrised_generator
 from thermokernels.model.spin_sums import _correlate
-from thermokernels.solvers import conjugate_gradients, red_black, small_cholesky
-from thermokernels.solvers.many_observables import SHORTEST_BLOCK, _add_up, _inner
+from thermokernels.solvers import conjugate_gradients, packed_classes, packed_gradients, packs, small_cholesky
 
 # On more states the solves are worth threads.
 SMALL_STATES = 2**10
@@ -27,65 +25,59 @@ EPSILON = 2.0**-52
 
 
 class Solved(NamedTuple):
-    """Right-hand sides b = sqrt(pi) f~ of f = -v_i h_j in C order, solutions of A z = b and residuals b - A z, (n_v n_h, n_states) each;
-    the sums (n_v n_h, 6) of :class:`thermokernels.solvers.many_observables.RowSums`."""
+    """Packs (:mod:`thermokernels.solvers.packs`) of right-hand sides b = sqrt(pi) f~ of f = -v_i h_j in C order, and of the solutions of
+    A z = b, (n_packs, 8 n_states) each; the sums (n_v n_h, 6) of :class:`thermokernels.solvers.many_observables.RowSums`."""
 
     right_hand_sides: Floats
     vectors: Floats
-    residuals: Floats
     sums: Floats
 
 
 @jit
 def empty(n_observables: int, n_states: int) -> Solved:
     """Arrays that have not been filled yet."""
-    shape = n_observables, n_states
-    return Solved(np.empty(shape), np.empty(shape), np.empty(shape), np.empty((n_observables, 6)))
+    return Solved(packs._empty(n_observables, n_states), packs._empty(n_observables, n_states), np.empty((n_observables, 6)))
 
 
 @jit
-def _product_sources(means, root_law, n_columns, rows):
-    """rows[a] = sqrt(pi) (E_pi[v_i h_j] - v_i h_j), a = (i, j), and without what rounding leaves along sqrt(pi)."""
-    n_visible, n_hidden = means.shape
-    spins = np.empty((n_visible, n_columns))
-    for i in range(n_visible):
-        for v in range(n_columns):
-            spins[i, v] = 1.0 - 2.0 * ((v >> i) & 1)
-    for a in range(rows.shape[0]):
-        i, j, row, along = a // n_hidden, a % n_hidden, rows[a], 0.0
-        mean, visible = means[i, j], spins[i]
-        for start in range(0, row.size, n_columns):
-            hidden = 1.0 - 2.0 * ((start // n_columns >> j) & 1)
-            here, roots = row[start : start + n_columns], root_law[start : start + n_columns]
-            for v in range(n_columns):
-                here[v] = roots[v] * (mean - hidden * visible[v])
-            along += _inner(here, roots)
-        # rounding of the mean: of an observable that hardly varies it is a large share
-        for x in range(row.size):
-            row[x] -= along * root_law[x]
-
-
-@jit
-def _solve(generator, root_law, right_hand_sides, rtol, vectors):
-    """A z = b for every row; returns the largest number of iterations, 0 of a factorisation."""
-    n_visible, n_hidden = generator.visible_rates.shape[0], generator.hidden_rates.shape[0]
-    n_states, bipartite = root_law.size, not (generator.quotient and (n_visible + n_hidden) % 2)
-    if n_states <= small_cholesky.DENSE_STATES:
-        factor = small_cholesky._factor(generator, root_law, bipartite)
-        small_cholesky._solve(factor, generator, root_law, right_hand_sides, vectors)
+def _solve_bipartite(flips, root_law, rtol, solved):
+    """A z = b of all packs where parity halves the chain; returns the largest number of iterations, 0 of a factorisation."""
+    classes, n_half, iterations = packed_classes._classes(flips, root_law), root_law.size // 2, 0
+    if root_law.size <= small_cholesky.DENSE_STATES:
+        triangle = small_cholesky._factor_classes(classes)
+        work = small_cholesky._work(triangle)
+        for p in range(solved.vectors.shape[0]):
+            small_cholesky._solve_classes(triangle, classes, root_law, solved.right_hand_sides[p], work, solved.vectors[p])
         return 0
-    iterations = np.zeros(right_hand_sides.shape[0], np.int64)
-    if bipartite and n_visible >= 4:
-        classes = red_black._parity_classes(
-            generator.escape.ravel(), np.empty(0), root_law, generator.visible_rates, generator.hidden_rates, generator.quotient
-        )
-        length = classes.null.shape[1]
-        red_black._solve(classes, right_hand_sides, rtol, zeros_on_a_line(7 * length).reshape((7, length)), vectors, iterations)
-        return iterations.max()
-    length = -(-n_states // DOUBLES) * DOUBLES
-    work, nothing = zeros_on_a_line(5 * length).reshape((5, length)), np.empty((0, 0))
-    work[0, :n_states] = root_law
-    conjugate_gradients._solve(generator, (nothing, nothing), right_hand_sides, AIM * rtol, work, vectors, iterations)
+    size, aims = n_half * DOUBLES, np.empty(DOUBLES)
+    work = zeros_on_a_line(6 * size).reshape((6, size))
+    even, odd, x = work[3], work[4], work[5]
+    for p in range(solved.vectors.shape[0]):
+        # The odd equations hold exactly after back-substitution: the residual of the even ones is the full one up to rounding.
+        packed_classes._eliminate(classes, solved.right_hand_sides[p], even, odd, work[0], aims)
+        for a in range(DOUBLES):
+            aims[a] = AIM * rtol * np.sqrt(aims[a])
+        iterations = max(iterations, packed_gradients._conjugate_gradients(classes, even, aims, work[:3], x))
+        packed_classes._substitute_back(classes, root_law, x, odd, work[0], solved.vectors[p])
+    return iterations
+
+
+@jit
+def _solve_whole(generator, flips, root_law, rtol, solved):
+    """The same where parity does not: odd N on pairs {x, -x}."""
+    n_states, n_rows = root_law.size, solved.sums.shape[0]
+    if n_states <= small_cholesky.DENSE_STATES:
+        triangle = small_cholesky._factor_whole(flips, root_law)
+        work = small_cholesky._work(triangle)
+        for p in range(solved.vectors.shape[0]):
+            small_cholesky._solve_whole(triangle, root_law, solved.right_hand_sides[p], work, solved.vectors[p])
+        return 0
+    iterations, work, nothing = np.zeros(n_rows, np.int64), zeros_on_a_line(5 * n_states).reshape((5, n_states)), np.empty((0, 0))
+    work[0] = root_law
+    right_hand_sides, solutions = packs._all_rows(solved.right_hand_sides, n_rows), np.empty((n_rows, n_states))
+    conjugate_gradients._solve(generator, (nothing, nothing), right_hand_sides, AIM * rtol, work, solutions, iterations)
+    for p in range(solved.vectors.shape[0]):
+        packs._pack(solutions, p * DOUBLES, solved.vectors[p])
     return iterations.max()
 
 
@@ -93,17 +85,18 @@ def _solve(generator, root_law, right_hand_sides, rtol, vectors):
 def _solve_products(generator, law, root_law, rtol, solved):
     """Fill ``solved``; returns T_O = sum_a (2 b'z - z'A z), the largest relative residual (NaN where one is) and of the iterations."""
     n_visible, n_hidden = generator.visible_rates.shape[0], generator.hidden_rates.shape[0]
+    n_columns, flips = generator.escape.shape[1], packs._flips(generator)
     means = np.empty((n_visible, n_hidden))
-    _correlate(law, generator.escape.shape[1], means, np.empty(n_visible), np.empty(n_hidden))
-    _product_sources(means, root_law, generator.escape.shape[1], solved.right_hand_sides)
-    iterations = _solve(generator, root_law, solved.right_hand_sides, rtol, solved.vectors)
-    _apply_symmetrised_generator(generator, solved.vectors, solved.residuals)
-    for a in range(solved.sums.shape[0]):
-        source, residual = solved.right_hand_sides[a], solved.residuals[a]
-        for x in range(residual.size):
-            residual[x] = source[x] - residual[x]
-    block = max(generator.escape.shape[1], SHORTEST_BLOCK)
-    _add_up(solved.right_hand_sides, solved.vectors, solved.residuals, generator.escape.ravel(), block, solved.sums)
+    _correlate(law, n_columns, means, np.empty(n_visible), np.empty(n_hidden))
+    for p in range(solved.vectors.shape[0]):
+        packs._sources(means, root_law, n_columns, p * DOUBLES, solved.right_hand_sides[p])
+    if generator.quotient and (n_visible + n_hidden) % 2:
+        iterations = _solve_whole(generator, flips, root_law, rtol, solved)
+    else:
+        iterations = _solve_bipartite(flips, root_law, rtol, solved)
+    product = zeros_on_a_line(root_law.size * DOUBLES)
+    for p in range(solved.vectors.shape[0]):
+        packs._add_up(flips, solved.right_hand_sides[p], solved.vectors[p], p * DOUBLES, product, solved.sums)
     parts, worst = np.zeros(DOUBLES), 0.0  # as many roundings as NumPy's sum of so many numbers has
     for a in range(solved.sums.shape[0]):
         parts[a % DOUBLES] += solved.sums[a, 0] + solved.sums[a, 1]

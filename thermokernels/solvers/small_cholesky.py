@@ -1,10 +1,10 @@
 """Dense solves with A = I - S on small chains, without BLAS: the odd parity class eliminated where there is one, then Cholesky.
 
-Ordered by parity A = [[D_e, -C], [-C', D_o]] with diagonal D (see :mod:`thermokernels.solvers.red_black`), so that D_e - C D_o^-1 C' on
-half of the states is what is factorised, an eighth of the work; the projector on its null vector, the even part of sqrt(pi), is added to
-it. Chains without parity are factorised as a whole. The factor U of U'U is made in place, four pivots at a time (Golub and Van Loan,
-Matrix Computations, 4th ed., algorithm 4.2.2 by rows), and all right-hand sides are substituted for at once, eight in a vector: what
-becomes of one does not depend on the others in any bit. A matrix is padded to a multiple of eight rows by those of the identity.
+What is left on half of the states is 1 - B B' (:mod:`thermokernels.solvers.packed_classes`), whose factorisation is an eighth of the work;
+the projector on its null vector is added to it. Chains without parity are factorised as a whole, A + sqrt(pi) sqrt(pi)'. The factor U of
+U'U is made in place, four pivots at a time (Golub and Van Loan, Matrix Computations, 4th ed., algorithm 4.2.2 by rows), and right-hand
+sides are substituted for eight at once (:mod:`thermokernels.solvers.packs`). A matrix is padded to a multiple of eight rows by those of the
+identity.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from thermokernels.common.tolerances import EPSILON
 from thermokernels.compiled.decorator import jit
 from thermokernels.compiled.simd_float64 import DOUBLES, fill, load, multiply, multiply_add, store, zeros_on_a_line
 from thermokernels.model.chain import GibbsChain
+from thermokernels.solvers.packed_classes import Classes, _classes, _eliminate, _substitute_back
+from thermokernels.solvers.packs import Flips, _along, _count, _flips, _pack, _take_out, _unpack
 
 # Pivots, and rows, that are worked on together.
 TOGETHER = 4
@@ -27,75 +29,48 @@ TOGETHER = 4
 DENSE_STATES = 256
 
 
-class Factor(NamedTuple):
-    """U and the inverses of its diagonal, the states that are its rows, and their positions (-1 for an eliminated state)."""
+class Triangle(NamedTuple):
+    """U and the inverses of its diagonal."""
 
     upper: np.ndarray  # (n * n,)
     inverses: np.ndarray  # (n,)
-    kept: np.ndarray  # (n_kept,)
-    position: np.ndarray  # (n_states,)
 
 
 @jit
-def _kept_states(n_states, bipartite):
-    """The states of even parity, or all of them, and where each lies among them."""
-    kept, position = np.empty(n_states // 2 if bipartite else n_states, np.int64), np.full(n_states, np.int64(-1))
-    count = 0
-    for x in range(n_states):
-        parity, rest = 0, x
-        while rest:
-            rest &= rest - 1
-            parity ^= 1
-        if parity == 0 or not bipartite:
-            kept[count], position[x] = x, count
-            count += 1
-    return kept, position
-
-
-@jit
-def _neighbours(generator, x, neighbours, rates):
-    """The states that lie one flip from x, and the entries of S that lead there."""
-    n_visible, n_hidden = generator.visible_rates.shape[0], generator.hidden_rates.shape[0]
-    n_rows, n_columns = generator.escape.shape
-    h, v = x // n_columns, x % n_columns
-    for i in range(n_visible):
-        neighbours[i], rates[i] = x ^ (1 << i), generator.visible_rates[i, h]
-    for j in range(n_hidden):
-        neighbours[n_visible + j], rates[n_visible + j] = x ^ (1 << (n_visible + j)), generator.hidden_rates[j, v]
-    if generator.quotient:
-        neighbours[n_visible + n_hidden - 1] = x ^ (n_rows * n_columns - 1)
-
-
-@jit
-def _matrix(generator, root_law, bipartite, kept, position, upper, n):
-    """The upper triangle of what is factorised, row by row; zero at the start."""
-    n_spins = generator.visible_rates.shape[0] + generator.hidden_rates.shape[0]
-    neighbours, rates, escape = np.empty(n_spins, np.int64), np.empty(n_spins), generator.escape.ravel()
-    roots, mass = root_law[kept], 0.0
-    for root in roots:
-        mass += root * root
-    for r in range(kept.size, n):
+def _add_projector(null, n, upper):
+    """upper = null null', and the identity below it."""
+    for r in range(null.size):
+        row, share = upper[r * n : r * n + null.size], null[r]
+        for c in range(null.size):
+            row[c] = share * null[c]
+    for r in range(null.size, n):
         upper[r * n + r] = 1.0
-    for r in range(kept.size):
-        share, row = roots[r] / mass, upper[r * n : r * n + kept.size]
-        for c in range(kept.size):
-            row[c] = share * roots[c]
-        row[r] += escape[kept[r]]
-    for x in range(escape.size):
-        if bipartite and position[x] >= 0:
-            continue
-        _neighbours(generator, x, neighbours, rates)
+
+
+@jit
+def _class_matrix(classes, n, upper):
+    """1 - B B' with the projector on its null vector, row by row; zero at the start."""
+    n_spins, masks = classes.masks.size, classes.masks
+    _add_projector(classes.null, n, upper)
+    for r in range(classes.null.size):
+        upper[r * n + r] += 1.0
         for i in range(n_spins):
-            row = position[neighbours[i]]
-            if not bipartite:
-                upper[position[x] * n + row] -= rates[i]
-                continue
-            share = rates[i] / escape[x]
-            for j in range(i, n_spins):
-                column = position[neighbours[j]]
-                low, high = min(row, column), max(row, column)
-                # two spins may both lead to one pair {x, -x}
-                upper[low * n + high] -= (2.0 if low == high and i != j else 1.0) * share * rates[j]
+            share, odd = classes.into_even[r * n_spins + i], r ^ masks[i]
+            for j in range(n_spins):
+                # unsigned, or a look whether an index is negative would take as long as the rest
+                upper[np.uint64(r * n + (odd ^ masks[j]))] -= share * classes.into_odd[np.uint64(odd * n_spins + j)]
+
+
+@jit
+def _whole_matrix(flips, root_law, n, upper):
+    """A + sqrt(pi) sqrt(pi)', row by row; zero at the start."""
+    n_spins = flips.masks.size
+    _add_projector(root_law, n, upper)
+    for x in range(root_law.size):
+        row = upper[x * n : (x + 1) * n]
+        row[x] += flips.escape[x]
+        for i in range(n_spins):
+            row[x ^ flips.masks[i]] -= flips.rates[x * n_spins + i]  # two spins may both lead to one pair {x, -x}
 
 
 @jit
@@ -127,102 +102,128 @@ def _factorise(upper, inverses, n):
 
 
 @jit
-def _substitute(upper, inverses, n, width, x):
-    """x <- (U'U)^-1 x for the rows x[row * width : (row + 1) * width], a right-hand side a column."""
-    for c in range(0, width, DOUBLES):
-        for r in range(0, n, TOGETHER):
-            k = r * width + c
-            x0, x1, x2, x3 = load(x, k), load(x, k + width), load(x, k + 2 * width), load(x, k + 3 * width)
-            for q in range(r):
-                known, u = load(x, q * width + c), q * n + r
-                x0, x1 = multiply_add(fill(-upper[u]), known, x0), multiply_add(fill(-upper[u + 1]), known, x1)
-                x2, x3 = multiply_add(fill(-upper[u + 2]), known, x2), multiply_add(fill(-upper[u + 3]), known, x3)
-            u = r * n + r
-            x0 = multiply(fill(inverses[r]), x0)
-            x1 = multiply(fill(inverses[r + 1]), multiply_add(fill(-upper[u + 1]), x0, x1))
-            x2 = multiply_add(fill(-upper[u + n + 2]), x1, multiply_add(fill(-upper[u + 2]), x0, x2))
-            x2 = multiply(fill(inverses[r + 2]), x2)
-            x3 = multiply_add(fill(-upper[u + n + 3]), x1, multiply_add(fill(-upper[u + 3]), x0, x3))
-            x3 = multiply(fill(inverses[r + 3]), multiply_add(fill(-upper[u + 2 * n + 3]), x2, x3))
-            store(x, k, x0)
-            store(x, k + width, x1)
-            store(x, k + 2 * width, x2)
-            store(x, k + 3 * width, x3)
-        for r in range(n - TOGETHER, -1, -TOGETHER):
-            k, u = r * width + c, r * n
-            x0, x1, x2, x3 = load(x, k), load(x, k + width), load(x, k + 2 * width), load(x, k + 3 * width)
-            for q in range(r + TOGETHER, n):
-                known = load(x, q * width + c)
-                x0, x1 = multiply_add(fill(-upper[u + q]), known, x0), multiply_add(fill(-upper[u + n + q]), known, x1)
-                x2, x3 = multiply_add(fill(-upper[u + 2 * n + q]), known, x2), multiply_add(fill(-upper[u + 3 * n + q]), known, x3)
-            u += r
-            x3 = multiply(fill(inverses[r + 3]), x3)
-            x2 = multiply(fill(inverses[r + 2]), multiply_add(fill(-upper[u + 2 * n + 3]), x3, x2))
-            x1 = multiply_add(fill(-upper[u + n + 2]), x2, multiply_add(fill(-upper[u + n + 3]), x3, x1))
-            x1 = multiply(fill(inverses[r + 1]), x1)
-            x0 = multiply_add(fill(-upper[u + 2]), x2, multiply_add(fill(-upper[u + 3]), x3, x0))
-            x0 = multiply(fill(inverses[r]), multiply_add(fill(-upper[u + 1]), x1, x0))
-            store(x, k, x0)
-            store(x, k + width, x1)
-            store(x, k + 2 * width, x2)
-            store(x, k + 3 * width, x3)
+def _substitute(upper, inverses, n, x):
+    """x <- (U'U)^-1 x of a pack."""
+    for r in range(0, n, TOGETHER):
+        k = r * DOUBLES
+        x0, x1, x2, x3 = load(x, k), load(x, k + DOUBLES), load(x, k + 2 * DOUBLES), load(x, k + 3 * DOUBLES)
+        for q in range(r):
+            known, u = load(x, q * DOUBLES), q * n + r
+            x0, x1 = multiply_add(fill(-upper[u]), known, x0), multiply_add(fill(-upper[u + 1]), known, x1)
+            x2, x3 = multiply_add(fill(-upper[u + 2]), known, x2), multiply_add(fill(-upper[u + 3]), known, x3)
+        u = r * n + r
+        x0 = multiply(fill(inverses[r]), x0)
+        x1 = multiply(fill(inverses[r + 1]), multiply_add(fill(-upper[u + 1]), x0, x1))
+        x2 = multiply_add(fill(-upper[u + n + 2]), x1, multiply_add(fill(-upper[u + 2]), x0, x2))
+        x2 = multiply(fill(inverses[r + 2]), x2)
+        x3 = multiply_add(fill(-upper[u + n + 3]), x1, multiply_add(fill(-upper[u + 3]), x0, x3))
+        x3 = multiply(fill(inverses[r + 3]), multiply_add(fill(-upper[u + 2 * n + 3]), x2, x3))
+        store(x, k, x0)
+        store(x, k + DOUBLES, x1)
+        store(x, k + 2 * DOUBLES, x2)
+        store(x, k + 3 * DOUBLES, x3)
+    for r in range(n - TOGETHER, -1, -TOGETHER):
+        k, u = r * DOUBLES, r * n
+        x0, x1, x2, x3 = load(x, k), load(x, k + DOUBLES), load(x, k + 2 * DOUBLES), load(x, k + 3 * DOUBLES)
+        for q in range(r + TOGETHER, n):
+            known = load(x, q * DOUBLES)
+            x0, x1 = multiply_add(fill(-upper[u + q]), known, x0), multiply_add(fill(-upper[u + n + q]), known, x1)
+            x2, x3 = multiply_add(fill(-upper[u + 2 * n + q]), known, x2), multiply_add(fill(-upper[u + 3 * n + q]), known, x3)
+        u += r
+        x3 = multiply(fill(inverses[r + 3]), x3)
+        x2 = multiply(fill(inverses[r + 2]), multiply_add(fill(-upper[u + 2 * n + 3]), x3, x2))
+        x1 = multiply_add(fill(-upper[u + n + 2]), x2, multiply_add(fill(-upper[u + n + 3]), x3, x1))
+        x1 = multiply(fill(inverses[r + 1]), x1)
+        x0 = multiply_add(fill(-upper[u + 2]), x2, multiply_add(fill(-upper[u + 3]), x3, x0))
+        x0 = multiply(fill(inverses[r]), multiply_add(fill(-upper[u + 1]), x1, x0))
+        store(x, k, x0)
+        store(x, k + DOUBLES, x1)
+        store(x, k + 2 * DOUBLES, x2)
+        store(x, k + 3 * DOUBLES, x3)
+
+
+@jit
+def _padded(n_states):
+    """Rows of a matrix on so many states."""
+    return -(-n_states // DOUBLES) * DOUBLES
+
+
+@jit
+def _factor_classes(classes):
+    """The factor of what is left on the even states."""
+    n = _padded(classes.null.size)
+    upper, inverses = zeros_on_a_line(n * n), np.empty(n)
+    _class_matrix(classes, n, upper)
+    _factorise(upper, inverses, n)
+    return Triangle(upper, inverses)
+
+
+@jit
+def _factor_whole(flips, root_law):
+    """The factor of a chain without parity."""
+    n = _padded(root_law.size)
+    upper, inverses = zeros_on_a_line(n * n), np.empty(n)
+    _whole_matrix(flips, root_law, n, upper)
+    _factorise(upper, inverses, n)
+    return Triangle(upper, inverses)
+
+
+@jit
+def _work(triangle):
+    """Work space of a solve."""
+    size = triangle.inverses.size * DOUBLES
+    return zeros_on_a_line(3 * size).reshape((3, size))
+
+
+@jit
+def _solve_classes(triangle, classes, root_law, source, work, solution):
+    """A z = b of a pack, z orthogonal to sqrt(pi); ``work`` is of three packs as long as the triangle, zero behind the class."""
+    size = classes.null.size * DOUBLES
+    odd, free = work[1, :size], work[2, :size]
+    _eliminate(classes, source, work[0], odd, free, np.empty(DOUBLES))
+    _substitute(triangle.upper, triangle.inverses, triangle.inverses.size, work[0])
+    _substitute_back(classes, root_law, work[0], odd, free, solution)
+
+
+@jit
+def _solve_whole(triangle, root_law, source, work, solution):
+    """The same of a chain without parity."""
+    rows = work[0]
+    rows[: source.size] = source
+    _substitute(triangle.upper, triangle.inverses, triangle.inverses.size, rows)
+    solution[:] = rows[: source.size]
+    _take_out(root_law, _along(root_law, solution), solution)
+
+
+class Factor(NamedTuple):
+    """The factorised system of a chain; what a chain without parity has for classes is not looked at."""
+
+    triangle: Triangle
+    flips: Flips
+    classes: Classes
+    bipartite: bool
 
 
 @jit
 def _factor(generator, root_law, bipartite):
     """The factorised system of a chain."""
-    kept, position = _kept_states(root_law.size, bipartite)
-    n = -(-kept.size // DOUBLES) * DOUBLES
-    upper, inverses = zeros_on_a_line(n * n), np.empty(n)
-    _matrix(generator, root_law, bipartite, kept, position, upper, n)
-    _factorise(upper, inverses, n)
-    return Factor(upper, inverses, kept, position)
+    flips = _flips(generator)
+    classes = _classes(flips, root_law)
+    return Factor(_factor_classes(classes) if bipartite else _factor_whole(flips, root_law), flips, classes, bipartite)
 
 
 @jit
-def _solve(factor, generator, root_law, right_hand_sides, solutions):
+def _solve(factor, root_law, right_hand_sides, solutions):
     """A z = b for every row of right_hand_sides, z orthogonal to sqrt(pi)."""
-    n_rhs, n_states = right_hand_sides.shape
-    n, width = factor.inverses.size, -(-n_rhs // DOUBLES) * DOUBLES
-    n_spins = generator.visible_rates.shape[0] + generator.hidden_rates.shape[0]
-    neighbours, rates, escape = np.empty(n_spins, np.int64), np.empty(n_spins), generator.escape.ravel()
-    x, rest = zeros_on_a_line(n * width), zeros_on_a_line(n_states * width)  # rest: of the eliminated states, then of all
-    for a in range(n_rhs):
-        b = right_hand_sides[a]
-        for s in range(n_states):
-            p = factor.position[s]
-            if p >= 0:
-                x[p * width + a] = b[s]
-            else:
-                rest[s * width + a] = b[s] / escape[s]
-    for s in range(n_states):
-        if factor.position[s] < 0:
-            _neighbours(generator, s, neighbours, rates)
-            for i in range(n_spins):
-                rate, k = fill(rates[i]), factor.position[neighbours[i]] * width
-                for c in range(0, width, DOUBLES):
-                    store(x, k + c, multiply_add(rate, load(rest, s * width + c), load(x, k + c)))
-    _substitute(factor.upper, factor.inverses, n, width, x)
-    for s in range(n_states):
-        p = factor.position[s]
-        if p >= 0:
-            for c in range(0, width, DOUBLES):
-                store(rest, s * width + c, load(x, p * width + c))
-            continue
-        _neighbours(generator, s, neighbours, rates)
-        for i in range(n_spins):
-            rate, k = fill(rates[i] / escape[s]), factor.position[neighbours[i]] * width
-            for c in range(0, width, DOUBLES):
-                store(rest, s * width + c, multiply_add(rate, load(x, k + c), load(rest, s * width + c)))
-    for c in range(0, width, DOUBLES):
-        along = fill(0.0)
-        for s in range(n_states):
-            along = multiply_add(fill(-root_law[s]), load(rest, s * width + c), along)
-        for s in range(n_states):
-            store(rest, s * width + c, multiply_add(fill(root_law[s]), along, load(rest, s * width + c)))
-    for a in range(n_rhs):
-        for s in range(n_states):
-            solutions[a, s] = rest[s * width + a]
+    source, solution = zeros_on_a_line(root_law.size * DOUBLES), zeros_on_a_line(root_law.size * DOUBLES)
+    work = _work(factor.triangle)
+    for p in range(_count(right_hand_sides.shape[0])):
+        _pack(right_hand_sides, p * DOUBLES, source)
+        if factor.bipartite:
+            _solve_classes(factor.triangle, factor.classes, root_law, source, work, solution)
+        else:
+            _solve_whole(factor.triangle, root_law, source, work, solution)
+        _unpack(solution, p * DOUBLES, solutions)
 
 
 def is_bipartite(chain: GibbsChain) -> bool:
@@ -239,7 +240,8 @@ def factor(chain: GibbsChain) -> Factor:
         A pivot is not above rounding.
     """
     found: Factor = _factor(chain.generator, chain.root_law, is_bipartite(chain))
-    if not EPSILON * found.inverses.max() ** 2 < 1.0:  # also when it is NaN
+    # of a matrix whose diagonal is one or less, as many roundings as it has rows; also when it is NaN
+    if not found.triangle.inverses.size * EPSILON * found.triangle.inverses.max() ** 2 < 1.0:
         raise UnresolvedError(
             "A + sqrt(pi) sqrt(pi)' is not positive definite in float64: the spectral gap is below rounding; scale the couplings down"
         )
@@ -249,5 +251,5 @@ def factor(chain: GibbsChain) -> Factor:
 def solve(factorised: Factor, chain: GibbsChain, right_hand_sides: Floats) -> Floats:
     """Solutions (k, n_states) of A z = b for the rows b, orthogonal to sqrt(pi). The caller checks the true residual."""
     solutions = np.empty(right_hand_sides.shape)
-    _solve(factorised, chain.generator, chain.root_law, np.ascontiguousarray(right_hand_sides), solutions)
+    _solve(factorised, chain.root_law, np.ascontiguousarray(right_hand_sides), solutions)
     return solutions

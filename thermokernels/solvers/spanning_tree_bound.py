@@ -11,9 +11,8 @@ by Cauchy and Schwarz: the sum over the tree bounds 1 / gap from above. Any tree
 from __future__ import annotations
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import breadth_first_order, minimum_spanning_tree
 
 from thermokernels.common.arrays import Floats
 from thermokernels.compiled.decorator import jit
@@ -53,9 +52,9 @@ def lowest_passes(chain: GibbsChain) -> tuple[NDArray[np.int64], NDArray[np.int6
         costs.append(0.5 * (chain.energy[row] - lowest) + 0.5 * (chain.energy[column] - lowest) + np.logaddexp(strength, -strength))
     # all at least log 2: none is taken for a missing edge
     places = np.concatenate(rows).astype(np.int32), np.concatenate(columns).astype(np.int32)  # all that csgraph of SciPy 1.12 takes
-    edges = coo_array((np.concatenate(costs), places), shape=2 * (chain.n_states,))
-    tree = minimum_spanning_tree(edges.tocsr())
-    order, parents = breadth_first_order(tree, ground, directed=False)
+    edges = scipy.sparse.coo_array((np.concatenate(costs), places), shape=2 * (chain.n_states,))
+    tree = scipy.sparse.csgraph.minimum_spanning_tree(edges.tocsr())
+    order, parents = scipy.sparse.csgraph.breadth_first_order(tree, ground, directed=False)
     links = tree.tocoo()
     upper = np.where(parents[links.row] == links.col, links.row, links.col)
     of_states = np.zeros(chain.n_states)

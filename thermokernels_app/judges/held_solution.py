@@ -83,15 +83,21 @@ def verify(w: Floats, p_data: Floats, tangents: Floats, responses: Floats, windo
     # f - E f as a sum of probabilities: the difference would lose an observable that hardly varies
     centred = 2.0 * products * np.where(products > 0, law @ (products < 0), law @ (products > 0))
     residual = centred.copy()
-    squares, rounding = np.empty((n_spins, len(x))), np.zeros_like(residual)
+    squares, rounding, sizes = np.empty((n_spins, len(x))), np.zeros_like(residual), np.abs(responses)
+    first, second = np.empty((2, residual.size // 2))  # work space: new arrays of this size would take half of the time
     for spin in range(n_spins):
         pairs = (-1, 2, 1 << spin)
-        y, left, lost = (array.reshape(*pairs, n_observables) for array in (responses, residual, rounding))
-        rate, difference = rates[spin].reshape(*pairs, 1), y[:, 0] - y[:, 1]
-        lost += rate * (epsilon * np.abs(y).sum(axis=1, keepdims=True) + 2 * eta * np.abs(difference)[:, None])
+        y, size, left, lost = (array.reshape(*pairs, n_observables) for array in (responses, sizes, residual, rounding))
+        rate, half = rates[spin].reshape(*pairs, 1), y[:, 0].shape
+        difference, term = np.subtract(y[:, 0], y[:, 1], out=first.reshape(half)), second.reshape(half)
         squares[spin].reshape(pairs)[:] = np.einsum("pxa,pxa->px", difference, difference)[:, None]
-        left[:, 0] -= rate[:, 0] * difference
-        left[:, 1] += rate[:, 1] * difference
+        left[:, 0] -= np.multiply(rate[:, 0], difference, out=term)
+        left[:, 1] += np.multiply(rate[:, 1], difference, out=term)
+        np.add(size[:, 0], size[:, 1], out=term)
+        term *= epsilon
+        term += np.multiply(2 * eta, np.abs(difference, out=difference), out=difference)
+        lost[:, 0] += np.multiply(rate[:, 0], term, out=difference)
+        lost[:, 1] += np.multiply(rate[:, 1], term, out=difference)
     unexplained = np.maximum(np.abs(residual) - rounding, 0.0)
     norms, errors = law @ centred**2, law @ unexplained**2
     overlap = np.einsum("xa,xa->x", products, responses)

@@ -103,13 +103,13 @@ def _autocorrelation(share: float) -> tuple[float, float]:
 
 def _window(share: float) -> tuple[float, float]:
     data = [0.4, 0.3, 0.2, 0.1]
-    right, solve = tk.diagnose(W, p_data=data).window_for_unit_q, signal_to_noise.chain_q_struct
+    right, solve = tk.diagnose(W, p_data=data).window_for_unit_q, signal_to_noise.q_struct_of
 
     def off(*arguments: Any) -> Any:
         q = solve(*arguments)
         return replace(q, signal=(1 + PLANTED) * q.signal, value=(1 + PLANTED) * q.value, signal_bound=share * PLANTED * q.signal)
 
-    with patched(diagnose, "chain_q_struct", off):
+    with patched(diagnose, "q_struct_of", off):
         found = tk.diagnose(W, p_data=data).window_for_unit_q
     assert right.value is not None
     assert found.value is not None

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import thermokernels as tk
-from thermokernels.common import memory
-from thermokernels.diagnosis import result, words
+from thermokernels.common import footprint, memory
+from thermokernels.diagnosis import correlations, result, words
+from thermokernels.quantities.autocorrelation_times.autocorrelation import autocorrelation_times as own_times
 
 RNG = np.random.default_rng(3)
 W = RNG.normal(size=(3, 2))
@@ -166,6 +167,12 @@ def test_a_model_too_large_is_told_what_to_ask_instead(monkeypatch):
         tk.diagnose(np.ones((40, 40)))
     with pytest.raises(tk.ModelTooLargeError, match=r"5000 visible and 6 hidden spins .* at any size, .* or draw samples with sample"):
         tk.diagnose(np.ones((5000, 6)))  # 2**5005 is no float
+    monkeypatch.setattr(memory, "available", lambda: footprint.diagnosis(4, 4, False))
+    with pytest.raises(tk.ModelTooLargeError, match=r"such as W\[:4, :4\]"):
+        tk.diagnose(np.ones((5, 6)))
+    monkeypatch.setattr(memory, "available", lambda: 1)
+    with pytest.raises(tk.ModelTooLargeError, match=r"such as W\[:1, :1\]"):
+        tk.diagnose(np.ones((2, 3)))
     monkeypatch.setattr(memory, "available", lambda: 300_000)
     with pytest.raises(tk.ModelTooLargeError, match=r"W\[:\d, :\d\], or for its gap and basins alone with spectral_gap"):
         tk.diagnose(np.ones((5, 6)))
@@ -286,3 +293,37 @@ def test_a_matrix_that_may_lie_on_its_side_is_asked_about():
     assert not tk.diagnose(wide, p_data=np.full(4, 0.25)).misreadings  # the samples show which side they are of
     for made in (tk.Model(wide, [0.1, 0.0]), tk.Model(wide, hidden=["a", "b", "c"]), tk.Model(wide, kernel="alternating")):
         assert not tk.diagnose(made).misreadings
+
+
+@pytest.mark.small
+@pytest.mark.parametrize("fields", [(None, None), (B, C)], ids=["pairs", "fields"])
+def test_times_of_observables_from_what_has_been_solved_for_t_obs(fields, monkeypatch):
+    """As chains beyond state reduction have them, against a solve of their own."""
+    own = tk.diagnose(W, *fields)
+    monkeypatch.setattr(correlations.reduced_resolvent, "applies_to", lambda chain: False)
+    asked = []
+
+    def times_of(chain, functions, *how, **more):
+        asked.append(functions.shape[1])
+        return own_times(chain, functions, *how, **more)
+
+    monkeypatch.setattr(correlations, "autocorrelation_times", times_of)
+    shared = tk.diagnose(W, *fields)
+    assert asked == [1, 1]  # energy and magnetisation alone
+    assert shared.slowest_observable == own.slowest_observable
+    assert shared.tau_observable.value == pytest.approx(own.tau_observable.value, rel=1e-12)
+    assert shared.tau_gradient.value == pytest.approx(own.tau_gradient.value, rel=1e-12)
+    assert 0.0 < shared.tau_observable.error < 1e-9 * shared.tau_observable.value
+
+
+@pytest.mark.parametrize("kernel", ["single-site", "alternating"])
+def test_every_part_says_that_it_begins(kernel):
+    told = []
+    tk.diagnose(W, B, C, kernel=kernel, progress=lambda *part: told.append(part))
+    assert [part for part in told if part[0] != "the observables"] == [
+        ("the gaps" if kernel == "alternating" else "the gaps and the spectral measure", 1, 4),
+        ("autocorrelation times", 2, 4),
+        ("basins and the passages between them", 3, 4),
+        ("done", 4, 4),
+    ]
+    assert ("the observables", 6, 6) in told or kernel == "alternating"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import thermokernels as tk
-from thermokernels.quantities.data_signal import LARGEST_SUM
+from thermokernels.quantities.data_signal import LARGEST_SUM, _signal
 from thermokernels.quantities.signal_to_noise import data_gradient, data_gradient_error, data_gradients, in_pairs
 
 mp = pytest.importorskip("mpmath", reason="mpmath is not installed: pip install mpmath")
@@ -47,3 +47,21 @@ def test_large_couplings_go_to_long_double():
     model, p_data = tk.Model(W), np.array([0.4, 0.3, 0.2, 0.1])
     assert not in_pairs(model)
     np.testing.assert_allclose(data_gradient(model, p_data), [[float(x) for x in row] for row in exact_gradient(model, p_data)], rtol=1e-15)
+
+
+@pytest.mark.small
+def test_the_size_of_g_rounds_with_every_entry():
+    """Squares that are lost one by one, beside a one: their sum is off by a share of the number of entries."""
+    g = np.full((10, 10), 0.99 * 2.0**-27)
+    g[0, 0] = 1.0
+    signal, bound = _signal(g, 0.0, 2.0**-53)
+    with mp.workdps(50):
+        missed = float(mp.fsum(mp.mpf(float(x)) ** 2 for x in g.flat) - signal)
+    assert 10 * 2.0**-53 < missed <= bound <= 110 * 2.0**-53
+
+
+@pytest.mark.small
+def test_the_size_of_g_is_off_by_the_errors_of_its_entries():
+    g, off = np.array([[0.5, -0.25], [0.1, 3.0]]), 1e-3
+    signal, bound = _signal(g, off, 0.0)
+    assert bound == pytest.approx(((np.abs(g) + off) ** 2).sum() - signal, rel=1e-12)

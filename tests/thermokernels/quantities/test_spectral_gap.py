@@ -67,6 +67,29 @@ def test_inertia_tells_a_shift_below_the_gap_from_one_above():
         assert spectral_gap._inertia(chain, 2.0 * exact) == 0.0
 
 
+@pytest.mark.parametrize("weights", [planted(4, 1)[:, :2], planted(3, 2)[:, :2]], ids=["halved by parity", "whole"])
+def test_inertia_counts_the_roundings_of_what_it_factorises(weights, monkeypatch):
+    """With a rounding unit of which the plain twin of the matrix is just positive, or just not (Rump, theorem 2.3)."""
+    chain = tk.gibbs_chain(weights)
+    shift, psi, S = 0.6 * dense_gap(chain), chain.root_law, np.eye(chain.n_states) - chain.symmetrised_generator_matrix()
+    escape = 1 - np.diag(S)
+    S -= np.diag(np.diag(S))
+    odd = np.array([bin(x).count("1") % 2 == 1 for x in range(chain.n_states)])
+    kept = np.ones(chain.n_states, bool)
+    if chain.n_spins % 2 == 0:
+        kept = odd if escape[odd].min() <= escape[~odd].min() else ~odd
+    across, inverse = S[np.ix_(kept, ~kept)], np.diag(1 / (escape[~kept] - shift))
+    size = escape[kept].sum() + np.trace(across @ inverse @ across.T)
+    matrix = np.diag(escape[kept] - shift) - S[np.ix_(kept, kept)] - across @ inverse @ across.T
+    deflated = psi[kept] + across @ inverse @ psi[~kept]
+    factor = 4 * shift / (deflated @ psi[kept])
+    least = np.linalg.eigvalsh(matrix + factor * np.outer(deflated, deflated))[0]
+    counted = 1.01 * (kept.sum() + 1 + 4 * (chain.n_spins**2 + 4)) * (size + factor * deflated @ deflated)
+    for share, proven in ((0.999, shift), (1.001, 0.0)):
+        monkeypatch.setattr(spectral_gap, "UNIT", share * least / counted)
+        assert spectral_gap._inertia(chain, shift) == proven
+
+
 def test_without_a_factorisation_the_bound_is_that_of_interlacing():
     chain = tk.gibbs_chain(planted(5, 1))
     found, sharp = spectral_gap.solve_spectral_gap(chain, sharp=False), spectral_gap.solve_spectral_gap(chain)

@@ -4,6 +4,7 @@ import dataclasses
 import math
 from decimal import Decimal, localcontext
 from fractions import Fraction
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,8 +13,9 @@ from hypothesis import strategies as st
 
 import thermokernels as tk
 from thermokernels.common import tolerances
+from thermokernels.quantities import variance_time as variance_time_module
 from thermokernels.quantities.signal_to_noise import chain_q_struct
-from thermokernels.quantities.variance_time import correlations, variance_time
+from thermokernels.quantities.variance_time import correlations, gradient_observables, variance_time, with_solutions
 from thermokernels.solvers.solve import Solve
 
 small = pytest.mark.small
@@ -261,6 +263,53 @@ def test_the_bound_holds_for_larger_chains_and_the_other_kernel(kernel, rtol):
     assert error > 1e-3 * time.bound  # within three orders of magnitude of what is certified
 
 
+@pytest.mark.parametrize("accuracy", [0.5, 1e-4, 1e-8, 1e-12])
+@pytest.mark.parametrize("kernel", ["single-site", "two-block"])
+@pytest.mark.parametrize("shape", [(3, 3), (5, 4), (5, 5), (6, 5)])
+def test_an_accuracy_is_met_and_costs_less_than_all_digits(shape, kernel, accuracy):
+    chain = tk.gibbs_chain(random_model(shape, 6, 0.7)[0], kernel=kernel)
+    time, exact = variance_time(chain, Solve("cg", accuracy=accuracy)), variance_time(chain, Solve("cg"))
+    assert abs(time.value - exact.value) <= time.bound + exact.bound
+    assert time.bound <= accuracy * time.value
+    assert time.value <= exact.value + exact.bound  # the variational form approaches T_O from below
+    assert time.iterations < exact.iterations or accuracy == 1e-12
+    assert tk.observable_variance_time(chain, "cg", accuracy=accuracy) == time.value
+
+
+def test_an_accuracy_is_met_in_float32():
+    chain = tk.gibbs_chain(random_model((7, 7), 6, 0.5)[0])
+    time, exact = variance_time(chain, Solve(accuracy=1e-9)), variance_time(chain)
+    assert abs(time.value - exact.value) <= time.bound <= 1e-9 * time.value
+    assert time.iterations < 0.75 * exact.iterations
+
+
+@small
+@pytest.mark.parametrize("shape", [(2, 3), (4, 3), (5, 5)])
+def test_the_reciprocal_of_the_energy_is_at_least_half_the_spins(shape):
+    """b'A b <= (2 / N) |b|^2, which the residual that suffices rests on."""
+    for options in ({}, {"quotient": False}):
+        chain = tk.gibbs_chain(random_model(shape, 1)[0], **options)
+        b = gradient_observables(chain).right_hand_sides(slice(None))
+        energies = np.einsum("an,an->a", b, chain.apply_symmetrised_generator(b))
+        assert (energies <= (2 / chain.n_spins + 1e-12) * np.einsum("an,an->a", b, b)).all()
+
+
+@small
+def test_an_accuracy_falls_back_on_state_reduction_and_on_words():
+    slow = tk.gibbs_chain([[12.0, 12.0, 0.0], [12.0, 12.0, 0.0], [0.0, 0.0, 12.0]])
+    assert variance_time(slow, Solve(accuracy=1e-9)).method == "reduction"
+    W, p_data = random_model((3, 2))[:2]
+    loose, tight = tk.q_struct(W, p_data, accuracy=1e-3), tk.q_struct(W, p_data)
+    assert abs(loose.value - tight.value) <= loose.bound + tight.bound
+    for method in ("auto", "cg", "cholesky", "reduction"):
+        with pytest.raises(tk.UnresolvedError, match=r"certified to a relative \S+ only, not 1e-30: ask for less, or leave accuracy out"):
+            tk.q_struct(W, p_data, method=method, accuracy=1e-30)
+    with pytest.raises(ValueError, match="accuracy is for kernels that are solved on all states"):
+        tk.q_struct(W, p_data, kernel="alternating", accuracy=1e-6)
+    with pytest.raises(ValueError, match="accuracy is for chains that are solved on all states"):
+        tk.observable_variance_time(tk.exchangeable_chain([[0.5, 0.5]]), accuracy=1e-6)
+
+
 @small
 def test_correlations_are_the_weighted_products():
     chain = tk.gibbs_chain(random_model((3, 2))[0])
@@ -323,6 +372,9 @@ GOOD = {"W": np.ones((2, 2)), "p_data": np.full(4, 0.25)}
         ({"rtol": np.nan}, "rtol must be a positive"),
         ({"rtol": 1.0}, "rtol must be below 1, a relative residual; got 1"),
         ({"rtol": "1e-10"}, "rtol must be a positive"),
+        ({"accuracy": 0.0}, "accuracy must be a positive"),
+        ({"accuracy": 1.0}, "accuracy must be below 1, a relative error of the value; got 1"),
+        ({"accuracy": "all"}, "accuracy must be a positive"),
         ({"b": [1.0]}, r"b must have shape \(2,\); got shape \(1,\)"),
         ({"c": [1.0, np.inf]}, "c must be finite"),
     ],
@@ -415,3 +467,38 @@ def test_a_law_is_divided_by_its_sum(excess):
     sides = math.tanh(1.5), math.tanh(0.5)
     known = (law[0] - (1 + float(exact)) / 2) * sides[0] + (law[1] - (1 - float(exact)) / 2) * sides[1]
     assert field.g[0, 0] == pytest.approx(known, rel=1e-14)
+
+
+@pytest.mark.parametrize(("shape", "method"), [((4, 4), "auto"), ((4, 4), "cg"), ((5, 7), "auto")])
+def test_solutions_that_are_kept_are_those_that_t_obs_was_added_up_from(shape, method):
+    chain = tk.gibbs_chain(np.random.default_rng(6).normal(size=shape))
+    kept, alone = (function(chain, Solve(method)) for function in (with_solutions, variance_time))
+    assert (kept.value, kept.bound) == (alone.value, alone.bound)
+    np.testing.assert_array_equal(kept.right_hand_sides, alone.right_hand_sides)
+    np.testing.assert_array_equal(kept.solution.vectors, alone.solution.vectors)
+    products = chain.apply_symmetrised_generator(kept.solution.vectors)
+    np.testing.assert_allclose(kept.solution.residuals, kept.right_hand_sides - products, atol=1e-14)
+
+
+def test_a_residual_costs_its_square_over_the_gap_and_a_product_rounds_like_one(monkeypatch):
+    """A solution that is off along the slowest mode: T_O is off by just what the bound says of its residual."""
+    chain = tk.gibbs_chain([[0.7, -0.2]])
+    gaps, modes = np.linalg.eigh(chain.symmetrised_generator_matrix())
+    gap, mode, missed = gaps[1], modes[:, 1], 1e-3
+    z = np.linspace(1.0, 2.0, chain.n_states)
+    z -= (z @ chain.root_law) * chain.root_law
+    b = chain.symmetrised_generator_matrix() @ z
+    off = z + missed * mode
+    r = b - chain.symmetrised_generator_matrix() @ off
+    planted = b @ z - (b @ off + r @ off)
+    sums = [[b @ off, r @ off, r @ r, off @ off, b @ b, chain.escape @ off**2]]
+    row_sums = SimpleNamespace(arrays={"sums": np.array(sums)})
+    nothing = variance_time_module.Rounding(0.0, 0.0, 0.0, 0.0)
+    monkeypatch.setattr(variance_time_module, "rounding", lambda *_: nothing)
+    of_residual, of_rounding = variance_time_module.error_terms(chain, row_sums, 1 / gap)
+    assert of_residual[0] == pytest.approx(planted, rel=1e-9)
+    assert of_rounding[0] == 0.0
+    sums[0][2], product = 0.0, np.linalg.norm(r) / np.linalg.norm(off)
+    monkeypatch.setattr(variance_time_module, "rounding", lambda *_: nothing._replace(product=product))
+    of_product = variance_time_module.error_terms(chain, SimpleNamespace(arrays={"sums": np.array(sums)}), 1 / gap)[0]
+    assert of_product[0] == pytest.approx(planted, rel=1e-9)

@@ -12,6 +12,7 @@ import adjoints
 import thermokernels as tk
 from thermokernels.common import footprint, memory, threads
 from thermokernels.quantities.variance_time import variance_time
+from thermokernels.solvers.many_observables import _add_up, _inner
 from thermokernels.solvers.solve import Solve
 
 
@@ -250,3 +251,16 @@ def test_memory_decides_how_many_observables_are_solved_for_together(monkeypatch
     assert footprint.rows_at_once(144, states) == 3
     monkeypatch.setattr(memory, "available", lambda: row)
     assert footprint.rows_at_once(144, states) == 1
+
+
+@pytest.mark.small
+@pytest.mark.parametrize("n_states", [2, 4, 8, 32])
+@pytest.mark.parametrize("with_diagonal", [False, True])
+def test_sums_of_a_row_are_the_plain_ones(n_states, with_diagonal):
+    """Of chains with fewer states than a vector has doubles, too."""
+    b, z, r = np.random.default_rng(n_states).normal(size=(3, 2, n_states))
+    diagonal, sums = np.linspace(0.1, 0.9, n_states) if with_diagonal else np.empty(0), np.empty((2, 6))
+    _add_up(b, z, r, diagonal, 8, sums)
+    weighted = (diagonal if with_diagonal else 1.0) * z * z
+    np.testing.assert_allclose(sums, np.stack([b * z, r * z, r * r, z * z, b * b, weighted]).sum(axis=2).T, rtol=1e-13)
+    assert _inner(b[0], z[0]) == pytest.approx(b[0] @ z[0], rel=1e-13)

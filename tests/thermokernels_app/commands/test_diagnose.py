@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 import thermokernels as tk
 from thermokernels_app import main
+from thermokernels_app.commands import diagnose as diagnose_command
 
 W = np.array([[1.2, 0.4, -0.3], [0.5, -1.1, 0.8], [-0.2, 0.9, 1.3]])
 SAMPLES = np.array([[1, 1, -1], [1, -1, 1], [1, 1, -1], [-1, -1, 1]])
@@ -161,3 +162,12 @@ def test_help_loads_no_numerics():
     )
     result = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.split() == []
+
+
+def test_parts_of_a_large_model_are_told_where_there_is_no_terminal(capsys):
+    with diagnose_command._parts_done(True) as show:
+        for part in (("the observables", 8, 16), ("the observables", 12, 16), ("the gaps", 1, 4), ("done", 4, 4)):
+            show(*part)
+    assert capsys.readouterr() == ("", "at work on the observables\nat work on the gaps\n")
+    with diagnose_command._parts_done(False) as show:
+        assert show is None

@@ -20,7 +20,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.linalg
+import scipy
 
 from thermokernels.common import arguments, memory
 from thermokernels.common.arrays import Floats

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.linalg
+import scipy
 
 from thermokernels.common import tolerances
 from thermokernels.common.arrays import Floats
@@ -67,25 +67,29 @@ def solve(chain: LumpedChain, source: Floats, rtol: float = tolerances.SOLVE) ->
 
 def _from_residual(chain: LumpedChain, residual: Floats, null: Floats | None, target: float, most: int) -> tuple[Floats, int]:
     residual = residual.copy()
-    vector, direction = np.zeros_like(residual), residual.copy()
+    vector, direction, image = np.zeros_like(residual), residual.copy(), np.empty_like(residual)
     square = float(residual @ residual)
     for used in range(1, most + 1):
-        image = chain.apply_generator(direction)
+        chain.apply_generator(direction, image)
         curvature = float(direction @ image)
         if not curvature > 0.0:
             return vector, used
         length = square / curvature
-        vector += length * direction
-        image *= length
-        residual -= image
+        _add(length, direction, vector)
+        _add(-length, image, residual)
         if null is not None:
-            residual -= (null @ residual) * null
+            _add(-float(null @ residual), null, residual)
         square, before = float(residual @ residual), square
         if square <= target**2:
             return vector, used
         direction *= square / before
         direction += residual
     return vector, most
+
+
+def _add(factor: float, x: Floats, y: Floats) -> None:
+    """y += factor x, without an array in between: fresh ones of millions of states cost more than what is done in them."""
+    scipy.linalg.blas.daxpy(x, y, a=factor)
 
 
 def decomposed(chain: LumpedChain) -> tuple[Floats, Floats]:
@@ -111,10 +115,10 @@ class LanczosRun:
         while len(self.diagonal) < n_steps and not self.ended:
             image = self.chain.apply_generator(self.current)
             self.diagonal.append(float(self.current @ image))
-            image -= self.diagonal[-1] * self.current
+            _add(-self.diagonal[-1], self.current, image)
             if self.offdiagonal:
-                image -= self.offdiagonal[-1] * self.previous
-            image -= (root @ image) * root
+                _add(-self.offdiagonal[-1], self.previous, image)
+            _add(-float(root @ image), root, image)
             norm = float(np.linalg.norm(image))
             self.offdiagonal.append(norm if norm > 1e-14 else 0.0)
             if norm > 1e-14:

@@ -15,7 +15,7 @@ theorem 8.1.5), and |dX|_2 <= delta |X|_F where every entry of X is right to a r
 from __future__ import annotations
 
 import numpy as np
-import scipy.linalg
+import scipy
 
 from thermokernels.common import memory
 from thermokernels.common.arrays import Floats

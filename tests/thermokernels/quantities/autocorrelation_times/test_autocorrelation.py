@@ -6,6 +6,7 @@ import pytest
 
 import thermokernels as tk
 from thermokernels.model.rounding import energy_error
+from thermokernels.quantities.autocorrelation_times import autocorrelation
 from thermokernels.quantities.autocorrelation_times.autocorrelation import autocorrelation_times
 
 
@@ -148,3 +149,28 @@ def test_two_blocks_of_one_spin_in_closed_form(coupling, every):
         known = (1 + sigma) / (1 - sigma)
         times, errors, _ = autocorrelation_times(chain, spins.sum(axis=1)[:, None], every=every)
         assert abs(times[0] - known) <= errors[0] <= 1e-6 * known
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1e4])
+def test_the_units_of_a_function_change_nothing(scale):
+    """Nor does how near a bound has to be before state reduction is asked."""
+    chain = tk.gibbs_chain(np.diag([7.0, 8.0]), quotient=False)
+    times, errors = autocorrelation_times(chain, chain.energy[:, None])[:2]
+    same, same_errors = autocorrelation_times(chain, scale * chain.energy[:, None])[:2]
+    assert errors[0] < 1e-9 * times[0]
+    assert same == pytest.approx(times, rel=1e-10)
+    assert same_errors[0] < 2 * errors[0]
+
+
+def test_sums_over_the_states_round_as_often_as_they_have_terms(monkeypatch):
+    """The twin of what rounding adds, term by term: law, sums of its logarithms, entries, sums of the terms of a row."""
+    chain = tk.gibbs_chain([[0.4, -0.8]])
+    centred, responses = np.random.default_rng(0).normal(size=(2, chain.n_states, 1))
+    for law, entries in ((0.0, 0.0), (1e-3, 0.0), (0.0, 1e-3)):
+        monkeypatch.setattr(autocorrelation, "law_error", lambda _, law=law: law)
+        monkeypatch.setattr(autocorrelation, "entry_error", lambda _, entries=entries: entries)
+        u = np.finfo(np.float64).eps
+        sizes = np.abs(chain.generator_terms(responses)[1])
+        per_state = (3 * law + 2 * (4 + 1) * u) * np.abs(centred * responses)
+        per_state += (entries + 2 * (chain.n_configurations + 3) * u) * np.abs(responses) * sizes
+        assert autocorrelation._rounding(chain, centred, responses) == pytest.approx(chain.law @ per_state, rel=1e-12)
