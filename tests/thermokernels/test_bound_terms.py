@@ -179,6 +179,12 @@ def test_a_weight_that_the_rules_may_have_misplaced_counts_at_the_slow_end_of_a_
     rules = SimpleNamespace(gaps=np.array([[0.1]]), weights=np.array([[more]]))
     bound, missed = spectral_measure._uncertainty(measure, modes, rules, 0.3, 0.0), abs(moved / gamma_eff - 1)
     assert bound / 4 < missed <= bound
+    # what carries less than a share of 1e-12 is no eigenvalue that the modes may turn to
+    for total in (1.0, 1e4):
+        dust = SimpleNamespace(**vars(measure) | {"gaps": np.append(gaps, 0.301), "weights": total * np.append(weights, 1e-14)})
+        turned = SimpleNamespace(**vars(modes) | {"residuals": np.full((2, 1), 1e-9)})
+        nothing = SimpleNamespace(gaps=np.array([[2.0]]), weights=np.array([[1.0]]))
+        assert spectral_measure._uncertainty(dust, turned, nothing, 0.3, 0.0) < 1e-7
 
 
 def test_the_asymptotic_variance_is_off_by_twice_the_time_by_the_variances_and_by_the_rounding_of_their_difference(monkeypatch):
