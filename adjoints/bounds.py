@@ -10,8 +10,8 @@ sech F / (2 N), and W_kl is in the fields of two spins. So with |e_a| <= eta_a f
     |error| <= sum_a [2 eta_a |b_a| + (2 |z_a| eta_a + eta_a^2) / N] + rho sum_a (2 |z_a| |b_a| + |z_a|^2 / N),
     eta_a = (|r_a| + |rounding of b_a, of A z_a|) / gap + |component of z_a along sqrt(pi)|,
 
-rho the rounding of tables and sums. A reduction brings its own bound (:mod:`adjoints.reduced_resolvent`). Small chains have a nearer one,
-the distance from the gradient in long double (:mod:`adjoints.extended`) and the error of that.
+rho the rounding of tables and sums. A reduction brings its own bound (:mod:`adjoints.reduced_resolvent`). Small chains have another one,
+the distance from the gradient in long double (:mod:`adjoints.extended`) and the error of that, which is less unless the gap is tiny.
 """
 
 from __future__ import annotations
@@ -52,12 +52,14 @@ def variance_time_gradient_bound(time: VarianceTime, gradient: Floats) -> float:
     True
     """
     near = extended.variance_time(time) if extended.applies_to(time.chain) else None
-    return _counted(time) if near is None else _distance(gradient, near.gradient, near.gradient_bound)
+    counted = _counted(time)
+    return counted if near is None else _nearest(gradient, near.gradient, near.gradient_bound, counted)
 
 
-def _distance(gradient: Floats, exact: Long, bound: float) -> float:
-    """The largest distance of an entry, and the error of what it is the distance from."""
-    return (float(np.abs(gradient - exact).max()) + bound) * (1 + 4 * UNIT)
+def _nearest(gradient: Floats, exact: Long, bound: float, counted: float) -> float:
+    """The largest distance of an entry and the error of what it is from; what is ``counted`` where that error hides all of it."""
+    distance = float(np.abs(gradient - exact).max())
+    return counted if counted < bound and distance <= counted + bound else (distance + bound) * (1 + 4 * UNIT)
 
 
 def _counted(time: VarianceTime) -> float:
@@ -109,7 +111,8 @@ def q_struct_gradient_bound(q: QStruct, gradient: Floats, p_data: ArrayLike) -> 
     """
     chain, law = q.state_time.chain, arguments.as_undivided_law(p_data, 2**q.state_time.chain.n_visible)
     near = extended.variance_time(q.state_time) if extended.applies_to(chain) else None
-    return _counted_quotient(q, gradient) if near is None else _distance(gradient, *extended.q_struct_gradient(q, near, law))
+    counted = _counted_quotient(q, gradient)
+    return counted if near is None else _nearest(gradient, *extended.q_struct_gradient(q, near, law), counted)
 
 
 def _counted_quotient(q: QStruct, gradient: Floats) -> float:

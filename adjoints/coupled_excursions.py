@@ -4,11 +4,13 @@ T = < f~, y >_pi with y = (I - P)^+ f~, summed over the observables, and y* the 
 v, then v given h; else y* = y):
 
     dT = E_pi[ dlog pi  f~ y ] + E_pi[ y* (dP y) ]                                                          (law) (kernel)
-    law:     dlog pi / dW_kl = v_k h_l - E[v_k h_l]; y(x) = E sum_t (f(X_t) - f(Y_t)), Y_0 = Z, and Z' centres both factors
+    law:     dlog pi / dW_kl = v_k h_l - E[v_k h_l]; y(x) = E sum_t (f(X_t) - f(Y_t)), Y_0 = Z, and a mean over Z' centres both factors
     kernel:  a unit with field F takes +1 with a probability of slope sech^2(F) / 2, so that where P draws unit k anew,
              dP y / dW_kl = sech^2(F_k) / 2  h_l  E[y where k is + less y where k is -]  + the same of h_l with v_k in place of h_l
 
-where x, Z, Z' ~ pi are independent. The states of the last line: of the alternating scan v' is drawn given h, then h' given v'; of the
+where x, Z, Z' ~ pi are independent (E y = 0, so that the same Z' may stand in both). In (law) the second factor, of mean T, is taken less a
+number near T that knows nothing of the sample: the first has the mean zero, and T of an N of hundreds is many times the spread of the
+second. The states of the last line: of the alternating scan v' is drawn given h, then h' given v'; of the
 two-block kernel (v', h) or (v, h') with probability 1/2 each; of the single-site kernel x itself with probability 1/N. The difference of
 y at two states that differ in one spin is an excursion again, which ends soon.
 """
@@ -41,23 +43,26 @@ def _draw_layer(fields, stream, first, spins):
 
 
 @jit
-def _gradient_sample(kernel, table, edges, schedule, key, number, x, z, centre, weight, gradient):
-    """Add weight times one sample of dT/dW, dT/db and dT/dc, (n_v + 1, n_h + 1) with the fields in the last column and row, from three
-    independent states (N,); False where a pair was given up. edges (n_v, n_h): 1 for couplings that exist, which f runs over, else 0."""
+def _gradient_sample(kernel, table, edges, schedule, time, key, number, x, z, centre, weight, gradient):
+    """Add weight times one sample of dT/dW, dT/db and dT/dc, (n_v + 1, n_h + 1) with the fields in the last column and row; False where a
+    pair was given up.
+
+    edges : (n_v, n_h) 1 for couplings that exist, which f runs over, else 0; time : about T; x, z : (N,) independent states
+    centre : (n_v + 1, n_h + 1) the mean of (v, 1)(h, 1)' over others, which estimates its mean
+    """
     n_visible, n_hidden = table.weights.shape
     state, y = x.astype(np.float64), z.astype(np.float64)
     v, h = state[:n_visible].copy(), state[n_visible:].copy()
-    centre_v, centre_h = centre[:n_visible].astype(np.float64), centre[n_visible:].astype(np.float64)
     none, backwards = np.empty((0, 0)), np.zeros((n_visible, n_hidden))
     sound = not np.isnan(_pair_sums(kernel, table, schedule, True, _stream(key, number, BACKWARD), state, y, none, backwards))
     backwards *= edges
     # (law): < f(x) - f(Z'), sum_t f(X_t) - f(Y_t) >
-    difference = edges * (np.outer(v, h) - np.outer(centre_v, centre_h))
+    difference = edges * (np.outer(v, h) - centre[:-1, :-1])
     state[:], y[:] = x, z
-    psi = weight * _pair_sums(kernel, table, schedule, False, _stream(key, number, FORWARD), state, y, difference, backwards)
+    psi = weight * (_pair_sums(kernel, table, schedule, False, _stream(key, number, FORWARD), state, y, difference, backwards) - time)
     gradient[:-1, :-1] += psi * difference
-    gradient[:-1, -1] += psi * (v - centre_v)
-    gradient[-1, :-1] += psi * (h - centre_h)
+    gradient[:-1, -1] += psi * (v - centre[:-1, -1])
+    gradient[-1, :-1] += psi * (h - centre[-1, :-1])
     # (kernel): the states at which a unit at a time is turned
     visible_fields, hidden_fields = np.empty(n_visible), np.empty(n_hidden)
     new_v, new_h, stream = v.copy(), h.copy(), _stream(key, number, DRAWS)
@@ -94,11 +99,29 @@ def _gradient_sample(kernel, table, edges, schedule, key, number, x, z, centre, 
 
 
 @jit
-def _gradient_samples(kernel, table, edges, schedule, key, first, atoms, weights, gradient):
-    """The mean over x = each of the states, Z and Z' the next two of them; False where a pair was given up."""
-    n_states, sound = len(atoms), True
+def _add_products(state, n_visible, weight, sums):
+    """sums += weight (v, 1)(h, 1)' of a state (N,)."""
+    n_hidden = state.size - n_visible
+    for i in range(n_visible + 1):
+        v = weight * state[i] if i < n_visible else weight
+        for j in range(n_hidden):
+            sums[i, j] += v * state[n_visible + j]
+        sums[i, n_hidden] += v
+
+
+@jit
+def _gradient_samples(kernel, table, edges, schedule, time, key, first, atoms, weights, gradient):
+    """The mean over x = each of the states, Z the next and Z' all others; False where a pair was given up."""
+    n_states, n_visible, sound = len(atoms), edges.shape[0], True
+    total = np.zeros(gradient.shape)
     for k in range(n_states):
-        z, centre = (k + 1) % n_states, (k + 2) % n_states
-        weight = weights[k] * weights[z] * weights[centre] / n_states
-        sound &= _gradient_sample(kernel, table, edges, schedule, key, first + k, atoms[k], atoms[z], atoms[centre], weight, gradient)
+        _add_products(atoms[k], n_visible, weights[k], total)
+    for k in range(n_states):
+        z = (k + 1) % n_states
+        centre = total.copy()
+        _add_products(atoms[k], n_visible, -weights[k], centre)
+        _add_products(atoms[z], n_visible, -weights[z], centre)
+        centre /= n_states - 2
+        weight = weights[k] * weights[z] / n_states
+        sound &= _gradient_sample(kernel, table, edges, schedule, time, key, first + k, atoms[k], atoms[z], centre, weight, gradient)
     return sound

@@ -130,7 +130,7 @@ def estimate_q_and_gradient(
     parts: list[_Part | None] = [None] * n_tasks
 
     def run(task: int) -> None:
-        parts[task] = _Part.of(checked, KERNELS.index(estimate.kernel), schedule, np.uint64(key), task * TASK)
+        parts[task] = _Part.of(checked, KERNELS.index(estimate.kernel), schedule, estimate.t_obs, np.uint64(key), task * TASK)
 
     threads.for_each(run, n_tasks, threads.LARGEST_OWN_WORK + 1)
     done = [part for part in parts if part is not None and part.sound]
@@ -150,7 +150,7 @@ class _Part:
     sound: bool
 
     @classmethod
-    def of(cls, model: Model, kernel: int, schedule: Schedule, key: np.uint64, first: int) -> _Part:
+    def of(cls, model: Model, kernel: int, schedule: Schedule, time: float, key: np.uint64, first: int) -> _Part:
         n_visible, n_hidden = model.n_visible, model.n_hidden
         atoms, weights = np.empty((TASK, 1, model.n_spins), np.int8), np.empty((TASK, 1))
         meetings, pairs, table = np.empty(TASK, np.int64), new_pairs(n_visible, n_hidden), block_model(model)
@@ -162,7 +162,7 @@ class _Part:
         dt = np.zeros((n_visible + 1, n_hidden + 1))
         sound = bool((meetings >= 0).all())
         if sound:
-            sound = bool(_gradient_samples(kernel, couplings(model), _edges(model), schedule, key, first, states, signs, dt))
+            sound = bool(_gradient_samples(kernel, couplings(model), _edges(model), schedule, time, key, first, states, signs, dt))
         if not model.has_fields:  # T_O is even in the fields, and the starts stand for pairs {x, -x}
             dt[-1], dt[:, -1] = 0.0, 0.0
         dt[:-1, :-1] = model.on_edges(dt[:-1, :-1])

@@ -1,18 +1,19 @@
 """Estimates from coupled chains at real sizes: replicates a second, and the error of T_O after the same time as batch means and long runs.
 
-    python benchmarks/estimates.py [seconds a model and kernel, 10 by default] [part of a model's name]
+    python benchmarks/estimates.py [seconds a model and kernel, 10 by default] [part of a model's name] [kernel]
 
 Gaussian couplings have the standard deviation beta / (n_v n_h)**(1/4); digits are scikit-learn's, where it is installed. A row: sweeps to
-the meeting (mean and 95 %), replicates a second, T_O with its relative standard error (scaled to 60 s), batch means of the same run, and
-whether it is trusted; for the alternating kernel also emcee's and ArviZ's 1 + 2 sum rho of the slowest of 20 observables from one run of
-about a quarter of the time.
+the meeting (mean and 95 %), replicates a second of a core, T_O with its relative standard error (scaled to 60 s of all threads by the
+seconds of a core that were spent, so that other load does not count), batch means of the same run, and whether it is trusted; for the
+alternating kernel also emcee's and ArviZ's 1 + 2 sum rho of the slowest of 20 observables from one run of about a quarter of the time.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.util import find_spec
 
 import numpy as np
@@ -25,63 +26,78 @@ KERNELS = ("alternating", "two-block", "single-site")
 OBSERVABLES = 20
 
 
-def models() -> Iterator[tuple[str, tk.Model]]:
-    """The models of the table, small to large."""
+def models() -> Iterator[tuple[str, Callable[[], tk.Model]]]:
+    """The models of the table, small to large, each made when it is asked for."""
 
-    def gauss(seed: int, shape: tuple[int, int], beta: float) -> tk.Model:
-        return tk.Model(np.random.default_rng(seed).normal(0, beta / (shape[0] * shape[1]) ** 0.25, shape))
+    def gauss(seed: int, shape: tuple[int, int], sd: float) -> Callable[[], tk.Model]:
+        return lambda: tk.Model(np.random.default_rng(seed).normal(0, sd, shape))
+
+    def dense(shape: tuple[int, int], beta: float) -> Callable[[], tk.Model]:
+        return gauss(0, shape, beta / (shape[0] * shape[1]) ** 0.25)
 
     for sd in (0.3, 0.6, 1.0):
-        yield f"Gauss 6x6 sd {sd}", tk.Model(np.random.default_rng(7).normal(0, sd, (6, 6)))
-    yield "frustrated 5x5 beta 2", tk.Model(1.6 * np.sign(np.random.default_rng(3).normal(size=(5, 5))))
+        yield f"Gauss 6x6 sd {sd}", gauss(7, (6, 6), sd)
+    yield "frustrated 5x5 beta 2", lambda: tk.Model(1.6 * np.sign(np.random.default_rng(3).normal(size=(5, 5))))
+    yield "planted 8x8 with fields", planted
+    for beta in (0.5, 1.0):
+        yield f"Gauss 64x64 beta {beta}", dense((64, 64), beta)
+    for beta in (0.2, 0.3, 0.4):
+        yield f"Gauss 784x256 beta {beta}", dense((784, 256), beta)
+    yield "10 patterns and noise 784x500", patterns
+    if find_spec("sklearn"):
+        for epochs in (10, 30, 100):
+            yield f"digits 64x100, {epochs} epochs", partial(digits, epochs)
+    yield "Gauss 784x256 beta 0.6", dense((784, 256), 0.6)
+
+
+def planted() -> tk.Model:
+    """Two patterns on 8 + 8 spins, with fields."""
     draws = np.random.default_rng(1)
     W = 0.25 * np.sign(draws.normal(size=(2, 8))).T @ np.sign(draws.normal(size=(2, 8)))
-    yield "planted 8x8 with fields", tk.Model(W, draws.normal(0, 0.2, 8), draws.normal(0, 0.2, 8))
-    for beta in (0.5, 1.0):
-        yield f"Gauss 64x64 beta {beta}", gauss(0, (64, 64), beta)
-    for beta in (0.2, 0.3, 0.4):
-        yield f"Gauss 784x256 beta {beta}", gauss(0, (784, 256), beta)
+    return tk.Model(W, draws.normal(0, 0.2, 8), draws.normal(0, 0.2, 8))
+
+
+def patterns() -> tk.Model:
+    """Ten patterns and noise on 784 + 500 spins, with fields."""
     draws = np.random.default_rng(3)
     left, right = np.sign(draws.normal(size=(10, 784))), np.sign(draws.normal(size=(10, 500)))
     W = 0.8 * left.T @ right / 392000**0.5 + draws.normal(0, 0.2 / 392000**0.25, (784, 500))
-    yield "10 patterns and noise 784x500", tk.Model(W, draws.normal(0, 0.1, 784), draws.normal(0, 0.1, 500))
-    if find_spec("sklearn"):
-        yield from digits()
-    yield "Gauss 784x256 beta 0.6", gauss(0, (784, 256), 0.6)
+    return tk.Model(W, draws.normal(0, 0.1, 784), draws.normal(0, 0.1, 500))
 
 
-def digits() -> Iterator[tuple[str, tk.Model]]:
+def digits(epochs: int) -> tk.Model:
     """BernoulliRBM with 100 hidden units on the digits, after some epochs."""
     from sklearn.datasets import load_digits
     from sklearn.neural_network import BernoulliRBM
 
     data = load_digits().data > 7.5
-    for epochs in (10, 30, 100):
-        rbm = BernoulliRBM(n_components=100, learning_rate=0.05, n_iter=epochs, batch_size=10, random_state=0).fit(data)
-        yield f"digits 64x100, {epochs} epochs", tk.Model(*tk.from_scikit_learn(rbm))
+    rbm = BernoulliRBM(n_components=100, learning_rate=0.05, n_iter=epochs, batch_size=10, random_state=0).fit(data)
+    return tk.Model(*tk.from_scikit_learn(rbm))
 
 
 def row(name: str, model: tk.Model, kernel: str, seconds: float) -> None:
     """One line of the table."""
-    tk.estimate_q(model, None, kernel=kernel, n_replicates=32)  # compiled, and in the caches
-    start = time.perf_counter()
+    tk.estimate_q([[0.3]], None, kernel=kernel, n_replicates=32)  # compiled, and in the caches
+    start, cpu = time.perf_counter(), time.process_time()
     try:
         e = tk.estimate_q(model, None, kernel=kernel, budget=seconds, seed=1)
     except ValueError as error:  # the pilot alone took longer
         print(f"{name:30} {kernel:12} {error}", flush=True)
         return
-    spent = time.perf_counter() - start
+    spent, cpu = time.perf_counter() - start, time.process_time() - cpu
     met = e.meeting_times[e.meeting_times >= 0]
     meets = f"{met.mean():.3g} / {np.quantile(met, 0.95):.3g}" if len(met) else "none"
     if not np.isfinite(e.t_obs):
-        print(f"{name:30} {kernel:12} {meets:>16} {'':>12} {spent:6.1f} s  not trusted: {e.reason}", flush=True)
+        bound = f"; at least {e.t_obs_at_least:.4g} steps" if np.isfinite(e.t_obs_at_least) else ""
+        print(f"{name:30} {kernel:12} {meets:>16} {'':>12} {spent:6.1f} s  not trusted: {e.reason}{bound}", flush=True)
         return
     error = e.replicates.std(ddof=1) / np.sqrt(e.n_replicates) / e.t_obs
     batch = f"{e.batch_means / e.t_obs - 1:+.2%}" if np.isfinite(e.batch_means) else ""
     trusted = "yes" if e.trusted else f"no: {e.reason}"
+    at_a_minute = error * np.sqrt(cpu / (60 * tk.get_threads()))
     print(
-        f"{name:30} {kernel:12} {meets:>16} {e.n_replicates / spent:10.4g}/s {spent:6.1f} s {e.t_obs:11.5g} "
-        f"{100 * error * np.sqrt(spent / 60):8.3f} % {batch:>8} {long_run(model, spent) if kernel == 'alternating' else '':24} {trusted}",
+        f"{name:30} {kernel:12} {meets:>16} {e.n_replicates / cpu:10.4g}/s {spent:6.1f} s {e.t_obs:11.5g} "
+        f"{at_a_minute:10.3%} {batch:>8} {long_run(model, spent) if kernel == 'alternating' else '':24} {trusted}",
         flush=True,
     )
 
@@ -106,12 +122,14 @@ def main() -> None:
     """Print the table."""
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 10.0
     only = sys.argv[2] if len(sys.argv) > 2 else ""
+    kernels = sys.argv[3:] or KERNELS
     print_machine()
     heads = f"{'replicates':>12} {'time':>8} {'T_O, steps':>11} {'at 60 s':>10} {'batches':>8}"
     print(f"{'model':30} {'kernel':12} {'meet mean / 95 %':>16} {heads}")
-    for name, model in models():
+    for name, make in models():
         if only in name:
-            for kernel in KERNELS:
+            model = make()
+            for kernel in kernels:
                 row(name, model, kernel, seconds)
 
 

@@ -10,9 +10,9 @@ a run that is ended early is a sample too.
 
 What makes it cheap: a process that has imported everything is forked for each mutant, where the code of the changed function is exchanged;
 kernels are compiled once, since outside of a kernel no mutant changes what is compiled. What lies outside of functions, and whatever
-survives, runs in a fork that imports the changed file from the start. Mutants inside of kernels would have everything compiled again:
-``--kernels`` is their share of the draw, and they run without compilation by the tests marked small. ``--folder`` keeps copy and compiled
-kernels for the next run of the same commit.
+survives, runs in a fork that imports the changed file from the start. Mutants inside of kernels run without compilation by the tests marked
+small, and what survives there with everything compiled again: ``--kernels`` is their share of the draw. ``--folder`` keeps copy and
+compiled kernels for the next run of the same commit.
 
 A survivor is a gap or an equivalent program: the list is for reading. Exit code 1 where more than 5 % survive.
 """
@@ -45,6 +45,7 @@ MESSAGES = ast.Raise | ast.JoinedStr | ast.Import | ast.ImportFrom | ast.Assert
 SURVIVORS = 0.05
 THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
 SURVIVED, CAUGHT, SLOW, UNTRIED = 0, 1, 2, 3
+COMPILING = 5  # times as many seconds where everything is compiled anew
 WORDS = {SURVIVED: "SURVIVES", CAUGHT: "caught  ", SLOW: "too slow", UNTRIED: "untried "}
 
 
@@ -175,22 +176,19 @@ def outcome(tree: Path, mutant: Mutant, limit: float) -> int:
     """Whether the mirrored tests pass, fail, or take more than so many seconds of a core; untried where they fail without a change."""
     if not passes(mutant.path, mutant.in_kernel, limit):
         return UNTRIED
-    found = SURVIVED if mutant.in_kernel else forked(tree, mutant, limit, anew=False)
-    return forked(tree, mutant, limit, anew=True) if found == SURVIVED else found
+    if not mutant.in_kernel:
+        found = forked(tree, mutant, limit, functools.partial(exchanged, tree, mutant))
+        return forked(tree, mutant, limit, forgotten) if found == SURVIVED else found
+    found = forked(tree, mutant, limit, forgotten, plain=True)
+    return forked(tree, mutant, COMPILING * limit, compiled_anew) if found == SURVIVED else found
 
 
-def forked(tree: Path, mutant: Mutant, limit: float, anew: bool) -> int:
-    """The same in one fork, where the changed function has been exchanged, or where the changed file is imported ``anew``."""
+def forked(tree: Path, mutant: Mutant, limit: float, prepare: Callable[[], bool], plain: bool = False) -> int:
+    """The same in one fork, prepared in one of several ways; the file has the change."""
     target = tree / mutant.path
     before = target.read_bytes()
-
-    def changed() -> bool:
-        if not anew:
-            return exchanged(tree, mutant)
-        target.write_text(mutant.written(), encoding="utf-8")
-        return forgotten()
-
-    found = in_fork(mutant.path, mutant.in_kernel, limit, changed)
+    target.write_text(mutant.written(), encoding="utf-8")
+    found = in_fork(mutant.path, plain, limit, prepare)
     target.write_bytes(before)
     return found
 
@@ -206,6 +204,12 @@ def forgotten() -> bool:
     for name in [name for name in sys.modules if name.split(".")[0] in PACKAGES]:
         del sys.modules[name]
     return True
+
+
+def compiled_anew() -> bool:
+    """The same with kernels that are compiled anew."""
+    os.environ["NUMBA_CACHE_DIR"] = tempfile.mkdtemp(dir="..")
+    return forgotten()
 
 
 def in_fork(path: Path, plain: bool, limit: float, changed: Callable[[], bool]) -> int:

@@ -29,9 +29,9 @@ CALLS = {
     tk.gibbs_chain: {"W": W, "b": [0.1, 0.2], "c": [0.3, 0.4], "quotient": None, "kernel": "single-site"},
     tk.q_struct: {
         "W": W, "p_data": LAW, "window": 100.0, "method": "auto", "rtol": 1e-10, "b": [0.1, 0.2], "c": [0.3, 0.4], "executor": None,
-        "kernel": "single-site", "observables": "products", "units": "pm1", "fields": False,
+        "kernel": "single-site", "observables": "products", "units": "pm1", "fields": False, "accuracy": 1e-8,
     },
-    tk.observable_variance_time: {"chain": CHAIN, "method": "auto", "rtol": 1e-10, "executor": None},
+    tk.observable_variance_time: {"chain": CHAIN, "method": "auto", "rtol": 1e-10, "executor": None, "accuracy": 1e-8},
     tk.asymptotic_variance: {"chain": CHAIN, "method": "auto", "rtol": 1e-10, "executor": None},
     tk.alternating_variance_time: {
         "W": W, "b": [0.1, 0.2], "c": [0.3, 0.4], "observables": "products", "units": "pm1", "fields": False, "rtol": 1e-10,

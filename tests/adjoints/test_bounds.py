@@ -10,6 +10,7 @@ import thermokernels as tk
 from adjoints import bounds, extended
 from adjoints.signal_to_noise import chain_q_struct_gradient
 from adjoints.variance_time import VarianceTimeAdjoint
+from thermokernels.common.errors import NotConvergedError
 from thermokernels.model import extended as extended_chain
 from thermokernels.quantities.signal_to_noise import data_gradient
 from thermokernels.quantities.variance_time import variance_time
@@ -99,10 +100,16 @@ def test_without_long_double_the_bound_is_counted(monkeypatch):
     assert near[1] <= counted[1] <= 1e-10 * np.abs(by_q).max()
 
 
-def test_what_cannot_be_refined_in_float64_is_counted():
-    """A gap of 1e-13: Cholesky finds no solution, and state reduction brings its own bound."""
+def test_what_cannot_be_refined_in_float64_is_counted(monkeypatch):
+    """A gap of 1e-13: state reduction brings its own bound, whether Cholesky finds a solution beside it, which says nothing, or none."""
+
+    def refuse(*_, **__):
+        raise NotConvergedError("too slow")
+
     time, gradient = solved(np.diag([15.0, 15.5]))
     assert time.method == "reduction"
+    assert 0 < bounds.variance_time_gradient_bound(time, gradient) < 1e-10 * np.abs(gradient).max()
+    monkeypatch.setattr(extended, "Solver", refuse)
     assert extended.variance_time(time) is None
     assert 0 < bounds.variance_time_gradient_bound(time, gradient) < 1e-10 * np.abs(gradient).max()
 
@@ -113,17 +120,30 @@ def test_data_of_another_shape_are_refused():
         bounds.q_struct_gradient_bound(q, gradient, DATA[:2])
 
 
-def test_without_a_digit_of_the_signal_the_bound_is_what_any_signal_within_its_error_could_have(monkeypatch):
-    """Data whose g is off by a known error: the gradients of all of them lie within the bound, and it is no more than a hundred of them."""
-    model = tk.Model(W)
-    data = tk.visible_law(W)
-    others = [data * (1 + 1e-6 * sign) for sign in np.random.default_rng(5).choice([-1.0, 1.0], size=(20, data.size))]
-    planted = 1.1 * max(np.abs(data_gradient(model, other / other.sum())).max() for other in others)
+@pytest.mark.parametrize(("distance", "moved"), [(0.0, 1e-6), (0.3, 1e-2), (0.3, 1e-5)])
+def test_the_bound_covers_the_gradients_of_all_data_within_the_error_of_the_signal(distance, moved, monkeypatch):
+    """Of data at the law itself, of which no digit of the signal is left, and of some away from it; and it is no hundred times more."""
+    model, signs = tk.Model(W), np.random.default_rng(5).choice([-1.0, 1.0], size=(20, 4))
+    data = tk.visible_law(W) * (1 + distance * np.array([1.0, -1.0, 1.0, 1.0]))
+    data, others = data / data.sum(), [data * (1 + moved * sign) for sign in signs]
+    others = [other / other.sum() for other in others]
+    g = data_gradient(model, data)
+    planted = 1.1 * max(np.abs(data_gradient(model, other) - g).max() for other in others)
     monkeypatch.setattr(extended_chain, "AVAILABLE", False)
     monkeypatch.setattr("adjoints.bounds.data_gradient_error", lambda _: planted)
     q, gradient = adjoints.q_struct(W, data)
-    q = replace(q, signal_bound=q.g.size * planted**2)
-    assert not q.signal_bound < 0.5 * q.signal
+    q = replace(q, signal_bound=float((2 * np.abs(g) * planted + planted**2).sum()))
     bound = bounds.q_struct_gradient_bound(q, gradient, data)
-    missed = max(np.abs(adjoints.q_struct(W, other / other.sum())[1] - gradient).max() for other in others)
+    missed = max(np.abs(adjoints.q_struct(W, other)[1] - gradient).max() for other in others)
     assert missed <= bound <= 100 * missed
+
+
+def test_a_frozen_chain_by_reduction_keeps_the_bound_of_the_reduction():
+    """A law on one state, nearly, and a gap of 1e-8: in long double the bound goes with the gap, and is a hundredth of the gradient."""
+    chain, data = tk.gibbs_chain([[10.0]], [1.5], [1.0]), [0.6, 0.4]
+    adjoint = VarianceTimeAdjoint(chain)
+    time = variance_time(chain, Solve("reduction"), (adjoint,))
+    gradient = adjoint.cotangents(time).W
+    assert bounds.variance_time_gradient_bound(time, gradient) < 1e-12 * np.abs(gradient).max()
+    q, by_q = chain_q_struct_gradient(chain, data, 100.0, Solve("reduction"))
+    assert bounds.q_struct_gradient_bound(q, by_q.W, data) < 1e-4 * np.abs(by_q.W).max()

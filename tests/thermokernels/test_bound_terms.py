@@ -170,6 +170,23 @@ def test_a_weight_of_a_cluster_is_off_by_the_turn_of_its_modes():
     assert moved > second_order / 20
 
 
+def test_a_weight_that_the_rules_may_have_misplaced_counts_at_the_slow_end_of_a_cluster():
+    """All of a cluster decays three times as fast as its slowest mode, and of that there may be more than was seen."""
+    gaps, weights, more = np.array([0.1, 0.299]), np.array([1e-3, 1.0]), 1e-4
+    gamma_eff, moved = ((weights + off).sum() / ((weights + off) / gaps).sum() for off in (np.zeros(2), np.array([more, 0.0])))
+    measure = SimpleNamespace(gaps=gaps, weights=weights, gamma_eff=gamma_eff, relevant_gap=gaps[0])
+    modes = SimpleNamespace(complete=True, gaps=gaps, residuals=np.zeros((2, 1)))
+    rules = SimpleNamespace(gaps=np.array([[0.1]]), weights=np.array([[more]]))
+    bound, missed = spectral_measure._uncertainty(measure, modes, rules, 0.3, 0.0), abs(moved / gamma_eff - 1)
+    assert bound / 4 < missed <= bound
+    # what carries less than a share of 1e-12 is no eigenvalue that the modes may turn to
+    for total in (1.0, 1e4):
+        dust = SimpleNamespace(**vars(measure) | {"gaps": np.append(gaps, 0.301), "weights": total * np.append(weights, 1e-14)})
+        turned = SimpleNamespace(**vars(modes) | {"residuals": np.full((2, 1), 1e-9)})
+        nothing = SimpleNamespace(gaps=np.array([[2.0]]), weights=np.array([[1.0]]))
+        assert spectral_measure._uncertainty(dust, turned, nothing, 0.3, 0.0) < 1e-7
+
+
 def test_the_asymptotic_variance_is_off_by_twice_the_time_by_the_variances_and_by_the_rounding_of_their_difference(monkeypatch):
     def bound(lost, variance_error):
         monkeypatch.setattr(asymptotic_variance, "variance_of", lambda _: (3.0, variance_error))

@@ -46,12 +46,13 @@ def chain(n_visible: int, n_hidden: int, full: bool, layer: str | None = None) -
 def variance_time(n_visible: int, n_hidden: int, full: bool, single_flips: bool = True, gradient: bool = False, rows: int = 1) -> int:
     """T_O by conjugate gradients with ``rows`` observables in memory at a time, the chain included.
 
-    Of length n_states there are the chain's four arrays (two-block: four more of conditional laws), the solver's three tables and three
-    and a half arrays a thread (plain conjugate gradients: ten), three arrays a row, and for the gradient two sums and two of one block.
+    Of length n_states there are the chain's four arrays (two-block: four more of conditional laws), the solver's three tables and those in
+    float32, which are one more, three and three quarters a thread (plain conjugate gradients: ten), three arrays a row, and for the
+    gradient two sums and two of one block.
     """
     states = n_states(n_visible, n_hidden, full)
     bipartite = single_flips and n_visible >= 4 and (full or (n_visible + n_hidden) % 2 == 0)
-    solver = 3 + 3.5 * min(rows, threads.get_threads()) if bipartite else 10 + 4 * (not single_flips)
+    solver = 4 + 3.75 * min(rows, threads.get_threads()) if bipartite else 10 + 4 * (not single_flips)
     arrays = 4 + solver + ARRAYS_OF_A_ROW * rows + (4 if gradient else 0)
     return max(chain(n_visible, n_hidden, full), int(8 * arrays) * states)  # in integers: a float overflows at a thousand spins
 

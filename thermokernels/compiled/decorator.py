@@ -89,13 +89,25 @@ def cache_folder() -> Path | None:
 
 def jit(function: Kernel) -> Kernel:
     """Compile ``function`` on its first call (nopython, without the GIL), cached on disk where a folder can be written."""
+    return _decorated(function)
+
+
+def inlined(function: Kernel) -> Kernel:
+    """The same for a step that is compiled as a part of its callers only: it and all that it calls need not be compiled apart.
+
+    LLVM works through every function that a kernel reaches once for each level of calls above it.
+    """
+    return _decorated(function, inline="always")
+
+
+def _decorated(function: Kernel, **options: Any) -> Kernel:
     folder = cache_folder()
     if folder is None:
-        return njit(**OPTIONS)(function)  # type: ignore[no-any-return]
+        return njit(**OPTIONS, **options)(function)  # type: ignore[no-any-return]
     # CACHE_DIR is read while the decorator runs and then restored: other packages' caches stay where they are.
     previous = numba.config.CACHE_DIR
     numba.config.CACHE_DIR = str(folder)
     try:
-        return njit(cache=True, **OPTIONS)(function)  # type: ignore[no-any-return]
+        return njit(cache=True, **OPTIONS, **options)(function)  # type: ignore[no-any-return]
     finally:
         numba.config.CACHE_DIR = previous

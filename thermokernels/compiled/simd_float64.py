@@ -1,10 +1,12 @@
-"""Eight float64 at a time: the few vector operations that numba's own loops do not turn into good code.
+"""A cache line at a time, eight float64 or sixteen float32: the few vector operations that numba's own loops do not turn into good code.
 
 numba cannot keep a vector accumulator across a loop with a runtime bound, cannot swap neighbours inside a vector register, and must add
 up a dot product one by one. A kernel written with these functions does all three, and its order of summation is fixed. LLVM
-lowers the type to what the processor has (one AVX-512, two AVX2 or four NEON registers).
+lowers the types to what the processor has (one AVX-512, two AVX2 or four NEON registers). Which of the two types a word is about follows
+from the array, or the scalar, that it is given, so that one kernel is compiled for both: ``lanes(array)`` is its step.
 
-With ``NUMBA_DISABLE_JIT=1`` the same names are NumPy functions on arrays of length eight: the plain twin of every kernel built on them.
+With ``NUMBA_DISABLE_JIT=1`` the same names are NumPy functions on arrays of length eight or sixteen: the plain twin of every kernel built
+on them.
 """
 
 from __future__ import annotations
@@ -17,8 +19,9 @@ from numpy.typing import NDArray
 
 from thermokernels.compiled.decorator import jit
 
-# Doubles of a vector.
+# float64 and float32 of a vector.
 DOUBLES = 8
+FLOATS = 16
 ALIGNMENT = 64
 
 # The entry of even parity among 2k and 2k + 1 is 2k + parity(k); WOVEN[j] is where entry j lies when the even ones come first.
@@ -28,14 +31,17 @@ WOVEN = np.argsort(np.concatenate([PAIRS + PARITIES, PAIRS + 1 - PARITIES]))
 
 if numba.config.DISABLE_JIT:
 
+    def lanes(array):
+        return ALIGNMENT // array.itemsize
+
     def load(array, index):
-        return array[index : index + DOUBLES].copy()
+        return array[index : index + lanes(array)].copy()
 
     def store(array, index, vector):
-        array[index : index + DOUBLES] = vector
+        array[index : index + lanes(array)] = vector
 
     def fill(scalar):
-        return np.full(DOUBLES, scalar)
+        return np.full(FLOATS if isinstance(scalar, np.float32) else DOUBLES, scalar)
 
     def add(left, right):
         return left + right
@@ -50,17 +56,21 @@ if numba.config.DISABLE_JIT:
         return left * right + accumulator
 
     def total(vector):
-        pairs = vector[:4] + vector[4:]
-        return (pairs[0] + pairs[2]) + (pairs[1] + pairs[3])
+        while vector.size > 1:
+            vector = vector[: vector.size // 2] + vector[vector.size // 2 :]
+        return np.float64(vector[0])
 
     def swap1(vector):
-        return vector[[1, 0, 3, 2, 5, 4, 7, 6]]
+        return vector[np.arange(vector.size) ^ 1]
 
     def swap2(vector):
-        return vector[[2, 3, 0, 1, 6, 7, 4, 5]]
+        return vector[np.arange(vector.size) ^ 2]
 
     def swap4(vector):
-        return vector[[4, 5, 6, 7, 0, 1, 2, 3]]
+        return vector[np.arange(vector.size) ^ 4]
+
+    def swap8(vector):
+        return vector[np.arange(vector.size) ^ (8 % vector.size)]
 
     def reverse(vector):
         return vector[::-1].copy()
@@ -83,55 +93,76 @@ else:
     from numba.core.extending import intrinsic, models, register_model
 
     class VectorType(types.Type):
-        """Eight float64 in registers."""
+        """A row of numbers in registers, ``size`` of ``element`` (a type of numba)."""
 
-        def __init__(self):
-            super().__init__(name="thermokernels.Vector8")
-
-    VECTOR = VectorType()
-    LLVM_VECTOR = ir.VectorType(ir.DoubleType(), DOUBLES)
+        def __init__(self, name, element, size):
+            self.element, self.size = element, size
+            self.llvm = ir.VectorType(ir.DoubleType() if element is types.float64 else ir.FloatType(), size)
+            super().__init__(name=f"thermokernels.{name}")
 
     @register_model(VectorType)
     class VectorModel(models.PrimitiveModel):
         """A vector is passed as one LLVM value."""
 
         def __init__(self, manager, numba_type):
-            super().__init__(manager, numba_type, LLVM_VECTOR)
+            super().__init__(manager, numba_type, numba_type.llvm)
+
+    VECTORS = {
+        types.float64: VectorType("Vector8", types.float64, DOUBLES),
+        types.float32: VectorType("Vector16", types.float32, FLOATS),
+    }
 
     def _pointer(context, builder, array_type, array, index):
         data = context.make_array(array_type)(context, builder, array).data
-        return builder.bitcast(builder.gep(data, [index]), LLVM_VECTOR.as_pointer())
+        return builder.bitcast(builder.gep(data, [index]), VECTORS[array_type.dtype].llvm.as_pointer())
+
+    def constant_of(typing_context, array, number):
+        """An intrinsic's answer: a number known when it is compiled, whatever the array holds."""
+
+        def generate(context, builder, signature, arguments):
+            return ir.Constant(ir.IntType(types.intp.bitwidth), number)
+
+        return types.intp(array), generate
+
+    @intrinsic
+    def lanes(typing_context, array):
+        """How many entries of the array a vector holds."""
+        return constant_of(typing_context, array, VECTORS[array.dtype].size)
 
     @intrinsic
     def load(typing_context, array, index):
-        """array[index : index + 8] of a contiguous one-dimensional float64 array, unchecked."""
+        """array[index : index + lanes] of a contiguous one-dimensional array, unchecked."""
 
         def generate(context, builder, signature, arguments):
-            return builder.load(_pointer(context, builder, signature.args[0], *arguments), align=8)
+            array_type = signature.args[0]
+            return builder.load(_pointer(context, builder, array_type, *arguments), align=array_type.dtype.bitwidth // 8)
 
-        return VECTOR(array, types.intp), generate
+        return VECTORS[array.dtype](array, types.intp), generate
 
     @intrinsic
     def store(typing_context, array, index, vector):
-        """array[index : index + 8] = vector, unchecked."""
+        """array[index : index + lanes] = vector, unchecked."""
 
         def generate(context, builder, signature, arguments):
             array_value, index_value, vector_value = arguments
-            builder.store(vector_value, _pointer(context, builder, signature.args[0], array_value, index_value), align=8)
+            array_type = signature.args[0]
+            pointer = _pointer(context, builder, array_type, array_value, index_value)
+            builder.store(vector_value, pointer, align=array_type.dtype.bitwidth // 8)
             return context.get_dummy_value()
 
-        return types.void(array, types.intp, VECTOR), generate
+        return types.void(array, types.intp, VECTORS[array.dtype]), generate
 
     @intrinsic
     def fill(typing_context, scalar):
-        """Eight times the same number."""
+        """The same number in every lane."""
+        kind = VECTORS[types.float32 if scalar == types.float32 else types.float64]
 
         def generate(context, builder, signature, arguments):
-            first = builder.insert_element(ir.Constant(LLVM_VECTOR, ir.Undefined), arguments[0], ir.Constant(ir.IntType(32), 0))
-            zeros = ir.Constant(ir.VectorType(ir.IntType(32), DOUBLES), [0] * DOUBLES)
-            return builder.shuffle_vector(first, ir.Constant(LLVM_VECTOR, ir.Undefined), zeros)
+            undefined = ir.Constant(kind.llvm, ir.Undefined)
+            first = builder.insert_element(undefined, arguments[0], ir.Constant(ir.IntType(32), 0))
+            return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(ir.IntType(32), kind.size), [0] * kind.size))
 
-        return VECTOR(types.float64), generate
+        return kind(kind.element), generate
 
     @intrinsic
     def add(typing_context, left, right):
@@ -174,14 +205,15 @@ else:
     def _mask(order):
         return ir.Constant(ir.VectorType(ir.IntType(32), len(order)), [int(k) for k in order])
 
-    def permutation(kind, order, doc):
-        """The word that reorders the entries of one vector, or tile."""
+    def permutation(order_of, doc):
+        """The word that reorders the entries of one vector, or tile, by ``order_of(its type)``."""
 
         def permute(typing_context, vector):
             def generate(context, builder, signature, arguments):
+                order = order_of(signature.args[0])
                 return builder.shuffle_vector(arguments[0], ir.Constant(arguments[0].type, ir.Undefined), _mask(order))
 
-            return kind(kind), generate
+            return vector(vector), generate
 
         permute.__doc__ = doc
         return intrinsic(permute)
@@ -191,15 +223,19 @@ else:
             def generate(context, builder, signature, arguments):
                 return builder.shuffle_vector(arguments[0], arguments[1], _mask(order))
 
-            return VECTOR(VECTOR, VECTOR), generate
+            return first(first, second), generate
 
         select.__doc__ = doc
         return intrinsic(select)
 
-    swap1 = permutation(VECTOR, [1, 0, 3, 2, 5, 4, 7, 6], "Exchange neighbours: entry k comes from k ^ 1.")
-    swap2 = permutation(VECTOR, [2, 3, 0, 1, 6, 7, 4, 5], "Entry k comes from k ^ 2.")
-    swap4 = permutation(VECTOR, [4, 5, 6, 7, 0, 1, 2, 3], "Entry k comes from k ^ 4.")
-    reverse = permutation(VECTOR, [7, 6, 5, 4, 3, 2, 1, 0], "Entry k comes from 7 - k.")
+    def _exchange(flip):
+        return lambda vector: np.arange(vector.size) ^ (flip % vector.size)
+
+    swap1 = permutation(_exchange(1), "Exchange neighbours: entry k comes from k ^ 1.")
+    swap2 = permutation(_exchange(2), "Entry k comes from k ^ 2.")
+    swap4 = permutation(_exchange(4), "Entry k comes from k ^ 4.")
+    swap8 = permutation(_exchange(8), "Entry k comes from k ^ 8; for float32 only.")
+    reverse = permutation(lambda vector: np.arange(vector.size)[::-1], "Entry k comes from the other end.")
 
     pick_even = _selection(PAIRS + PARITIES, "Of the pairs (2k, 2k + 1) in 16 entries, the one whose index has even parity.")
     pick_odd = _selection(PAIRS + 1 - PARITIES, "The other one.")
@@ -208,35 +244,36 @@ else:
 
     @intrinsic
     def total(typing_context, vector):
-        """The sum of the eight entries, in the fixed order ((0+4)+(2+6)) + ((1+5)+(3+7))."""
+        """The sum of the entries as float64, halves added until one is left: of eight ((0+4)+(2+6)) + ((1+5)+(3+7))."""
 
         def generate(context, builder, signature, arguments):
-            def lane(k):
-                return builder.extract_element(arguments[0], ir.Constant(ir.IntType(32), k))
+            sums = [builder.extract_element(arguments[0], ir.Constant(ir.IntType(32), k)) for k in range(signature.args[0].size)]
+            while len(sums) > 1:
+                half = len(sums) // 2
+                sums = [builder.fadd(sums[k], sums[k + half]) for k in range(half)]
+            return sums[0] if signature.args[0].element is types.float64 else builder.fpext(sums[0], ir.DoubleType())
 
-            pairs = [builder.fadd(lane(k), lane(k + 4)) for k in range(4)]
-            return builder.fadd(builder.fadd(pairs[0], pairs[2]), builder.fadd(pairs[1], pairs[3]))
-
-        return types.float64(VECTOR), generate
+        return types.float64(vector), generate
 
 
 @jit
 def dot(x, y):
-    """x'y in a fixed order of summation; the length is a multiple of eight."""
-    sum0, sum1 = fill(0.0), fill(0.0)
-    for k in range(0, x.size - DOUBLES, 2 * DOUBLES):
+    """x'y in a fixed order of summation; the length is a multiple of a vector."""
+    step, zero = lanes(x), x.dtype.type(0.0)
+    sum0, sum1 = fill(zero), fill(zero)
+    for k in range(0, x.size - step, 2 * step):
         sum0 = multiply_add(load(x, k), load(y, k), sum0)
-        sum1 = multiply_add(load(x, k + DOUBLES), load(y, k + DOUBLES), sum1)
-    if x.size % (2 * DOUBLES):
-        sum0 = multiply_add(load(x, x.size - DOUBLES), load(y, y.size - DOUBLES), sum0)
+        sum1 = multiply_add(load(x, k + step), load(y, k + step), sum1)
+    if x.size % (2 * step):
+        sum0 = multiply_add(load(x, x.size - step), load(y, y.size - step), sum0)
     return total(add(sum0, sum1))
 
 
 @jit
 def add_multiple(factor, x, y):
-    """y += factor * x; the length is a multiple of eight."""
-    factors = fill(factor)
-    for k in range(0, x.size, DOUBLES):
+    """y += factor * x; the length is a multiple of a vector."""
+    factors = fill(x.dtype.type(factor))
+    for k in range(0, x.size, lanes(x)):
         store(y, k, multiply_add(factors, load(x, k), load(y, k)))
 
 
@@ -261,3 +298,9 @@ def aligned_zeros(*shape: int) -> NDArray[np.float64]:
     zeros = aligned_empty(*shape)
     zeros[...] = 0.0
     return zeros
+
+
+def aligned_singles(*shape: int) -> NDArray[np.float32]:
+    """Zeros of float32 whose first entry starts a cache line."""
+    size = math.prod(shape)
+    return aligned_zeros(-(-size // 2)).view(np.float32)[:size].reshape(shape)

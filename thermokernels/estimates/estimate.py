@@ -177,6 +177,8 @@ def _warm_up(kernel: str, observables: str) -> None:
 
 
 def _key(seed: Any) -> np.uint64:
+    if isinstance(seed, np.random.SeedSequence):  # batch means and bounds have streams of their own, named by the number
+        raise ValueError(f"seed must be a nonnegative integer; got {arguments.in_brief(seed)}")
     return np.uint64(arguments.as_seed(seed).generate_state(1, np.uint64)[0])
 
 

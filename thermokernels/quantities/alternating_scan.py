@@ -397,7 +397,7 @@ def of_model(model: Model, solve: Solve, **options: Any) -> AlternatingTime:
     """
     if solve.method not in ("auto", "cg"):
         raise ValueError(f"method must be 'auto' or 'cg' for the alternating kernel, which is solved on one layer; got {solve.method!r}")
-    for name in ("checkpoint", "executor"):
+    for name in ("checkpoint", "executor", "accuracy"):
         if getattr(solve, name) is not None:
             raise ValueError(f"{name} is for kernels that are solved on all states; leave it out for the alternating kernel")
     return alternating_variance_time(model, rtol=solve.rtol, progress=solve.progress, **options)

@@ -223,6 +223,7 @@ def q_struct(
     observables: Literal["products", "expected"] = "products",
     units: Literal["pm1", "zero-one"] = "pm1",
     fields: bool = False,
+    accuracy: float | None = None,
 ) -> QStruct:
     """Q_struct_perp = (K / 2) |g|^2 / T_O: the squared signal-to-noise ratio of the gradient from a window of Gibbs samples.
 
@@ -238,6 +239,7 @@ def q_struct(
     progress, checkpoint, executor : as in :func:`observable_variance_time`
     kernel : "single-site", "two-block", "symmetrised-alternating" or "alternating"
     observables, units, fields : what is averaged, of the alternating kernel, as in :func:`alternating_variance_time`
+    accuracy : largest relative error of T_O that will do, as in :func:`observable_variance_time`; ``t_obs_bound`` and ``bound`` say more
 
     Raises
     ------
@@ -251,7 +253,7 @@ def q_struct(
     >>> q.signal, round(q.t_obs, 12)  # nothing to learn; one product with gap 1 per step
     (0.0, 1.0)
     """
-    model, solve = as_model(W, b, c), Solve(method, rtol, progress, checkpoint, executor)
+    model, solve = as_model(W, b, c), Solve(method, rtol, progress, checkpoint, executor, accuracy)
     if as_kernel(kernel).by_layers:
         return alternating_q_struct(model, p_data, window, solve, observables=observables, units=units, fields=fields)
     words = arguments.as_choice(observables, OBSERVABLES, "observables"), arguments.as_choice(units, UNITS, "units")

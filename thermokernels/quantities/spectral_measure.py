@@ -197,10 +197,9 @@ def _matrix(chain: GibbsChain) -> Floats:
     return matrix
 
 
-def _decomposed(chain: GibbsChain, starts: Floats) -> SpectralMeasure:
-    """The measure from all eigenvalues: the matrix made tridiagonal, T = H'A H, and only H'b_a turned along with its diagonalisation."""
-    matrix = _matrix(chain)
-    n = chain.n_states
+def _eigenvalues(matrix: Floats, starts: Floats) -> tuple[Floats, Floats]:
+    """All eigenvalues, ascending, and the weight of each: the matrix made tridiagonal, T = H'A H, and only H'b_a turned along with T."""
+    n = len(matrix)
     # LAPACK reads columns: of the symmetric matrix, the same numbers. H leaves the first coordinate where it is.
     reflectors, diagonal, offdiagonal, factors, _ = scipy.linalg.lapack.dsytrd(
         matrix.T, lower=1, lwork=int(scipy.linalg.lapack.dsytrd_lwork(n, lower=1)[0]), overwrite_a=1
@@ -208,8 +207,14 @@ def _decomposed(chain: GibbsChain, starts: Floats) -> SpectralMeasure:
     turned = np.array(starts, order="F")
     turned[:, 1:], _, _ = scipy.linalg.lapack.dormqr("R", "N", reflectors[1:, :-1], factors, turned[:, 1:], lwork=64 * len(starts))
     gaps, seen = tridiagonal_eigenvalues(diagonal[None], np.append(offdiagonal, 0.0)[None], turned.T[None])
-    measure = _measure(gaps[0, :-1], (seen[0, :-1] ** 2).sum(axis=1), chain.steps_per_sweep)
-    return _with_errors(measure, chain, _rounding(chain), 0.0, _spread(measure, gaps[0, :-1]))
+    return gaps[0], (seen[0] ** 2).sum(axis=1)
+
+
+def _decomposed(chain: GibbsChain, starts: Floats) -> SpectralMeasure:
+    """The measure from all eigenvalues."""
+    gaps, weights = (part[:-1] for part in _eigenvalues(_matrix(chain), starts))
+    measure = _measure(gaps, weights, chain.steps_per_sweep)
+    return _with_errors(measure, chain, _rounding(chain), 0.0, _spread(measure, gaps))
 
 
 def _spread(measure: SpectralMeasure, gaps: Floats) -> Floats:
@@ -252,13 +257,22 @@ def _with_errors(measure: SpectralMeasure, chain: GibbsChain, error: float, rela
 
 
 def _from_reduction(chain: GibbsChain, starts: Floats) -> SpectralMeasure:
-    """The measure from all singular vectors of the inverse Cholesky factor, whose slow end is right to a share of itself."""
+    """The measure from singular vectors of the inverse Cholesky factor, whose slow end is right to a share of itself.
+
+    Fast modes are noise there: 1 / gap is lost beside that of the slowest. They come from A, with the slow ones moved above its spectrum.
+    """
     gaps, vectors, errors = reduced_gap.reduced_modes(chain)
-    weights = ((starts @ vectors.T) ** 2).sum(axis=0)
+    slow = errors * gaps <= _rounding(chain)
+    gaps, vectors, errors = gaps[slow], vectors[slow], errors[slow]
+    along = starts @ vectors.T
+    others, their_weights = _eigenvalues(_matrix(chain) + 2.0 * (vectors.T @ vectors), starts - along @ vectors)
+    n_others = chain.n_states - 1 - gaps.size
+    gaps, weights = np.append(gaps, others[:n_others]), np.append((along**2).sum(axis=0), their_weights[:n_others])
     measure = _measure(gaps, weights, chain.steps_per_sweep, float(np.finfo(np.float64).tiny))
     cut = cluster_cut(measure.relevant_gap, CLUSTER_SPREAD, measure.steps_per_sweep)
     in_cluster = (gaps >= measure.relevant_gap * (1 - MERGED)) & (gaps <= cut * (1 + MERGED))
-    return _with_errors(measure, chain, 0.0, float(errors[in_cluster].max()), _spread(measure, gaps))
+    lost = _rounding(chain) if in_cluster[errors.size :].any() else 0.0
+    return _with_errors(measure, chain, lost, float(errors[in_cluster[: errors.size]].max(initial=0.0)), _spread(measure, gaps))
 
 
 @default_error_state

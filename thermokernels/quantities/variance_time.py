@@ -29,7 +29,7 @@ from thermokernels.model.model import Model
 from thermokernels.model.rounding import entry_error, law_error, product_error
 from thermokernels.quantities.alternating_scan import of_model
 from thermokernels.quantities.exchangeable import exchangeable_sums
-from thermokernels.solvers import gap_bounds, packs, small_chains, spanning_tree_bound
+from thermokernels.solvers import gap_bounds, packs, red_black, small_chains, spanning_tree_bound
 from thermokernels.solvers.checkpoint import PathLike, RestartFile
 from thermokernels.solvers.many_observables import Accumulator, Observables, RowSums
 from thermokernels.solvers.observable_tasks import accumulate
@@ -40,6 +40,12 @@ from thermokernels.solvers.state_reduction import reduced_resolvent
 
 # Laws below this are close to underflow: their square roots still are numbers, but products with them lose digits unnoticed.
 SMALLEST_LAW = 1e-280
+
+# On so few states the gap's better bound costs as much as it saves.
+QUICK_STATES = 2**12
+
+# The largest relative residual that a solve may be left with, whatever accuracy is asked for.
+LOOSEST = 0.5
 
 # A minimum spanning tree of all flips takes 50 bytes a flip.
 SPANNING_STATES = 2**18
@@ -178,6 +184,40 @@ def variance_time(chain: GibbsChain, solve: Solve = AUTOMATIC, accumulators: Seq
     """
     chain = as_chain(chain)
     chain.require_both_layers("the products v_i h_j")
+    if solve.accuracy is None:
+        return _variance_time(chain, solve, accumulators)
+    time = _variance_time(chain, replace(solve, rtol=_sufficient_residual(chain, solve)), accumulators)
+    if not time.bound <= solve.accuracy * time.value:
+        raise UnresolvedError(
+            f"T_O = {time.value:.3g} steps is certified to a relative {time.bound / time.value:.2g} only, not {solve.accuracy:g}: ask for "
+            "less, or leave accuracy out to have what float64 gives"
+        )
+    return time
+
+
+def _sufficient_residual(chain: GibbsChain, solve: Solve) -> float:
+    """The relative residual, at least ``solve.rtol``, that leaves half of ``solve.accuracy`` to what residuals can be to blame for.
+
+    With A = (1 / N) sum_i (1 - Pi_i), Pi_i the projection that resamples spin i, b'A b <= (2 / N) |b|^2 for b of a product of two spins,
+    and by Cauchy and Schwarz b'A^+ b >= |b|^4 / b'A b >= (N / 2) |b|^2; of block kernels A <= 2 gives |b|^2 / 2. Hence the error
+    |r|^2 / gamma is at most half the accuracy times b'A^+ b where |r|^2 <= (accuracy N / 4) gamma |b|^2.
+    """
+    assert solve.accuracy is not None
+    if solve.method == "reduction" or resolved(chain.n_states, solve.method) == "cholesky":
+        return solve.rtol
+    single = chain.dynamics.single_flips
+    try:
+        quick = single and chain.n_states <= QUICK_STATES
+        gap = 1 / spanning_tree_bound.quick_bound(chain) if quick else gap_bounds.gap_lower_bound(chain)
+    except NumericalError:  # a chain that slow is solved as well as can be
+        return solve.rtol
+    sufficient = math.sqrt(0.25 * solve.accuracy * gap * (chain.n_spins if single else 1.0))
+    # solvers aim below what they accept; to accept all of b would be to solve nothing
+    return max(solve.rtol, min(sufficient / red_black.AIM, LOOSEST))
+
+
+def _variance_time(chain: GibbsChain, solve: Solve, accumulators: Sequence[Accumulator]) -> VarianceTime:
+    """:func:`variance_time` to a residual of ``solve.rtol``; where an accuracy is asked for, other methods follow until it is met."""
     if solve.method == "reduction":
         return _reduced_variance_time(chain, solve.rtol)
     if solve.method != "auto":
@@ -191,7 +231,9 @@ def variance_time(chain: GibbsChain, solve: Solve = AUTOMATIC, accumulators: Seq
         except NumericalError as error:
             failure = str(error)
         else:
-            if any(_has_its_digits(time, relaxation) for relaxation in relaxation_bounds(chain)):
+            if solve.accuracy is not None and (time.bound <= solve.accuracy * time.value or not reduced_resolvent.applies_to(chain)):
+                return time
+            if solve.accuracy is None and any(_has_its_digits(time, relaxation) for relaxation in relaxation_bounds(chain)):
                 return time
             failure = f"the spectral gap leaves T_O = {time.value:.3g} steps less than {-math.log10(tolerances.DIGITS):.0f} digits"
     if not reduced_resolvent.applies_to(chain):
@@ -321,6 +363,8 @@ def observable_variance_time(
     progress: Progress | None = None,
     checkpoint: PathLike | None = None,
     executor: Executor | None = None,
+    *,
+    accuracy: float | None = None,
 ) -> float:
     """T_O = sum_ij <f~_ij, (I - P)^+ f~_ij>_pi in steps, over all gradient observables f_ij = -v_i h_j.
 
@@ -341,13 +385,16 @@ def observable_variance_time(
         Conjugate gradients are then tasks of it, for a few observables each: threads, processes, or the workers of a Dask cluster
         (``client.get_executor()``). A task uses one thread. The result is the same in every bit. Small systems and state reduction
         (method "cholesky" and "reduction") stay in this process.
+    accuracy : largest relative error of T_O, below 1, or None
+        Conjugate gradients then stop as soon as a proven bound of the error says so, however large the residual still is: the error is of
+        second order in it. None solves to ``rtol``, which is as right as float64 makes it.
 
     Raises
     ------
     NotReversibleError
         The kernel has no detailed balance.
     NotConvergedError, UnresolvedError
-        The chain is too slow for float64, and too large for state reduction or beyond it.
+        The chain is too slow for float64, and too large for state reduction or beyond it; the accuracy is beyond what can be certified.
     ModelTooLargeError
         One observable at a time does not fit into memory, or method="reduction" and more states than it is made for.
     ExecutorError
@@ -360,8 +407,10 @@ def observable_variance_time(
     3.0
     """
     if isinstance(chain, ExchangeableChain):
+        if accuracy is not None:
+            raise ValueError("accuracy is for chains that are solved on all states; leave it out for an exchangeable chain")
         return exchangeable_sums.variance_time(chain, rtol).value
-    chain, solve = as_chain(chain), Solve(method, rtol, progress, checkpoint, executor)
+    chain, solve = as_chain(chain), Solve(method, rtol, progress, checkpoint, executor, accuracy)
     return of_model(chain.model, solve).value if chain.dynamics.by_layers else variance_time(chain, solve).value
 
 

@@ -13,7 +13,7 @@ from thermokernels.common import arguments, memory
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.foreign_arrays import as_array
 from thermokernels.common.results import Result, required
-from thermokernels.model.importers import from_rbms, units_of_rbms
+from thermokernels.model.importers import attributes_of, from_rbms, units_of_rbms
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -140,7 +140,8 @@ class Samples(Result):
         visible, hidden = (np.where(block.reshape(-1, *block.shape[-2:]), np.int8(1), np.int8(-1)).swapaxes(0, 1) for block in blocks)
         sweeps = np.arange(len(visible))
         if schedule is not None:
-            warmup, n_samples, steps = (int(getattr(schedule, name)) for name in ("n_warmup", "n_samples", "steps_per_sample"))
+            names = ("n_warmup", "n_samples", "steps_per_sample")
+            warmup, n_samples, steps = map(int, attributes_of(schedule, names, "schedule", "a SamplingSchedule of thrml"))
             if n_samples != len(visible):
                 raise ValueError(f"schedule must be that of the states, which have {len(visible)} records; it has {n_samples}")
             sweeps = warmup + steps * sweeps

@@ -18,12 +18,10 @@ import numpy as np
 
 from thermokernels.common import threads
 from thermokernels.compiled import simd_float64
-from thermokernels.compiled.decorator import jit
+from thermokernels.compiled.decorator import inlined, jit
 from thermokernels.compiled.register_tiles import (
     AHEAD,
     BLOCK_ROWS,
-    COLUMN_FLIPS,
-    COLUMNS,
     EXPECTING,
     FAR_COLUMN_FLIP,
     FAR_ROW_FLIP,
@@ -32,6 +30,7 @@ from thermokernels.compiled.register_tiles import (
     ROW_FLIPS,
     ROWS,
     checkered_rows,
+    columns,
     expect_tile,
     fold,
     load_tile,
@@ -42,6 +41,7 @@ from thermokernels.compiled.register_tiles import (
     swap_columns2,
     swap_columns4,
     swap_columns8,
+    swap_columns16,
     swap_rows1,
     swap_rows2,
 )
@@ -51,6 +51,7 @@ from thermokernels.compiled.simd_float64 import (
     add_multiple,
     dot,
     fill,
+    lanes,
     load,
     multiply,
     multiply_add,
@@ -62,6 +63,7 @@ from thermokernels.compiled.simd_float64 import (
     swap1,
     swap2,
     swap4,
+    swap8,
     total,
     weave_high,
     weave_low,
@@ -77,6 +79,9 @@ PROJECT_EVERY = 8
 
 # Aim well below the accepted residual: an iteration gains a factor of three, and gradients are of first order in the residual.
 AIM = 0.05
+
+# Entries whose squares are added up in one vector: longer sums would cost digits of float32.
+SUMMED = 2**13
 
 # Classes are padded by three cache lines: a load waits for a store at the same place of another page.
 STAGGER = 3 * DOUBLES
@@ -154,32 +159,37 @@ def _couple(visible_rates, hidden_rates, shape, parity, x, scale, diagonal, step
     An empty scale is one.
     """
     n_rows, n_half, stride, n_visible, n_row_flips, quotient = shape
-    if n_rows < ROWS or n_half < COLUMNS:
+    n_columns, width = columns(x), lanes(x) // DOUBLES  # a tile's, and how many entries take the room of a float64
+    if n_rows < ROWS or n_half < n_columns:
         return _couple_narrow(visible_rates, hidden_rates, shape, parity, x, scale, diagonal, step, out)
     n_entries = (n_row_flips + quotient) * n_half
-    block_rows, panel_columns = min(BLOCK_ROWS, n_rows), min(PANEL_COLUMNS, n_half)
-    expecting = n_rows * n_half >= EXPECTING
-    products = fill(0.0)
+    block_rows, panel_columns = min(BLOCK_ROWS, n_rows), min(PANEL_COLUMNS * width, n_half)
+    expecting = n_rows * n_half >= EXPECTING * width
+    near_flips = 3 + (n_columns > 8) + (n_columns > 16)
+    whole = 0.0
     for number in range(n_rows // block_rows * (n_half // panel_columns)):
         first_row = number // (n_half // panel_columns) * block_rows
         first_column = number % (n_half // panel_columns) * panel_columns
+        products = fill(x.dtype.type(0.0))  # of a block: longer sums would cost digits of float32
         for h in range(first_row, first_row + block_rows, ROWS):
             difference = _parity(h) ^ parity
-            for u in range(first_column, first_column + panel_columns, COLUMNS):
+            for u in range(first_column, first_column + panel_columns, n_columns):
                 if expecting:
-                    g, w = (h, u + AHEAD) if u + AHEAD < first_column + panel_columns else (h + ROWS, u + AHEAD - panel_columns)
+                    g, w = h, u + AHEAD * width
+                    if w >= first_column + panel_columns:
+                        g, w = h + ROWS, w - panel_columns
                     expect_tile(out, g * stride + w, stride)
                     if scale.size > 0:
                         expect_tile(scale, g * stride + w, stride)
                     if step.size > 0:
                         expect_tile(step, g * stride + w, stride)
                         expect_tile(diagonal, g * stride + w, stride)
-                    for i in range(FAR_COLUMN_FLIP + 1, n_visible):
+                    for i in range(FAR_COLUMN_FLIP + width, n_visible):
                         expect_tile(x, g * stride + (w ^ (1 << (i - 1))), stride)
                     for j in range(FAR_ROW_FLIP, n_row_flips):
                         expect_tile(x, (g ^ (1 << j)) * stride + w, stride)
                     if quotient:
-                        expect_tile(x, (n_rows - ROWS - g) * stride + n_half - COLUMNS - w, stride)
+                        expect_tile(x, (n_rows - ROWS - g) * stride + n_half - n_columns - w, stride)
                 # Flips inside the tile are exchanges of registers; rates of hidden spins are shared by rows of one parity.
                 k = h * stride + u
                 even, odd = difference * n_entries + u, (1 - difference) * n_entries + u
@@ -188,18 +198,20 @@ def _couple(visible_rates, hidden_rates, shape, parity, x, scale, diagonal, step
                 incoming = multiply_add(spread_rows(visible_rates, n_rows + h), swap_columns1(here), incoming)
                 incoming = multiply_add(spread_rows(visible_rates, 2 * n_rows + h), swap_columns2(here), incoming)
                 incoming = multiply_add(spread_rows(visible_rates, 3 * n_rows + h), swap_columns4(here), incoming)
-                if COLUMN_FLIPS > 3:
+                if n_columns > 8:
                     incoming = multiply_add(spread_rows(visible_rates, 4 * n_rows + h), swap_columns8(here), incoming)
+                if n_columns > 16:
+                    incoming = multiply_add(spread_rows(visible_rates, 5 * n_rows + h), swap_columns16(here), incoming)
                 incoming = multiply_add(checkered_rows(hidden_rates, even, odd), swap_rows1(here), incoming)
                 incoming = multiply_add(checkered_rows(hidden_rates, even + n_half, odd + n_half), swap_rows2(here), incoming)
-                for i in range(COLUMN_FLIPS + 1, n_visible):
+                for i in range(near_flips + 1, n_visible):
                     there = load_tile(x, h * stride + (u ^ (1 << (i - 1))), stride)
                     incoming = multiply_add(spread_rows(visible_rates, i * n_rows + h), there, incoming)
                 for j in range(ROW_FLIPS, n_row_flips):
                     there = load_tile(x, (h ^ (1 << j)) * stride + u, stride)
                     incoming = multiply_add(checkered_rows(hidden_rates, even + j * n_half, odd + j * n_half), there, incoming)
                 if quotient:
-                    across = reverse_tile(load_tile(x, (n_rows - ROWS - h) * stride + n_half - COLUMNS - u, stride))
+                    across = reverse_tile(load_tile(x, (n_rows - ROWS - h) * stride + n_half - n_columns - u, stride))
                     last = n_row_flips * n_half
                     incoming = multiply_add(checkered_rows(hidden_rates, even + last, odd + last), across, incoming)
                 if scale.size > 0:
@@ -209,29 +221,34 @@ def _couple(visible_rates, hidden_rates, shape, parity, x, scale, diagonal, step
                     incoming = subtract(multiply(load_tile(diagonal, k, stride), here), incoming)
                     products = add(products, fold(multiply(here, incoming)))
                 store_tile(out, k, stride, incoming)
-    return total(products)
+        whole += total(products)
+    return whole
 
 
 @jit
 def _couple_narrow(visible_rates, hidden_rates, shape, parity, x, scale, diagonal, step, out):
-    """The plain form of _couple, eight entries at a time: for classes smaller than a tile."""
+    """The plain form of _couple, a vector at a time: for classes smaller than a tile."""
     n_rows, n_half, stride, n_visible, n_row_flips, quotient = shape
-    products = fill(0.0)
+    n_lanes = lanes(x)
+    near_flips = 3 + (n_lanes > 8)
+    products = fill(x.dtype.type(0.0))
     for h in range(n_rows):
         rates = (_parity(h) ^ parity) * (n_row_flips + quotient) * n_half
-        for u in range(0, n_half, DOUBLES):
+        for u in range(0, n_half, n_lanes):
             k = h * stride + u
             here = load(x, k)
             incoming = multiply(fill(visible_rates[h]), here)
             incoming = multiply_add(fill(visible_rates[n_rows + h]), swap1(here), incoming)
             incoming = multiply_add(fill(visible_rates[2 * n_rows + h]), swap2(here), incoming)
             incoming = multiply_add(fill(visible_rates[3 * n_rows + h]), swap4(here), incoming)
-            for i in range(4, n_visible):
+            if n_lanes > 8:
+                incoming = multiply_add(fill(visible_rates[4 * n_rows + h]), swap8(here), incoming)
+            for i in range(near_flips + 1, n_visible):
                 incoming = multiply_add(fill(visible_rates[i * n_rows + h]), load(x, h * stride + (u ^ (1 << (i - 1)))), incoming)
             for j in range(n_row_flips):
                 incoming = multiply_add(load(hidden_rates, rates + j * n_half + u), load(x, (h ^ (1 << j)) * stride + u), incoming)
             if quotient:
-                across = reverse(load(x, (n_rows - 1 - h) * stride + n_half - DOUBLES - u))
+                across = reverse(load(x, (n_rows - 1 - h) * stride + n_half - n_lanes - u))
                 incoming = multiply_add(load(hidden_rates, rates + n_row_flips * n_half + u), across, incoming)
             if scale.size > 0:
                 incoming = multiply(load(scale, k), incoming)
@@ -243,14 +260,14 @@ def _couple_narrow(visible_rates, hidden_rates, shape, parity, x, scale, diagona
     return total(products)
 
 
-@jit
+@inlined
 def _from_other(classes, parity, x, scale, out):
     """out = scale * (C x): from the other class into class ``parity``."""
     nothing = x[:0]
     _couple(classes.visible_rates, classes.hidden_rates, classes.shape, parity, x, scale, nothing, nothing, out)
 
 
-@jit
+@inlined
 def _schur_product(classes, x, odd, out):
     """out = (D_e - C D_o^-1 C') x for an even-class x that vanishes on the target; returns x'out. ``odd`` is work space."""
     _from_other(classes, ODD, x, classes.inverse[1], odd)
@@ -258,7 +275,7 @@ def _schur_product(classes, x, odd, out):
     return _couple(classes.visible_rates, classes.hidden_rates, classes.shape, EVEN, odd, free, diagonal, x, out)
 
 
-@jit
+@inlined
 def _project(null, x):
     """Remove sqrt(pi), the null vector of the Schur complement, from an even-class vector (nothing where a target makes it regular)."""
     norm = dot(null, null)
@@ -269,52 +286,86 @@ def _project(null, x):
 @jit
 def _descend(length, image, inverse, residual):
     """residual -= length * image; returns |residual| and residual' inverse residual, all in one pass."""
-    backward, norms, weighted = fill(-length), fill(0.0), fill(0.0)
-    for k in range(0, residual.size, DOUBLES):
-        r = multiply_add(backward, load(image, k), load(residual, k))
-        store(residual, k, r)
-        norms = multiply_add(r, r, norms)
-        weighted = multiply_add(multiply(r, load(inverse, k)), r, weighted)
-    return np.sqrt(total(norms)), total(weighted)
+    real, square, product = residual.dtype.type, 0.0, 0.0
+    backward = fill(real(-length))
+    for first in range(0, residual.size, SUMMED):
+        norms, weighted = fill(real(0.0)), fill(real(0.0))
+        for k in range(first, min(first + SUMMED, residual.size), lanes(residual)):
+            r = multiply_add(backward, load(image, k), load(residual, k))
+            store(residual, k, r)
+            norms = multiply_add(r, r, norms)
+            weighted = multiply_add(multiply(r, load(inverse, k)), r, weighted)
+        square += total(norms)
+        product += total(weighted)
+    return np.sqrt(square), product
 
 
 @jit
 def _turn(length, ratio, inverse, residual, x, step):
     """x += length * step, then step = ratio * step + inverse * residual; returns |x|, all in one pass."""
-    forward, ratios, sizes = fill(length), fill(ratio), fill(0.0)
-    for k in range(0, x.size, DOUBLES):
-        last = load(step, k)
-        current = multiply_add(forward, last, load(x, k))
-        store(x, k, current)
-        store(step, k, multiply_add(ratios, last, multiply(load(inverse, k), load(residual, k))))
-        sizes = multiply_add(current, current, sizes)
-    return np.sqrt(total(sizes))
+    real, square = residual.dtype.type, 0.0
+    forward, ratios = fill(real(length)), fill(real(ratio))
+    for first in range(0, x.size, SUMMED):
+        sizes = fill(real(0.0))
+        for k in range(first, min(first + SUMMED, x.size), lanes(x)):
+            last = load(step, k)
+            current = multiply_add(forward, last, load(x, k))
+            store(x, k, current)
+            store(step, k, multiply_add(ratios, last, multiply(load(inverse, k), load(residual, k))))
+            sizes = multiply_add(current, current, sizes)
+        square += total(sizes)
+    return np.sqrt(square)
 
 
 @jit
-def _conjugate_gradients(classes, residual, tolerance, work, x):
-    """Schur complement x = residual (overwritten) until |residual| <= tolerance; returns the number of iterations.
+def _iterate(classes, residual, tolerance, floor, limit, before, step, image, odd, x):
+    """At most ``limit`` steps from x = 0 for Schur complement x = residual, which becomes what is left: max(tolerance, floor |x|) will do.
 
-    A step is added to x when the next one is made, while both are at hand.
+    ``before`` is residual' D^-1 residual of the residual that the direction ``step`` was made of, or 0 where there is none yet; ``image``
+    and ``odd`` are work space. Returns the number of steps, |residual|, |x|, and ``before`` of the direction that is left. A step is added
+    to x when the next one is made, while both are at hand.
     """
-    step, image, odd, inverse, null = work[0], work[1], work[2], classes.inverse[0], classes.null[0]
+    inverse, null = classes.inverse[0], classes.null[0]
     x[:] = 0.0
-    step[:] = 0.0
-    _project(null, residual)
     norm, product = _descend(0.0, residual, inverse, residual)
-    length, ratio, size, iteration = 0.0, 0.0, 0.0, 0
-    while iteration < MAX_ITERATIONS and norm > tolerance and norm > FLOOR * size:
+    length, ratio, size, iteration = 0.0, product / before if before > 0.0 else 0.0, 0.0, 0
+    while iteration < limit and norm > tolerance and norm > floor * size:
         size = _turn(length, ratio, inverse, residual, x, step)
         length = product / _schur_product(classes, step, odd, image)
-        previous = product
+        before = product
         norm, product = _descend(length, image, inverse, residual)
         iteration += 1
         if iteration % PROJECT_EVERY == 0:
             _project(null, residual)
             norm, product = _descend(0.0, image, inverse, residual)
-        ratio = product / previous
+        ratio = product / before
     add_multiple(length, step, x)
-    return iteration
+    return iteration, norm, size, before
+
+
+@inlined
+def _conjugate_gradients(classes, residual, tolerance, step, image, odd, x):
+    """Schur complement x = residual (overwritten) until |residual| <= tolerance; returns the number of iterations."""
+    step[:] = 0.0
+    _project(classes.null[0], residual)
+    return _iterate(classes, residual, tolerance, FLOOR, MAX_ITERATIONS, 0.0, step, image, odd, x)[0]
+
+
+@inlined
+def _odd_half(classes, source, x, image, out):
+    """out = D_o^-1 (source + C' x): what the odd equations say; ``image`` is work space."""
+    _from_other(classes, ODD, x, classes.inverse[1], image)
+    for k in range(0, out.size, DOUBLES):
+        store(out, k, multiply_add(load(classes.inverse[1], k), load(source, k), load(image, k)))
+
+
+@inlined
+def _assemble(classes, halves, solution):
+    """solution = the two halves of z, which is made orthogonal to sqrt(pi) where A is singular."""
+    along = dot(classes.null[0], halves[0]) + dot(classes.null[1], halves[1])
+    add_multiple(-along, classes.null[0], halves[0])
+    add_multiple(-along, classes.null[1], halves[1])
+    _merge(halves, classes.shape, solution)
 
 
 @jit
@@ -335,15 +386,10 @@ def _solve(classes, right_hand_sides, rtol, work, solutions, iterations):
                 here = multiply(load(free, k), here)
             store(source, k, add(here, load(even, k)))
         # The odd equations hold exactly after back-substitution, so the residual of the Schur complement is the full one up to rounding.
-        iterations[a] = _conjugate_gradients(classes, source, AIM * rtol * norm, work[4:7], even)
-        _from_other(classes, ODD, even, classes.inverse[1], source)
-        for k in range(0, even.size, DOUBLES):
-            store(halves[1], k, multiply_add(load(classes.inverse[1], k), load(halves[1], k), load(source, k)))
-            store(halves[0], k, load(even, k))
-        along = dot(classes.null[0], halves[0]) + dot(classes.null[1], halves[1])
-        add_multiple(-along, classes.null[0], halves[0])
-        add_multiple(-along, classes.null[1], halves[1])
-        _merge(halves, shape, solutions[a])
+        iterations[a] = _conjugate_gradients(classes, source, AIM * rtol * norm, work[4], work[5], work[6], even)
+        _odd_half(classes, halves[1], even, source, halves[1])
+        halves[0, :] = even
+        _assemble(classes, halves, solutions[a])
 
 
 @jit

@@ -23,7 +23,7 @@ from thermokernels.common.results import Result
 from thermokernels.common.tolerances import EPSILON
 from thermokernels.model.chain import MAX_DENSE_STATES, GibbsChain, as_chain
 from thermokernels.model.rounding import entry_error, product_error
-from thermokernels.solvers import conjugate_gradients, entrywise, gap_bounds, red_black, small_cholesky
+from thermokernels.solvers import conjugate_gradients, entrywise, gap_bounds, mixed_precision, red_black, small_cholesky
 from thermokernels.solvers.solve import METHODS, SOLVERS
 from thermokernels.solvers.state_reduction import reduced_resolvent
 
@@ -98,6 +98,8 @@ class Solver:
         other = copy.copy(self)
         if self.method == "cg" and red_black.applies_to(self.chain):
             other._classes = self._classes
+        if self.method == "cg" and mixed_precision.applies_to(self.chain):
+            other._mixed = self._mixed
         other.rtol = rtol
         return other
 
@@ -119,6 +121,10 @@ class Solver:
     @cached_property
     def _classes(self) -> red_black.Classes:
         return red_black.parity_classes(self.chain)
+
+    @cached_property
+    def _mixed(self) -> mixed_precision.Mixed:
+        return mixed_precision.mixed_classes(self._classes)
 
     @cached_property
     def _small_factor(self) -> small_cholesky.Factor:
@@ -144,6 +150,8 @@ class Solver:
         elif self.method == "cholesky":
             vectors = scipy.linalg.cho_solve(self._factor, right_hand_sides.T, check_finite=False).T
             vectors, iterations = np.ascontiguousarray(_orthogonal(vectors, self.chain.root_law)), np.zeros(1, dtype=np.int64)
+        elif mixed_precision.applies_to(self.chain):
+            vectors, iterations = mixed_precision.solve(self._mixed, right_hand_sides, self.rtol)
         elif red_black.applies_to(self.chain):
             vectors, iterations = red_black.solve(self._classes, right_hand_sides, self.rtol)
         else:

@@ -35,6 +35,7 @@ class Solve:
     progress : called as ``progress(done, total)``, or None
     checkpoint : of a file that keeps finished blocks, or None
     executor : whose tasks the blocks are, or None for this process
+    accuracy : largest relative error of the value, proven, for which a solve may stop before ``rtol``; None to solve to ``rtol``
 
     Raises
     ------
@@ -47,6 +48,7 @@ class Solve:
     progress: Progress | None = None
     checkpoint: PathLike | None = None
     executor: Executor | None = None
+    accuracy: float | None = None
 
     def __post_init__(self) -> None:
         arguments.as_choice(self.method, METHODS, "method")
@@ -56,6 +58,10 @@ class Solve:
         arguments.as_callback(self.progress, "progress")
         arguments.as_path(self.checkpoint, "checkpoint")
         as_executor(self.executor)
+        if self.accuracy is not None:
+            object.__setattr__(self, "accuracy", arguments.as_positive(self.accuracy, "accuracy", "relative error"))
+            if self.accuracy >= 1.0:
+                raise ValueError(f"accuracy must be below 1, a relative error of the value; got {self.accuracy:g}")
 
 
 AUTOMATIC = Solve()

@@ -26,6 +26,8 @@ def print_document(document: dict[str, Any]) -> None:
     gain, cost = math.exp(design["gain"]), design["cost"]
     bar = f"the bar: Q at least {gain:.3g} times, KL at most {cost:.3g} times that of lambda 0, means over codes"
     print(textwrap.fill(bar, WIDTH, initial_indent="  ", subsequent_indent="      "))
+    met = ", ".join(f"{met} of {there} at m = {m}" for m, (met, there) in steering.tables_that_meet(document).items())
+    print(f"  seed tables that meet it with some lambda: {met}")
     print("\n  Medians over the seeds; log Q = log |g|^2 - log T_O + constant\n")
     header = ("m", "objective", "KL", "KL / KL_0", "log Q", "gain", "of |g|^2", "of T_O", "meet the bar")
     print_table(header, [_row(row) for row in steering.summary(document)])

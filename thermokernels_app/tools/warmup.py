@@ -90,6 +90,7 @@ def compile_diagnosis() -> None:
         W, b = draws.normal(size=(n_visible, n_visible)), 0.1 * draws.normal(size=n_visible)
         law = np.full(2**n_visible, 0.5**n_visible)
         tk.diagnose(W, b if fields else None, b if fields else None, p_data=law)
+    tk.observable_variance_time(tk.gibbs_chain(np.zeros((7, 7))))  # large enough for float32
 
 
 def compile_estimates() -> None:

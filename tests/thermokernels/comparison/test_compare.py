@@ -7,7 +7,7 @@ import pytest
 
 import thermokernels as tk
 from thermokernels.comparison import estimators as estimators_module
-from thermokernels.comparison.compare import compare
+from thermokernels.comparison.compare import _verdict, compare
 
 W = np.array([[0.6, -0.3], [0.2, 0.5]])
 
@@ -286,3 +286,10 @@ def test_right_traces_are_seldom_doubted(estimators, kernel, n_chains, n_records
         (row,) = compare(trace, THREE, kernel=kernel, observables=["magnetisation"]).rows
         doubted += any(abs(estimate.deviation) > 3.48 for estimate in row.estimates)
     assert doubted <= 2
+
+
+@pytest.mark.parametrize(
+    ("factor", "words"), [(0.9, "close, but by luck"), (1.2, "close, but by luck"), (0.6, "1.67 times too small"), (1.6, "too large")]
+)
+def test_an_estimate_from_too_short_a_trace_is_close_by_luck_or_off(factor, words):
+    assert words in _verdict(factor, 1.0, 1.0, 0.9, 0.5, 2.0)

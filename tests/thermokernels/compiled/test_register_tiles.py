@@ -11,110 +11,124 @@ import pytest
 import thermokernels as tk
 from thermokernels.compiled import register_tiles, simd_float64
 from thermokernels.compiled.decorator import jit
-from thermokernels.compiled.register_tiles import COLUMN_FLIPS, COLUMNS
+from thermokernels.compiled.register_tiles import COLUMNS
 from thermokernels.solvers.resolvent import solve
 
 small = pytest.mark.small
 
-STRIDE, SIZE = 21, 4 * COLUMNS
+STRIDE = 37
 DRAWS = np.random.default_rng(0)
-X, Y, Z = DRAWS.normal(size=(3, 3 + 4 * STRIDE))
+TYPES = pytest.mark.parametrize("real", [np.float64, np.float32])
+
+
+def columns_of(real):
+    return COLUMNS * 8 // real().itemsize
+
+
+def draws_of(real):
+    return DRAWS.normal(size=(3, 3 + 4 * STRIDE)).astype(real)
 
 
 def rows_of(flat, index=3):
-    return np.array([flat[index + row * STRIDE : index + row * STRIDE + COLUMNS] for row in range(4)])
+    return np.array([flat[index + row * STRIDE : index + row * STRIDE + columns_of(flat.dtype.type)] for row in range(4)])
 
 
 @jit
 def _arithmetic(x, y, z, out):
-    first, second, third = register_tiles.load_tile(x, 3, 21), register_tiles.load_tile(y, 3, 21), register_tiles.load_tile(z, 3, 21)
-    register_tiles.store_tile(out, 0, COLUMNS, simd_float64.add(first, second))
-    register_tiles.store_tile(out, SIZE, COLUMNS, simd_float64.subtract(first, second))
-    register_tiles.store_tile(out, 2 * SIZE, COLUMNS, simd_float64.multiply(first, second))
-    register_tiles.store_tile(out, 3 * SIZE, COLUMNS, simd_float64.multiply_add(first, second, third))
+    first, second, third = register_tiles.load_tile(x, 3, 37), register_tiles.load_tile(y, 3, 37), register_tiles.load_tile(z, 3, 37)
+    columns = register_tiles.columns(x)
+    register_tiles.store_tile(out, 0, columns, simd_float64.add(first, second))
+    register_tiles.store_tile(out, 4 * columns, columns, simd_float64.subtract(first, second))
+    register_tiles.store_tile(out, 8 * columns, columns, simd_float64.multiply(first, second))
+    register_tiles.store_tile(out, 12 * columns, columns, simd_float64.multiply_add(first, second, third))
 
 
 @jit
 def _move(x, out):
-    register_tiles.store_tile(out, 3, 21, register_tiles.load_tile(x, 3, 21))
+    register_tiles.store_tile(out, 3, 37, register_tiles.load_tile(x, 3, 37))
 
 
 @jit
 def _exchange(x, out):
-    here = register_tiles.load_tile(x, 3, 21)
-    register_tiles.store_tile(out, 0, COLUMNS, register_tiles.swap_columns1(here))
-    register_tiles.store_tile(out, SIZE, COLUMNS, register_tiles.swap_columns2(here))
-    register_tiles.store_tile(out, 2 * SIZE, COLUMNS, register_tiles.swap_columns4(here))
-    register_tiles.store_tile(out, 3 * SIZE, COLUMNS, register_tiles.swap_columns8(here) if COLUMN_FLIPS > 3 else here)
-    register_tiles.store_tile(out, 4 * SIZE, COLUMNS, register_tiles.swap_rows1(here))
-    register_tiles.store_tile(out, 5 * SIZE, COLUMNS, register_tiles.swap_rows2(here))
-    register_tiles.store_tile(out, 6 * SIZE, COLUMNS, register_tiles.reverse_tile(here))
-    register_tiles.store_tile(out, 7 * SIZE, COLUMNS, register_tiles.spread_rows(x, 5))
-    register_tiles.store_tile(out, 8 * SIZE, COLUMNS, register_tiles.checkered_rows(x, 2, 40))
+    here, columns = register_tiles.load_tile(x, 3, 37), register_tiles.columns(x)
+    size = 4 * columns
+    register_tiles.store_tile(out, 0, columns, register_tiles.swap_columns1(here))
+    register_tiles.store_tile(out, size, columns, register_tiles.swap_columns2(here))
+    register_tiles.store_tile(out, 2 * size, columns, register_tiles.swap_columns4(here))
+    register_tiles.store_tile(out, 3 * size, columns, register_tiles.swap_columns8(here) if columns > 8 else here)
+    register_tiles.store_tile(out, 4 * size, columns, register_tiles.swap_columns16(here) if columns > 16 else here)
+    register_tiles.store_tile(out, 5 * size, columns, register_tiles.swap_rows1(here))
+    register_tiles.store_tile(out, 6 * size, columns, register_tiles.swap_rows2(here))
+    register_tiles.store_tile(out, 7 * size, columns, register_tiles.reverse_tile(here))
+    register_tiles.store_tile(out, 8 * size, columns, register_tiles.spread_rows(x, 5))
+    register_tiles.store_tile(out, 9 * size, columns, register_tiles.checkered_rows(x, 2, 40))
 
 
 @jit
 def _fold(x, out):
-    simd_float64.store(out, 0, register_tiles.fold(register_tiles.load_tile(x, 3, 21)))
+    simd_float64.store(out, 0, register_tiles.fold(register_tiles.load_tile(x, 3, 37)))
 
 
 @small
-def test_load_and_store_touch_one_tile():
-    out = np.zeros_like(X)
-    _move(X, out)
-    np.testing.assert_array_equal(rows_of(out), rows_of(X))
-    assert np.count_nonzero(out) == SIZE
+@TYPES
+def test_load_and_store_touch_one_tile(real):
+    x = draws_of(real)[0]
+    out = np.zeros_like(x)
+    _move(x, out)
+    np.testing.assert_array_equal(rows_of(out), rows_of(x))
+    assert np.count_nonzero(out) == 4 * columns_of(real)
 
 
 @small
-def test_arithmetic():
-    out = np.full(4 * SIZE, np.nan)
-    _arithmetic(X, Y, Z, out)
-    x, y, z = rows_of(X), rows_of(Y), rows_of(Z)
-    results = out.reshape(4, 4, COLUMNS)
+@TYPES
+def test_arithmetic(real):
+    flat, columns = draws_of(real), columns_of(real)
+    out = np.full(16 * columns, np.nan, dtype=real)
+    _arithmetic(*flat, out)
+    x, y, z = (rows_of(one) for one in flat)
+    results = out.reshape(4, 4, columns)
     np.testing.assert_array_equal(results[:3], [x + y, x - y, x * y])
-    assert np.all(np.abs(results[3] - (x * y + z)) <= 2.3e-16 * np.abs(x * y))
+    assert np.all(np.abs(results[3] - (x * y + z)) <= 1.04 * np.finfo(real).eps * (np.abs(x * y) + np.abs(results[3])))
 
 
 @small
-def test_exchanges():
-    out = np.full(9 * SIZE, np.nan)
-    _exchange(X, out)
-    x, columns, rows = rows_of(X), np.arange(COLUMNS), np.arange(4)
-    expected = [
-        x[:, columns ^ 1],
-        x[:, columns ^ 2],
-        x[:, columns ^ 4],
-        x[:, columns ^ 8] if COLUMN_FLIPS > 3 else x,
-        x[rows ^ 1],
-        x[rows ^ 2],
-        x[::-1, ::-1],
-    ]
-    expected.append(np.repeat(X[5:9, None], COLUMNS, axis=1))
-    expected.append([X[start : start + COLUMNS] for start in (2, 40, 40, 2)])
-    np.testing.assert_array_equal(out.reshape(9, 4, COLUMNS), expected)
+@TYPES
+def test_exchanges(real):
+    flat, n_columns = draws_of(real)[0], columns_of(real)
+    out = np.full(40 * n_columns, np.nan, dtype=real)
+    _exchange(flat, out)
+    x, columns, rows = rows_of(flat), np.arange(n_columns), np.arange(4)
+    expected = [x[:, columns ^ flip] if flip < n_columns else x for flip in (1, 2, 4, 8, 16)]
+    expected += [x[rows ^ 1], x[rows ^ 2], x[::-1, ::-1], np.repeat(flat[5:9, None], n_columns, axis=1)]
+    expected.append([flat[start : start + n_columns] for start in (2, 40, 40, 2)])
+    np.testing.assert_array_equal(out.reshape(10, 4, n_columns), expected)
 
 
 @small
-def test_fold_adds_in_a_fixed_order():
-    out = np.full(8, np.nan)
-    _fold(X, out)
-    rows = rows_of(X)[:, :8] if COLUMNS == 8 else rows_of(X)[:, :8] + rows_of(X)[:, 8:]
+@TYPES
+def test_fold_adds_in_a_fixed_order(real):
+    x, lanes = draws_of(real)[0], 64 // real().itemsize
+    out = np.full(lanes, np.nan, dtype=real)
+    _fold(x, out)
+    rows = rows_of(x)
+    rows = rows if rows.shape[1] == lanes else rows[:, :lanes] + rows[:, lanes:]
     np.testing.assert_array_equal(out, (rows[0] + rows[2]) + (rows[1] + rows[3]))
 
 
 @jit
 def _expect(x, out):
-    register_tiles.expect_tile(x, 10**6, 21)
-    register_tiles.expect_tile(x, -(10**6), 21)
-    register_tiles.store_tile(out, 3, 21, register_tiles.load_tile(x, 3, 21))
+    register_tiles.expect_tile(x, 10**6, 37)
+    register_tiles.expect_tile(x, -(10**6), 37)
+    register_tiles.store_tile(out, 3, 37, register_tiles.load_tile(x, 3, 37))
 
 
 @small
-def test_what_is_expected_need_not_exist():
-    out = np.zeros_like(X)
-    _expect(X, out)
-    np.testing.assert_array_equal(rows_of(out), rows_of(X))
+@TYPES
+def test_what_is_expected_need_not_exist(real):
+    x = draws_of(real)[0]
+    out = np.zeros_like(x)
+    _expect(x, out)
+    np.testing.assert_array_equal(rows_of(out), rows_of(x))
 
 
 OTHER_WIDTH = """

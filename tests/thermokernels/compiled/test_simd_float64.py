@@ -1,4 +1,4 @@
-"""Eight numbers at a time, each operation against NumPy; with NUMBA_DISABLE_JIT=1 the NumPy twins themselves are tested."""
+"""A cache line of numbers at a time, each operation against NumPy; with NUMBA_DISABLE_JIT=1 the NumPy twins themselves are tested."""
 
 import numpy as np
 import pytest
@@ -45,14 +45,19 @@ def _total(x):
 @jit
 def _permute(x, out):
     here = simd_float64.load(x, 0)
+    step = simd_float64.lanes(x)
     simd_float64.store(out, 0, simd_float64.swap1(here))
-    simd_float64.store(out, 8, simd_float64.swap2(here))
-    simd_float64.store(out, 16, simd_float64.swap4(here))
-    simd_float64.store(out, 24, simd_float64.reverse(here))
+    simd_float64.store(out, step, simd_float64.swap2(here))
+    simd_float64.store(out, 2 * step, simd_float64.swap4(here))
+    simd_float64.store(out, 3 * step, simd_float64.swap8(here) if step > 8 else here)
+    simd_float64.store(out, 4 * step, simd_float64.reverse(here))
 
 
-def filled(kernel, *arguments):
-    out = np.full(8, np.nan)
+TYPES = pytest.mark.parametrize("real", [np.float64, np.float32])
+
+
+def filled(kernel, *arguments, real=np.float64):
+    out = np.full(64 // real().itemsize, np.nan, dtype=real)
     kernel(*arguments, out)
     return out
 
@@ -80,20 +85,24 @@ def test_pairs_are_picked_by_parity_and_woven_again():
     np.testing.assert_array_equal(woven, x)
 
 
-def test_arithmetic():
-    np.testing.assert_array_equal(filled(_add, X, Y), X + Y)
-    np.testing.assert_array_equal(filled(_subtract, X, Y), X - Y)
-    np.testing.assert_array_equal(filled(_multiply, X, Y), X * Y)
-    np.testing.assert_array_equal(filled(_fill, 2.5), np.full(8, 2.5))
-    fused = filled(_multiply_add, X, Y, Z)  # rounded once or twice, as the processor does it
-    assert np.all(np.abs(fused - (X * Y + Z)) <= 2.3e-16 * np.abs(X * Y))
+@TYPES
+def test_arithmetic(real):
+    x, y, z = DRAWS.normal(size=(3, 64 // real().itemsize)).astype(real)
+    np.testing.assert_array_equal(filled(_add, x, y, real=real), x + y)
+    np.testing.assert_array_equal(filled(_subtract, x, y, real=real), x - y)
+    np.testing.assert_array_equal(filled(_multiply, x, y, real=real), x * y)
+    np.testing.assert_array_equal(filled(_fill, real(2.5), real=real), np.full(x.size, 2.5))
+    fused = filled(_multiply_add, x, y, z, real=real)  # rounded once or twice, as the processor does it
+    assert np.all(np.abs(fused - (x * y + z)) <= 1.04 * np.finfo(real).eps * (np.abs(x * y) + np.abs(fused)))
 
 
-def test_permutations():
-    out = np.full(32, np.nan)
-    _permute(X, out)
-    lanes = np.arange(8)
-    np.testing.assert_array_equal(out.reshape(4, 8), X[np.array([lanes ^ 1, lanes ^ 2, lanes ^ 4, 7 - lanes])])
+@TYPES
+def test_permutations(real):
+    lanes = np.arange(64 // real().itemsize)
+    x, out = DRAWS.normal(size=lanes.size).astype(real), np.full(5 * lanes.size, np.nan, dtype=real)
+    _permute(x, out)
+    farthest = lanes ^ 8 if lanes.size > 8 else lanes
+    np.testing.assert_array_equal(out.reshape(5, -1), x[np.array([lanes ^ 1, lanes ^ 2, lanes ^ 4, farthest, lanes[::-1]])])
 
 
 @pytest.mark.parametrize(("start", "end"), [(0, 0), (5, 3), (16, 1), (3, 16)])
@@ -111,6 +120,14 @@ def test_total_adds_in_its_documented_order():
     assert _total(X) == pytest.approx(X.sum(), rel=1e-14)
 
 
+def test_total_of_float32_is_rounded_in_float32_and_handed_on_as_float64():
+    x = DRAWS.normal(size=16).astype(np.float32)
+    halves = x
+    while halves.size > 1:
+        halves = halves[: halves.size // 2] + halves[halves.size // 2 :]
+    assert _total(x) == float(halves[0])
+
+
 @pytest.mark.parametrize("size", [8, 16, 24, 32, 40, 128])
 def test_dot_and_add_multiple(size):
     x, y = DRAWS.normal(size=(2, size))
@@ -119,6 +136,15 @@ def test_dot_and_add_multiple(size):
     expected = y + 0.7 * x
     simd_float64.add_multiple(0.7, x, y)
     np.testing.assert_allclose(y, expected, rtol=1e-14, atol=1e-15)
+
+
+@pytest.mark.parametrize("size", [16, 32, 48])
+def test_dot_and_add_multiple_of_float32(size):
+    x, y = DRAWS.normal(size=(2, size)).astype(np.float32)
+    assert simd_float64.dot(x, y) == pytest.approx(float(x.astype(float) @ y), abs=1e-5)
+    expected = y + np.float32(0.7) * x
+    simd_float64.add_multiple(0.7, x, y)
+    np.testing.assert_allclose(y, expected, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("shape", [(8,), (3, 16), (2, 3, 8), (1,)])
@@ -131,3 +157,6 @@ def test_aligned_arrays_start_a_cache_line(shape):
     array[...] = 1.0
     assert array.sum() == array.size
     assert not simd_float64.aligned_zeros(*shape).any()
+    singles = simd_float64.aligned_singles(*shape)
+    assert (singles.shape, singles.dtype, singles.any()) == (shape, np.float32, False)
+    assert singles.ctypes.data % simd_float64.ALIGNMENT == 0

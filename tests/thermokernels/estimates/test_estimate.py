@@ -56,6 +56,21 @@ def test_few_replicates_of_a_tiny_model(kernel, observables, fields):
     assert errors(estimate.t_obs_interval, chain.variance_time(chain.observables(observables)), estimate.t_obs) < LARGEST_Z
 
 
+@pytest.mark.small
+@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
+@pytest.mark.parametrize("kernel", ["alternating", "single-site"])
+@pytest.mark.parametrize("observables", ["products", "expected"])
+def test_few_replicates_over_the_couplings_that_exist(kernel, observables):
+    W, b, c = model((2, 3), 0.5, True, 1)
+    mask = mask_of(W.shape)
+    chain = DenseChain(W * mask, b, c, kernel)
+    f = chain.observables(observables, "zero-one", True)
+    f[:, : W.size] *= mask.ravel()
+    rbm = tk.Model(W * mask, b, c, mask=mask)
+    estimate = tk.estimate_q(rbm, None, kernel=kernel, n_replicates=32, observables=observables, units="zero-one", fields=True)
+    assert errors(estimate.t_obs_interval, chain.variance_time(f), estimate.t_obs) < LARGEST_Z
+
+
 @pytest.mark.parametrize("kernel", ["alternating", "two-block", "single-site"])
 @pytest.mark.parametrize("observables", ["products", "expected"])
 @pytest.mark.parametrize("units", ["pm1", "zero-one"])
@@ -208,6 +223,7 @@ def test_a_similar_model_lends_its_coupling():
         ({"units": "spins"}, "units must be one of"),
         ({"fields": 1}, "fields must be True or False"),
         ({"seed": -1}, "seed must be a nonnegative integer"),
+        ({"seed": np.random.SeedSequence(1)}, r"seed must be a nonnegative integer; got SeedSequence"),
         ({"precision": 0.0}, "precision must be a positive"),
         ({"budget": -1.0}, "budget must be a positive"),
         ({"n_replicates": 0}, "n_replicates must be an integer of at least 1"),

@@ -465,3 +465,8 @@ def test_blocks_that_are_too_slow_are_refused():
         tk.exchangeable_blocks(exchangeable_chain(0.1 * xi), "single-site")
     with pytest.raises(ValueError, match="window must"):
         tk.exchangeable_blocks(exchangeable_chain(0.1 * xi)).window_variance(0)
+
+
+def test_states_take_the_memory_that_they_ask_for(memory_of):
+    asked, taken = memory_of(tk.exchangeable_chain, np.full((90, 90), 0.001))
+    assert 0.3 * asked < taken <= asked

@@ -258,6 +258,16 @@ def test_a_cluster_that_ends_in_a_bulk_is_had_from_all_eigenvalues(monkeypatch):
     assert 1e-9 < abs(rules.gamma_eff / measure.gamma_eff - 1) < rules.gamma_eff_error
 
 
+@pytest.mark.parametrize("kernel", ["single-site", "two-block"])
+def test_beside_extremely_slow_modes_the_fast_ones_keep_their_digits(kernel):
+    """Gaps of 1e-40 beside those of 0.2: what a short window sees is decided by the latter."""
+    chain = tk.gibbs_chain([[45.0, 0.0], [0.0, 42.0], [0.0, 0.0]], quotient=False, kernel=kernel)
+    measure = tk.spectral_measure(chain)
+    assert measure.relevant_gap < 1e-30
+    for K in (1, 10, 100):
+        assert tk.window_variance(measure, K) == pytest.approx(lag_variance(chain, K), rel=1e-11)
+
+
 @small
 @pytest.mark.parametrize("kernel", ["single-site", "two-block"])
 def test_lanczos_runs_side_by_side_and_in_pieces(kernel, monkeypatch):

@@ -15,7 +15,7 @@ import thermokernels as tk
 from thermokernels.common import tolerances
 from thermokernels.quantities import variance_time as variance_time_module
 from thermokernels.quantities.signal_to_noise import chain_q_struct
-from thermokernels.quantities.variance_time import correlations, variance_time, with_solutions
+from thermokernels.quantities.variance_time import correlations, gradient_observables, variance_time, with_solutions
 from thermokernels.solvers.solve import Solve
 
 small = pytest.mark.small
@@ -263,6 +263,53 @@ def test_the_bound_holds_for_larger_chains_and_the_other_kernel(kernel, rtol):
     assert error > 1e-3 * time.bound  # within three orders of magnitude of what is certified
 
 
+@pytest.mark.parametrize("accuracy", [0.5, 1e-4, 1e-8, 1e-12])
+@pytest.mark.parametrize("kernel", ["single-site", "two-block"])
+@pytest.mark.parametrize("shape", [(3, 3), (5, 4), (5, 5), (6, 5)])
+def test_an_accuracy_is_met_and_costs_less_than_all_digits(shape, kernel, accuracy):
+    chain = tk.gibbs_chain(random_model(shape, 6, 0.7)[0], kernel=kernel)
+    time, exact = variance_time(chain, Solve("cg", accuracy=accuracy)), variance_time(chain, Solve("cg"))
+    assert abs(time.value - exact.value) <= time.bound + exact.bound
+    assert time.bound <= accuracy * time.value
+    assert time.value <= exact.value + exact.bound  # the variational form approaches T_O from below
+    assert time.iterations < exact.iterations or accuracy == 1e-12
+    assert tk.observable_variance_time(chain, "cg", accuracy=accuracy) == time.value
+
+
+def test_an_accuracy_is_met_in_float32():
+    chain = tk.gibbs_chain(random_model((7, 7), 6, 0.5)[0])
+    time, exact = variance_time(chain, Solve(accuracy=1e-9)), variance_time(chain)
+    assert abs(time.value - exact.value) <= time.bound <= 1e-9 * time.value
+    assert time.iterations < 0.75 * exact.iterations
+
+
+@small
+@pytest.mark.parametrize("shape", [(2, 3), (4, 3), (5, 5)])
+def test_the_reciprocal_of_the_energy_is_at_least_half_the_spins(shape):
+    """b'A b <= (2 / N) |b|^2, which the residual that suffices rests on."""
+    for options in ({}, {"quotient": False}):
+        chain = tk.gibbs_chain(random_model(shape, 1)[0], **options)
+        b = gradient_observables(chain).right_hand_sides(slice(None))
+        energies = np.einsum("an,an->a", b, chain.apply_symmetrised_generator(b))
+        assert (energies <= (2 / chain.n_spins + 1e-12) * np.einsum("an,an->a", b, b)).all()
+
+
+@small
+def test_an_accuracy_falls_back_on_state_reduction_and_on_words():
+    slow = tk.gibbs_chain([[12.0, 12.0, 0.0], [12.0, 12.0, 0.0], [0.0, 0.0, 12.0]])
+    assert variance_time(slow, Solve(accuracy=1e-9)).method == "reduction"
+    W, p_data = random_model((3, 2))[:2]
+    loose, tight = tk.q_struct(W, p_data, accuracy=1e-3), tk.q_struct(W, p_data)
+    assert abs(loose.value - tight.value) <= loose.bound + tight.bound
+    for method in ("auto", "cg", "cholesky", "reduction"):
+        with pytest.raises(tk.UnresolvedError, match=r"certified to a relative \S+ only, not 1e-30: ask for less, or leave accuracy out"):
+            tk.q_struct(W, p_data, method=method, accuracy=1e-30)
+    with pytest.raises(ValueError, match="accuracy is for kernels that are solved on all states"):
+        tk.q_struct(W, p_data, kernel="alternating", accuracy=1e-6)
+    with pytest.raises(ValueError, match="accuracy is for chains that are solved on all states"):
+        tk.observable_variance_time(tk.exchangeable_chain([[0.5, 0.5]]), accuracy=1e-6)
+
+
 @small
 def test_correlations_are_the_weighted_products():
     chain = tk.gibbs_chain(random_model((3, 2))[0])
@@ -325,6 +372,9 @@ GOOD = {"W": np.ones((2, 2)), "p_data": np.full(4, 0.25)}
         ({"rtol": np.nan}, "rtol must be a positive"),
         ({"rtol": 1.0}, "rtol must be below 1, a relative residual; got 1"),
         ({"rtol": "1e-10"}, "rtol must be a positive"),
+        ({"accuracy": 0.0}, "accuracy must be a positive"),
+        ({"accuracy": 1.0}, "accuracy must be below 1, a relative error of the value; got 1"),
+        ({"accuracy": "all"}, "accuracy must be a positive"),
         ({"b": [1.0]}, r"b must have shape \(2,\); got shape \(1,\)"),
         ({"c": [1.0, np.inf]}, "c must be finite"),
     ],

@@ -114,5 +114,7 @@ def test_states_that_are_not_those_of_two_colours():
     ):
         with pytest.raises(ValueError, match=f"states must be the two arrays of bools that thrml samples .*{words}"):
             tk.Samples.from_thrml(wrong)
+    with pytest.raises(ValueError, match=r"schedule must be a SamplingSchedule of thrml, with n_warmup, .* int has no n_warmup"):
+        tk.Samples.from_thrml(two, 3)
     with pytest.raises(ValueError, match="schedule must be that of the states, which have 5 records; it has 4"):
         tk.Samples.from_thrml(two, SimpleNamespace(n_warmup=0, n_samples=4, steps_per_sample=1))

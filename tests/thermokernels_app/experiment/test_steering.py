@@ -177,6 +177,7 @@ def test_an_unfinished_run_shows_what_it_has(record, tmp_path, monkeypatch, caps
     printed = capsys.readouterr().out
     assert "1 tables, so far, of a run that is not finished" in printed
     assert "seed 8, m=4: no record" in printed
+    assert "seed tables that meet it with some lambda: 0 of 1 at m = 4" in printed
     assert printed.splitlines()[-1] == "P6 HALT"
     begun = json.loads((folder / "design.json").read_text())
     begun["design"]["gain"] = 0.1
@@ -202,6 +203,17 @@ def test_the_screen_fits_into_eighty_columns(run, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 90
     assert lines[-1] == f"P6 {run[2]['verdicts']['P6']['verdict']}"
+
+
+def test_tables_that_meet_the_bar_are_those_of_the_verdict(run):
+    document = copy.deepcopy(run[2])
+    for gain in (0.0, 1.0):
+        for cell in document["cells"]:  # with lambda = 0.1 alone, at the same KL
+            free, steered = cell["runs"][:2]
+            steered["kl"], steered["log_q"] = free["kl"], [value + gain for value in free["log_q"]]
+        verdict = steering.QUESTION.judge(document["design"], document["cells"])["P6"]
+        assert steering.tables_that_meet(document) == {4: (verdict["criteria"][0]["observed"], 1)}
+        assert verdict["criteria"][0]["observed"] == (gain > 0)
 
 
 def test_the_summary_adds_up(run):

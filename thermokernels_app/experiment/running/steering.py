@@ -63,5 +63,17 @@ def summary(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
+def tables_that_meet(document: Mapping[str, Any]) -> dict[int, tuple[int, int]]:
+    """Of every size, how many of the seed tables that are there meet the bar with some lambda, and how many are there."""
+    design, found = document["design"], {}
+    for m in design["sizes"]:
+        tables = [cell for cell in document["cells"] if cell["m"] == m and cell["status"] == "ok"]
+        steered = [[run for run in cell["runs"] if run["kind"] == "weight" and run["number"] > 0] for cell in tables]
+        free = map(p6_steering.free_run, tables)
+        met = sum(any(p6_steering.meets(one, run, design) for run in runs) for one, runs in zip(free, steered, strict=True))
+        found[m] = met, len(tables)
+    return found
+
+
 def _change(free: Mapping[str, Any], run: Mapping[str, Any], key: str) -> float:
     return statistics.fmean(run[key]) - statistics.fmean(free[key])

@@ -6,6 +6,7 @@ import pytest
 
 import thermokernels as tk
 from thermokernels.model.rounding import energy_error
+from thermokernels.quantities.autocorrelation_times import autocorrelation
 from thermokernels.quantities.autocorrelation_times.autocorrelation import autocorrelation_times
 
 
@@ -159,3 +160,17 @@ def test_the_units_of_a_function_change_nothing(scale):
     assert errors[0] < 1e-9 * times[0]
     assert same == pytest.approx(times, rel=1e-10)
     assert same_errors[0] < 2 * errors[0]
+
+
+def test_sums_over_the_states_round_as_often_as_they_have_terms(monkeypatch):
+    """The twin of what rounding adds, term by term: law, sums of its logarithms, entries, sums of the terms of a row."""
+    chain = tk.gibbs_chain([[0.4, -0.8]])
+    centred, responses = np.random.default_rng(0).normal(size=(2, chain.n_states, 1))
+    for law, entries in ((0.0, 0.0), (1e-3, 0.0), (0.0, 1e-3)):
+        monkeypatch.setattr(autocorrelation, "law_error", lambda _, law=law: law)
+        monkeypatch.setattr(autocorrelation, "entry_error", lambda _, entries=entries: entries)
+        u = np.finfo(np.float64).eps
+        sizes = np.abs(chain.generator_terms(responses)[1])
+        per_state = (3 * law + 2 * (4 + 1) * u) * np.abs(centred * responses)
+        per_state += (entries + 2 * (chain.n_configurations + 3) * u) * np.abs(responses) * sizes
+        assert autocorrelation._rounding(chain, centred, responses) == pytest.approx(chain.law @ per_state, rel=1e-12)

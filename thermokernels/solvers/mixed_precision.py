@@ -1,0 +1,197 @@
+"""Red-black solves whose iterations are in float32, with residuals of float64: half the bytes and twice the lanes.
+
+The residual that conjugate gradients update drifts from the true one, b - A x, by the rounding of all steps, about 2^-24 |x|. As soon as it
+has come down to a few times that it is replaced by the true one, in float64, and the solution so far is put by; the direction is
+kept, so that the iteration goes on where it was and does not start again (reliable updates: Sleijpen and van der Vorst, Computing 56
+(1996) 141; van der Vorst and Ye, SIAM J. Sci. Comput. 22 (2000) 835). Two replacements lead to a residual of 5e-12.
+
+A slow chain has a solution that is large beside its right-hand side, and leaves float32 no room: where no replacement is due within
+:data:`STEPS`, or one does not find the true residual below :data:`ROOM` of the one before, float64 solves for what is left.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from thermokernels.common import threads
+from thermokernels.compiled import simd_float64
+from thermokernels.compiled.decorator import inlined, jit
+from thermokernels.compiled.register_tiles import PADDED_COLUMNS
+from thermokernels.compiled.simd_float64 import DOUBLES, FLOATS, add_multiple, dot, fill, load, multiply, multiply_add, store
+from thermokernels.model.chain import GibbsChain
+from thermokernels.solvers import red_black
+from thermokernels.solvers.conjugate_gradients import FLOOR, MAX_ITERATIONS
+from thermokernels.solvers.red_black import (
+    AIM,
+    EVEN,
+    STAGGER,
+    Classes,
+    _assemble,
+    _conjugate_gradients,
+    _couple,
+    _from_other,
+    _iterate,
+    _odd_half,
+    _project,
+    _split,
+)
+
+# On fewer states the vectors of float64 lie in the first two levels of the cache, and little is gained; a tile takes 32 columns.
+STATES, VISIBLE = 2**13, 6
+
+# A residual in float32 is replaced when it is below this share of the solution: eight roundings of it.
+DRIFT = 2.0**-21
+
+# A replacement has to come within so many steps, and to find the true residual below this share of the one before, or float64 goes on.
+STEPS, ROOM = 64, 0.01
+
+# Residuals are scaled to this norm, so that squares of small entries stay in the range of float32.
+NORM = 2.0**30
+
+# Of roots of probabilities and of rates, for the same reason.
+SMALLEST = 2.0**-40
+
+
+class Mixed(NamedTuple):
+    """One chain in parity classes of either type; rows of float32 have their own stride."""
+
+    double: Classes
+    single: Classes
+
+
+@jit
+def _narrow(double, shape, factor, stride, single):
+    """single = factor * double, row by row: a float32 class of rows ``stride`` apart from a float64 one."""
+    for h in range(shape.n_rows):
+        here, there = double[h * shape.stride : h * shape.stride + shape.n_half], single[h * stride : h * stride + shape.n_half]
+        for u in range(shape.n_half):
+            there[u] = np.float32(factor * here[u])
+
+
+@jit
+def _add_widened(single, stride, factor, shape, double):
+    """double += factor * single."""
+    for h in range(shape.n_rows):
+        here, there = single[h * stride : h * stride + shape.n_half], double[h * shape.stride : h * shape.stride + shape.n_half]
+        for u in range(shape.n_half):
+            there[u] += factor * np.float64(here[u])
+
+
+@inlined
+def _true_residual(classes, halves, x, moved, odd, residual):
+    """residual = b_e - D_e x + C D_o^-1 (b_o + C' x), that of the even half of A z = b; x = 0 unless ``moved``."""
+    free, inverse = classes.free[0], classes.inverse[1]
+    if moved:
+        _odd_half(classes, halves[1], x, residual, odd)
+        _couple(classes.visible_rates, classes.hidden_rates, classes.shape, EVEN, odd, free, classes.diagonal[0], x, residual)
+    else:
+        for k in range(0, odd.size, DOUBLES):
+            store(odd, k, multiply(load(inverse, k), load(halves[1], k)))
+        _from_other(classes, EVEN, odd, free, residual)
+    sign = fill(-1.0 if moved else 1.0)
+    for k in range(0, residual.size, DOUBLES):
+        here = load(halves[0], k)
+        if free.size > 0:
+            here = multiply(load(free, k), here)
+        store(residual, k, multiply_add(sign, load(residual, k), here))
+    _project(classes.null[0], residual)
+
+
+@inlined
+def _go_on_in_double(classes, halves, residual, odd, tolerance, singles, x):
+    """x += what solves the Schur complement for ``residual``, without float32, whose room is used; returns the number of iterations."""
+    spare, correction = singles.reshape(singles.size).view(np.float64)[: 2 * x.size].reshape((2, x.size)), halves[0]
+    singles[:] = 0.0
+    iteration = _conjugate_gradients(classes, residual, tolerance, spare[0], spare[1], odd, correction)
+    singles[:] = 0.0
+    add_multiple(1.0, correction, x)
+    return iteration
+
+
+@inlined
+def _solve_row(mixed, halves, tolerance, residual, odd, singles, x):
+    """x = the even half of z to an absolute residual ``tolerance``; returns the number of iterations. halves[0] may be overwritten."""
+    double, single = mixed.double, mixed.single
+    shape, stride = double.shape, single.shape.stride
+    small, solution, step = singles[0], singles[1], singles[2]
+    x[:], step[:] = 0.0, 0.0
+    iteration, before, last, factor, room = 0, 0.0, np.inf, 0.0, True
+    while iteration < MAX_ITERATIONS:
+        _true_residual(double, halves, x, iteration > 0, odd, residual)
+        norm = np.sqrt(dot(residual, residual))
+        if not (norm > tolerance and norm > FLOOR * np.sqrt(dot(x, x))):
+            break
+        if not (room and norm < ROOM * last):
+            iteration += _go_on_in_double(double, halves, residual, odd, tolerance, singles, x)
+            break
+        before *= NORM / (norm * factor) if factor > 0.0 else 0.0  # the direction was made for residuals of another scale
+        last, factor = norm, NORM / norm
+        _narrow(residual, shape, factor, stride, small)
+        done, rest, size, before = _iterate(single, small, tolerance * factor, DRIFT, STEPS, before, step, singles[3], singles[4], solution)
+        iteration += done
+        room = done < STEPS and rest < np.inf  # which it is not after an overflow
+        if rest < np.inf:
+            _add_widened(solution, stride, 1.0 / factor, shape, x)
+        if rest + DRIFT * size <= tolerance * factor:
+            break
+    return iteration
+
+
+@jit
+def _solve(mixed, right_hand_sides, rtol, work, singles, solutions, iterations):
+    """A z = b for every row of right_hand_sides; z orthogonal to sqrt(pi) where A is singular."""
+    double = mixed.double
+    halves, even, residual, odd = work[0:2], work[2], work[3], work[4]
+    for a in range(right_hand_sides.shape[0]):
+        _split(right_hand_sides[a], double.shape, halves)
+        norm = np.sqrt(dot(halves[0], halves[0]) + dot(halves[1], halves[1]))
+        iterations[a] = _solve_row(mixed, halves, AIM * rtol * norm, residual, odd, singles, even)
+        _odd_half(double, halves[1], even, residual, halves[1])
+        halves[0, :] = even
+        _assemble(double, halves, solutions[a])
+
+
+def applies_to(chain: GibbsChain) -> bool:
+    """Whether float32 pays on so many states of a chain that parity halves, and holds its law and its rates."""
+    large = chain.n_states >= STATES and chain.n_visible >= VISIBLE
+    return large and red_black.applies_to(chain) and min(chain.root_law.min(), chain.escape.min()) > SMALLEST
+
+
+def mixed_classes(double: Classes) -> Mixed:
+    """The classes in both types."""
+    shape = double.shape
+    stride = shape.n_half + (FLOATS if shape.n_half >= PADDED_COLUMNS else 0)
+    length = shape.n_rows * stride + STAGGER // DOUBLES * FLOATS
+
+    def narrowed(classes: np.ndarray) -> np.ndarray:
+        singles = simd_float64.aligned_singles(len(classes), length)
+        for here, there in zip(classes[:, : double.null.shape[1]], singles, strict=True):
+            if here.size:
+                _narrow(here, shape, 1.0, stride, there)
+        return singles
+
+    def flat(rates: np.ndarray) -> np.ndarray:
+        singles = simd_float64.aligned_singles(rates.size)
+        singles[:] = rates
+        return singles
+
+    free = narrowed(double.free) if double.free.size else np.empty((2, 0), dtype=np.float32)
+    tables = narrowed(double.diagonal[:1]), narrowed(double.inverse), free, narrowed(double.null[:1])
+    return Mixed(double, Classes(flat(double.visible_rates), flat(double.hidden_rates), *tables, shape._replace(stride=stride)))
+
+
+def solve(mixed: Mixed, right_hand_sides: np.ndarray, rtol: float) -> tuple[np.ndarray, np.ndarray]:
+    """Solutions (k, n_states) of A z = b for the rows b, and the CG iterations (k,) that each took, as :func:`red_black.solve`."""
+    right_hand_sides = np.ascontiguousarray(right_hand_sides)
+    solutions = simd_float64.aligned_empty(*right_hand_sides.shape)
+    iterations = np.zeros(len(right_hand_sides), dtype=np.int64)
+
+    def solve_rows(rows: slice) -> None:
+        work = simd_float64.aligned_zeros(5, mixed.double.null.shape[1])
+        singles = simd_float64.aligned_singles(5, mixed.single.null.shape[1])
+        _solve(mixed, right_hand_sides[rows], rtol, work, singles, solutions[rows], iterations[rows])
+
+    threads.for_rows(solve_rows, len(right_hand_sides), right_hand_sides.size * mixed.double.shape.n_visible)
+    return solutions, iterations
