@@ -103,7 +103,8 @@ def changes(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
 def mutants(path: Path) -> list[Mutant]:
     """Every mutant of a file."""
     found, source = [], (ROOT / path).read_text(encoding="utf-8")
-    for node, in_kernel in places(ast.parse(source), in_kernel="@jit" in source):  # constants beside kernels are compiled into them
+    compiled = "@jit" in source or "DISABLE_JIT" in source  # constants beside kernels are compiled into them, and twins run in their place
+    for node, in_kernel in places(ast.parse(source), compiled):
         for word, new in changes(node):
             assert isinstance(node, ast.expr)
             assert node.end_lineno is not None

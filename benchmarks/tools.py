@@ -18,6 +18,7 @@ from machine import print_machine
 
 import thermokernels as tk
 
+PACKAGES = ("deeptime", "pydtmc", "emcee", "arviz_stats", "netket", "thrml", "ferrotherm", "rbms")
 SWEEPS, CHAINS, BURN_IN = 2000, 4, 100
 
 
@@ -94,6 +95,13 @@ def of_traces(model: tk.Model) -> list[tuple[str, Callable[[], float], Callable[
 
             by = getattr(estimators, estimate)
             found.append((name, lambda by=by: by(trace()) or float("nan"), lambda: exact_time(model, "single-site")))
+    if find_spec("netket"):
+        import netket
+
+        # its tau_corr is the sum of the correlations alone
+        found.append(
+            ("NetKet", lambda: 1.0 + 2.0 * float(netket.stats.statistics(trace()).tau_corr), lambda: exact_time(model, "single-site"))
+        )
     return found
 
 
@@ -142,13 +150,33 @@ def of_ferrotherm(model: tk.Model) -> list[tuple[str, Callable[[], float], Calla
     return [("ferrotherm, ln Z", theirs, lambda: tk.gibbs_chain(model).log_partition)]
 
 
+def of_rbms(model: tk.Model) -> list[tuple[str, Callable[[], float], Callable[[], float]]]:
+    """log Z by its sum over the hidden units, of the same machine in 0/1 units, whose energies differ by the sum of W."""
+    if not find_spec("rbms"):
+        return []
+    import torch
+    from rbms.bernoulli_bernoulli.classes import BBRBM
+    from rbms.partition_function.exact import compute_partition_function
+
+    W = torch.tensor(np.array(model.W))
+    machine = BBRBM(4 * W, -2 * W.sum(dim=1), -2 * W.sum(dim=0), device=torch.device("cpu"), dtype=torch.float64)
+    units = torch.cartesian_prod(*[torch.tensor([0.0, 1.0], dtype=torch.float64)] * model.n_hidden)
+
+    def theirs() -> float:
+        return compute_partition_function(machine, units) + float(W.sum())
+
+    return [("rbms, ln Z", theirs, lambda: tk.gibbs_chain(model).log_partition)]
+
+
 def main() -> None:
     print_machine()
-    missing = [name for name in ("deeptime", "pydtmc", "emcee", "arviz_stats", "thrml", "ferrotherm", "netket") if not find_spec(name)]
+    missing = [
+        name for name in ("deeptime", "pydtmc", "emcee", "arviz_stats", "thrml", "ferrotherm", "netket", "rbms") if not find_spec(name)
+    ]
     print("not installed: " + (", ".join(missing) or "none"))
     print(f"\n{'model':6} {'what':18} {'theirs':>12} {'exact':>12} {'off by':>9} {'seconds':>9} {'ours':>9}")
     for name, model in models().items():
-        for parts in (passages, of_traces, of_thrml, of_ferrotherm):
+        for parts in (passages, of_traces, of_thrml, of_ferrotherm, of_rbms):
             for what, theirs, ours in parts(model):
                 (value, seconds), (exact, own) = timed(theirs), timed(ours)
                 print(f"{name:6} {what:18} {value:12.6g} {exact:12.6g} {value / exact - 1:9.1e} {seconds:9.2g} {own:9.2g}", flush=True)

@@ -9,6 +9,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 project = "thermokernels"
 author = "the thermokernels authors"
+project_copyright = author
 release = installed_version("thermokernels")
 
 extensions = ["myst_nb", "numpydoc", "sphinx.ext.autodoc", "sphinx_copybutton"]

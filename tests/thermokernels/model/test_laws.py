@@ -6,8 +6,9 @@ import math
 import numpy as np
 import pytest
 
+import thermokernels as tk
 from thermokernels.common.errors import ModelTooLargeError
-from thermokernels.model.laws import kl_divergence, visible_law
+from thermokernels.model.laws import divergence_error, kl_divergence, visible_law
 
 pytestmark = pytest.mark.small
 
@@ -157,3 +158,10 @@ def test_states_are_numbered_by_their_bits():
     for i, state in itertools.product(range(3), range(8)):
         law = visible_law(np.zeros((3, 1)), b=-40.0 * np.eye(3)[i])
         assert (law[state] > 0.1) == bool(state >> i & 1)
+
+
+def test_the_logarithm_of_a_weight_rounds_by_its_size_without_a_coupling_too():
+    """Forty free hidden spins: every weight is 2**40, and its logarithm is off by (N + 12) u of that."""
+    n_hidden, data = 40, np.array([0.8, 0.2])
+    of_weights = (1 + n_hidden + 12) * n_hidden * math.log(2) * 2.0**-53
+    assert divergence_error(data, tk.Model(np.zeros((1, n_hidden)))) >= 2 * of_weights * np.abs(data - 0.5).sum()

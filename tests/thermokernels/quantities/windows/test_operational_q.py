@@ -206,6 +206,7 @@ def test_positive_phase(fields):
     q = tk.operational_q(chain, p_data, 10, n_data=50)
     assert q.positive == pytest.approx(expected.sum() / 50, rel=1e-12)
     assert q.error == q.bias2 + q.variance + q.positive
+    assert q.value == pytest.approx(q.signal / q.error, rel=1e-15)
     sampled = tk.operational_q(chain, p_data, 10, n_data=50, hidden="sampled")
     assert sampled.positive == pytest.approx((6 - ((p_data @ given) ** 2).sum()) / 50, rel=1e-12)
 
