@@ -12,7 +12,7 @@ import thermokernels as tk
 from thermokernels.model.exchangeable import exchangeable_chain
 from thermokernels.model.lumped import LumpedChain
 from thermokernels.quantities.asymptotic_variance import total_variance
-from thermokernels.quantities.exchangeable import exchangeable_sums
+from thermokernels.quantities.exchangeable import exchangeable_blocks, exchangeable_sums
 from thermokernels.solvers.lumped import lumped_elimination, lumped_solves
 from thermokernels.solvers.lumped.lumped_gap_bound import gap_lower_bound
 
@@ -451,6 +451,14 @@ def test_blocks_of_layers_of_other_sizes(shape):
     W = np.full(shape, 0.4)
     full = tk.observable_variance_time(tk.gibbs_chain(W, kernel="two-block"))
     assert tk.exchangeable_blocks(exchangeable_chain(W), "two-block").value == pytest.approx(full, rel=1e-11)
+
+
+@small
+@pytest.mark.parametrize("steps", [1, 2, 7, 1000])
+def test_windows_of_modes_that_are_slow_or_change_sign(steps):
+    gaps, lags = np.array([1e-12, 1e-6, 1e-4, 0.01, 0.5, 1.0, 1.4]), np.arange(1, steps)
+    expected = ((1 - lags / steps) * (1 - gaps[:, None]) ** (lags - 1)).sum(axis=1)
+    np.testing.assert_allclose(exchangeable_blocks._later(gaps, steps), expected, rtol=1e-13, atol=1e-15)
 
 
 @small

@@ -76,8 +76,7 @@ class ExchangeableBlocks(Result):
         (1/K) ( sum Var + 2 sum_(t=1)^(K-1) (1 - t/K) C(t) ),   C(t) = sum w lambda^(t-1).
         """
         steps = arguments.as_count(window, "window", 1)
-        later = (1 - (1 - (1 - self.gaps) ** steps) / (steps * self.gaps)) / self.gaps
-        return (self.variance + 2 * float(self.weights @ later)) / steps
+        return (self.variance + 2 * float(self.weights @ _later(self.gaps, steps))) / steps
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,6 +205,20 @@ def _bound(chain: ExchangeableChain, layers: _Layers, kernel: str, variance: flo
     a, b = layers.sizes
     products = a * b if kernel == "alternating" else a**2 + b**2
     return float(products * moved * (1 / gap**2 + 4 / gap) + 8 * chain.lumped.law_error * variance)
+
+
+def _later(gaps: Floats, steps: int) -> Floats:
+    """sum_(t=1)^(K-1) (1 - t/K) lambda^(t-1) = (1 - (1 - lambda^K) / (K g)) / g with g = 1 - lambda, by its series where K g is small."""
+    slow, positive = steps * gaps < 0.1, np.minimum(gaps, 1.0)
+    with np.errstate(divide="ignore"):  # lambda = 0
+        decayed = np.where(gaps <= 1.0, -np.expm1(steps * np.log1p(-positive)), 1 - (1 - np.maximum(gaps, 1.0)) ** steps)
+    result: Floats = (1 - decayed / (steps * gaps)) / gaps
+    term = np.full(int(slow.sum()), (steps - 1) / 2)
+    result[slow] = term
+    for j in range(12):
+        term = -term * gaps[slow] * (steps - j - 2) / (j + 3)
+        result[slow] += term
+    return result
 
 
 def _centred(functions: Floats, root: Floats) -> Floats:
