@@ -23,10 +23,10 @@ import adjoints
 import thermokernels as tk
 from adjoints.overlaps import _hidden_overlaps, _visible_overlaps
 from thermokernels.compiled.register_tiles import COLUMNS
-from thermokernels.compiled.simd_float64 import DOUBLES, add, aligned_zeros, dot, fill, load, multiply_add, store, total
+from thermokernels.compiled.simd_float64 import DOUBLES, add, aligned_singles, aligned_zeros, dot, fill, load, multiply_add, store, total
 from thermokernels.model.kernels import single_site
 from thermokernels.quantities.variance_time import variance_time
-from thermokernels.solvers import red_black
+from thermokernels.solvers import mixed_precision, red_black
 
 LEVELS = {"L1": 2**14, "L2": 2**18, "L3": 2**23, "DRAM": 2**28}  # bytes of each array of a triad
 LARGE = 12
@@ -121,6 +121,7 @@ class Kernel:
     footprint: float
     products: bool
     again: Callable[[int], object]
+    in_a_double: int = 1  # numbers that take its room: 2 of float32
 
 
 def rate(again: Callable[[int], object], amount: float, threads: int = 1) -> float:
@@ -181,11 +182,18 @@ def kernels_of(m: int) -> list[Kernel]:
             _visible_overlaps(vectors, shape, 0, shape[0], visible, squares)
             _hidden_overlaps(vectors, shape, chain.quotient, 0, shape[1], hidden)
 
+    mixed = mixed_precision.mixed_classes(classes)
+    singles = aligned_singles(5, mixed.single.null.shape[1])
+    singles[:2, : n // 4] = x[: n // 4]
+    single = mixed.single
+
     met = 3 + (m - 3) / 2 + (m - 1) / 2 + 1 + 1  # pairs that exchange rows or registers are met once, the others twice
     return [
         Kernel("operator A x", (2 * N + 1) * n, 24 * n, 24 * n, True, lambda k: _apply_again(k, generator, x, product)),
         Kernel("reduced operator", (2 * N + 1) * n / 2, 24 * n / 2, 24 * n / 2, True, lambda k: _couple_again(k, classes, work)),
         Kernel("CG step", (4 * N + 17) * n / 2, 136 * n / 2, 64 * n / 2, True, lambda k: _step_again(k, classes, work)),
+        Kernel("reduced, float32", (2 * N + 1) * n / 2, 12 * n / 2, 12 * n / 2, True, lambda k: _couple_again(k, single, singles), 2),
+        Kernel("CG step, float32", (4 * N + 17) * n / 2, 68 * n / 2, 32 * n / 2, True, lambda k: _step_again(k, single, singles), 2),
         Kernel("right-hand sides", n, 40 * n, 16 * n, False, lambda k: _sources_again(k, classes, x, work)),
         Kernel("adjoint pass", 2 * met * n, 32 * n, 16 * n, False, overlaps),
     ]
@@ -196,9 +204,12 @@ def print_kernels(m: int, roofs: dict[str, dict[str, float]]) -> None:
     print(f"  {'kernel':18s} {'flop/B':>7s} {'level':>5s} {'Gflop/s':>8s} {'GB/s':>7s} {'ceiling':>8s}  {'bound by':26s} {'share':>5s}")
     for kernel in kernels_of(m):
         level = next((name for name, size in LEVELS.items() if kernel.footprint <= 2 * size), "DRAM")
-        bounds = {"multiply-adds": roofs["flop"][""], f"{level} triad": kernel.operations / kernel.n_bytes * roofs["triad"][level]}
+        bounds = {
+            "multiply-adds": kernel.in_a_double * roofs["flop"][""],
+            f"{level} triad": kernel.operations / kernel.n_bytes * roofs["triad"][level],
+        }
         if kernel.products:
-            bounds["loads, one a multiply-add"] = roofs["read"]["L1"] / 4  # 64 bytes for 16 operations
+            bounds["loads, one a multiply-add"] = kernel.in_a_double * roofs["read"]["L1"] / 4  # 64 bytes for 16 operations, or 32
         bound = min(bounds, key=lambda name: bounds[name])
         reached = rate(kernel.again, kernel.operations)
         intensity, moved = kernel.operations / kernel.n_bytes, reached * kernel.n_bytes / kernel.operations
