@@ -8,7 +8,7 @@ from thermokernels.common import threads
 from thermokernels.common.arrays import Floats
 from thermokernels.compiled.decorator import jit
 from thermokernels.compiled.register_tiles import ROWS
-from thermokernels.compiled.simd_float64 import DOUBLES, add, fill, load, multiply_add, reverse, store, swap1, swap2, swap4, total
+from thermokernels.compiled.simd_states import DOUBLES, add, fill, load, multiply_add, reverse, store, swap1, swap2, swap4, total
 
 # Columns of a vector that are copied out together: 512 bytes of every row.
 PACKED_COLUMNS = 64

@@ -15,7 +15,7 @@ from adjoints.cotangents import Cotangents
 from thermokernels.common import tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.compiled.decorator import jit
-from thermokernels.compiled.simd_float64 import DOUBLES
+from thermokernels.compiled.simd_states import DOUBLES
 from thermokernels.model.chain import GibbsChain, obstacle_to_quotient, of_tables
 from thermokernels.model.chain_tables import UNIT, _coupling_sums, _empty_tables, _fill_tables, _law_error, _rate_error
 from thermokernels.model.kernels.flip_tables import _energies, _local_fields

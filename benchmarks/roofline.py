@@ -23,7 +23,7 @@ import adjoints
 import thermokernels as tk
 from adjoints.overlaps import _hidden_overlaps, _visible_overlaps
 from thermokernels.compiled.register_tiles import COLUMNS
-from thermokernels.compiled.simd_float64 import DOUBLES, add, aligned_singles, aligned_zeros, dot, fill, load, multiply_add, store, total
+from thermokernels.compiled.simd_states import DOUBLES, add, aligned_singles, aligned_zeros, dot, fill, load, multiply_add, store, total
 from thermokernels.model.kernels import single_site
 from thermokernels.quantities.variance_time import variance_time
 from thermokernels.solvers import mixed_precision, red_black

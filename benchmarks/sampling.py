@@ -25,7 +25,7 @@ from machine import print_machine
 
 import thermokernels as tk
 from thermokernels.compiled.decorator import jit
-from thermokernels.compiled.simd_float32 import LANES, aligned_rows, load, multiply_add, store
+from thermokernels.compiled.simd_chains import LANES, aligned_rows, load, multiply_add, store
 from thermokernels.model.kernels.registry import KERNELS
 
 # sampler(n_sweeps) -> last (visible, hidden) spins, chains first

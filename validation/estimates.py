@@ -18,7 +18,7 @@ from claims import Row, conclude
 from scipy import stats
 
 import thermokernels as tk
-from thermokernels.compiled.simd_float32 import LANES, aligned_rows
+from thermokernels.compiled.simd_chains import LANES, aligned_rows
 from thermokernels.estimates.coupling.generators import _start_lane, _stream
 from thermokernels.estimates.coupling.layer_coupling import _couple_layer
 

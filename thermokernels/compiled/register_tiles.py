@@ -4,7 +4,7 @@ A flip of a spin exchanges rows or columns whose numbers differ in one bit. Insi
 load; what rows have in common is loaded once for all of them. A tile is one long vector to LLVM, which splits it into
 eight registers of the processor: of 32 with AVX-512, of 16 elsewhere, where tiles twice as wide would take them all. Those of float32 have
 twice as many columns as those of float64: ``columns(array)``. ``multiply``, ``multiply_add`` and ``add`` of
-:mod:`thermokernels.compiled.simd_float64` take tiles too.
+:mod:`thermokernels.compiled.simd_states` take tiles too.
 
 With ``NUMBA_DISABLE_JIT=1`` a tile is a NumPy array of shape (4, columns): the plain twin of every kernel built on these words.
 """
@@ -15,7 +15,7 @@ import llvmlite.binding
 import numba
 import numpy as np
 
-from thermokernels.compiled.simd_float64 import DOUBLES, lanes
+from thermokernels.compiled.simd_states import DOUBLES, lanes
 
 ROWS = 4
 
@@ -96,7 +96,7 @@ else:
     from numba import types
     from numba.core.extending import intrinsic, models, register_model
 
-    from thermokernels.compiled.simd_float64 import VECTORS, VectorType, constant_of, permutation
+    from thermokernels.compiled.simd_states import VECTORS, VectorType, constant_of, permutation
 
     class TileType(VectorType):
         """ROWS rows of ``columns`` numbers in registers, each of as many vectors of the type ``vector``."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from thermokernels.common import threads
 from thermokernels.common.errors import ModelTooLargeError
-from thermokernels.compiled.simd_float32 import LANES
+from thermokernels.compiled.simd_chains import LANES
 from thermokernels.estimates.coupling.lag_pairs import Schedule, _lag_pairs, new_pairs
 from thermokernels.sampling import scans
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from thermokernels.common import threads
 from thermokernels.common.arrays import Floats
 from thermokernels.compiled.decorator import kernel_hash
-from thermokernels.compiled.simd_float32 import LANES
+from thermokernels.compiled.simd_chains import LANES
 from thermokernels.estimates.correlations import _add_correlations
 from thermokernels.estimates.coupling.lag_pairs import Schedule, _lag_pairs, new_pairs
 from thermokernels.estimates.coupling.layer_excursions import _layer_excursions, new_lanes

@@ -15,7 +15,7 @@ from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.foreign_arrays import as_array
 from thermokernels.common.threads import get_threads
-from thermokernels.compiled.simd_float32 import LANES, aligned_rows
+from thermokernels.compiled.simd_chains import LANES, aligned_rows
 from thermokernels.model.kernels.registry import KERNELS, as_kernel
 from thermokernels.model.model import Model, ModelLike, as_model
 from thermokernels.sampling import scans

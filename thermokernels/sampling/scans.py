@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 
 from thermokernels.compiled.decorator import jit
-from thermokernels.compiled.simd_float32 import LANES, fill, floats_of, load, multiply_add, store, to_floats, words_of
-from thermokernels.compiled.simd_float64 import add_multiple
+from thermokernels.compiled.simd_chains import LANES, fill, floats_of, load, multiply_add, store, to_floats, words_of
+from thermokernels.compiled.simd_states import add_multiple
 
 ROWS = 4
 COINS = 32

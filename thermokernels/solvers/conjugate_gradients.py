@@ -14,7 +14,7 @@ import numpy as np
 from thermokernels.common import threads
 from thermokernels.common.arrays import Floats
 from thermokernels.compiled.decorator import jit
-from thermokernels.compiled.simd_float64 import DOUBLES, add_multiple, aligned_zeros, dot, fill, load, multiply_add, store, total
+from thermokernels.compiled.simd_states import DOUBLES, add_multiple, aligned_zeros, dot, fill, load, multiply_add, store, total
 from thermokernels.model.chain import GibbsChain
 from thermokernels.model.kernels.single_site import _apply_to_vector
 from thermokernels.model.kernels.two_block import _apply_symmetrised_to_vector

@@ -15,9 +15,9 @@ import scipy
 
 from thermokernels.common import threads
 from thermokernels.common.arrays import Floats
-from thermokernels.compiled import simd_float64
+from thermokernels.compiled import simd_states
 from thermokernels.compiled.decorator import jit
-from thermokernels.compiled.simd_float64 import DOUBLES, dot, fill, load, multiply, multiply_add, store, total
+from thermokernels.compiled.simd_states import DOUBLES, dot, fill, load, multiply, multiply_add, store, total
 from thermokernels.model.chain import GibbsChain
 from thermokernels.model.kernels.single_site import _apply_to_vector
 
@@ -176,7 +176,7 @@ class LanczosRuns:
 
             def extend_rows(rows: slice) -> None:
                 current, previous, diagonals, offdiagonals = (part[rows] for part in runs)
-                work, first = simd_float64.aligned_empty(3, chain.n_states), nothing if rows.start else kept
+                work, first = simd_states.aligned_empty(3, chain.n_states), nothing if rows.start else kept
                 _extend_runs(chain.generator, chain.root_law, current, previous, diagonals, offdiagonals, start, first, work)
 
             threads.for_rows(extend_rows, len(self.norms), self.current.size * n_steps * chain.n_spins)

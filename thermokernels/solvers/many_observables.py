@@ -14,9 +14,9 @@ import numpy as np
 
 from thermokernels.common import footprint, threads
 from thermokernels.common.arrays import Floats
-from thermokernels.compiled import simd_float64
+from thermokernels.compiled import simd_states
 from thermokernels.compiled.decorator import jit
-from thermokernels.compiled.simd_float64 import DOUBLES, add, fill, load, multiply, multiply_add, total
+from thermokernels.compiled.simd_states import DOUBLES, add, fill, load, multiply, multiply_add, total
 from thermokernels.model.chain import GibbsChain
 from thermokernels.model.kernels.flip_tables import _energy_row, _local_fields
 from thermokernels.solvers.checkpoint import Array
@@ -46,7 +46,7 @@ class Accumulator(Protocol):
 def _inner(x, y):
     """x'y in a fixed order of summation, of any length."""
     if x.size % DOUBLES == 0:
-        return simd_float64.dot(x, y)
+        return simd_states.dot(x, y)
     narrow = 0.0
     for k in range(x.size):
         narrow += x[k] * y[k]
@@ -119,7 +119,7 @@ class Observables:
     def right_hand_sides(self, rows: slice) -> Floats:
         """b_a of the given rows, (k, n_states)."""
         chain, means = self.chain, self.means[rows]
-        result = simd_float64.aligned_empty(len(means), chain.n_states)
+        result = simd_states.aligned_empty(len(means), chain.n_states)
         coefficients, tables = self.coefficients[rows], result.reshape(-1, *chain.shape)
 
         def build(part: slice) -> None:

@@ -16,10 +16,10 @@ from typing import NamedTuple
 import numpy as np
 
 from thermokernels.common import threads
-from thermokernels.compiled import simd_float64
+from thermokernels.compiled import simd_states
 from thermokernels.compiled.decorator import inlined, jit
 from thermokernels.compiled.register_tiles import PADDED_COLUMNS
-from thermokernels.compiled.simd_float64 import DOUBLES, FLOATS, add_multiple, dot, fill, load, multiply, multiply_add, store
+from thermokernels.compiled.simd_states import DOUBLES, FLOATS, add_multiple, dot, fill, load, multiply, multiply_add, store
 from thermokernels.model.chain import GibbsChain
 from thermokernels.solvers import red_black
 from thermokernels.solvers.conjugate_gradients import FLOOR, MAX_ITERATIONS
@@ -166,14 +166,14 @@ def mixed_classes(double: Classes) -> Mixed:
     length = shape.n_rows * stride + STAGGER // DOUBLES * FLOATS
 
     def narrowed(classes: np.ndarray) -> np.ndarray:
-        singles = simd_float64.aligned_singles(len(classes), length)
+        singles = simd_states.aligned_singles(len(classes), length)
         for here, there in zip(classes[:, : double.null.shape[1]], singles, strict=True):
             if here.size:
                 _narrow(here, shape, 1.0, stride, there)
         return singles
 
     def flat(rates: np.ndarray) -> np.ndarray:
-        singles = simd_float64.aligned_singles(rates.size)
+        singles = simd_states.aligned_singles(rates.size)
         singles[:] = rates
         return singles
 
@@ -185,12 +185,12 @@ def mixed_classes(double: Classes) -> Mixed:
 def solve(mixed: Mixed, right_hand_sides: np.ndarray, rtol: float) -> tuple[np.ndarray, np.ndarray]:
     """Solutions (k, n_states) of A z = b for the rows b, and the CG iterations (k,) that each took, as :func:`red_black.solve`."""
     right_hand_sides = np.ascontiguousarray(right_hand_sides)
-    solutions = simd_float64.aligned_empty(*right_hand_sides.shape)
+    solutions = simd_states.aligned_empty(*right_hand_sides.shape)
     iterations = np.zeros(len(right_hand_sides), dtype=np.int64)
 
     def solve_rows(rows: slice) -> None:
-        work = simd_float64.aligned_zeros(5, mixed.double.null.shape[1])
-        singles = simd_float64.aligned_singles(5, mixed.single.null.shape[1])
+        work = simd_states.aligned_zeros(5, mixed.double.null.shape[1])
+        singles = simd_states.aligned_singles(5, mixed.single.null.shape[1])
         _solve(mixed, right_hand_sides[rows], rtol, work, singles, solutions[rows], iterations[rows])
 
     threads.for_rows(solve_rows, len(right_hand_sides), right_hand_sides.size * mixed.double.shape.n_visible)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from thermokernels.compiled.decorator import jit
-from thermokernels.compiled.simd_float64 import DOUBLES, add, fill, load, multiply, multiply_add, store
+from thermokernels.compiled.simd_states import DOUBLES, add, fill, load, multiply, multiply_add, store
 from thermokernels.solvers.packs import _along, _couple, _take_out
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from thermokernels.compiled.decorator import jit
-from thermokernels.compiled.simd_float64 import DOUBLES, fill, load, multiply, multiply_add, store, subtract
+from thermokernels.compiled.simd_states import DOUBLES, fill, load, multiply, multiply_add, store, subtract
 from thermokernels.solvers.conjugate_gradients import FLOOR, MAX_ITERATIONS
 from thermokernels.solvers.packs import _along, _couple, _take_out
 

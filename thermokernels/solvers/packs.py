@@ -12,7 +12,7 @@ import numpy as np
 
 from thermokernels.common.arrays import Floats
 from thermokernels.compiled.decorator import jit
-from thermokernels.compiled.simd_float64 import DOUBLES, add, fill, load, multiply, multiply_add, store, subtract, total, zeros_on_a_line
+from thermokernels.compiled.simd_states import DOUBLES, add, fill, load, multiply, multiply_add, store, subtract, total, zeros_on_a_line
 
 # States whose terms are added up by themselves, as solvers/many_observables.SHORTEST_BLOCK.
 BLOCK = 256

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from thermokernels.common import threads
-from thermokernels.compiled import simd_float64
+from thermokernels.compiled import simd_states
 from thermokernels.compiled.decorator import inlined, jit
 from thermokernels.compiled.register_tiles import (
     AHEAD,
@@ -45,7 +45,7 @@ from thermokernels.compiled.register_tiles import (
     swap_rows1,
     swap_rows2,
 )
-from thermokernels.compiled.simd_float64 import (
+from thermokernels.compiled.simd_states import (
     DOUBLES,
     add,
     add_multiple,
@@ -448,11 +448,11 @@ def solve(classes: Classes, right_hand_sides: np.ndarray, rtol: float) -> tuple[
     """
     right_hand_sides = np.ascontiguousarray(right_hand_sides)  # compiled code takes eight entries in a row
     n_rhs = len(right_hand_sides)
-    solutions = simd_float64.aligned_empty(*right_hand_sides.shape)
+    solutions = simd_states.aligned_empty(*right_hand_sides.shape)
     iterations = np.zeros(n_rhs, dtype=np.int64)
 
     def solve_rows(rows: slice) -> None:
-        work = simd_float64.aligned_zeros(7, classes.null.shape[1])
+        work = simd_states.aligned_zeros(7, classes.null.shape[1])
         _solve(classes, right_hand_sides[rows], rtol, work, solutions[rows], iterations[rows])
 
     threads.for_rows(solve_rows, n_rhs, right_hand_sides.size * classes.shape.n_visible)

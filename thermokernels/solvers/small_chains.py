@@ -12,7 +12,7 @@ import numpy as np
 
 from thermokernels.common.arrays import Floats
 from thermokernels.compiled.decorator import jit
-from thermokernels.compiled.simd_float64 import DOUBLES, zeros_on_a_line
+from thermokernels.compiled.simd_states import DOUBLES, zeros_on_a_line
 from thermokernels.model.chain import GibbsChain
 from thermokernels.model.spin_sums import _correlate
 from thermokernels.solvers import conjugate_gradients, packed_classes, packed_gradients, packs, small_cholesky

@@ -17,7 +17,7 @@ from thermokernels.common.arrays import Floats
 from thermokernels.common.errors import UnresolvedError
 from thermokernels.common.tolerances import EPSILON
 from thermokernels.compiled.decorator import jit
-from thermokernels.compiled.simd_float64 import DOUBLES, fill, load, multiply, multiply_add, store, zeros_on_a_line
+from thermokernels.compiled.simd_states import DOUBLES, fill, load, multiply, multiply_add, store, zeros_on_a_line
 from thermokernels.model.chain import GibbsChain
 from thermokernels.solvers.packed_classes import Classes, _classes, _eliminate, _substitute_back
 from thermokernels.solvers.packs import Flips, _along, _count, _flips, _pack, _take_out, _unpack

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import thermokernels as tk
-from thermokernels.compiled import register_tiles, simd_float64
+from thermokernels.compiled import register_tiles, simd_states
 from thermokernels.compiled.decorator import jit
 from thermokernels.compiled.register_tiles import COLUMNS
 from thermokernels.solvers.resolvent import solve
@@ -37,10 +37,10 @@ def rows_of(flat, index=3):
 def _arithmetic(x, y, z, out):
     first, second, third = register_tiles.load_tile(x, 3, 37), register_tiles.load_tile(y, 3, 37), register_tiles.load_tile(z, 3, 37)
     columns = register_tiles.columns(x)
-    register_tiles.store_tile(out, 0, columns, simd_float64.add(first, second))
-    register_tiles.store_tile(out, 4 * columns, columns, simd_float64.subtract(first, second))
-    register_tiles.store_tile(out, 8 * columns, columns, simd_float64.multiply(first, second))
-    register_tiles.store_tile(out, 12 * columns, columns, simd_float64.multiply_add(first, second, third))
+    register_tiles.store_tile(out, 0, columns, simd_states.add(first, second))
+    register_tiles.store_tile(out, 4 * columns, columns, simd_states.subtract(first, second))
+    register_tiles.store_tile(out, 8 * columns, columns, simd_states.multiply(first, second))
+    register_tiles.store_tile(out, 12 * columns, columns, simd_states.multiply_add(first, second, third))
 
 
 @jit
@@ -66,7 +66,7 @@ def _exchange(x, out):
 
 @jit
 def _fold(x, out):
-    simd_float64.store(out, 0, register_tiles.fold(register_tiles.load_tile(x, 3, 37)))
+    simd_states.store(out, 0, register_tiles.fold(register_tiles.load_tile(x, 3, 37)))
 
 
 @small

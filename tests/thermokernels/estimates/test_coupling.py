@@ -6,7 +6,7 @@ import pytest
 from dense_chain import DenseChain, mask_of, model
 
 import thermokernels as tk
-from thermokernels.compiled.simd_float32 import LANES, aligned_rows
+from thermokernels.compiled.simd_chains import LANES, aligned_rows
 from thermokernels.estimates.coupling.generators import _start_lane, _stream
 from thermokernels.estimates.coupling.lag_pairs import Schedule, _lag_pairs, new_pairs
 from thermokernels.estimates.coupling.layer_coupling import _couple_layer

@@ -8,7 +8,7 @@ from scipy import stats
 
 import thermokernels as tk
 from thermokernels.compiled.decorator import jit
-from thermokernels.compiled.simd_float32 import LANES, aligned_rows, load, store
+from thermokernels.compiled.simd_chains import LANES, aligned_rows, load, store
 from thermokernels.model.kernels import registry
 from thermokernels.sampling import samplers, scans
 

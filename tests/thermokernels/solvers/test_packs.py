@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import thermokernels as tk
-from thermokernels.compiled.simd_float64 import DOUBLES
+from thermokernels.compiled.simd_states import DOUBLES
 from thermokernels.quantities.variance_time import gradient_observables
 from thermokernels.solvers import packed_classes, packed_gradients, packs, small_chains
 from thermokernels.solvers.small_cholesky import is_bipartite

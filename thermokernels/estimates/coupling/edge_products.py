@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from thermokernels.compiled.decorator import jit
-from thermokernels.compiled.simd_float32 import fill, load, multiply_add, store
+from thermokernels.compiled.simd_chains import fill, load, multiply_add, store
 
 
 @jit

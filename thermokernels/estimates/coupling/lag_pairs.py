@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from thermokernels.compiled.decorator import jit
-from thermokernels.compiled.simd_float32 import LANES, aligned_rows, fill, floats_of, load, multiply_add, store
+from thermokernels.compiled.simd_chains import LANES, aligned_rows, fill, floats_of, load, multiply_add, store
 from thermokernels.estimates.coupling.generators import ATOM, PAIR, _start_lane, _stream, _uniform
 from thermokernels.estimates.coupling.layer_coupling import _couple_layer
 from thermokernels.sampling.scans import EVERY, ONE, ROWS, SIGN, Bundle, _next_words, _resample_block, _store_states

@@ -18,7 +18,7 @@ random numbers. Probabilities are those of the value that is rarer under X, whic
 from __future__ import annotations
 
 from thermokernels.compiled.decorator import jit
-from thermokernels.compiled.simd_float32 import choose, fill, floats_of, less, load, multiply_add, store, to_floats, words_of
+from thermokernels.compiled.simd_chains import choose, fill, floats_of, less, load, multiply_add, store, to_floats, words_of
 from thermokernels.sampling.scans import ONE, ROWS, SIGN, _next_words
 
 ALL = 0xFFFFFFFF

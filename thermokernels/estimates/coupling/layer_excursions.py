@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from thermokernels.compiled.decorator import jit
-from thermokernels.compiled.simd_float32 import LANES, aligned_rows, fill, load, multiply_add, store
+from thermokernels.compiled.simd_chains import LANES, aligned_rows, fill, load, multiply_add, store
 from thermokernels.estimates.coupling.edge_products import _edge_lag_products
 from thermokernels.estimates.coupling.generators import EXCURSION, _start_lane, _stream
 from thermokernels.estimates.coupling.lag_pairs import _couple_block, _turn

@@ -40,7 +40,7 @@ from thermokernels.compiled.register_tiles import (
     swap_rows1,
     swap_rows2,
 )
-from thermokernels.compiled.simd_float64 import (
+from thermokernels.compiled.simd_states import (
     DOUBLES,
     add,
     fill,

@@ -15,7 +15,7 @@ import numba
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from thermokernels.compiled.simd_float64 import aligned_empty
+from thermokernels.compiled.simd_states import aligned_empty
 
 # Four rows of sums have to fit into the registers: 32 of 16 floats with AVX-512, 16 of 8 or fewer elsewhere.
 LANES = 64 if llvmlite.binding.get_host_cpu_features().get("avx512f") else 16

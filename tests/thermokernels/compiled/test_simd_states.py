@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from thermokernels.compiled import simd_float64
+from thermokernels.compiled import simd_states
 from thermokernels.compiled.decorator import jit
 
 pytestmark = pytest.mark.small
@@ -14,43 +14,43 @@ X, Y, Z = DRAWS.normal(size=(3, 8))
 
 @jit
 def _add(x, y, out):
-    simd_float64.store(out, 0, simd_float64.add(simd_float64.load(x, 0), simd_float64.load(y, 0)))
+    simd_states.store(out, 0, simd_states.add(simd_states.load(x, 0), simd_states.load(y, 0)))
 
 
 @jit
 def _multiply(x, y, out):
-    simd_float64.store(out, 0, simd_float64.multiply(simd_float64.load(x, 0), simd_float64.load(y, 0)))
+    simd_states.store(out, 0, simd_states.multiply(simd_states.load(x, 0), simd_states.load(y, 0)))
 
 
 @jit
 def _multiply_add(x, y, z, out):
-    simd_float64.store(out, 0, simd_float64.multiply_add(simd_float64.load(x, 0), simd_float64.load(y, 0), simd_float64.load(z, 0)))
+    simd_states.store(out, 0, simd_states.multiply_add(simd_states.load(x, 0), simd_states.load(y, 0), simd_states.load(z, 0)))
 
 
 @jit
 def _fill(scalar, out):
-    simd_float64.store(out, 0, simd_float64.fill(scalar))
+    simd_states.store(out, 0, simd_states.fill(scalar))
 
 
 @jit
 def _move(x, start, end, out):
-    simd_float64.store(out, end, simd_float64.load(x, start))
+    simd_states.store(out, end, simd_states.load(x, start))
 
 
 @jit
 def _total(x):
-    return simd_float64.total(simd_float64.load(x, 0))
+    return simd_states.total(simd_states.load(x, 0))
 
 
 @jit
 def _permute(x, out):
-    here = simd_float64.load(x, 0)
-    step = simd_float64.lanes(x)
-    simd_float64.store(out, 0, simd_float64.swap1(here))
-    simd_float64.store(out, step, simd_float64.swap2(here))
-    simd_float64.store(out, 2 * step, simd_float64.swap4(here))
-    simd_float64.store(out, 3 * step, simd_float64.swap8(here) if step > 8 else here)
-    simd_float64.store(out, 4 * step, simd_float64.reverse(here))
+    here = simd_states.load(x, 0)
+    step = simd_states.lanes(x)
+    simd_states.store(out, 0, simd_states.swap1(here))
+    simd_states.store(out, step, simd_states.swap2(here))
+    simd_states.store(out, 2 * step, simd_states.swap4(here))
+    simd_states.store(out, 3 * step, simd_states.swap8(here) if step > 8 else here)
+    simd_states.store(out, 4 * step, simd_states.reverse(here))
 
 
 TYPES = pytest.mark.parametrize("real", [np.float64, np.float32])
@@ -64,17 +64,17 @@ def filled(kernel, *arguments, real=np.float64):
 
 @jit
 def _subtract(x, y, out):
-    simd_float64.store(out, 0, simd_float64.subtract(simd_float64.load(x, 0), simd_float64.load(y, 0)))
+    simd_states.store(out, 0, simd_states.subtract(simd_states.load(x, 0), simd_states.load(y, 0)))
 
 
 @jit
 def _pick_and_weave(x, picked, woven):
-    low, high = simd_float64.load(x, 0), simd_float64.load(x, 8)
-    even, odd = simd_float64.pick_even(low, high), simd_float64.pick_odd(low, high)
-    simd_float64.store(picked, 0, even)
-    simd_float64.store(picked, 8, odd)
-    simd_float64.store(woven, 0, simd_float64.weave_low(even, odd))
-    simd_float64.store(woven, 8, simd_float64.weave_high(even, odd))
+    low, high = simd_states.load(x, 0), simd_states.load(x, 8)
+    even, odd = simd_states.pick_even(low, high), simd_states.pick_odd(low, high)
+    simd_states.store(picked, 0, even)
+    simd_states.store(picked, 8, odd)
+    simd_states.store(woven, 0, simd_states.weave_low(even, odd))
+    simd_states.store(woven, 8, simd_states.weave_high(even, odd))
 
 
 def test_pairs_are_picked_by_parity_and_woven_again():
@@ -131,32 +131,32 @@ def test_total_of_float32_is_rounded_in_float32_and_handed_on_as_float64():
 @pytest.mark.parametrize("size", [8, 16, 24, 32, 40, 128])
 def test_dot_and_add_multiple(size):
     x, y = DRAWS.normal(size=(2, size))
-    assert simd_float64.dot(x, y) == pytest.approx(x @ y, rel=1e-13, abs=1e-14)
-    assert simd_float64.dot(np.ones(size), np.ones(size)) == size
+    assert simd_states.dot(x, y) == pytest.approx(x @ y, rel=1e-13, abs=1e-14)
+    assert simd_states.dot(np.ones(size), np.ones(size)) == size
     expected = y + 0.7 * x
-    simd_float64.add_multiple(0.7, x, y)
+    simd_states.add_multiple(0.7, x, y)
     np.testing.assert_allclose(y, expected, rtol=1e-14, atol=1e-15)
 
 
 @pytest.mark.parametrize("size", [16, 32, 48])
 def test_dot_and_add_multiple_of_float32(size):
     x, y = DRAWS.normal(size=(2, size)).astype(np.float32)
-    assert simd_float64.dot(x, y) == pytest.approx(float(x.astype(float) @ y), abs=1e-5)
+    assert simd_states.dot(x, y) == pytest.approx(float(x.astype(float) @ y), abs=1e-5)
     expected = y + np.float32(0.7) * x
-    simd_float64.add_multiple(0.7, x, y)
+    simd_states.add_multiple(0.7, x, y)
     np.testing.assert_allclose(y, expected, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("shape", [(8,), (3, 16), (2, 3, 8), (1,)])
 def test_aligned_arrays_start_a_cache_line(shape):
-    array = simd_float64.aligned_empty(*shape)
+    array = simd_states.aligned_empty(*shape)
     assert array.shape == shape
     assert array.dtype == np.float64
     assert array.flags["C_CONTIGUOUS"]
-    assert array.ctypes.data % simd_float64.ALIGNMENT == 0
+    assert array.ctypes.data % simd_states.ALIGNMENT == 0
     array[...] = 1.0
     assert array.sum() == array.size
-    assert not simd_float64.aligned_zeros(*shape).any()
-    singles = simd_float64.aligned_singles(*shape)
+    assert not simd_states.aligned_zeros(*shape).any()
+    singles = simd_states.aligned_singles(*shape)
     assert (singles.shape, singles.dtype, singles.any()) == (shape, np.float32, False)
-    assert singles.ctypes.data % simd_float64.ALIGNMENT == 0
+    assert singles.ctypes.data % simd_states.ALIGNMENT == 0
