@@ -18,7 +18,7 @@ from thermokernels.common.errors import NumericalError
 from thermokernels.model.kernels.registry import KERNELS
 from thermokernels.model.model import Model
 from thermokernels.quantities.signal_to_noise import QStruct
-from thermokernels.solvers import small_chains
+from thermokernels.solvers.small import small_chains
 from thermokernels.solvers.solve import Solve
 
 OK, REFUSED, UNRESOLVED = 0, 1, 2

@@ -27,9 +27,9 @@ from thermokernels.quantities.data_signal import LARGEST_SUM, _data_gradient, _s
 from thermokernels.quantities.signal_to_noise import QStruct
 from thermokernels.quantities.variance_time import SMALLEST_LAW, VarianceTime
 from thermokernels.solvers.many_observables import SHORTEST_BLOCK, RowSums
-from thermokernels.solvers.packs import _overlaps, _squares_and_products
 from thermokernels.solvers.resolvent import resolved
-from thermokernels.solvers.small_chains import SMALL_STATES, Rounding, _error_terms, _solve_products, empty
+from thermokernels.solvers.small.packs import _overlaps, _squares_and_products
+from thermokernels.solvers.small.small_chains import SMALL_STATES, Rounding, _error_terms, _solve_products, empty
 from thermokernels.solvers.solve import Solve
 from thermokernels.solvers.spanning_tree_bound import _flip_tree
 

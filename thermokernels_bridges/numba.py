@@ -22,7 +22,7 @@ from thermokernels.compiled.decorator import jit
 from thermokernels.compiled.double_double import add
 from thermokernels.model.chain_tables import _empty_tables
 from thermokernels.model.laws import _compare_laws, _sum_out_hidden
-from thermokernels.solvers.small_chains import empty
+from thermokernels.solvers.small.small_chains import empty
 
 PRECISION = 1e-8
 # Of the residual and the smallest law as in thermokernels; T_O and its solutions to PRECISION.

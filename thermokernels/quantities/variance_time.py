@@ -29,12 +29,13 @@ from thermokernels.model.model import Model
 from thermokernels.model.rounding import entry_error, law_error, product_error
 from thermokernels.quantities.alternating_scan import of_model
 from thermokernels.quantities.exchangeable import exchangeable_sums
-from thermokernels.solvers import gap_bounds, packs, red_black, small_chains, spanning_tree_bound
+from thermokernels.solvers import gap_bounds, red_black, spanning_tree_bound
 from thermokernels.solvers.checkpoint import PathLike, RestartFile
 from thermokernels.solvers.many_observables import Accumulator, Observables, RowSums
 from thermokernels.solvers.observable_tasks import accumulate
 from thermokernels.solvers.resolvent import Solution, Solver, require_residual, resolved
-from thermokernels.solvers.small_chains import Rounding, _error_terms
+from thermokernels.solvers.small import packs, small_chains
+from thermokernels.solvers.small.small_chains import Rounding, _error_terms
 from thermokernels.solvers.solve import AUTOMATIC, Progress, Solve
 from thermokernels.solvers.state_reduction import reduced_resolvent
 

@@ -23,7 +23,8 @@ from thermokernels.common.results import Result
 from thermokernels.common.tolerances import EPSILON
 from thermokernels.model.chain import MAX_DENSE_STATES, GibbsChain, as_chain
 from thermokernels.model.rounding import entry_error, product_error
-from thermokernels.solvers import conjugate_gradients, entrywise, gap_bounds, mixed_precision, red_black, small_cholesky
+from thermokernels.solvers import conjugate_gradients, entrywise, gap_bounds, mixed_precision, red_black
+from thermokernels.solvers.small import small_cholesky
 from thermokernels.solvers.solve import METHODS, SOLVERS
 from thermokernels.solvers.state_reduction import reduced_resolvent
 

@@ -18,8 +18,8 @@ from thermokernels.common.errors import NotConvergedError, NotReversibleError, U
 from thermokernels.model.chain import GibbsChain, gibbs_chain
 from thermokernels.model.kernels import single_site
 from thermokernels.quantities import variance_time
-from thermokernels.solvers import small_cholesky
 from thermokernels.solvers.resolvent import Solution
+from thermokernels.solvers.small import small_cholesky
 from thermokernels.solvers.solve import Solve
 from thermokernels_app.judges import battery
 from thermokernels_app.selftest.case import Case, Spoken, patched, refused, under

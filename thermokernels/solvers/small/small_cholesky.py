@@ -1,9 +1,9 @@
 """Dense solves with A = I - S on small chains, without BLAS: the odd parity class eliminated where there is one, then Cholesky.
 
-What is left on half of the states is 1 - B B' (:mod:`thermokernels.solvers.packed_classes`), whose factorisation is an eighth of the work;
+What is left on half of the states is 1 - B B' (`packed_classes.py`), whose factorisation is an eighth of the work;
 the projector on its null vector is added to it. Chains without parity are factorised as a whole, A + sqrt(pi) sqrt(pi)'. The factor U of
 U'U is made in place, four pivots at a time (Golub and Van Loan, Matrix Computations, 4th ed., algorithm 4.2.2 by rows), and right-hand
-sides are substituted for eight at once (:mod:`thermokernels.solvers.packs`). A matrix is padded to a multiple of eight rows by those of the
+sides are substituted for eight at once (`packs.py`). A matrix is padded to a multiple of eight rows by those of the
 identity.
 """
 
@@ -19,8 +19,8 @@ from thermokernels.common.tolerances import EPSILON
 from thermokernels.compiled.decorator import jit
 from thermokernels.compiled.simd_states import DOUBLES, fill, load, multiply, multiply_add, store, zeros_on_a_line
 from thermokernels.model.chain import GibbsChain
-from thermokernels.solvers.packed_classes import Classes, _classes, _eliminate, _substitute_back
-from thermokernels.solvers.packs import Flips, _along, _count, _flips, _pack, _take_out, _unpack
+from thermokernels.solvers.small.packed_classes import Classes, _classes, _eliminate, _substitute_back
+from thermokernels.solvers.small.packs import Flips, _along, _count, _flips, _pack, _take_out, _unpack
 
 # Pivots, and rows, that are worked on together.
 TOGETHER = 4

@@ -10,7 +10,7 @@ import numpy as np
 from thermokernels.compiled.decorator import jit
 from thermokernels.compiled.simd_states import DOUBLES, fill, load, multiply, multiply_add, store, subtract
 from thermokernels.solvers.conjugate_gradients import FLOOR, MAX_ITERATIONS
-from thermokernels.solvers.packs import _along, _couple, _take_out
+from thermokernels.solvers.small.packs import _along, _couple, _take_out
 
 PROJECT_EVERY = 8  # as red_black.PROJECT_EVERY
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from thermokernels.compiled.decorator import jit
 from thermokernels.compiled.simd_states import DOUBLES, add, fill, load, multiply, multiply_add, store
-from thermokernels.solvers.packs import _along, _couple, _take_out
+from thermokernels.solvers.small.packs import _along, _couple, _take_out
 
 
 class Classes(NamedTuple):

@@ -15,7 +15,8 @@ from thermokernels.compiled.decorator import jit
 from thermokernels.compiled.simd_states import DOUBLES, zeros_on_a_line
 from thermokernels.model.chain import GibbsChain
 from thermokernels.model.spin_sums import _correlate
-from thermokernels.solvers import conjugate_gradients, packed_classes, packed_gradients, packs, small_cholesky
+from thermokernels.solvers import conjugate_gradients
+from thermokernels.solvers.small import packed_classes, packed_gradients, packs, small_cholesky
 
 # On more states the solves are worth threads.
 SMALL_STATES = 2**10
@@ -25,7 +26,7 @@ EPSILON = 2.0**-52
 
 
 class Solved(NamedTuple):
-    """Packs (:mod:`thermokernels.solvers.packs`) of right-hand sides b = sqrt(pi) f~ of f = -v_i h_j in C order, and of the solutions of
+    """Packs (`packs.py`) of right-hand sides b = sqrt(pi) f~ of f = -v_i h_j in C order, and of the solutions of
     A z = b, (n_packs, 8 n_states) each; the sums (n_v n_h, 6) of :class:`thermokernels.solvers.many_observables.RowSums`."""
 
     right_hand_sides: Floats

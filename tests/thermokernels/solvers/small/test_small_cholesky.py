@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import thermokernels as tk
-from thermokernels.solvers import small_cholesky
+from thermokernels.solvers.small import small_cholesky
 
 
 @pytest.mark.small

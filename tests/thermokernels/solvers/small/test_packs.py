@@ -6,8 +6,8 @@ import pytest
 import thermokernels as tk
 from thermokernels.compiled.simd_states import DOUBLES
 from thermokernels.quantities.variance_time import gradient_observables
-from thermokernels.solvers import packed_classes, packed_gradients, packs, small_chains
-from thermokernels.solvers.small_cholesky import is_bipartite
+from thermokernels.solvers.small import packed_classes, packed_gradients, packs, small_chains
+from thermokernels.solvers.small.small_cholesky import is_bipartite
 
 CASES = [((1, 1), False), ((1, 1), True), ((2, 1), False), ((3, 3), False), ((2, 3), True), ((4, 3), False)]
 
