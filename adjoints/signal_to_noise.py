@@ -106,6 +106,8 @@ def q_struct_and_gradient(
             law = arguments.as_undivided_law(law, 2**model.n_visible)
             window_steps = arguments.as_positive(window, "window", "sweeps") * model.n_spins
             if (found := small_models.q_struct(model, law, window_steps, fields, solve.rtol)) is not None:
+                if solve.progress:
+                    solve.progress(model.n_couplings, model.n_couplings)
                 return found
         return chain_q_struct_gradient(gradient_chain(model, fields, kernel), law, window, solve)
 

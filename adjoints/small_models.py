@@ -299,7 +299,7 @@ def q_struct(model: Model, p_data: Floats, window_steps: float, full: bool, rtol
 def in_one_call(model: Model, solve: Solve, kernel: str, full: bool) -> bool:
     """Whether :func:`q_struct` may be asked for a model, of a kernel that is named."""
     n_states = 1 << (model.n_spins - (0 if full or model.has_fields else 1))
-    plain = (solve.method, solve.progress, solve.checkpoint, solve.executor) == ("auto", None, None, None)
+    plain = solve.method == "auto" and solve.checkpoint is None  # an executor is not asked for so little
     return n_states <= SMALL_STATES and model.mask is None and plain and KERNELS[kernel].single_flips
 
 

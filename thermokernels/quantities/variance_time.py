@@ -335,7 +335,7 @@ def _require_variance(value: float) -> None:
 
 def is_small(chain: GibbsChain, solve: Solve) -> bool:
     """Whether one compiled call solves for all observables where there are no accumulators; all solutions are kept then."""
-    here = solve.method == "auto" and solve.executor is None and solve.checkpoint is None
+    here = solve.method == "auto" and solve.checkpoint is None  # an executor is not asked for so little
     single = chain.dynamics.single_flips and chain.model.mask is None
     return here and single and chain.n_states <= small_chains.SMALL_STATES
 

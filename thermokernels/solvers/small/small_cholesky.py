@@ -242,6 +242,8 @@ def factor(chain: GibbsChain) -> Factor:
     found: Factor = _factor(chain.generator, chain.root_law, is_bipartite(chain))
     # of a matrix whose diagonal is one or less, as many roundings as it has rows; also when it is NaN
     if not found.triangle.inverses.size * EPSILON * found.triangle.inverses.max() ** 2 < 1.0:
+        if not chain.root_law.min() > 0.0:
+            raise UnresolvedError("the law underflows in float64 at some state; scale the couplings down")
         raise UnresolvedError(
             "A + sqrt(pi) sqrt(pi)' is not positive definite in float64: the spectral gap is below rounding; scale the couplings down"
         )

@@ -171,6 +171,6 @@ def test_sums_over_the_states_round_as_often_as_they_have_terms(monkeypatch):
         monkeypatch.setattr(autocorrelation, "entry_error", lambda _, entries=entries: entries)
         u = np.finfo(np.float64).eps
         sizes = np.abs(chain.generator_terms(responses)[1])
-        per_state = (3 * law + 2 * (4 + 1) * u) * np.abs(centred * responses)
+        per_state = (3 * law + 2 * (2 + 2) * u) * np.abs(centred * responses)
         per_state += (entries + 2 * (chain.n_configurations + 3) * u) * np.abs(responses) * sizes
         assert autocorrelation._rounding(chain, centred, responses) == pytest.approx(chain.law @ per_state, rel=1e-12, abs=0)
