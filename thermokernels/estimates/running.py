@@ -75,10 +75,12 @@ def _elsewhere(executor: Executor, question: Question, numbers: range) -> list[B
             try:
                 batches.append(future.result())
                 break
-            except (NumericalError, ValueError):
+            except NumericalError:
                 raise
             except Exception as error:  # of a pool of any kind: a dead worker, a task that cannot be sent, a lost scheduler
                 lost = f"the executor lost task {number} ({why_lost(error)}), {attempt + 1} times; an estimate without it would be biased"
+                if attempt + 1 == ATTEMPTS and isinstance(error, ValueError):  # of the task, or of Dask where a result went with its worker
+                    raise
                 if attempt + 1 == ATTEMPTS:
                     raise ExecutorError(lost) from error
                 try:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import CancelledError, Executor, Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -96,19 +96,32 @@ def _solve_elsewhere(
     coming = iter([slice(head, min(head + block, n_rows)) for head in range(first, n_rows, block)])
     waiting: deque[tuple[slice, Future[Sums]]] = deque()
 
+    def submit(rows: slice) -> Future[Sums]:
+        with _lost(rows):
+            what = question, observables.coefficients[rows], observables.means[rows], kinds
+            return executor.submit(_solve_block, kernel_hash(), *what)
+
     def submit_next() -> None:
         if (rows := next(coming, None)) is not None:
-            with _lost(rows):
-                what = question, observables.coefficients[rows], observables.means[rows], kinds
-                waiting.append((rows, executor.submit(_solve_block, kernel_hash(), *what)))
+            waiting.append((rows, submit(rows)))
+
+    def answer(rows: slice, future: Future[Sums]) -> Sums:
+        """The sums of a block, which is asked for once more where they went with the worker that had them.
+
+        Dask then calls the task cancelled, or stumbles (a ValueError) over saying so.
+        """
+        with _lost(rows):
+            try:
+                return future.result()
+            except (CancelledError, ValueError):
+                return submit(rows).result()
 
     try:
         for _ in range(min(window, n_rows)):
             submit_next()
         while waiting:
             rows, future = waiting[0]
-            with _lost(rows):
-                sums = future.result()
+            sums = answer(rows, future)
             waiting.popleft()
             submit_next()
             take(rows, sums)

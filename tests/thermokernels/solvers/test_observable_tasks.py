@@ -199,6 +199,21 @@ def test_a_worker_without_room_says_so(monkeypatch):
         tk.observable_variance_time(chain, executor=here)
 
 
+@pytest.mark.parametrize("error", [CancelledError(), ValueError("not enough values to unpack (expected 3, got 2)")])
+def test_a_block_whose_sums_went_with_their_worker_is_asked_for_once_more(error):
+    class Forgetful(Here):
+        def submit(self, function, /, *given):
+            future = super().submit(function, *given)
+            if len(self.calls) == 1:
+                self.futures[0] = future = Future()
+                future.set_exception(error)
+            return future
+
+    here = Forgetful()
+    assert numbers(COMPUTATIONS["gradient"](executor=here)) == numbers(COMPUTATIONS["gradient"]())
+    assert len(here.calls) == 7
+
+
 def test_other_sources_are_refused():
     here = Here(0, RuntimeError("unused"))
     with pytest.raises(tk.ExecutorError):
