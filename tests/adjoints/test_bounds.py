@@ -147,3 +147,15 @@ def test_a_frozen_chain_by_reduction_keeps_the_bound_of_the_reduction():
     assert bounds.variance_time_gradient_bound(time, gradient) < 1e-12 * np.abs(gradient).max()
     q, by_q = chain_q_struct_gradient(chain, data, 100.0, Solve("reduction"))
     assert bounds.q_struct_gradient_bound(q, by_q.W, data) < 1e-4 * np.abs(by_q.W).max()
+
+
+@pytest.mark.skipif(not extended_chain.AVAILABLE, reason="long double is float64 here")
+def test_a_signal_of_roundings_has_the_error_of_long_double():
+    """Data without correlations, but for rounding: g in pairs of doubles has its digits, and g in long double does not."""
+    data = 1 + 0.01 * np.arange(16)
+    data = data / data.sum()
+    q, gradient = adjoints.q_struct(np.diag([8.0, 8.5, 8.0, 7.9]), data)
+    exact, bound = extended.q_struct_gradient(q, bounds._near(q.state_time), data)
+    counted = bounds._counted_quotient(q, gradient)
+    assert counted < np.abs(gradient - exact).max() <= bound + counted
+    assert bounds.q_struct_gradient_bound(q, gradient, data) == counted

@@ -357,7 +357,7 @@ GOOD = {"W": np.ones((2, 2)), "p_data": np.full(4, 0.25)}
         ({"p_data": 4 * [np.nan]}, r"p_data must be finite; entry \(0,\) is nan"),
         ({"p_data": [np.inf, 0.0, 0.0, 0.0]}, r"p_data must be finite; entry \(0,\) is inf"),
         ({"p_data": 4 * [0.25j]}, "p_data must be an array of real numbers; got dtype complex128"),
-        ({"p_data": None}, "p_data must be an array of real numbers; got dtype object"),
+        ({"p_data": None}, "p_data must be an array of real numbers; got None"),
         ({"p_data": "abcd"}, "p_data must be an array of real numbers"),
         ({"window": 0}, "window must be a positive, finite number of sweeps; got 0"),
         ({"window": -5.0}, "window must be a positive, finite number of sweeps; got -5.0"),
