@@ -61,8 +61,9 @@ def diagnose(
         n_states = footprint.n_states(machine.n_visible, machine.n_hidden, machine.has_fields)
         try:
             with _parts_done(n_states >= TOLD_STATES) as progress:
-                asked = {"window": window, "budget": budget, "kernel": chosen, "progress": progress, "checkpoint": checkpoint}
-                result = tk.diagnose(machine, p_data=law, **asked)
+                result = tk.diagnose(
+                    machine, p_data=law, window=window, budget=budget, kernel=chosen, progress=progress, checkpoint=checkpoint
+                )
         except KeyboardInterrupt:
             if checkpoint is not None and checkpoint.exists():
                 print(f"finished parts are kept in {checkpoint}: the same command goes on from them", file=sys.stderr)
