@@ -121,9 +121,10 @@ def mutants(path: Path) -> list[Mutant]:
 
 
 def mirror(path: Path) -> list[str]:
-    """The tests of a file, and those of the terms of bounds."""
+    """The tests of a file, and those of the terms and of the counts of bounds."""
     own = Path("tests", path.parent, f"test_{path.name}")
-    return [str(one) for one in (own, Path("tests/thermokernels/test_bound_terms.py")) if (ROOT / one).exists()]
+    bounds = (Path("tests/thermokernels", f"test_bound_{what}.py") for what in ("terms", "counts"))
+    return [str(one) for one in (own, *bounds) if (ROOT / one).exists()]
 
 
 def copied(tree: Path) -> None:

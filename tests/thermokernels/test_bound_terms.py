@@ -16,6 +16,7 @@ from thermokernels.quantities import conductance as conductance_module
 from thermokernels.quantities import relevance as relevance_module
 from thermokernels.quantities.autocorrelation_times.autocorrelation import autocorrelation_times
 from thermokernels.quantities.relevance import ObservableBasis, observable_basis
+from thermokernels.quantities.signal_to_noise import QStruct
 from thermokernels.solvers.resolvent import solve_resolvent
 
 W = np.array([[1.1, -0.3, 0.2], [0.4, 0.9, -0.6]])
@@ -405,3 +406,23 @@ def test_a_diagnosis_takes_the_gap_that_is_proven_for_the_slowest_mode():
     gap, seen = spectral_gap.solve_spectral_gap(chain_of), tk.spectral_measure(chain_of)
     assert found.relevant_gap.certainty == "it is the gap, proven"
     assert found.relevant_gap.error == min(seen.relevant_gap_bound, abs(seen.relevant_gap - gap.value) + gap.bound)
+
+
+@pytest.mark.parametrize("kernel", ["single-site", "alternating"])
+def test_no_error_of_a_gentle_diagnosis_is_more_than_roundings(kernel):
+    found = tk.diagnose(GENTLE, p_data=[0.4, 0.3, 0.2, 0.1], kernel=kernel)
+    numbers = {name: value for name, value in vars(found).items() if getattr(value, "error", None) is not None}
+    assert {"gap", "t_obs", "asymptotic_variance", "tau_gradient", "signal", "q"} <= set(numbers)
+    for name, number in numbers.items():
+        assert 0 < number.error <= 10 * SMALL * abs(number.value), name
+
+
+@pytest.mark.parametrize("of_time", [0.0, PLANTED])
+def test_a_mean_autocorrelation_time_is_off_by_time_and_variances(of_time, monkeypatch):
+    """tau = 2 T / Var - 1."""
+    right = tk.diagnose(GENTLE)
+    monkeypatch.setattr(diagnose.asymptotic_variance, "variance_of", lambda _: (2.0, 2 * PLANTED))
+    monkeypatch.setattr(QStruct, "t_obs_bound", property(lambda q: of_time * q.t_obs))
+    found = tk.diagnose(GENTLE).tau_gradient
+    assert found.value == right.tau_gradient.value
+    assert found.error == pytest.approx((found.value + 1) * (PLANTED + of_time), rel=1e-9)
