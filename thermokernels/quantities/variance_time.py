@@ -280,6 +280,19 @@ def with_solutions(chain: GibbsChain, solve: Solve = AUTOMATIC) -> VarianceTime:
     return replace(time, _kept=(right_hand_sides, Solution(vectors, residuals, time.residual, time.iterations, time.method)))
 
 
+def restored(chain: GibbsChain, sums: Floats, worst: Floats, vectors: Floats | None) -> VarianceTime:
+    """T_O of an earlier :func:`with_solutions`, from the arrays of its row sums and, where there are any, its solutions."""
+    row_sums = RowSums.of(chain, sums, float(worst[0]), int(worst[1]))
+    method = resolved(chain.n_states, AUTOMATIC.method)
+    kept = None
+    if vectors is not None:
+        right_hand_sides = gradient_observables(chain).right_hand_sides(slice(None))
+        residuals = right_hand_sides - chain.apply_symmetrised_generator(vectors)
+        kept = right_hand_sides, Solution(vectors, residuals, row_sums.residual, row_sums.iterations, method)
+    value = float(row_sums.values.sum())
+    return VarianceTime(chain, value, row_sums.residual, row_sums.iterations, method, AUTOMATIC.rtol, row_sums, _kept=kept)
+
+
 def relaxation_bounds(chain: GibbsChain) -> Iterator[float]:
     """Bounds of 1 / gap in steps: one that costs next to nothing, then one that is worth its price.
 
