@@ -342,7 +342,8 @@ def _trainability(
         found["tau_gradient"] = none("steps", "not resolved: the variances of the observables are not")
     else:
         factor = 2 / float(variances.sum())
-        error = None if share is None else factor * share * q.t_obs
+        of_variances, total = asymptotic_variance.variance_of(q.variance_time)[::-1]
+        error = None if share is None else factor * q.t_obs * (share + of_variances / total)
         found["tau_gradient"] = number("steps", lambda: (factor * q.t_obs - 1, error, certainty))
     if law is None:
         return found | {name: none(unit, NO_DATA) for name, unit in of_data.items()}
