@@ -23,7 +23,7 @@ from thermokernels.common.results import Result
 from thermokernels.common.tolerances import EPSILON
 from thermokernels.model.chain import MAX_DENSE_STATES, GibbsChain, as_chain
 from thermokernels.model.rounding import entry_error, product_error
-from thermokernels.solvers import conjugate_gradients, entrywise, gap_bounds, mixed_precision, red_black
+from thermokernels.solvers import conjugate_gradients, entrywise, gap_bounds, mixed_precision, parity_classes, red_black
 from thermokernels.solvers.small import small_cholesky
 from thermokernels.solvers.solve import METHODS, SOLVERS
 from thermokernels.solvers.state_reduction import reduced_resolvent
@@ -120,8 +120,8 @@ class Solver:
         }
 
     @cached_property
-    def _classes(self) -> red_black.Classes:
-        return red_black.parity_classes(self.chain)
+    def _classes(self) -> parity_classes.Classes:
+        return parity_classes.parity_classes(self.chain)
 
     @cached_property
     def _mixed(self) -> mixed_precision.Mixed:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import thermokernels as tk
-from thermokernels.solvers import entrywise, red_black
+from thermokernels.solvers import entrywise, parity_classes, parity_coupling, red_black
 from thermokernels.solvers.resolvent import Solution, solve, solve_resolvent
 
 small = pytest.mark.small
@@ -207,11 +207,11 @@ CLASS_CASES = [
 @pytest.mark.parametrize(("shape", "quotient"), CLASS_CASES)
 def test_parity_classes_reorder_the_generator(shape, quotient):
     chain = random_chain(shape, quotient=quotient)
-    classes = red_black.parity_classes(chain)
+    classes = parity_classes.parity_classes(chain)
     x = np.random.default_rng(3).normal(size=chain.n_states)
     halves, merged = np.zeros_like(classes.null), np.empty(chain.n_states)
-    red_black._split(x, classes.shape, halves)
-    red_black._merge(halves, classes.shape, merged)
+    parity_classes._split(x, classes.shape, halves)
+    parity_classes._merge(halves, classes.shape, merged)
     np.testing.assert_array_equal(merged, x)
 
     number_down = sum(((np.arange(chain.n_states) >> bit) & 1) for bit in range(chain.n_spins))
@@ -220,9 +220,9 @@ def test_parity_classes_reorder_the_generator(shape, quotient):
 
     coupled, one = np.zeros_like(halves), np.empty(0)
     for parity in (0, 1):
-        red_black._from_other(classes, parity, halves[1 - parity], one, coupled[parity])
+        parity_coupling._from_other(classes, parity, halves[1 - parity], one, coupled[parity])
     image = np.empty(chain.n_states)
-    red_black._merge(classes.diagonal * halves - coupled, classes.shape, image)
+    parity_classes._merge(classes.diagonal * halves - coupled, classes.shape, image)
     np.testing.assert_allclose(image, plain_generator(chain, x), atol=2e-15)
 
 
@@ -230,13 +230,13 @@ def test_parity_classes_reorder_the_generator(shape, quotient):
 @pytest.mark.parametrize(("shape", "quotient"), CLASS_CASES)
 def test_the_schur_complement_is_the_generator_where_the_odd_equations_hold(shape, quotient):
     chain = random_chain(shape, quotient=quotient)
-    classes = red_black.parity_classes(chain)
+    classes = parity_classes.parity_classes(chain)
     both, product = np.zeros_like(classes.null), np.zeros_like(classes.null[0])
-    red_black._split(np.random.default_rng(4).normal(size=chain.n_states), classes.shape, both)
-    curvature = red_black._schur_product(classes, both[0], both[1], product)  # leaves D_o^-1 C' x in the odd class
+    parity_classes._split(np.random.default_rng(4).normal(size=chain.n_states), classes.shape, both)
+    curvature = parity_coupling._schur_product(classes, both[0], both[1], product)  # leaves D_o^-1 C' x in the odd class
     x, expected = np.empty(chain.n_states), np.zeros_like(both)
-    red_black._merge(both, classes.shape, x)
-    red_black._split(plain_generator(chain, x), classes.shape, expected)
+    parity_classes._merge(both, classes.shape, x)
+    parity_classes._split(plain_generator(chain, x), classes.shape, expected)
     np.testing.assert_allclose(product, expected[0], atol=5e-15)
     np.testing.assert_allclose(expected[1], 0.0, atol=5e-15)
     assert curvature == pytest.approx(both[0] @ expected[0], rel=1e-12)
