@@ -11,6 +11,8 @@ b is 20 lags: the lag is the largest meeting time of the pilot, several relaxati
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -64,11 +66,10 @@ def _moments(model: Model, features: Features, samples: Samples, chain: int) -> 
     return means * edges, float((a @ edges * b).sum(axis=1).mean())
 
 
-def _units(features: Features, layer: NDArray[np.int8] | Floats) -> NDArray[np.float32] | Floats:
+def _units(features: Features, layer: NDArray[Any]) -> NDArray[Any]:
     """Spins, or their means, in the units of the features, a one beside them for the fields.
 
     Of spins float32 holds every sum over a batch exactly: multiples of 1/4 below 2**24 / 4.
     """
-    dtype = np.float64 if layer.dtype == np.float64 else np.float32
-    units = layer.astype(dtype) * features.scale + features.shift
-    return np.pad(units, [(0, 0), (0, int(features.fields))], constant_values=1.0)
+    units: NDArray[Any] = layer.astype(np.float64 if layer.dtype == np.float64 else np.float32)
+    return np.pad(features.scale * units + features.shift, [(0, 0), (0, int(features.fields))], constant_values=1.0)

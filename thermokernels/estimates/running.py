@@ -13,7 +13,6 @@ from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from thermokernels.common import threads
 from thermokernels.common.errors import ExecutorError, NumericalError, why_lost
@@ -108,10 +107,10 @@ class _Task:
 
     def __init__(self, question: Question, first: int, size: int, executor: Executor | None, deadline: float) -> None:
         self.name, self.is_here = f"replicates {first} to {first + size - 1}", executor is None
-        submit: Any = threads.submit if executor is None else executor.submit
-        self.submit: Callable[[], Future[Batch]] = partial(submit, run_task, kernel_hash(), question, first, size)
-        if self.is_here:
-            self.submit = partial(self.submit, deadline)
+        what = (kernel_hash(), question, first, size)
+        self.submit: Callable[[], Future[Batch]] = (
+            partial(threads.submit, run_task, *what, deadline) if executor is None else partial(executor.submit, run_task, *what)
+        )
         self.future = self.submit()
 
     def result(self) -> Batch:
