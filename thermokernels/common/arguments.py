@@ -34,6 +34,8 @@ def shortened(text: str, length: int) -> str:
 def as_reals(value: ArrayLike, name: str) -> Array:
     """An array of real numbers of any shape, in the dtype that it has; else ValueError."""
     array = as_array(value, name)
+    if array.dtype == object and array.ndim == 0:  # something else altogether, a chain where a model is asked for
+        raise ValueError(f"{name} must be an array of real numbers; got {in_brief(value)}")
     if array.dtype.kind not in "fiu":
         raise ValueError(f"{name} must be an array of real numbers; got dtype {array.dtype}")
     return array

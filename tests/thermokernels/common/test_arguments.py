@@ -43,7 +43,7 @@ def test_couplings_become_contiguous_float64(given):
         ([[True]], "got dtype bool"),
         ([[None]], "got dtype object"),
         ([[10**400]], "got dtype object"),
-        ({"W": 1}, "got dtype object"),
+        ({"W": 1}, "got {.W.: 1}"),
         (np.array([["2020-01-01"]], dtype="M8[D]"), "got dtype datetime64"),
     ],
 )

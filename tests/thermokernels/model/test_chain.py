@@ -322,7 +322,7 @@ def test_number_types_and_memory_layouts_are_accepted():
         ([[1.0 + 0.0j]], "W must be an array of real numbers; got dtype complex128"),
         ([["1"]], "W must be an array of real numbers; got dtype <U1"),
         ([[True]], "W must be an array of real numbers; got dtype bool"),
-        (None, "W must be an array of real numbers; got dtype object"),
+        (None, "W must be an array of real numbers; got None"),
         (1.0, r"W must have shape \(n_v, n_h\).*got shape \(\)"),
         ([1.0, 2.0], r"W must have shape \(n_v, n_h\).*got shape \(2,\)"),
         (np.zeros((2, 2, 2)), r"W must have shape \(n_v, n_h\).*got shape \(2, 2, 2\)"),
@@ -334,6 +334,12 @@ def test_number_types_and_memory_layouts_are_accepted():
 def test_bad_couplings_are_named(W, message):
     with pytest.raises(ValueError, match=message):
         tk.gibbs_chain(W)
+
+
+@small
+def test_a_chain_where_a_model_is_asked_for_is_called_so():
+    with pytest.raises(ValueError, match=r"^W must be an array of real numbers; got GibbsChain\(1 visible \+ 1 hidden spins"):
+        tk.diagnose(tk.gibbs_chain([[1.0]]))
 
 
 @pytest.mark.parametrize("W", [[[1e308, 1e308]], np.full((4, 2), -1e308)])

@@ -299,7 +299,7 @@ def test_a_law_that_underflows_is_refused():
         (np.zeros(7), {}, r"F must have shape \(8,\) or \(8, k\); got shape \(7,\)"),
         (np.zeros((8, 1, 1)), {}, r"F must have shape \(8,\) or \(8, k\)"),
         ([np.nan, *7 * [0.0]], {}, r"F must be finite; entry \(0,\) is nan"),
-        (None, {}, "F must be an array of real numbers; got dtype object"),
+        (None, {}, "F must be an array of real numbers; got None"),
         ("12345678", {}, "F must be an array of real numbers"),
         (np.zeros(8), {"method": "lu"}, "method must be one of 'auto', 'cholesky', 'cg', 'reduction'; got 'lu'"),
         (np.zeros(8), {"method": None}, "method must be one of .* got None"),
