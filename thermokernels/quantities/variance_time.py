@@ -187,7 +187,7 @@ def variance_time(chain: GibbsChain, solve: Solve = AUTOMATIC, accumulators: Seq
     chain.require_both_layers("the products v_i h_j")
     if solve.accuracy is None:
         return _variance_time(chain, solve, accumulators)
-    time = _variance_time(chain, replace(solve, rtol=_sufficient_residual(chain, solve)), accumulators)
+    time = _variance_time(chain, replace(solve, rtol=solve.stop or sufficient_residual(chain, solve)), accumulators)
     if not _is_certified(time, solve.accuracy):
         raise UnresolvedError(
             f"T_O = {time.value:.3g} steps is certified to a relative {time.bound / time.value:.2g} only, not {solve.accuracy:g}: ask for "
@@ -196,7 +196,7 @@ def variance_time(chain: GibbsChain, solve: Solve = AUTOMATIC, accumulators: Seq
     return time
 
 
-def _sufficient_residual(chain: GibbsChain, solve: Solve) -> float:
+def sufficient_residual(chain: GibbsChain, solve: Solve) -> float:
     """The relative residual, at least ``solve.rtol``, that leaves half of ``solve.accuracy`` to what residuals can be to blame for.
 
     With A = (1 / N) sum_i (1 - Pi_i), Pi_i the projection that resamples spin i, b'A b <= (2 / N) |b|^2 for b of a product of two spins,
@@ -204,7 +204,7 @@ def _sufficient_residual(chain: GibbsChain, solve: Solve) -> float:
     |r|^2 / gamma is at most half the accuracy times b'A^+ b where |r|^2 <= (accuracy N / 4) gamma |b|^2.
     """
     assert solve.accuracy is not None
-    if solve.method == "reduction" or resolved(chain.n_states, solve.method) == "cholesky":
+    if not is_iterative(chain, solve):
         return solve.rtol
     single = chain.dynamics.single_flips
     try:
@@ -215,6 +215,11 @@ def _sufficient_residual(chain: GibbsChain, solve: Solve) -> float:
     sufficient = math.sqrt(0.25 * solve.accuracy * gap * (chain.n_spins if single else 1.0))
     # solvers aim below what they accept; to accept all of b would be to solve nothing
     return max(solve.rtol, min(sufficient / red_black.AIM, LOOSEST))
+
+
+def is_iterative(chain: GibbsChain, solve: Solve) -> bool:
+    """Whether the method is conjugate gradients, which may stop early."""
+    return solve.method != "reduction" and resolved(chain.n_states, solve.method) == "cg"
 
 
 def _variance_time(chain: GibbsChain, solve: Solve, accumulators: Sequence[Accumulator]) -> VarianceTime:
