@@ -185,3 +185,20 @@ def test_slow_modes_and_gauss_rules_have_small_bounds_too(monkeypatch):
     assert abs(found.relevant_gap - right.relevant_gap) <= found.relevant_gap_bound + right.relevant_gap_bound
     assert found.relevant_gap_bound <= 2e-8 * found.relevant_gap
     assert abs(found.gamma_eff / right.gamma_eff - 1) <= found.gamma_eff_error + right.gamma_eff_error <= 1e-6
+
+
+@pytest.mark.parametrize(("term", "times"), [("law_error", 4), ("entry_error", 2)])
+def test_a_gap_that_several_modes_share_is_off_by_entries_and_law(term, times, monkeypatch):
+    """Temple's bound has nothing to say there, and the eigenvalue of a matrix of rounded entries is what is left."""
+    chain = tk.gibbs_chain(np.zeros((2, 3)), quotient=False)
+    right = spectral_gap.solve_spectral_gap(chain, sharp=False)
+    assert right.value == pytest.approx(1 / 5, rel=1e-12)
+    assert right.bound <= 1e-12
+    monkeypatch.setattr(spectral_gap, term, lambda _: 1e-6)
+    found = spectral_gap.solve_spectral_gap(chain, sharp=False)
+    assert found.bound - right.bound == pytest.approx(times * 1e-6, rel=1e-6)
+    monkeypatch.setattr(spectral_gap, term, lambda _: 0.0)
+    monkeypatch.setattr(spectral_gap, "UNIT", 1e-6)
+    found = spectral_gap.solve_spectral_gap(chain, sharp=False)
+    assert found.bound >= 4 * (8 + 4 + 8) * 1e-6
+    assert found.bound <= 4 * (8 + 4 + 8) * 1e-6 + 4e-6
