@@ -15,7 +15,8 @@ from thermokernels.common import blas, threads
 from thermokernels.common.arrays import Floats
 from thermokernels.model.chain import block_spins
 from thermokernels.model.model import Model
-from thermokernels.quantities.alternating_scan import AlternatingTime, Layers
+from thermokernels.quantities.alternating_scan import AlternatingTime
+from thermokernels.quantities.scan_layers import Layers
 
 # Far states a task takes at a time: a block of the matrix over pairs of states stays in the cache.
 ROWS = 64

@@ -21,7 +21,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-from adjoints import extended, reduced_resolvent
+from adjoints import extended, extended_reduction, reduced_resolvent
 from thermokernels.common import arguments
 from thermokernels.common.arrays import Floats
 from thermokernels.common.tolerances import UNIT
@@ -51,9 +51,16 @@ def variance_time_gradient_bound(time: VarianceTime, gradient: Floats) -> float:
     >>> variance_time_gradient_bound(time, adjoint.cotangents(time).W) < 1e-13
     True
     """
-    near = extended.variance_time(time) if extended.applies_to(time.chain) else None
+    near = _near(time)
     counted = _counted(time)
     return counted if near is None else _nearest(gradient, near.gradient, near.gradient_bound, counted)
+
+
+def _near(time: VarianceTime) -> extended.ExtendedTime | None:
+    """T_O and its gradient in long double, by state reduction where that was the method; None where there is none."""
+    if time.reduced is not None and extended_reduction.applies_to(time.reduced.chain):
+        return extended_reduction.variance_time(time.reduced)
+    return extended.variance_time(time) if extended.applies_to(time.chain) else None
 
 
 def _nearest(gradient: Floats, exact: Long, bound: float, counted: float) -> float:
@@ -109,8 +116,8 @@ def q_struct_gradient_bound(q: QStruct, gradient: Floats, p_data: ArrayLike) -> 
     >>> q_struct_gradient_bound(q, gradient, [0.9, 0.1]) < 1e-12
     True
     """
-    chain, law = q.state_time.chain, arguments.as_undivided_law(p_data, 2**q.state_time.chain.n_visible)
-    near = extended.variance_time(q.state_time) if extended.applies_to(chain) else None
+    law = arguments.as_undivided_law(p_data, 2**q.state_time.chain.n_visible)
+    near = _near(q.state_time)
     counted = _counted_quotient(q, gradient)
     return counted if near is None else _nearest(gradient, *extended.q_struct_gradient(q, near, law), counted)
 

@@ -28,3 +28,9 @@ class KernelOptions(Options, total=False):
     """Keywords for signatures that pass them on, of the functions that take a kernel."""
 
     kernel: str
+
+
+class AccuracyOptions(KernelOptions, total=False):
+    """The same of the functions that take an accuracy too."""
+
+    accuracy: float | None

@@ -20,7 +20,7 @@ from thermokernels.common.errors import NumericalError
 from thermokernels.model import extended
 from thermokernels.model.chain import GibbsChain
 from thermokernels.model.extended import LONG_UNIT, ExtendedChain, Long
-from thermokernels.quantities.signal_to_noise import QStruct, data_gradient_error, data_gradients
+from thermokernels.quantities.signal_to_noise import QStruct, data_gradients, data_gradients_error
 from thermokernels.quantities.variance_time import VarianceTime
 from thermokernels.solvers import gap_bounds
 from thermokernels.solvers.resolvent import Solver
@@ -124,7 +124,7 @@ def q_struct_gradient(q: QStruct, time: ExtendedTime, p_data: Floats) -> tuple[L
     """
     chain, plain = time.chain, q.state_time.chain
     data = p_data.astype(np.longdouble)
-    g, of_g = np.asarray(data_gradients(plain.model, p_data)[0]), data_gradient_error(plain.model)
+    g, of_g = np.asarray(data_gradients(plain.model, p_data)[0]), data_gradients_error(plain.model)
     signal, sizes = (g * g).sum(), np.abs(g)
     slope = signal_cotangents(chain.tables, data / data.sum(), g).W
     signal_error = (2 * sizes * of_g + of_g**2).sum() + (g.size + 1) * LONG_UNIT * signal

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from concurrent.futures import Executor
+from dataclasses import replace
 from typing import Any, Literal, Unpack, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from adjoints import accuracy as to_accuracy
 from adjoints import alternating_scan, batches, small_models
-from adjoints.cotangents import Cotangents, KernelOptions
+from adjoints.cotangents import AccuracyOptions, Cotangents
 from adjoints.variance_time import VarianceTimeAdjoint, _log_law_cotangents, gradient_chain
 from thermokernels.common import arguments, tolerances
 from thermokernels.common.arrays import Floats
@@ -45,7 +47,7 @@ class FieldOptions(Options, total=False):
     c: ArrayLike | None
 
 
-class QOptions(FieldOptions, KernelOptions, total=False):
+class QOptions(FieldOptions, AccuracyOptions, total=False):
     """The same for Q, of any kernel that has an adjoint."""
 
 
@@ -71,11 +73,13 @@ def q_struct_and_gradient(
     checkpoint: PathLike | None = None,
     executor: Executor | None = None,
     kernel: str = "single-site",
+    accuracy: float | None = None,
 ) -> tuple[QStruct, Floats] | tuple[QStruct, Cotangents]:
     """Q and its gradient: dQ = Q (d|g|^2 / |g|^2 - dT_O / T_O), and 0 where g = 0.
 
     Parameters and errors are those of :func:`thermokernels.q_struct` (window in sweeps), of the kernels "single-site" and "alternating".
-    With ``fields=True`` the gradients with respect to b and c come too, on the full chain.
+    With ``fields=True`` the gradients with respect to b and c come too, on the full chain. ``accuracy`` is the largest error of T_O as a
+    share of it, and of dQ_dW as a share of its largest entry, as in :func:`adjoints.observable_variance_time`.
 
     W of shape (B, n_v, n_h) is B models, with p_data, b and c for all of them or one a model: (B, 2**n_v), (B, n_v), (B, n_h). Each
     is answered as it would be by itself, in every bit, and the batch is dealt out to threads. A model that is refused or not resolved
@@ -97,14 +101,19 @@ def q_struct_and_gradient(
     ([0, 1], (2, 1, 1), 'W must be finite; entry (0, 0) is nan')
     """
     fields = arguments.as_flag(fields, "fields")
-    solve = Solve(method, rtol, progress, checkpoint, executor)
+    solve = Solve(method, rtol, progress, checkpoint, executor, accuracy)
     by_layers = as_kernel(kernel).by_layers
+    to_accuracy.refuse(solve, fields, by_layers)
 
     def one(model: Model, law: ArrayLike) -> tuple[QStruct, Cotangents]:
         if by_layers:
             return _alternating_q_struct_gradient(model, law, window, solve)
-        if in_one_call(model, solve, kernel, fields) and (found := small_models.q_struct(model, law, window, fields, solve)) is not None:
-            return found
+        if in_one_call(model, solve, kernel, fields):
+            exact = replace(solve, accuracy=None)  # so small a model is solved as well as can be
+            if (found := small_models.q_struct(model, law, window, fields, exact)) is not None:
+                if solve.accuracy is not None:
+                    to_accuracy.require(solve, *to_accuracy.of_q(*found, arguments.as_undivided_law(law, 2**model.n_visible)))
+                return found
         return chain_q_struct_gradient(gradient_chain(model, fields, kernel), law, window, solve)
 
     q: Any
@@ -127,6 +136,15 @@ def chain_q_struct_gradient(
     """
     if chain.dynamics.by_layers:
         return _alternating_q_struct_gradient(chain.model, p_data, window, solve)
+    return to_accuracy.certified(
+        chain,
+        solve,
+        lambda tried: _q_struct_and_cotangents(chain, p_data, window, tried),
+        lambda found: to_accuracy.of_q(*found, p_data),
+    )
+
+
+def _q_struct_and_cotangents(chain: GibbsChain, p_data: ArrayLike, window: float, solve: Solve) -> tuple[QStruct, Cotangents]:
     adjoint, small = VarianceTimeAdjoint(chain), is_small(chain, solve)
     q = chain_q_struct(chain, p_data, window, solve, () if small else (adjoint,))
     if q.signal == 0.0:

@@ -13,8 +13,9 @@ from typing import Literal, Self, Unpack, overload
 import numpy as np
 from numpy.typing import ArrayLike
 
+from adjoints import accuracy as to_accuracy
 from adjoints import alternating_scan, reduced_resolvent, small_models
-from adjoints.cotangents import Cotangents, KernelOptions
+from adjoints.cotangents import AccuracyOptions, Cotangents
 from adjoints.overlaps import add_products, flip_overlaps
 from thermokernels.common import arguments, tolerances
 from thermokernels.common.arrays import Floats
@@ -140,11 +141,11 @@ def gradient_chain(model: Model, fields: bool, kernel: str = "single-site") -> G
 
 @overload
 def observable_variance_time_and_gradient(
-    W: ModelLike, b: ArrayLike | None = None, c: ArrayLike | None = None, *, fields: Literal[False] = False, **how: Unpack[KernelOptions]
+    W: ModelLike, b: ArrayLike | None = None, c: ArrayLike | None = None, *, fields: Literal[False] = False, **how: Unpack[AccuracyOptions]
 ) -> tuple[float, Floats]: ...
 @overload
 def observable_variance_time_and_gradient(
-    W: ModelLike, b: ArrayLike | None = None, c: ArrayLike | None = None, *, fields: Literal[True], **how: Unpack[KernelOptions]
+    W: ModelLike, b: ArrayLike | None = None, c: ArrayLike | None = None, *, fields: Literal[True], **how: Unpack[AccuracyOptions]
 ) -> tuple[float, Cotangents]: ...
 @default_error_state
 def observable_variance_time_and_gradient(
@@ -158,6 +159,7 @@ def observable_variance_time_and_gradient(
     checkpoint: PathLike | None = None,
     executor: Executor | None = None,
     kernel: str = "single-site",
+    accuracy: float | None = None,
 ) -> tuple[float, Floats] | tuple[float, Cotangents]:
     """T_O (steps) and its gradient, at the price of one more pass over the forward solution.
 
@@ -168,6 +170,8 @@ def observable_variance_time_and_gradient(
     fields : return the gradients with respect to b and c too (with the full chain, since fields break the Z2 symmetry)
     progress, checkpoint, executor : as in :func:`thermokernels.observable_variance_time`; sums of the gradient are kept with the value
     kernel : "single-site" or "alternating"
+    accuracy : largest error, below 1, of T_O as a share of it and of dT_dW as a share of its largest entry; None to solve to ``rtol``
+        Conjugate gradients stop as soon as the proven bounds say so (:mod:`adjoints.accuracy`); what they cannot certify is refused.
 
     Returns
     -------
@@ -186,19 +190,30 @@ def observable_variance_time_and_gradient(
     (1, 1)
     """
     fields = arguments.as_flag(fields, "fields")
-    model, solve = as_model(W, b, c), Solve(method, rtol, progress, checkpoint, executor)
-    if as_kernel(kernel).by_layers:
+    model, solve = as_model(W, b, c), Solve(method, rtol, progress, checkpoint, executor, accuracy)
+    by_layers = as_kernel(kernel).by_layers
+    to_accuracy.refuse(solve, fields, by_layers)
+    if by_layers:
         scan = of_model(model, solve)
         value, cotangents = scan.value, alternating_scan.gradient(scan)
     else:
-        adjoint = VarianceTimeAdjoint(gradient_chain(model, fields, kernel))
-        small = is_small(adjoint.chain, solve)
-        time = variance_time(adjoint.chain, solve, () if small else (adjoint,))
+        chain = gradient_chain(model, fields, kernel)
+        time, cotangents = to_accuracy.certified(
+            chain,
+            solve,
+            lambda tried: _time_and_cotangents(chain, tried),
+            lambda found: to_accuracy.of_time(*found),
+        )
         value = time.value
-        cotangents = small_models.time_cotangents(time) if small and time.reduced is None else adjoint.cotangents(time)
     if fields:
         return value, cotangents
     return value, cotangents.W
+
+
+def _time_and_cotangents(chain: GibbsChain, solve: Solve) -> tuple[VarianceTime, Cotangents]:
+    adjoint, small = VarianceTimeAdjoint(chain), is_small(chain, solve)
+    time = variance_time(chain, solve, () if small else (adjoint,))
+    return time, small_models.time_cotangents(time) if small and time.reduced is None else adjoint.cotangents(time)
 
 
 observable_variance_time = observable_variance_time_and_gradient

@@ -72,17 +72,23 @@ class Mutant:
         return b"".join([*lines[: first - 1], changed, *lines[last:]]).decode()
 
 
-def places(tree: ast.AST, in_kernel: bool) -> Iterator[tuple[ast.AST, bool]]:
-    """Every node of a formula, and whether it is compiled: messages, annotations and docstrings left out."""
+def places(tree: ast.AST, in_kernel: bool, around: bool = False) -> Iterator[tuple[ast.AST, bool]]:
+    """Every node of a formula, and whether it is compiled: messages, annotations and docstrings left out.
+
+    ``around``: whether functions inside are, whatever they are decorated with, as those that intrinsics are made of and plain twins.
+    """
     if isinstance(tree, ast.FunctionDef):
-        in_kernel = any(word in ast.unparse(decorator) for decorator in tree.decorator_list for word in ("jit", "intrinsic"))
+        around = around or any(word in ast.unparse(decorator) for decorator in tree.decorator_list for word in ("jit", "intrinsic"))
+        in_kernel = around
+    elif isinstance(tree, ast.If) and "DISABLE_JIT" in ast.unparse(tree.test):
+        around = True
     for name, value in ast.iter_fields(tree):
         if name in ("annotation", "returns", "decorator_list"):
             continue
         for node in value if isinstance(value, list) else [value]:
             if isinstance(node, ast.AST) and not isinstance(node, MESSAGES):
                 yield node, in_kernel
-                yield from places(node, in_kernel)
+                yield from places(node, in_kernel, around)
 
 
 def changes(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
@@ -115,9 +121,10 @@ def mutants(path: Path) -> list[Mutant]:
 
 
 def mirror(path: Path) -> list[str]:
-    """The tests of a file, and those of the terms of bounds."""
+    """The tests of a file, and those of the terms and of the counts of bounds."""
     own = Path("tests", path.parent, f"test_{path.name}")
-    return [str(one) for one in (own, Path("tests/thermokernels/test_bound_terms.py")) if (ROOT / one).exists()]
+    bounds = (Path("tests/thermokernels", f"test_bound_{what}.py") for what in ("terms", "counts"))
+    return [str(one) for one in (own, *bounds) if (ROOT / one).exists()]
 
 
 def copied(tree: Path) -> None:

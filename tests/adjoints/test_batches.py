@@ -5,6 +5,8 @@ import pytest
 
 import adjoints
 import thermokernels as tk
+from adjoints import small_models
+from thermokernels.solvers.small import small_chains
 
 NAMES = ("value", "signal", "signal_bound", "bound", "t_obs", "t_obs_bound", "residual", "iterations")
 
@@ -126,3 +128,20 @@ def test_small_models_agree_with_the_general_way(shape, fields):
     other_time, right = adjoints.observable_variance_time(W[0], fields=fields, method="cg", **field)
     assert time == pytest.approx(other_time, rel=1e-13)
     np.testing.assert_allclose(by_time.W if fields else by_time, right.W if fields else right, rtol=1e-9, atol=1e-11 * time)
+
+
+@pytest.mark.parametrize(("fields", "shape"), [(False, (5, 6)), (True, (5, 5))])
+def test_models_of_the_largest_small_size_are_one_compiled_call(fields, shape, monkeypatch):
+    called = []
+
+    def compiled(*arguments):
+        called.append(len(arguments[0]))
+        return answers(*arguments)
+
+    answers = small_models._answers
+    monkeypatch.setattr(small_models, "_answers", compiled)
+    W, b, c, laws = models(shape, 2, fields)
+    assert 1 << (sum(shape) - (not fields)) == small_chains.SMALL_STATES
+    batch, _ = adjoints.q_struct(0.3 * W, laws, b=b, c=c)
+    assert batch.status.tolist() == [0, 0]
+    assert sum(called) == 2

@@ -1,10 +1,14 @@
 """The estimated gradient against differences of dense chains."""
 
+import inspect
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 import adjoints
 import thermokernels as tk
+from adjoints.estimate import _mean, _of_q, _Part
 
 DATA = np.where(np.random.default_rng(3).random((40, 3)) < 0.7, 1, -1)
 
@@ -126,3 +130,43 @@ def test_what_cannot_be_estimated_is_an_error():
         adjoints.estimate_q(stuck, None)
     with pytest.raises(ValueError, match="n_samples must be an integer of at least 128"):
         adjoints.estimate_q([[0.3]], None, n_samples=1)
+
+
+def test_errors_of_time_and_signal_move_the_gradient_by_its_derivatives():
+    """The parts of the error that intervals of T_O and |g|^2 are to blame for, against differences of the gradient itself."""
+    draws = np.random.default_rng(4)
+    model = tk.Model(draws.normal(size=(3, 2)), draws.normal(size=3), draws.normal(size=2))
+    batches = [
+        [_Part(draws.normal(size=(4, 3)), draws.choice([-1, 1], (64, 5)).astype(np.int8), draws.choice([-1.0, 1.0], 64), True)]
+        for _ in range(4)
+    ]
+    dt = [batch[0].dt for batch in batches]
+
+    def found(t_obs=3.0, signal=0.7, of_time=0.0, of_signal=0.0):
+        width = 2 * 1.959963984540054  # of an interval of 95 %, in standard errors
+        estimate = SimpleNamespace(
+            signal=signal,
+            t_obs=t_obs,
+            window=20.0,
+            steps_per_sweep=5,
+            t_obs_interval=(t_obs, t_obs + width * of_time),
+            signal_interval=(signal, signal + width * of_signal),
+        )
+        return _of_q(model, DATA.astype(float), estimate, batches, dt)
+
+    sampling, step = found()[1], 1e-5
+    by_time = (found(t_obs=3 + step)[0] - found(t_obs=3 - step)[0]) / (2 * step)
+    by_signal = (found(signal=0.7 + step)[0] - found(signal=0.7 - step)[0]) / (2 * step)
+    for options, slope in (({"of_time": 10.0}, 10 * by_time), ({"of_signal": 10.0}, 10 * by_signal)):
+        np.testing.assert_allclose(found(**options)[1] ** 2 - sampling**2, slope**2, rtol=1e-5, atol=1e-9 * (slope**2).max())
+
+
+def test_a_mean_has_the_standard_error_of_independent_arrays():
+    rows = list(np.random.default_rng(5).normal(size=(6, 2, 3)))
+    mean, error = _mean(rows)
+    np.testing.assert_allclose(mean, sum(rows) / 6)
+    np.testing.assert_allclose(error, np.sqrt(sum((row - mean) ** 2 for row in rows) / 5 / 6))
+
+
+def test_as_many_samples_as_the_page_says():
+    assert inspect.signature(adjoints.estimate_q_and_gradient).parameters["n_samples"].default == 4096

@@ -11,11 +11,13 @@ import pytest
 import thermokernels as tk
 from thermokernels.diagnosis import diagnose
 from thermokernels.model import rounding
-from thermokernels.quantities import asymptotic_variance, landscape, spectral_gap, spectral_measure
+from thermokernels.quantities import asymptotic_variance, first_passage, landscape, spectral_gap, spectral_measure
 from thermokernels.quantities import conductance as conductance_module
 from thermokernels.quantities import relevance as relevance_module
 from thermokernels.quantities.autocorrelation_times.autocorrelation import autocorrelation_times
 from thermokernels.quantities.relevance import ObservableBasis, observable_basis
+from thermokernels.quantities.signal_to_noise import QStruct
+from thermokernels.solvers.resolvent import solve_resolvent
 
 W = np.array([[1.1, -0.3, 0.2], [0.4, 0.9, -0.6]])
 PLANTED = 1e-3
@@ -211,3 +213,216 @@ def test_a_product_rounds_as_often_as_it_has_terms():
     single, block = (tk.gibbs_chain(np.full((4, 6), 0.1), kernel=kernel) for kernel in ("single-site", "two-block"))
     assert rounding.product_error(single) == 2 * 12 * 2.0**-53
     assert rounding.product_error(block) == (2**4 + 2**5 + 16) * 2.0**-53
+
+
+# Relative bounds of a gentle model, all below: a term that were no small number would be larger.
+GENTLE = 0.4 * W
+SMALL = 3e-12
+
+
+@pytest.mark.parametrize("kernel", ["single-site", "two-block", "symmetrised-alternating"])
+def test_no_bound_of_a_gentle_model_is_more_than_roundings(kernel):
+    chain = tk.gibbs_chain(GENTLE, kernel=kernel)
+    q = tk.q_struct(GENTLE, [0.4, 0.3, 0.2, 0.1], kernel=kernel)
+    for value, bound in (
+        (q.value, q.bound),
+        (q.signal, q.signal_bound),
+        (q.t_obs, q.t_obs_bound),
+        (q.asymptotic_variance, q.asymptotic_variance_bound),
+        (q.q_limit, q.q_limit_bound),
+    ):
+        assert 0 < bound <= SMALL * value
+    gap = spectral_gap.solve_spectral_gap(chain)
+    assert 0 < gap.bound <= SMALL * gap.value
+    start, target = (np.isin(np.arange(chain.n_states), states) for states in ([1, 2, 5], [0, 9]))
+    for method in ("auto", "symmetrised", "reduction"):
+        first = first_passage.solve_mean_first_passage(chain, start, target, method)
+        assert 0 < first.hitting.relative_bound <= first.relative_bound <= SMALL
+    for method in ("auto", "cholesky", "reduction"):
+        response = solve_resolvent(chain, chain.energy[:, None], method)
+        assert (response.bound <= SMALL * np.abs(response.values).max()).all()
+        assert (response.bound > 0).all()
+    assert 0 < conductance_module.conductance_error(chain) <= SMALL
+    assert 0 < landscape.merge_tree(chain).barrier_error <= SMALL
+    value, bound = observable_basis(chain).enclosed_relevance(start)
+    assert 0 < bound <= 10 * SMALL * value
+    (tau,), (error,), _ = autocorrelation_times(chain, chain.energy[:, None])
+    assert 0 < error <= SMALL * tau
+    measure = tk.spectral_measure(chain)
+    assert 0 < measure.relevant_gap_bound <= SMALL * measure.relevant_gap
+    assert 0 < measure.gamma_eff_error <= 10 * SMALL
+
+
+def test_no_bound_of_the_scan_or_of_an_exchangeable_model_is_more_than_roundings():
+    q = tk.q_struct(GENTLE, [0.4, 0.3, 0.2, 0.1], kernel="alternating")
+    for value, bound in ((q.value, q.bound), (q.t_obs, q.t_obs_bound), (q.asymptotic_variance, q.asymptotic_variance_bound)):
+        assert 0 < bound <= SMALL * value
+    for observables in ("products", "expected"):
+        time = tk.alternating_variance_time(GENTLE, observables=observables, fields=True)
+        assert 0 < time.bound <= SMALL * time.value
+        assert 0 < time.variance_error <= SMALL * time.variance
+    chain = tk.exchangeable_chain(np.full((3, 4), 0.1))
+    first = first_passage.solve_mean_first_passage(chain, [1], [0])
+    assert 0 < first.relative_bound <= SMALL
+
+
+def test_a_mean_of_hitting_times_is_off_by_the_law_above_and_below(monkeypatch):
+    chain = tk.gibbs_chain(W)
+    start, target = np.isin(np.arange(chain.n_states), [1, 2, 5]), np.arange(chain.n_states) == 0
+    right = first_passage.solve_mean_first_passage(chain, start, target)
+    times, law = right.hitting.times[start], chain.law[start]
+    slower = law * np.where(times > right.value, 1 + PLANTED, 1 - PLANTED)
+    moved = slower @ times / slower.sum() / right.value - 1
+    monkeypatch.setattr(first_passage, "law_error", lambda _: PLANTED)
+    found = first_passage.solve_mean_first_passage(chain, start, target)
+    assert moved <= found.relative_bound <= 2 * PLANTED + right.relative_bound
+    assert found.relative_bound - right.hitting.relative_bound >= 2 * PLANTED
+
+
+def rotated(chain, angle):
+    """The slowest mode turned towards the next, rho and the residual of it."""
+    gaps, modes = np.linalg.eigh(chain.symmetrised_generator_matrix() + 2 * np.outer(chain.root_law, chain.root_law))
+    vector = math.cos(angle) * modes[:, 0] + math.sin(angle) * modes[:, 1]
+    return vector, gaps[0] * math.cos(angle) ** 2 + gaps[1] * math.sin(angle) ** 2, math.sin(angle) * math.cos(angle) * (gaps[1] - gaps[0])
+
+
+@pytest.mark.parametrize("kernel", ["single-site", "two-block"])
+@pytest.mark.parametrize("rayleigh", [spectral_gap._rayleigh, spectral_gap._extended_rayleigh])
+def test_a_vector_that_is_no_mode_has_the_residual_of_its_turn(kernel, rayleigh):
+    chain = tk.gibbs_chain(W, kernel=kernel)
+    for angle in (0.0, 1e-3, 0.3):
+        vector, value, residual = rotated(chain, angle)
+        found = rayleigh(chain, 3 * vector + 0.2 * chain.root_law)  # of any length, and whatever it has along the law
+        assert found[0] == pytest.approx(value, rel=1e-12)
+        assert residual - 1e-14 <= found[1] <= residual + 1e-12
+        assert 0 < found[2] <= 1e-13
+
+
+def test_errors_of_a_rayleigh_quotient_are_counted(monkeypatch):
+    chain = tk.gibbs_chain(W)
+    right = spectral_gap._rayleigh(chain, rotated(chain, 0.0)[0])[2]
+    counted = 2 * rounding.entry_error(chain) + 2 * (5 + 12 + 8) * 2.0**-53 + rounding.law_error(chain) ** 2
+    assert right == pytest.approx(counted, rel=1e-12)
+    monkeypatch.setattr(spectral_gap, "law_error", lambda _: PLANTED)  # of first order where x is along psi, and x is not
+    assert spectral_gap._rayleigh(chain, rotated(chain, 0.0)[0])[2] == pytest.approx(right + PLANTED**2, rel=1e-6)
+
+
+@pytest.mark.parametrize("reduced", [True, False])
+def test_an_inertia_leaves_what_a_cholesky_decomposition_rounds(reduced, monkeypatch):
+    """The diagonal is lowered by (n + 1 + 4 (N^2 + 4)) u of the trace of all that was added up."""
+    factored = []
+
+    def factor(matrix, **_):
+        factored.append(matrix.copy())
+        return matrix
+
+    chain = tk.gibbs_chain(W)
+    monkeypatch.setattr(spectral_gap.scipy.linalg, "cholesky", factor)
+    monkeypatch.setattr(spectral_gap.red_black, "applies_to", lambda _: reduced)
+    shift = 0.3 * float(chain.escape.min())
+    for unit in (0.0, 1e-6):
+        monkeypatch.setattr(spectral_gap, "UNIT", unit)
+        assert spectral_gap._inertia(chain, shift) == shift
+    n = len(factored[0])
+    assert n == chain.n_states // (2 if reduced else 1)
+    lowered = np.diag(factored[0] - factored[1])
+    np.testing.assert_allclose(lowered, lowered[0], rtol=1e-9)
+    if not reduced:
+        factor = 4 * shift
+        size = chain.escape.sum() + factor
+        assert lowered[0] == pytest.approx(1.01 * (n + 1 + 4 * (5**2 + 4)) * 1e-6 * size, rel=1e-9)
+    else:
+        assert lowered[0] > 1.01 * (n + 1 + 4 * (5**2 + 4)) * 1e-6 * np.trace(factored[0])
+        assert lowered[0] < 3 * 1.01 * (n + 1 + 4 * (5**2 + 4)) * 1e-6 * np.trace(factored[0] + shift * np.eye(n))
+
+
+@pytest.mark.parametrize("total", [1e-2, 1.0, 1e2])
+def test_the_doubt_of_a_cluster_is_its_turn_in_first_and_second_order(total):
+    """All that can have moved, by the formula of the turn: 2 t sqrt(w W) + t^2 W, and one over the gap of it."""
+    gaps, weights = np.array([0.1, 0.15, 0.9]), total * np.array([0.3, 0.2, 0.5])
+    mass, rest, residual, planted = weights[:2].sum(), weights.sum(), 0.2, 1e-3 * total
+    gamma_eff = mass / (weights[:2] / gaps[:2]).sum()
+    measure = SimpleNamespace(gaps=gaps, weights=weights, gamma_eff=gamma_eff, relevant_gap=0.1)
+    modes = SimpleNamespace(complete=True, gaps=gaps[:2], residuals=np.array([[residual], [0.0]]))
+    rules = SimpleNamespace(gaps=np.array([[0.25, 0.5]]), weights=np.array([[planted, 7.0]]))
+    angle = residual / (0.9 - 0.15)
+    doubtful = 2 * angle * math.sqrt(mass * rest) + angle**2 * rest + planted
+    spread = spectral_measure.CLUSTER_SPREAD
+    expected = (1 + spread) * doubtful / mass + angle * residual / 0.1
+    assert spectral_measure._uncertainty(measure, modes, rules, 0.3, 0.0) == pytest.approx(expected, rel=1e-12)
+    missing = 1e-4
+    everything = spectral_measure._uncertainty(measure, modes, rules, np.inf, missing)  # of a cluster of all modes
+    assert everything == pytest.approx(missing * measure.gamma_eff / weights.sum(), rel=1e-9)
+
+
+def test_errors_of_computed_modes_move_the_cluster(monkeypatch):
+    """Turns of eigenvectors, of the law in the sources, and of gaps, one at a time."""
+    chain = tk.gibbs_chain(W)
+    gaps, weights = np.array([0.1, 0.15, 0.9]), np.array([3.0, 2.0, 5.0])
+    measure = spectral_measure._measure(gaps, weights, 1)
+    nothing = np.zeros(3)
+    right = spectral_measure._with_errors(measure, chain, 0.0, 0.0, nothing)
+    spread, mass, total = spectral_measure.CLUSTER_SPREAD, 5.0, 10.0
+    for error, relative in ((PLANTED, 0.0), (0.0, PLANTED)):
+        moved = error + relative * 0.15
+        found = spectral_measure._with_errors(measure, chain, error, relative, nothing)
+        assert found.relevant_gap_bound - right.relevant_gap_bound == pytest.approx(error + relative * 0.1, rel=1e-9)
+        angle = moved / (0.9 - 0.15 - moved)
+        lost = 2 * angle * math.sqrt(mass * 5.0) + angle**2 * total
+        expected = (1 + spread) * lost / mass + 2 * (error / 0.1 + relative)
+        assert found.gamma_eff_error - right.gamma_eff_error == pytest.approx(expected, rel=1e-9)
+    apart = np.array([0.0, PLANTED, 0.0])
+    found = spectral_measure._with_errors(measure, chain, 0.0, 0.0, apart)
+    assert found.gamma_eff_error - right.gamma_eff_error == pytest.approx(2 * PLANTED**2, rel=1e-3)
+    found = spectral_measure._with_errors(measure, chain, 0.0, 0.0, np.array([PLANTED, 0.0, 0.0]))
+    assert found.relevant_gap_bound - right.relevant_gap_bound == pytest.approx(0.1 * PLANTED, rel=1e-9)
+    monkeypatch.setattr(spectral_measure, "law_error", lambda _: PLANTED)
+    found = spectral_measure._with_errors(measure, chain, 0.0, 0.0, nothing)
+    law = (1 + spread) * 4 * total / mass
+    assert found.gamma_eff_error - right.gamma_eff_error == pytest.approx(law * PLANTED, rel=1e-6)
+    assert spectral_measure._with_errors(measure, chain, 0.8, 0.0, nothing).gamma_eff_error > 2  # no mode is told apart
+
+
+def test_an_eigenvalue_is_off_by_entries_and_by_what_a_decomposition_rounds():
+    chain = tk.gibbs_chain(W)
+    assert spectral_measure._rounding(chain) == pytest.approx(2 * rounding.entry_error(chain) + 20 * 16 * 2.0**-53, rel=1e-12)
+
+
+def test_slow_modes_and_gauss_rules_have_small_bounds_too(monkeypatch):
+    """A chain for which all eigenvalues are computed elsewhere, by the way of large ones."""
+    chain = tk.gibbs_chain(np.diag([1.5, 1.7]) + 0.05)
+    right = tk.spectral_measure(chain)
+    for name in ("DENSE_STATES", "DENSE_CLUSTER", "DENSE_FALLBACK"):
+        monkeypatch.setattr(spectral_measure, name, 2)
+    found = tk.spectral_measure(chain)
+    assert abs(found.relevant_gap - right.relevant_gap) <= found.relevant_gap_bound + right.relevant_gap_bound
+    assert found.relevant_gap_bound <= 2e-8 * found.relevant_gap
+    assert abs(found.gamma_eff / right.gamma_eff - 1) <= found.gamma_eff_error + right.gamma_eff_error <= 1e-6
+
+
+def test_a_diagnosis_takes_the_gap_that_is_proven_for_the_slowest_mode():
+    chain_of = tk.gibbs_chain(W)
+    found = tk.diagnose(W, p_data=[0.4, 0.3, 0.2, 0.1])
+    gap, seen = spectral_gap.solve_spectral_gap(chain_of), tk.spectral_measure(chain_of)
+    assert found.relevant_gap.certainty == "it is the gap, proven"
+    assert found.relevant_gap.error == min(seen.relevant_gap_bound, abs(seen.relevant_gap - gap.value) + gap.bound)
+
+
+@pytest.mark.parametrize("kernel", ["single-site", "alternating"])
+def test_no_error_of_a_gentle_diagnosis_is_more_than_roundings(kernel):
+    found = tk.diagnose(GENTLE, p_data=[0.4, 0.3, 0.2, 0.1], kernel=kernel)
+    numbers = {name: value for name, value in vars(found).items() if getattr(value, "error", None) is not None}
+    assert {"gap", "t_obs", "asymptotic_variance", "tau_gradient", "signal", "q"} <= set(numbers)
+    for name, number in numbers.items():
+        assert 0 < number.error <= 10 * SMALL * abs(number.value), name
+
+
+@pytest.mark.parametrize("of_time", [0.0, PLANTED])
+def test_a_mean_autocorrelation_time_is_off_by_time_and_variances(of_time, monkeypatch):
+    """tau = 2 T / Var - 1."""
+    right = tk.diagnose(GENTLE)
+    monkeypatch.setattr(diagnose.asymptotic_variance, "variance_of", lambda _: (2.0, 2 * PLANTED))
+    monkeypatch.setattr(QStruct, "t_obs_bound", property(lambda q: of_time * q.t_obs))
+    found = tk.diagnose(GENTLE).tau_gradient
+    assert found.value == right.tau_gradient.value
+    assert found.error == pytest.approx((found.value + 1) * (PLANTED + of_time), rel=1e-9)

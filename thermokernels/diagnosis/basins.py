@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from thermokernels.common import thresholds
+from thermokernels.common import threads, thresholds
 from thermokernels.common.errors import ModelTooLargeError, NumericalError
 from thermokernels.diagnosis.resolved import NOT_MADE, none, number, reason_of
 from thermokernels.diagnosis.result import Crossing
@@ -29,10 +29,19 @@ def basins(chain: GibbsChain, budget: float) -> dict[str, Any]:
         nothing = {"n_minima": None, "n_multiway_saddles": None, "crossings": (), "n_crossings_left_out": 0}
         return nothing | {"landscape_reason": reason_of(problem)}
     events = tree.by_mass()
+    kept = events[:MAX_CROSSINGS]
+    crossings: list[Crossing | None] = [None] * len(kept)
+
+    def cross(k: int) -> None:
+        with np.errstate(all="ignore"):  # which is a thread's own
+            crossings[k] = _crossing(chain, kept[k], tree.barrier_error, basis, budget, scan.reversible)
+
+    # side by side: a passage is hundreds of passes over the states, each too short for threads of its own
+    threads.for_each(cross, len(kept), len(kept) * chain.n_states * chain.n_spins)
     return {
         "n_minima": tree.n_minima,
         "n_multiway_saddles": tree.n_multiway_saddles,
-        "crossings": tuple(_crossing(chain, event, tree.barrier_error, basis, budget, scan.reversible) for event in events[:MAX_CROSSINGS]),
+        "crossings": tuple(crossings),
         "n_crossings_left_out": max(0, len(events) - MAX_CROSSINGS),
         "landscape_reason": None,
     }

@@ -50,7 +50,7 @@ def correlations(chain: GibbsChain, time: VarianceTime | Exception | None, gap_b
                 parts.append((nothing, nothing, np.zeros_like(nothing)))
         times, errors, variances = (np.concatenate(part).reshape(-1, chain.n_visible).T for part in zip(*parts, strict=True))
         edges = chain.model.edges.reshape(times.shape)
-        times, variances = np.where(edges, times, np.nan), chain.model.on_edges(variances)
+        times, variances = np.where(edges, times, np.nan), np.ascontiguousarray(chain.model.on_edges(variances))
         if not variances.any():
             raise ConstantError("no v_i h_j varies under pi in float64")
         return times, errors, variances

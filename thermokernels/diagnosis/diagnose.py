@@ -16,10 +16,11 @@ from numpy.typing import ArrayLike
 from thermokernels.common import arguments, footprint, memory, thresholds
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
-from thermokernels.common.errors import ModelTooLargeError, NumericalError
+from thermokernels.common.errors import ConstantError, ModelTooLargeError, NumericalError
 from thermokernels.common.tolerances import EPSILON
 from thermokernels.diagnosis import words
 from thermokernels.diagnosis.basins import basins
+from thermokernels.diagnosis.checkpointed import Found, Parts
 from thermokernels.diagnosis.correlations import correlations, full_chain
 from thermokernels.diagnosis.resolved import NOT_MADE, none, number, reason_of
 from thermokernels.diagnosis.result import Findings, Number
@@ -32,12 +33,14 @@ from thermokernels.model.misreadings import misreadings
 from thermokernels.model.model import Model, ModelLike, as_model
 from thermokernels.quantities import asymptotic_variance
 from thermokernels.quantities.signal_to_noise import chain_q_struct, q_struct_of
-from thermokernels.quantities.spectral_gap import solve_spectral_gap
-from thermokernels.quantities.spectral_measure import DENSE_STATES, measure_of
+from thermokernels.quantities.slow_modes import SlowModes
+from thermokernels.quantities.spectral_gap import gap_of_mode, solve_spectral_gap
+from thermokernels.quantities.spectral_measure import DENSE_STATES, SpectralMeasure, measure_of, modes_of
 from thermokernels.quantities.variance_time import VarianceTime, with_solutions
 from thermokernels.quantities.windows.operational_q import operational_q
 from thermokernels.quantities.windows.window_variance import window_variance
 from thermokernels.solvers import gap_bounds
+from thermokernels.solvers.checkpoint import PathLike
 from thermokernels.solvers.solve import Solve
 
 CERTIFIED = "residual and proven gap"
@@ -45,6 +48,8 @@ CERTIFIED = "residual and proven gap"
 UNHAD = (NumericalError, ModelTooLargeError, np.linalg.LinAlgError)
 # (part, done, total) -> anything
 Progress = Callable[[str, int, int], object]
+# Of a diagnosis, for its progress: solves, slow modes and measure, gaps, times, basins.
+N_PARTS = 6
 # Relative distance at which two eigenvalues are one: Lanczos runs converge to it.
 NEAR = 1e-8
 
@@ -108,6 +113,7 @@ def diagnose(
     budget: float = thresholds.PASSAGE_SWEEPS,
     kernel: str | None = None,
     progress: Progress | None = None,
+    checkpoint: PathLike | None = None,
 ) -> Diagnosis:
     """Can this model be trained with this Gibbs sampler, and if not, what stops it?
 
@@ -123,6 +129,9 @@ def diagnose(
     kernel : "single-site" or "alternating" (v given h, then h given v, a record a sweep: scikit-learn, rbms and thrml)
         None for that of the model, where it says one of these, else "single-site".
     progress : called as progress(part, done, total): when a part begins, and after each chunk of observables that has been solved for
+    checkpoint : path of a file
+        Finished parts are kept in it, and solutions of the observables as long as they are needed. A call that was interrupted goes on from
+        it when it is repeated, to the same result in every bit. A file of another computation is a ValueError. It stays where it is.
 
     Returns
     -------
@@ -153,10 +162,14 @@ def diagnose(
     budget = arguments.as_positive(budget, "budget", "sweeps")
     n_bytes = require_memory(model)
     law = None if p_data is None else arguments.as_law(p_data, 2**model.n_visible)
-
+    arguments.as_callback(progress, "progress")
+    arguments.as_path(checkpoint, "checkpoint")
     chain = gibbs_chain(model, kernel=kernel)
+    inputs = {"W": model.W, "b": model.b, "c": model.c, "kernel": kernel, "window": window, "budget": budget}
+    inputs |= {} if model.mask is None else {"mask": model.mask}
+    parts = Parts(checkpoint, inputs if law is None else inputs | {"p_data": law})
     with np.errstate(all="ignore"):  # what overflows in a slow model is no finite number, and is reported as such
-        found = _found(chain, law, window, budget, progress or (lambda part, done, total: None))
+        found = _found(chain, law, window, budget, progress or (lambda part, done, total: None), parts)
     return Diagnosis(
         n_visible=model.n_visible,
         n_hidden=model.n_hidden,
@@ -173,21 +186,22 @@ def diagnose(
     )
 
 
-def _found(chain: GibbsChain, law: Floats | None, window: float, budget: float, progress: Progress) -> dict[str, Any]:
+def _found(chain: GibbsChain, law: Floats | None, window: float, budget: float, progress: Progress, parts: Parts) -> Found:
     """All findings, part by part; the observables are solved for once, for T_O, Q, the spectral measure and their autocorrelation times."""
+    time: VarianceTime | Exception | None = None
     if not chain.reversible:
-        progress("the gaps", 1, 4)
-        found, time = _layer_spectrum(chain, law, window), None
+        progress("the gaps", 1, N_PARTS)
+        found = parts.part("spectrum", lambda: _layer_spectrum(chain, law, window))
     else:
-        time = _solved(chain, progress)
-        progress("the gaps and the spectral measure", 1, 4)
-        found = _spectrum(chain, time, window)
-    progress("autocorrelation times", 2, 4)
-    found |= correlations(chain, time, found["gap_bound"])
-    progress("basins and the passages between them", 3, 4)
-    found |= basins(chain, budget)
+        time = solved = parts.solutions(chain, lambda: _solved(chain, progress))
+        found = parts.part("spectrum", lambda: _spectrum(chain, solved, window, progress))
+        parts.forget_solutions()
+    progress("autocorrelation times", 4, N_PARTS)
+    found |= parts.part("correlations", lambda: correlations(chain, time, found["gap_bound"]))
+    progress("basins and the passages between them", 5, N_PARTS)
+    found |= parts.part("basins", lambda: basins(chain, budget))
     found |= _trainability(chain, time, law, window, found.pop("variances"), found.pop("window_variance"))
-    progress("done", 4, 4)
+    progress("done", N_PARTS, N_PARTS)
     return found
 
 
@@ -216,11 +230,23 @@ def require_memory(model: Model) -> int:
     return n_bytes
 
 
-def _spectrum(chain: GibbsChain, time: VarianceTime | Exception, window: float) -> dict[str, Any]:
-    """The gaps, and the variance of a window mean for the exact Q."""
+def _spectrum(chain: GibbsChain, time: VarianceTime | Exception, window: float, progress: Progress) -> Found:
+    """The gaps, and the variance of a window mean for the exact Q; the slow modes of the measure are tried for the gap."""
+    measure: SpectralMeasure | Exception = time if isinstance(time, Exception) else ConstantError("no observable")
+    modes: SlowModes | None = None
+    if not isinstance(time, Exception):
+        try:
+            progress("the slow modes", 1, N_PARTS)
+            modes = modes_of(time)
+            progress("the spectral measure", 2, N_PARTS)
+            measure = measure_of(time, modes)
+        except UNHAD as problem:
+            measure = problem
+    progress("the gaps", 3, N_PARTS)
 
     def gap_of(of: GibbsChain) -> tuple[float, float, str]:
-        gap = solve_spectral_gap(of)
+        gap = gap_of_mode(of, modes.vectors[0]) if of is chain and modes is not None and modes.gaps.size else None
+        gap = gap or solve_spectral_gap(of)
         return gap.value, gap.bound, "state reduction, proven" if gap.method == "reduction" else "residual and proven next eigenvalue"
 
     gap_of_pairs = number("per step", lambda: gap_of(chain))
@@ -229,28 +255,30 @@ def _spectrum(chain: GibbsChain, time: VarianceTime | Exception, window: float) 
         "gap_of_pairs": gap_of_pairs,
         "gap_bound": number("per step", lambda: (gap_bounds.gap_lower_bound(chain), None, "proven lower bound")),
     }
-    try:
-        if isinstance(time, Exception):
-            raise time
-        measure = measure_of(time)
-    except UNHAD as problem:
-        reason = reason_of(problem)
+    if isinstance(measure, Exception):
+        reason = reason_of(measure)
         nothing = {"relevant_gap": none("per step", reason), "gamma_eff": none("per sweep", reason), "window_variance": none("", reason)}
         return found | nothing
+    return found | _measured(chain, measure, gap_of_pairs, window)
+
+
+def _measured(chain: GibbsChain, measure: SpectralMeasure, gap_of_pairs: Number, window: float) -> Found:
+    """What follows from the spectral measure."""
     slowest, error = gap_of_pairs.value, measure.relevant_gap_bound
+    certainty = "eigenvalue, its error proven" if chain.n_states <= DENSE_STATES else "no slower mode was seen by the Gauss rules"
     if slowest is not None and gap_of_pairs.error is not None and abs(measure.relevant_gap - slowest) <= NEAR * slowest + error:
         error = min(error, abs(measure.relevant_gap - slowest) + gap_of_pairs.error)
-        found["relevant_gap"] = Number(measure.relevant_gap, "per step", error, "it is the gap, proven")
-    else:
-        certainty = "eigenvalue, its error proven" if chain.n_states <= DENSE_STATES else "no slower mode was seen by the Gauss rules"
-        found["relevant_gap"] = Number(measure.relevant_gap, "per step", error, certainty)
+        certainty = "it is the gap, proven"
     uncertainty = f"relative uncertainty {max(measure.gamma_eff_error, NEAR):.1g}{'' if measure.resolved else ', not resolved'}"
-    found["gamma_eff"] = Number(measure.gamma_eff, "per sweep", None, uncertainty)
     variance = window_variance(measure, window * chain.n_spins)
-    return found | {"window_variance": number("", lambda: (variance, None, "for this very window, from the spectral measure; not proven"))}
+    return {
+        "relevant_gap": Number(measure.relevant_gap, "per step", error, certainty),
+        "gamma_eff": Number(measure.gamma_eff, "per sweep", None, uncertainty),
+        "window_variance": number("", lambda: (variance, None, "for this very window, from the spectral measure; not proven")),
+    }
 
 
-def _layer_spectrum(chain: GibbsChain, law: Floats | None, window: float) -> dict[str, Any]:
+def _layer_spectrum(chain: GibbsChain, law: Floats | None, window: float) -> Found:
     """As :func:`_spectrum` of the alternating scan: its gaps are those of its smaller layer, on which it is reversible."""
     layer = "alternating-visible" if chain.n_visible <= chain.n_hidden else "alternating-hidden"
 
@@ -286,7 +314,7 @@ def _trainability(
     window: float,
     variances: Floats | None,
     window_variance: Number,
-) -> dict[str, Any]:
+) -> Found:
     """T_O, signal and Q; without data the model's own law stands in, and only T_O and its bound are kept."""
     units = {"t_obs": "steps", "asymptotic_variance": "steps", "tau_gradient": "steps"}
     of_data = {"signal": "", "q": "", "q_limit": "", "q_operational": "", "window_for_unit_q": "sweeps"}
@@ -314,7 +342,8 @@ def _trainability(
         found["tau_gradient"] = none("steps", "not resolved: the variances of the observables are not")
     else:
         factor = 2 / float(variances.sum())
-        error = None if share is None else factor * share * q.t_obs
+        of_variances, total = asymptotic_variance.variance_of(q.variance_time)[::-1]
+        error = None if share is None else factor * q.t_obs * (share + of_variances / total)
         found["tau_gradient"] = number("steps", lambda: (factor * q.t_obs - 1, error, certainty))
     if law is None:
         return found | {name: none(unit, NO_DATA) for name, unit in of_data.items()}

@@ -18,7 +18,6 @@ from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
-import scipy
 from numpy.typing import ArrayLike
 
 from thermokernels.common import arguments, memory, tolerances
@@ -27,104 +26,15 @@ from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import ConstantError, UnresolvedError
 from thermokernels.common.results import Line, Result
 from thermokernels.common.tolerances import EPSILON, UNIT
-from thermokernels.model.chain import block_spins, gibbs_chain
 from thermokernels.model.model import Model, ModelLike, as_model
 from thermokernels.model.rounding import coupling_error, input_error, law_error
+from thermokernels.quantities.scan_layers import Layers, Sources
 from thermokernels.solvers import gap_bounds
-from thermokernels.solvers.layer_resolvent import LayerSolution, LayerSystem
+from thermokernels.solvers.layer_resolvent import LayerSolution
 from thermokernels.solvers.solve import Progress, Solve
 
 OBSERVABLES = ("products", "expected")
 UNITS = ("pm1", "zero-one")
-
-
-class Layers:
-    """The two layers of a model as its alternating scan sees them: the smaller one, near, is where systems are solved.
-
-    Attributes
-    ----------
-    transposed : whether the near layer is the hidden one
-    chain : the alternating scan on the near layer, of the model or of the transposed one, whose visible spins are the near ones
-    near_spins, far_spins : (n_near, near) and (n_far, far), of the states of each layer
-    near_field, far_field : local fields at the near states, of far spins (n_far, near), and at the far states, of near spins (n_near, far)
-    near_root, far_root : roots of the laws of the layers
-    edges : (n_near n_far,), which couplings exist, in C order of (near, far) spins
-    """
-
-    def __init__(self, model: Model, quotient: bool | None = None, every: int = 1) -> None:
-        self.transposed = model.n_visible > model.n_hidden
-        W, b, c = model
-        edges = model.edges.reshape(W.shape)
-        self.edges = (edges.T if self.transposed else edges).ravel()
-        self.chain = chain = gibbs_chain(*((W.T, c, b) if self.transposed else (W, b, c)), quotient=quotient, kernel="alternating-visible")
-        n_far = chain.layer_coupling.shape[0]
-        self.system = LayerSystem(chain.layer_coupling, chain.root_law, every)
-        self.near_spins = np.ascontiguousarray(block_spins(chain.n_visible, chain.n_states).T)
-        self.far_spins = np.ascontiguousarray(block_spins(chain.n_hidden, n_far).T)
-        self.near_field = chain.hidden_local_fields[:, : chain.n_states]
-        self.far_field = chain.visible_local_fields
-        self.near_root = chain.root_law
-        self.far_root: Floats = self.system.to_far(chain.root_law[None])[0]
-
-    def on_edges(self, functions: Floats) -> Floats:
-        """Those of the functions (n_near, n_far, ...) whose coupling exists, as rows."""
-        return functions.reshape(-1, functions.shape[-1])[self.edges]
-
-    def of_near(self, functions: Floats) -> Floats:
-        """Functions of the near layer (..., near) as rows sqrt(pi) (f - E f)."""
-        return _centred(functions.reshape(-1, functions.shape[-1]) * self.near_root, self.near_root)
-
-    def of_far(self, functions: Floats) -> Floats:
-        """Functions of the far layer (..., far) likewise."""
-        return _centred(functions.reshape(-1, functions.shape[-1]) * self.far_root, self.far_root)
-
-    def to_near(self, far: Floats) -> Floats:
-        """E[f | x] of centred functions of the far layer, as rows."""
-        return _centred(self.system.to_near(far), self.near_root)
-
-
-def _centred(rows: Floats, root: Floats) -> Floats:
-    """Rows without their component along ``root``, in place; what is no more than the rounding of a function of size one is none."""
-    for _ in range(2):  # rounding of a mean: of an observable that hardly varies it is a large share
-        rows -= np.einsum("an,n->a", rows, root)[:, None] * root
-    rows[np.einsum("an,an->a", rows, rows) <= (root.size * EPSILON) ** 2] = 0.0
-    return rows
-
-
-@dataclass(frozen=True, eq=False)
-class Sources:
-    """Observables as the right-hand sides of T_a = constant_a + left_a' A^+ right_a; one array where both are the same.
-
-    Attributes
-    ----------
-    left, right : (k, near); constant, variances : (k,)
-    """
-
-    left: Floats
-    right: Floats
-    constant: Floats
-    variances: Floats
-
-    @classmethod
-    def of_both(cls, layers: Layers, near: Floats, far: Floats, variances: Floats) -> Sources:
-        """Functions of both layers by their conditional expectations, rows of :meth:`Layers.of_near` and :meth:`Layers.of_far`."""
-        left = layers.to_near(far)
-        for _ in range(layers.system.every - 1):
-            left = layers.to_near(layers.system.to_far(left))
-        return cls(left, near, variances, variances)
-
-    @classmethod
-    def of_near(cls, near: Floats) -> Sources:
-        return cls(near, near, np.zeros(len(near)), np.einsum("an,an->a", near, near))
-
-    @classmethod
-    def of_far(cls, layers: Layers, far: Floats) -> Sources:
-        """Of functions of the far layer: its own scan is the one on the near layer between two half-steps."""
-        variances = np.einsum("an,an->a", far, far)
-        if layers.system.every == 1:
-            near = layers.to_near(far)
-            return cls(near, near, variances, variances)
-        return cls.of_both(layers, layers.to_near(far), far, variances)
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,8 +68,8 @@ def solved(layers: Layers, sources: Sources, rtol: float) -> Times:
     lost = system.every * sums
     from_residuals = (r1 + lost * z1) * (r2 + lost * z2) / gap
     of_inputs = 0.5 * (law_error(chain) + coupling_error(chain) + sums) + 8 * UNIT
-    of_variances = 2 * (law_error(chain) + input_error(chain) + sums)
-    rounding = of_inputs * (z1 + z2 + of_inputs / gap) + system.every * coupling_error(chain) * z1 * z2 + of_variances * sources.constant
+    rounding = of_inputs * (z1 + z2 + of_inputs / gap) + system.every * coupling_error(chain) * z1 * z2
+    rounding += sources.variance_error * sources.constant
     return Times(sources, left, right, values, from_residuals + rounding + 4 * EPSILON * np.abs(values))
 
 
@@ -208,7 +118,9 @@ class AlternatingTime(Result):
 
     @cached_property
     def bound(self) -> float:
-        return float(sum(part.bounds.sum() for part in self.parts.values())) + 8 * UNIT * self.value
+        """Those of the observables, and the roundings of sums over them and over kinds of them."""
+        n_rows = sum(len(part.values) for part in self.parts.values())
+        return float(sum(part.bounds.sum() for part in self.parts.values())) + (min(n_rows, 8 + n_rows // 8) + 3) * UNIT * self.value
 
     @cached_property
     def variance(self) -> float:
@@ -216,9 +128,10 @@ class AlternatingTime(Result):
 
     @property
     def variance_error(self) -> float:
-        """A bound on the error of ``variance``: relative errors of laws and fields, and the roundings of sums."""
-        chain = self.layers.chain
-        return 2 * (law_error(chain) + input_error(chain) + (chain.n_configurations + 8) * EPSILON) * self.variance
+        """A bound on the error of ``variance``: relative errors of the variances, and the roundings of sums as in ``bound``."""
+        n_rows = sum(len(part.values) for part in self.parts.values())
+        errors = (part.sources.variance_error * part.sources.variances for part in self.parts.values())
+        return float(sum(error.sum() for error in errors)) + (min(n_rows, 8 + n_rows // 8) + 3) * UNIT * self.variance
 
     @property
     def asymptotic_variance(self) -> float:
@@ -359,32 +272,40 @@ def _sources(layers: Layers, observables: str, units: str, fields: bool) -> dict
     on_near = lambda: layers.of_near(layers.on_edges(near[:, None] * of_far))  # noqa: E731
     on_far = lambda: layers.of_far(layers.on_edges(of_near[:, None] * far))  # noqa: E731
     if observables == "products":
-        couplings = Sources.of_both(layers, on_near(), on_far(), _product_variances(layers, units).ravel()[layers.edges])
+        variances, errors = (part.ravel()[layers.edges] for part in _product_variances(layers, units))
+        couplings = Sources.of_both(layers, on_near(), on_far(), variances, errors)
     else:
-        couplings = Sources.of_far(layers, on_far()) if layers.transposed else Sources.of_near(on_near())
+        couplings = Sources.of_far(layers, on_far()) if layers.transposed else Sources.of_near(layers, on_near())
     found = {"couplings": couplings}
     if fields:
-        of_near_spins, of_far_spins = Sources.of_near(layers.of_near(near)), Sources.of_far(layers, layers.of_far(far))
+        of_near_spins, of_far_spins = Sources.of_near(layers, layers.of_near(near)), Sources.of_far(layers, layers.of_far(far))
         if observables == "expected" and layers.transposed:  # E[h | v], a function of the visible spins
             of_near_spins = Sources.of_far(layers, layers.of_far(of_near))
         elif observables == "expected":
-            of_far_spins = Sources.of_near(layers.of_near(of_far))
+            of_far_spins = Sources.of_near(layers, layers.of_near(of_far))
         of_spins = (of_far_spins, of_near_spins) if layers.transposed else (of_near_spins, of_far_spins)
         found |= dict(zip(("visible", "hidden"), of_spins, strict=True))
     return found
 
 
-def _product_variances(layers: Layers, units: str) -> Floats:
-    """Var of the products (n_near, n_far), as Pr(high) Pr(low) (high - low)^2: sums of positive terms, however slow the chain is."""
-    law = layers.near_root**2
+def _product_variances(layers: Layers, units: str) -> tuple[Floats, Floats]:
+    """Var of the products (n_near, n_far), and its relative error.
+
+    (high - low)^2 p (1 - p) with p = Pr(high) and 1 - p from sums of positive terms, however slow the chain is, divided by what they add up
+    to: where both are right to e, a variance is to 2 e |p - (1 - p)|. In a term the law as the square of its root rounds once, as do the
+    factor N and the product, and each term of a sum once more.
+    """
+    chain, law = layers.chain, layers.near_root**2
     up = 0.5 * (1 + layers.near_spins)
     up, down = law * up, law * (1 - up)
-    plus, minus = scipy.special.expit(2 * layers.near_field).T, scipy.special.expit(-2 * layers.near_field).T
-    if units == "pm1":
-        variances: Floats = 4 * (up @ plus + down @ minus) * (up @ minus + down @ plus)
-    else:
-        variances = (up @ plus) * (up @ minus + down.sum(axis=1)[:, None])
-    return variances
+    # rates of flips are right to a few roundings of themselves; of a large field that is rounded to float64 few digits are left
+    minus, plus = chain.n_spins * chain.hidden_flips[:, :, : chain.n_states].transpose(0, 2, 1)
+    high, low = (
+        (up @ plus + down @ minus, up @ minus + down @ plus) if units == "pm1" else (up @ plus, up @ minus + down.sum(axis=1)[:, None])
+    )
+    share, rest = high / (high + low), low / (high + low)
+    of_sums = law_error(chain) + input_error(chain) + (chain.n_states + 4) * UNIT
+    return (4 if units == "pm1" else 1) * share * rest, 2 * of_sums * np.abs(share - rest) + 8 * UNIT
 
 
 def of_model(model: Model, solve: Solve, **options: Any) -> AlternatingTime:

@@ -172,10 +172,10 @@ def data_gradient_error(model: Model) -> float:
 
     In pairs of doubles that of :func:`thermokernels.quantities.data_signal.gradient_error`.
     """
-    return gradient_error(model.n_visible, model.n_hidden) if in_pairs(model) else _long_double_error(model)
+    return gradient_error(model.n_visible, model.n_hidden) if in_pairs(model) else data_gradients_error(model)
 
 
-def _long_double_error(model: Model) -> float:
+def data_gradients_error(model: Model) -> float:
     """The same of :func:`data_gradients`.
 
     With u the rounding of long double, L the largest |log-weight| of a visible state and elementary functions right to 8 u (glibc manual,
@@ -310,7 +310,7 @@ def alternating_q_struct(model: Model, p_data: ArrayLike, window: float, solve: 
     g = [np.ascontiguousarray(part, dtype=np.float64) for part in (couplings, visible, hidden)]
     g[0] = model.on_edges(g[0])
     whole = np.concatenate([part.ravel() for part in g])[None] if options.get("fields", False) else g[0]
-    error = _signal(whole, _long_double_error(model), UNIT)[1]  # of whatever was computed in long double
+    error = _signal(whole, data_gradients_error(model), UNIT)[1]  # of whatever was computed in long double
     q = _q_struct(model, g[0], float(np.einsum("ij,ij->", whole, whole)), float(error), window_steps, time)
     return replace(q, g_visible=g[1], g_hidden=g[2]) if options.get("fields", False) else q
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from thermokernels.common import tolerances
+from thermokernels.common import threads, tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.model.chain import GibbsChain
 from thermokernels.solvers.lanczos import COPY, LanczosRuns
@@ -49,7 +49,14 @@ class SlowModes:
 
     def remainder(self, vectors: Floats) -> Floats:
         """The rows of ``vectors`` without their components along the modes."""
-        return vectors - (vectors @ self.vectors.T) @ self.vectors
+        rest = np.empty_like(vectors)
+
+        def take_out(rows: slice) -> None:
+            for a in range(rows.start, rows.stop):
+                np.subtract(vectors[a], (self.vectors @ vectors[a]) @ self.vectors, out=rest[a])
+
+        threads.for_rows(take_out, len(vectors), 2 * self.vectors.shape[0] * vectors.size)
+        return rest
 
 
 def slow_modes(chain: GibbsChain, starts: Floats, spread: float) -> SlowModes:

@@ -75,7 +75,7 @@ def _solve_time(weights, visible_field, hidden_field, quotient, filled, limits, 
     _escape(tables.visible_flips, tables.hidden_flips, escape)
     relaxation, rtol = _flip_tree(tables.law, tables.visible_flips, tables.hidden_flips, quotient, tables.energy.argmin()), limits.residual
     if limits.accuracy > 0.0 and tables.law.size > DENSE_STATES:
-        # see thermokernels.quantities.variance_time._sufficient_residual
+        # see thermokernels.quantities.variance_time.sufficient_residual
         rtol = max(rtol, min(math.sqrt(0.25 * limits.accuracy * n_spins / relaxation) / AIM, LOOSEST))
     generator = Generator(escape, tables.visible_rates, tables.hidden_rates, quotient)
     time, residual, iterations = _solve_products(generator, tables.law, tables.root_law, rtol, solved)
@@ -187,8 +187,8 @@ def answer(
     """Q of one model, or T_O alone where ``law`` is empty, and whether it is certified; ``tables`` are those of a chain that is known."""
     n_visible, n_hidden = model.W.shape
     found, filled = np.zeros(1, dtype=np.bool_), room(1, n_visible, n_hidden, quotient, tables)
-    arrays = (array.copy()[None] for array in (*model, law))  # compiled once, for arrays that are writeable
-    _values(*arrays, window_steps, quotient, tables is not None, limits_of(solve), ONE, filled, found)
+    W, b, c, p_data = (array.copy()[None] for array in (*model, law))  # compiled once, for arrays that are writeable
+    _values(W, b, c, p_data, window_steps, quotient, tables is not None, limits_of(solve), ONE, filled, found)
     return filled, bool(found[0])
 
 

@@ -159,7 +159,7 @@ def _from_eigenvalues(chain: GibbsChain) -> SpectralGap:
 def _from_lanczos(chain: GibbsChain, sharp: bool) -> SpectralGap:
     value, lowest, rounding, failure = np.inf, 0.0, 0.0, None
     try:
-        value, lowest, rounding = _from_one_mode(chain)
+        value, lowest, rounding = _from_one_mode(chain, _ritz_vector(chain))
     except NotConvergedError as error:
         failure = error
     if sharp and not value - lowest <= SHARP * value:
@@ -176,9 +176,16 @@ def _from_lanczos(chain: GibbsChain, sharp: bool) -> SpectralGap:
     return SpectralGap(value, max(value - lowest, 0.0) + rounding, "lanczos")
 
 
-def _from_one_mode(chain: GibbsChain) -> tuple[float, float, float]:
-    """The gap, Temple's lower bound or 0, and the rounding of either, from the slowest vector of a Lanczos run."""
-    vector = _ritz_vector(chain)
+def gap_of_mode(chain: GibbsChain, mode: Floats) -> SpectralGap | None:
+    """The gap where ``mode`` (n_states,) is proven to be the slowest mode, as sharply as :func:`spectral_gap` asks for; else None."""
+    value, lowest, rounding = _from_one_mode(chain, mode)
+    if value < tolerances.REDUCED_GAP or not value - lowest + rounding <= SHARP * value:
+        return None
+    return SpectralGap(value, value - lowest + rounding, "lanczos")
+
+
+def _from_one_mode(chain: GibbsChain, vector: Floats) -> tuple[float, float, float]:
+    """The gap, Temple's lower bound or 0, and the rounding of either, from what may be the slowest mode."""
     value, residual, rounding = _rayleigh(chain, vector)
     ground = int(chain.law.argmax())
     other = int((-np.sign(vector[ground]) * vector).argmax())  # where the slowest mode has most of its other side

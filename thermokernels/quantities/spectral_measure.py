@@ -3,14 +3,13 @@
     mu_O = sum_j w_j delta(sigma_j),   w_j = sum_a <f~_a, phi_j>^2.
 
 Small chains are decomposed. Of larger ones the slow modes are taken out one by one (:mod:`thermokernels.quantities.slow_modes`), and what
-is left of
-b_a = sqrt(pi) f~_a is known by the Gauss rule of a Lanczos run on A = I - S (:mod:`thermokernels.solvers.lanczos`). Nodes are kept as gaps
-lambda = 1 - sigma, which A delivers without cancellation.
+is left of b_a = sqrt(pi) f~_a is known by the Gauss rule of a Lanczos run on A = I - S (:mod:`thermokernels.quantities.remaining_rules`).
+Nodes are kept as gaps lambda = 1 - sigma, which A delivers without cancellation.
 
-The error of the rules is known. 1 / (1 - sigma^N) as a function of lambda has N simple poles, all with residues of size 1 / N and none
-nearer than lambda = 0 to a point of (0, 1]; so its derivatives of even order, positive like those of 1 / lambda, are no larger, and as
+The error of a rule from b_a is known. 1 / (1 - sigma^N) as a function of lambda has N simple poles, all with residues of size 1 / N and
+none nearer than lambda = 0 to a point of (0, 1]; so its derivatives of even order, positive like those of 1 / lambda, are no larger, and as
 the Peano kernel of a Gauss rule is positive, the rule loses no more of it than of 1 / lambda: sum_a b_a' A^+ b_a, which is T_O, less
-sum w / lambda.
+sum w / lambda. Rules from A^+ b_a have T_O in full, and a bound of their own for the sweep.
 """
 
 from __future__ import annotations
@@ -32,6 +31,7 @@ from thermokernels.model.chain import GibbsChain, as_chain
 from thermokernels.model.exchangeable import ExchangeableChain
 from thermokernels.model.rounding import entry_error, law_error
 from thermokernels.quantities.exchangeable import exchangeable_spectrum
+from thermokernels.quantities.remaining_rules import STEPS, RemainingRules
 from thermokernels.quantities.slow_modes import SlowModes, cluster_cut, slow_modes, slowest_relevant
 from thermokernels.quantities.variance_time import VarianceTime, with_solutions
 from thermokernels.solvers.lanczos import COPY, GaussRules, LanczosRuns, tridiagonal_eigenvalues
@@ -42,7 +42,6 @@ from thermokernels.solvers.state_reduction import reduced_gap
 DENSE_STATES = 128
 DENSE_CLUSTER = 2**10
 DENSE_FALLBACK = 2**11
-STEPS = (24, 96, 384)
 GAP_STEPS = 2_000
 
 # Accepted relative uncertainty of gamma_eff and of the relevant gap before more Lanczos steps are run.
@@ -301,14 +300,19 @@ def spectral_measure(chain: GibbsChain | ExchangeableChain) -> SpectralMeasure:
     return measure_of(with_solutions(as_chain(chain)))
 
 
-def measure_of(time: VarianceTime) -> SpectralMeasure:
-    """:func:`spectral_measure` from right-hand sides and solutions that T_O has needed already.
+def modes_of(time: VarianceTime) -> SlowModes | None:
+    """The slow modes that :func:`measure_of` takes out; None of chains that are decomposed instead."""
+    return None if time.chain.n_states <= DENSE_STATES else slow_modes(time.chain, time.right_hand_sides, CLUSTER_SPREAD)
+
+
+def measure_of(time: VarianceTime, modes: SlowModes | None = None) -> SpectralMeasure:
+    """:func:`spectral_measure` from right-hand sides and solutions that T_O has needed already, and ``modes`` where they are known.
 
     Where float64 does not resolve the slow end, state reduction does, of up to 2**11 states.
     """
     chain, found, failure = time.chain, None, None
     try:
-        found = _of_eigenvalues(time)
+        found = _of_eigenvalues(time, modes)
     except UnresolvedError as error:
         failure = error
     by_reduction = reduced_gap.applies_to(chain) and not isinstance(failure, ConstantError)
@@ -328,28 +332,26 @@ def measure_of(time: VarianceTime) -> SpectralMeasure:
     return found
 
 
-def _of_eigenvalues(time: VarianceTime) -> SpectralMeasure:
+def _of_eigenvalues(time: VarianceTime, modes: SlowModes | None = None) -> SpectralMeasure:
     """The measure from eigenvalues of A in float64: all of them, or slow modes and Gauss rules."""
     chain, starts = time.chain, time.right_hand_sides
     memory.require(3 * starts.nbytes, f"the spectral measure of {len(starts)} observables", "use a smaller model")
-    if chain.n_states <= DENSE_STATES:
+    modes = modes or modes_of(time)
+    if modes is None:
         return _decomposed(chain, starts)
-    modes = slow_modes(chain, starts, CLUSTER_SPREAD)
     slowest = slowest_relevant(modes.gaps, modes.weights, float(np.einsum("an,an->", starts, starts)))
     cut = cluster_cut(slowest, CLUSTER_SPREAD, chain.steps_per_sweep)
     if chain.n_states <= (DENSE_FALLBACK if not modes.complete else DENSE_CLUSTER if cut == np.inf else 0):
         return _decomposed(chain, starts)
     if slowest == np.inf:
         raise NotConvergedError("the slowest mode that the observables see has not converged in Lanczos runs; scale the couplings down")
-    runs = LanczosRuns(chain, modes.remainder(starts))
+    remaining = RemainingRules(time, modes)
     for n_steps in STEPS:
-        runs.extend(n_steps - runs.n_steps)
-        rules = runs.gauss_rules()
+        rules = remaining.extend(n_steps)
         gaps, weights = np.append(modes.gaps, rules.gaps), np.append(modes.weights, rules.weights)
         measure = _measure(gaps, weights, chain.steps_per_sweep)
-        missing = _missing(time, modes, rules)
-        error = _uncertainty(measure, modes, rules, cut, missing)
-        if missing <= RESOLUTION * float((weights / gaps).sum()) and (modes.complete or error <= RESOLUTION):
+        error = _uncertainty(measure, modes, rules, cut, remaining.missing(rules))
+        if remaining.settled(rules) and (modes.complete or error <= RESOLUTION):
             break
     told_apart = modes.complete and cut < np.inf
     measure = replace(measure, gamma_eff_error=error, cluster_size=measure.cluster_size if told_apart else None)
@@ -357,13 +359,6 @@ def _of_eigenvalues(time: VarianceTime) -> SpectralMeasure:
     residual = float(modes.residuals[slow].max(initial=0.0)) if slow.any() else RESOLUTION * measure.relevant_gap
     of_gap, share = residual + _rounding(chain), _rounding(chain) / measure.relevant_gap
     return replace(measure, relevant_gap_bound=of_gap + MERGED * measure.relevant_gap, gamma_eff_error=measure.gamma_eff_error + 4 * share)
-
-
-def _missing(time: VarianceTime, modes: SlowModes, rules: GaussRules) -> float:
-    """What the rules lack of sum_a b_a' A^+ b_a, in steps: b_a without the modes, and the sum in its variational form as for T_O."""
-    rest = modes.remainder(time.solution.vectors)
-    value = np.einsum("an,an->", time.right_hand_sides, rest) + np.einsum("an,an->", time.solution.residuals, rest)
-    return abs(float(value) - float((rules.weights / rules.gaps).sum()))
 
 
 def _uncertainty(measure: SpectralMeasure, modes: SlowModes, rules: GaussRules, cut: float, missing: float) -> float:

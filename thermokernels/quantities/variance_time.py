@@ -183,7 +183,7 @@ def variance_time(chain: GibbsChain, solve: Solve = AUTOMATIC, accumulators: Seq
     chain.require_both_layers("the products v_i h_j")
     if solve.accuracy is None:
         return _variance_time(chain, solve, accumulators)
-    time = _variance_time(chain, replace(solve, rtol=_sufficient_residual(chain, solve)), accumulators)
+    time = _variance_time(chain, replace(solve, rtol=solve.stop or sufficient_residual(chain, solve)), accumulators)
     if not _is_certified(time, solve.accuracy):
         raise UnresolvedError(
             f"T_O = {time.value:.3g} steps is certified to a relative {time.bound / time.value:.2g} only, not {solve.accuracy:g}: ask for "
@@ -192,7 +192,7 @@ def variance_time(chain: GibbsChain, solve: Solve = AUTOMATIC, accumulators: Seq
     return time
 
 
-def _sufficient_residual(chain: GibbsChain, solve: Solve) -> float:
+def sufficient_residual(chain: GibbsChain, solve: Solve) -> float:
     """The relative residual, at least ``solve.rtol``, that leaves half of ``solve.accuracy`` to what residuals can be to blame for.
 
     With A = (1 / N) sum_i (1 - Pi_i), Pi_i the projection that resamples spin i, b'A b <= (2 / N) |b|^2 for b of a product of two spins,
@@ -200,7 +200,7 @@ def _sufficient_residual(chain: GibbsChain, solve: Solve) -> float:
     |r|^2 / gamma is at most half the accuracy times b'A^+ b where |r|^2 <= (accuracy N / 4) gamma |b|^2.
     """
     assert solve.accuracy is not None
-    if solve.method == "reduction" or resolved(chain.n_states, solve.method) == "cholesky":
+    if not is_iterative(chain, solve):
         return solve.rtol
     single = chain.dynamics.single_flips
     try:
@@ -211,6 +211,11 @@ def _sufficient_residual(chain: GibbsChain, solve: Solve) -> float:
     sufficient = math.sqrt(0.25 * solve.accuracy * gap * (chain.n_spins if single else 1.0))
     # solvers aim below what they accept; to accept all of b would be to solve nothing
     return max(solve.rtol, min(sufficient / red_black.AIM, LOOSEST))
+
+
+def is_iterative(chain: GibbsChain, solve: Solve) -> bool:
+    """Whether the method is conjugate gradients, which may stop early."""
+    return solve.method != "reduction" and resolved(chain.n_states, solve.method) == "cg"
 
 
 def _variance_time(chain: GibbsChain, solve: Solve, accumulators: Sequence[Accumulator]) -> VarianceTime:
@@ -276,6 +281,19 @@ def with_solutions(chain: GibbsChain, solve: Solve = AUTOMATIC) -> VarianceTime:
     return replace(time, _kept=(right_hand_sides, Solution(vectors, residuals, time.residual, time.iterations, time.method)))
 
 
+def restored(chain: GibbsChain, sums: Floats, worst: Floats, vectors: Floats | None) -> VarianceTime:
+    """T_O of an earlier :func:`with_solutions`, from the arrays of its row sums and, where there are any, its solutions."""
+    row_sums = RowSums.of(chain, sums, float(worst[0]), int(worst[1]))
+    method = resolved(chain.n_states, AUTOMATIC.method)
+    kept = None
+    if vectors is not None:
+        right_hand_sides = gradient_observables(chain).right_hand_sides(slice(None))
+        residuals = right_hand_sides - chain.apply_symmetrised_generator(vectors)
+        kept = right_hand_sides, Solution(vectors, residuals, row_sums.residual, row_sums.iterations, method)
+    value = float(row_sums.values.sum())
+    return VarianceTime(chain, value, row_sums.residual, row_sums.iterations, method, AUTOMATIC.rtol, row_sums, _kept=kept)
+
+
 def relaxation_bounds(chain: GibbsChain) -> Iterator[float]:
     """Bounds of 1 / gap in steps: one that costs next to nothing, then one that is worth its price.
 
@@ -338,7 +356,8 @@ def is_small(chain: GibbsChain, solve: Solve) -> bool:
 
 def _small_variance_time(chain: GibbsChain, solve: Solve) -> VarianceTime:
     """T_O of a small chain, with its solutions."""
-    room, _ = small_models.answer(chain.model, np.empty(0), 0.0, chain.quotient, solve, chain.tables)
+    # an accuracy that is asked for has become a residual by now
+    room, _ = small_models.answer(chain.model, np.empty(0), 0.0, chain.quotient, replace(solve, accuracy=None), chain.tables)
     time = in_room(chain, room, solve)
     require_residual(time.residual, solve.rtol, time.method, time.iterations)
     _require_variance(time.value)

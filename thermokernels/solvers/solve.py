@@ -36,6 +36,7 @@ class Solve:
     checkpoint : of a file that keeps finished blocks, or None
     executor : whose tasks the blocks are, or None for this process
     accuracy : largest relative error of the value, proven, for which a solve may stop before ``rtol``; None to solve to ``rtol``
+    stop : relative residual, at least ``rtol``, at which a solve with an accuracy stops; None for what is enough for the value
 
     Raises
     ------
@@ -49,6 +50,7 @@ class Solve:
     checkpoint: PathLike | None = None
     executor: Executor | None = None
     accuracy: float | None = None
+    stop: float | None = None
 
     def __post_init__(self) -> None:
         arguments.as_choice(self.method, METHODS, "method")

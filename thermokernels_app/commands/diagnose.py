@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,7 +17,10 @@ from thermokernels_app.commands.models import Convention, ModelFile, Samples, Wi
 # From so many states on, what takes seconds says what it is at work on where there is no terminal, too.
 TOLD_STATES = 2**16
 
-EXIT_CODES = "Exit codes: 0 diagnosed; 1 unexpected error; 2 bad usage or input, or a model that is too large; 130 interrupted"
+EXIT_CODES = (
+    "Exit codes: 0 diagnosed; 1 unexpected error; 2 bad usage or input, or a model that is too large; "
+    "130 interrupted (with --checkpoint what is done is kept)"
+)
 
 
 def diagnose(
@@ -27,6 +31,9 @@ def diagnose(
     kernel: Annotated[
         str | None,
         typer.Option("--kernel", help="single-site or alternating (scikit-learn, rbms, thrml); by default the model's, or single-site."),
+    ] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option("--checkpoint", help="File that keeps finished parts; the same command goes on from it.")
     ] = None,
     convention: Convention = None,
     as_json: AsJson = False,
@@ -52,8 +59,15 @@ def diagnose(
         if not as_json:
             print_line(words.model(machine.n_visible, machine.n_hidden, machine.has_fields, n_bytes, chosen))
         n_states = footprint.n_states(machine.n_visible, machine.n_hidden, machine.has_fields)
-        with _parts_done(n_states >= TOLD_STATES) as progress:
-            result = tk.diagnose(machine, p_data=law, window=window, budget=budget, kernel=chosen, progress=progress)
+        try:
+            with _parts_done(n_states >= TOLD_STATES) as progress:
+                result = tk.diagnose(
+                    machine, p_data=law, window=window, budget=budget, kernel=chosen, progress=progress, checkpoint=checkpoint
+                )
+        except KeyboardInterrupt:
+            if checkpoint is not None and checkpoint.exists():
+                print(f"finished parts are kept in {checkpoint}: the same command goes on from them", file=sys.stderr)
+            raise
         if as_json:
             print(json.dumps({"model": str(model), "data": None if data is None else str(data), **result.as_dict()}, allow_nan=False))
         else:

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -157,3 +158,31 @@ def test_the_default_is_the_cores_that_the_process_may_use():
     code = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); import thermokernels; print(thermokernels.get_threads())"
     environment = {key: value for key, value in os.environ.items() if key != "THERMO_THREADS"}
     assert subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True).stdout == "1\n"
+
+
+@pytest.mark.parametrize(
+    ("n_tasks", "work", "submitted"),
+    [
+        (1, 2 * threads.LARGEST_OWN_WORK, 0),
+        (2, 2 * threads.LARGEST_OWN_WORK, 2),
+        (5, 2 * threads.LARGEST_OWN_WORK, 3),
+        (5, threads.LARGEST_OWN_WORK, 2),
+        (2, threads.SMALLEST_WORK, 1),
+        (5, threads.SMALLEST_WORK - 1, 0),
+    ],
+)
+def test_as_many_threads_as_there_are_tasks_or_cores_for(n_tasks, work, submitted, monkeypatch):
+    class Pool:
+        count = 0
+
+        def submit(self, take):
+            self.count += 1
+            take()
+            return SimpleNamespace(result=lambda: None)
+
+    pool, done = Pool(), []
+    monkeypatch.setattr(threads, "_shared_pool", lambda: pool)
+    monkeypatch.setattr(threads, "get_threads", lambda: 3)
+    threads.for_each(done.append, n_tasks, work)
+    assert done == list(range(n_tasks))
+    assert pool.count == submitted

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import thermokernels as tk
+from thermokernels.comparison import compare as compare_module
 from thermokernels.comparison import estimators as estimators_module
 from thermokernels.comparison.compare import _verdict, compare
 
@@ -293,3 +294,8 @@ def test_right_traces_are_seldom_doubted(estimators, kernel, n_chains, n_records
 )
 def test_an_estimate_from_too_short_a_trace_is_close_by_luck_or_off(factor, words):
     assert words in _verdict(factor, 1.0, 1.0, 0.9, 0.5, 2.0)
+
+
+def test_rules_of_users_are_those_of_their_sources():
+    """50 autocorrelation times (emcee), R-hat of 1.01 (Vehtari et al. 2021)."""
+    assert (compare_module.LONG_RUN, compare_module.SMALL_RHAT, compare_module.LARGEST_ERROR) == (50, 1.01, 0.2)

@@ -1,13 +1,16 @@
 """Estimates from coupled chains against dense chains, and what an answer says about itself."""
 
+import time
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from dense_chain import DenseChain, mask_of, model
 
 import thermokernels as tk
+from thermokernels.estimates import estimate as estimate_module
 
 DATA = np.where(np.random.default_rng(3).random((40, 3)) < 0.6, 1, -1)
 # Two-sided, over some fifty comparisons.
@@ -238,3 +241,21 @@ def test_bad_arguments(change, message):
     arguments = {"model": [[0.1, 0.2], [0.3, 0.1]], "data": None, "window": 10, "kernel": "alternating"} | change
     with pytest.raises(ValueError, match=message):
         tk.estimate_q(arguments.pop("model"), arguments.pop("data"), **arguments)
+
+
+def test_a_checkpoint_is_written_every_few_seconds_and_at_the_end(tmp_path, monkeypatch):
+    saved = []
+    save = estimate_module.RestartFile.save
+    monkeypatch.setattr(estimate_module.RestartFile, "save", lambda kept, arrays: (saved.append(1), save(kept, arrays)))
+    data = np.array([[1, 1], [1, -1], [-1, -1]])
+    for every, least, most in ((1e6, 1, 1), (-1.0, 3, 100)):
+        saved.clear()
+        monkeypatch.setattr(estimate_module, "KEEP_EVERY", every)
+        tk.estimate_q(0.2 * np.ones((2, 2)), data, n_replicates=20 * 64, seed=int(every > 0), checkpoint=tmp_path / str(every))
+        assert least <= len(saved) <= most
+    clock = iter(range(1000, 100000, 3))  # seconds since the machine was started, one look after another
+    monkeypatch.setattr(estimate_module, "KEEP_EVERY", 500.0)
+    monkeypatch.setattr(estimate_module, "time", SimpleNamespace(monotonic=lambda: next(clock), perf_counter=time.perf_counter))
+    saved.clear()
+    tk.estimate_q(0.2 * np.ones((2, 2)), data, n_replicates=20 * 64, seed=2, checkpoint=tmp_path / "clock")
+    assert len(saved) == 1

@@ -6,9 +6,11 @@ import pytest
 import thermokernels as tk
 from thermokernels.common import threads
 from thermokernels.common.errors import ConstantError
-from thermokernels.quantities.alternating_scan import Layers, Sources, solved
+from thermokernels.quantities import alternating_scan
+from thermokernels.quantities.alternating_scan import solved
 from thermokernels.quantities.autocorrelation_times.alternating_autocorrelation import alternating_autocorrelation_times
 from thermokernels.quantities.autocorrelation_times.autocorrelation import autocorrelation_times
+from thermokernels.quantities.scan_layers import Layers, Sources
 from thermokernels.quantities.signal_to_noise import chain_q_struct
 
 PUBLISHED = np.array([[0.9, 0.3, -0.3], [0.4, -0.8, 0.6], [-0.2, 0.7, 0.9]])
@@ -185,7 +187,7 @@ def test_the_bound_covers_loose_solves():
     near = layers.of_near(v[:, None] * np.tanh(layers.near_field))
     far = layers.of_far(np.tanh(layers.far_field)[:, None] * h)
     for rtol in (1e-1, 1e-2, 1e-4):
-        times = solved(layers, Sources.of_both(layers, near, far, 1 - (law @ observables(W, c, x)) ** 2), rtol)
+        times = solved(layers, Sources.of_both(layers, near, far, 1 - (law @ observables(W, c, x)) ** 2, 1e-14), rtol)
         assert (np.abs(times.values - values) <= times.bounds).all()
     assert np.abs(times.values - values).max() < 1e-7  # of second order in a residual of 1e-4
 
@@ -265,3 +267,14 @@ def test_slow_scans_are_refused():
         tk.alternating_variance_time(np.full((4, 4), 400.0), b=[200.0, 0, 0, 0])
     with pytest.raises(tk.NotConvergedError, match="the resolvent on one layer was solved to a relative residual of"):
         tk.alternating_variance_time(PUBLISHED, rtol=1e-30)
+
+
+@pytest.mark.parametrize(("shape", "full"), [((4, 6), False), ((4, 6), True), ((7, 2), False)])
+def test_memory_is_asked_for_as_much_as_arrays_take(shape, full, monkeypatch):
+    """The matrix, and seven arrays of rows of both kinds on the near layer, three halves of that on the far one."""
+    asked = []
+    monkeypatch.setattr(alternating_scan.memory, "require", lambda n_bytes, *_: asked.append(n_bytes))
+    alternating_scan._require_memory(tk.Model(np.zeros(shape)), full)
+    near, far = (2 ** (size - (not full)) for size in sorted(shape))
+    rows = shape[0] * shape[1] + sum(shape)
+    assert asked == [8 * (near * far + 14 * rows * near + 3 * rows * far)]

@@ -52,6 +52,16 @@ def test_larger_chains_agree_with_all_eigenvalues(weights):
     assert found.bound <= 2e-6 * exact  # sharp, also where the second mode is as slow as the first
 
 
+def test_a_mode_is_the_gap_where_it_is_proven_to_be_the_slowest_and_no_other_is():
+    chain = tk.gibbs_chain(planted(5, 1))
+    matrix = chain.apply_symmetrised_generator(np.eye(chain.n_states)) + 2 * np.outer(chain.root_law, chain.root_law)
+    exact, vectors = scipy.linalg.eigh(matrix, subset_by_index=(0, 1))
+    found = spectral_gap.gap_of_mode(chain, vectors[:, 0])
+    assert abs(found.value - exact[0]) <= found.bound <= 1e-6 * exact[0]
+    assert spectral_gap.gap_of_mode(chain, vectors[:, 1]) is None
+    assert spectral_gap.gap_of_mode(chain, vectors[:, 0] + 0.1 * vectors[:, 1]) is None
+
+
 def test_chains_that_parity_does_not_halve():
     chain = tk.gibbs_chain(planted(5, 2)[:, :4])  # 256 pairs of nine spins
     exact, found = dense_gap(chain), spectral_gap.solve_spectral_gap(chain)

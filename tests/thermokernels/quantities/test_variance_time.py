@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import thermokernels as tk
 from thermokernels.common import tolerances
+from thermokernels.model import spin_sums
 from thermokernels.quantities import variance_time as variance_time_module
 from thermokernels.quantities.signal_to_noise import chain_q_struct
 from thermokernels.quantities.variance_time import correlations, gradient_observables, variance_time, with_solutions
@@ -502,3 +503,21 @@ def test_a_residual_costs_its_square_over_the_gap_and_a_product_rounds_like_one(
     monkeypatch.setattr(variance_time_module, "rounding", lambda *_: nothing._replace(product=product))
     of_product = variance_time_module.error_terms(chain, SimpleNamespace(arrays={"sums": np.array(sums)}), 1 / gap)[0]
     assert of_product[0] == pytest.approx(planted, rel=1e-9)
+
+
+def test_correlations_of_long_doubles_keep_their_digits():
+    """All by sums over the states; those of float64 by the compiled halving of tables."""
+    chain = tk.gibbs_chain(np.array([[0.3, -0.2], [0.1, 0.4], [0.2, 0.0]]))
+    weights = np.random.default_rng(0).normal(size=chain.n_states)
+    expected = np.einsum("x,xi,xj->ij", weights, chain.spins()[:, :3].astype(float), chain.spins()[:, 3:].astype(float))
+    found = variance_time_module.correlations(chain, weights)
+    assert found.dtype == np.float64
+    np.testing.assert_allclose(found, expected, rtol=1e-13, atol=1e-15)
+    np.testing.assert_array_equal(found, spin_sums.correlate(weights, 3, 2)[0])
+    rest = weights.astype(np.longdouble) * (1 + np.longdouble(2) ** -60)
+    longer = variance_time_module.correlations(chain, rest)
+    assert longer.dtype == np.longdouble
+    if np.finfo(np.longdouble).nmant >= 63:
+        plain = variance_time_module.correlations(chain, weights.astype(np.longdouble))
+        np.testing.assert_allclose((longer - plain).astype(float), expected * 2.0**-60, atol=1e-18)
+        assert (longer != longer.astype(float)).any()

@@ -1,6 +1,7 @@
 """``thermo diagnose``: its screen, its JSON, and one sentence for whatever cannot be read."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -171,3 +172,33 @@ def test_parts_of_a_large_model_are_told_where_there_is_no_terminal(capsys):
     assert capsys.readouterr() == ("", "at work on the observables\nat work on the gaps\n")
     with diagnose_command._parts_done(False) as show:
         assert show is None
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGINT to a child process")
+def test_an_interrupt_keeps_finished_parts(tmp_path):
+    np.save(tmp_path / "W.npy", 0.5 * np.random.default_rng(0).standard_normal((6, 6)))  # not solved in one call
+    code = (  # the signal of Ctrl-C when the second part has been kept
+        "import os, signal, sys\n"
+        "from thermokernels.solvers import checkpoint\n"
+        "from thermokernels_app.main import main\n"
+        "word, save, calls = sys.argv[1], checkpoint.RestartFile.save, []\n"
+        "def saved(self, arrays):\n"
+        "    save(self, arrays)\n"
+        "    calls.append(1)\n"
+        "    if word == 'stop' and len(calls) == 2:\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "checkpoint.RestartFile.save = saved\n"
+        "sys.argv[1:] = ['diagnose', 'W.npy', '--checkpoint', 'state.npz', '--json']\n"
+        "main()\n"
+    )
+
+    def run(word):
+        return subprocess.run([sys.executable, "-c", code, word], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+
+    stopped = run("stop")
+    assert stopped.returncode == 130
+    assert "finished parts are kept in state.npz: the same command goes on from them" in stopped.stderr
+    finished = run("go on")
+    assert finished.returncode == 0, finished.stderr
+    found = json.loads(finished.stdout)
+    assert found["t_obs"]["value"] == tk.observable_variance_time(tk.gibbs_chain(np.load(tmp_path / "W.npy")))

@@ -14,7 +14,8 @@ from thermokernels.common.arrays import Floats
 from thermokernels.common.errors import ConstantError
 from thermokernels.common.tolerances import EPSILON
 from thermokernels.model.chain import GibbsChain, gibbs_chain
-from thermokernels.quantities.alternating_scan import Layers, Sources, gap_of_records, solved
+from thermokernels.quantities.alternating_scan import gap_of_records, solved
+from thermokernels.quantities.scan_layers import Layers, Sources, square_error
 
 # A variance is resolved from this many times its own rounding, to a relative 1e-10.
 FLAT = 1e10
@@ -66,7 +67,7 @@ def alternating_autocorrelation_times(
         raise ConstantError("it does not vary under pi in float64")
     layers = Layers(chain.model, chain.quotient, every)
     near, far = _conditional_expectations(chain, layers, centred)
-    times = solved(layers, Sources.of_both(layers, near, far, variances), tolerances.SOLVE)
+    times = solved(layers, Sources.of_both(layers, near, far, variances, square_error(layers)), tolerances.SOLVE)
     tau, errors = np.full((2, variances.size), np.nan)
     np.divide(2 * times.values, variances, out=tau, where=varies)
     np.divide(2 * times.bounds, variances, out=errors, where=varies)

@@ -209,14 +209,52 @@ def _order(chain: GibbsChain, target: NDArray[np.bool_]) -> NDArray[np.int64]:
 
 def _eliminate_extended(chain: GibbsChain, target: NDArray[np.bool_]) -> Elimination:
     """The factors from rates and sums in long double, rounded once."""
+    found = eliminate_extended(chain, target)
+    m = found.states.size
+    factors = wide_exponent.from_long_doubles(found.rates), wide_exponent.from_long_doubles(found.pivots)
+    return Elimination(chain, found.states, *factors, (m**2 + 6 * m) * UNIT + found.exact, (m + 1) * UNIT + 1.5 * found.exact)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ExtendedElimination:
+    """The factors of :class:`Elimination` in long double, (M, M + 1) and (M,); ``exact`` is the relative error of solutions for f >= 0 that
+    are made of them without rounding."""
+
+    states: NDArray[np.int64]
+    rates: Long
+    pivots: Long
+    exact: float
+
+    @property
+    def precision(self) -> float:
+        """The same of :meth:`solve`, whose sources and return take (m + 2) w and (m + 3) w a row."""
+        m = self.states.size
+        return (m**2 + 6 * m) * LONG_UNIT + self.exact
+
+    def reduce(self, sources: Long) -> Long:
+        """f after the elimination, for sources (M, k) by position."""
+        reduced = sources.copy()
+        for k in range(len(reduced)):
+            reduced[k + 1 :] += self.rates[k + 1 :, k, None] * reduced[k]
+        return reduced
+
+    def solve(self, sources: Long) -> Long:
+        """y = G f in steps, for sources (M, k) by position."""
+        values = self.reduce(sources)
+        for k in range(len(values) - 1, -1, -1):
+            values[k] = (values[k] + self.rates[k, k + 1 : -1] @ values[k + 1 :]) / self.pivots[k]
+        return values
+
+
+def eliminate_extended(chain: GibbsChain, target: NDArray[np.bool_]) -> ExtendedElimination:
+    """:func:`eliminate` in long double, of a chain that :mod:`thermokernels.model.extended` applies to."""
     states = _order(chain, target)
     all_rates, error = extended.transition_rates(ExtendedChain(chain))
     rates = np.hstack([all_rates[np.ix_(states, states)], all_rates[np.ix_(states, np.flatnonzero(target))].sum(axis=1)[:, None]])
     pivots = _eliminate_long(rates)
     m = states.size
     exact = (0.7 * m**3 + 4 * m**2 + 8 * m) * LONG_UNIT + 2 * m * (error + chain.n_states * LONG_UNIT)
-    factors = wide_exponent.from_long_doubles(rates), wide_exponent.from_long_doubles(pivots)
-    return Elimination(chain, states, *factors, (m**2 + 6 * m) * UNIT + exact, (m + 1) * UNIT + 1.5 * exact)
+    return ExtendedElimination(states, rates, pivots, exact)
 
 
 def _eliminate_long(rates: Long) -> Long:

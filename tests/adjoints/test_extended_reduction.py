@@ -1,0 +1,129 @@
+"""State reduction in long double against that in pairs with exponents and against refined solves; every term covers a planted error."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import thermokernels as tk
+from adjoints import bounds, extended, extended_reduction
+from adjoints.variance_time import VarianceTimeAdjoint
+from thermokernels.model import extended as extended_chain
+from thermokernels.model.extended import LONG_UNIT, ExtendedChain
+from thermokernels.quantities.variance_time import variance_time
+from thermokernels.solvers.solve import Solve
+
+pytestmark = pytest.mark.skipif(not extended_chain.AVAILABLE, reason="long double is float64 here")
+
+PLANTED = 1e-9
+GENTLE = np.array([[1.1, -0.3, 0.2], [0.4, 0.9, -0.6]])
+MODELS = [
+    (GENTLE,),
+    (np.diag([15.0, 15.5]),),
+    (np.array([[30.0, 12.0]]),),
+    (np.array([[9.0]]), np.array([1.5]), np.array([1.0])),
+    (GENTLE, np.array([0.2, -0.4]), np.array([0.1, 0.3, -0.2])),
+]
+
+
+def reduced(*model, quotient=None):
+    adjoint = VarianceTimeAdjoint(tk.gibbs_chain(*model, quotient=quotient))
+    time = variance_time(adjoint.chain, Solve("reduction"), (adjoint,))
+    return time, adjoint.cotangents(time).W
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_it_is_what_the_reduction_gives_to_more_digits(model):
+    time, gradient = reduced(*model)
+    near = extended_reduction.variance_time(time.reduced)
+    assert abs(float(near.value) / time.value - 1) <= time.bound / time.value
+    assert np.abs(gradient - near.gradient).max() <= bounds._counted(time) + near.gradient_bound
+    assert near.bound <= 1e-15 * time.value
+    assert near.gradient_bound <= bounds._counted(time) / 100
+    assert bounds.variance_time_gradient_bound(time, gradient) <= 1e-13 * np.abs(gradient).max()
+
+
+@pytest.mark.parametrize("model", [MODELS[0], MODELS[4]])
+def test_it_is_what_refined_solves_give(model):
+    time, _ = reduced(*model)
+    near, refined = extended_reduction.variance_time(time.reduced), extended.variance_time(time)
+    assert abs(near.value - refined.value) <= near.bound + refined.bound
+    assert np.abs(near.gradient - refined.gradient).max() <= near.gradient_bound + refined.gradient_bound
+
+
+def test_pairs_and_all_states_have_the_same_gradient():
+    on_pairs, on_all = (extended_reduction.variance_time(reduced(GENTLE, quotient=quotient)[0].reduced) for quotient in (True, False))
+    assert np.abs(on_pairs.gradient - on_all.gradient).max() <= on_pairs.gradient_bound + on_all.gradient_bound
+
+
+def off(near, right):
+    """By how much value and gradient have moved."""
+    return float(abs(near.value - right.value)), float(np.abs(near.gradient - right.gradient).max())
+
+
+@pytest.mark.parametrize(
+    ("model", "how"), [*((MODELS[number], "scaled") for number in (0, 1, 4)), (MODELS[0], "tossed"), (MODELS[4], "tossed")]
+)
+def test_what_is_not_solved_for_is_seen_in_what_it_leaves(model, how, monkeypatch):
+    time, _ = reduced(*model)
+    right = extended_reduction.variance_time(time.reduced)
+    differences = extended_reduction._differences
+    signs = np.random.default_rng(1).choice([-1.0, 1.0], size=time.reduced.chain.n_states)
+
+    def planted(elimination, functions):
+        found, sizes, lengths = differences(elimination, functions)
+        tossed = (signs[:, None] - signs)[:, :, None] * np.abs(found[:, -1]).max(axis=0)
+        return found + PLANTED * (found if how == "scaled" else tossed), sizes, lengths
+
+    monkeypatch.setattr(extended_reduction, "_differences", planted)
+    near = extended_reduction.variance_time(time.reduced)
+    value, gradient = off(near, right)
+    assert value <= near.bound
+    assert right.gradient_bound < gradient <= near.gradient_bound
+    # T_O is stationary: what is left counts in the square; the gradient is of first order
+    assert near.bound < 1e4 * PLANTED**2 * time.value
+    assert near.gradient_bound < 1e4 * PLANTED * time.value
+
+
+@pytest.mark.parametrize("term", ["law_error", "rate_error"])
+def test_errors_of_law_and_rates_are_covered(term, monkeypatch):
+    time, _ = reduced(*MODELS[3])
+    right = extended_reduction.variance_time(time.reduced)
+    law, flips = ExtendedChain(time.chain).law, ExtendedChain(time.chain)._flips
+    signs = np.array([1.0, -1.0, 1.0, -1.0])
+    if term == "law_error":
+        monkeypatch.setattr(ExtendedChain, "law", law * (1 + PLANTED * signs))
+    else:
+        monkeypatch.setattr(ExtendedChain, "_flips", tuple(part * (1 + PLANTED * sign) for part, sign in zip(flips, (1, -1), strict=True)))
+    without = extended_reduction.variance_time(time.reduced)
+    moved = off(without, right)
+    monkeypatch.setattr(ExtendedChain, term, PLANTED)
+    near = extended_reduction.variance_time(time.reduced)
+    assert moved[0] <= near.bound
+    assert moved[1] <= near.gradient_bound
+    assert max(moved[0] / near.bound, moved[1] / near.gradient_bound) > 1e-3
+
+
+def test_sums_of_offsets_along_paths_are_covered(monkeypatch):
+    """Paths of so many offsets that their rounding is of the size planted; nothing is off in the offsets themselves."""
+    time, _ = reduced(*MODELS[0])
+    right = extended_reduction.variance_time(time.reduced)
+    differences = extended_reduction._differences
+    monkeypatch.setattr(
+        extended_reduction,
+        "_differences",
+        lambda *given: (*differences(*given)[:2], 1e6 * (differences(*given)[2] > 0) / LONG_UNIT * PLANTED),
+    )
+    near = extended_reduction.variance_time(time.reduced)
+    assert near.bound > right.bound + 1e5 * PLANTED * time.value
+    assert near.gradient_bound > right.gradient_bound + 1e5 * PLANTED * time.value
+
+
+def test_where_it_applies():
+    assert extended_reduction.applies_to(tk.gibbs_chain(GENTLE))
+    assert not extended_reduction.applies_to(tk.gibbs_chain(GENTLE, kernel="two-block"))  # no adjoint
+    assert not extended_reduction.applies_to(tk.gibbs_chain(np.full((4, 5), 0.1)))  # 256 states
+    assert not extended_reduction.applies_to(tk.gibbs_chain(600 * GENTLE))  # beyond the range
+    time, gradient = reduced(*MODELS[1])
+    assert bounds._near(time).gradient_bound < 1e-14 * np.abs(gradient).max()
+    assert bounds._near(replace(time, reduced=None)) is None or bounds._near(replace(time, reduced=None)).gradient_bound > time.value

@@ -1,0 +1,109 @@
+"""Gauss rules that begin at solutions, against all eigenpairs, and their bound against rules whose error is known."""
+
+import numpy as np
+import pytest
+
+import thermokernels as tk
+from thermokernels.quantities import remaining_rules
+from thermokernels.quantities.remaining_rules import RemainingRules, sweep_error
+from thermokernels.quantities.slow_modes import slow_modes
+from thermokernels.quantities.variance_time import with_solutions
+
+small = pytest.mark.small
+
+
+def chain_of(shape=(4, 4), seed=0, scale=0.5):
+    return tk.gibbs_chain(scale * np.random.default_rng(seed).normal(size=shape))
+
+
+def dense(chain):
+    """Gaps and weights of all modes but the constant one."""
+    root = np.sqrt(chain.law)
+    generator = np.eye(chain.n_states) - root[:, None] * chain.transition_matrix() / root
+    gaps, modes = np.linalg.eigh((generator + generator.T) / 2 + 2 * np.outer(root, root))
+    spins = chain.spins().astype(float)
+    f = (spins[:, : chain.n_visible, None] * spins[:, None, chain.n_visible :]).reshape(chain.n_states, -1)
+    return gaps[:-1], ((modes[:, :-1].T @ (root[:, None] * (f - chain.law @ f))) ** 2).sum(axis=1)
+
+
+def window(gaps, weights, K):
+    s = 1 - gaps
+    return sum(float(weights @ s**t) * (1 if t == 0 else 2) * (1 - t / K) for t in range(K)) / K
+
+
+@pytest.mark.parametrize("begin", ["solutions", "right-hand sides"])
+@pytest.mark.parametrize("shape", [(4, 4), (4, 5)])
+def test_variance_resolvent_and_windows_are_those_of_all_eigenpairs(shape, begin, monkeypatch):
+    monkeypatch.setattr(remaining_rules, "RESOLUTION", 1e-8 if begin == "solutions" else 0.0)
+    chain = chain_of(shape)
+    time = with_solutions(chain)
+    modes = slow_modes(chain, time.right_hand_sides, 3.0)
+    rest = RemainingRules(time, modes)
+    assert rest.power == (2 if begin == "solutions" else 0)
+    rules = rest.extend(40)
+    gaps, weights = np.append(modes.gaps, rules.gaps), np.append(modes.weights, rules.weights)
+    exact_gaps, exact = dense(chain)
+    assert weights.sum() == pytest.approx(exact.sum(), rel=1e-11)
+    assert (weights / gaps).sum() == pytest.approx((exact / exact_gaps).sum(), rel=1e-10)
+    for K in (1, 7, 60, 900):
+        assert window(gaps, weights, K) == pytest.approx(window(exact_gaps, exact, K), rel=1e-10)
+
+
+def test_runs_that_have_settled_have_every_window_and_no_sooner():
+    chain = chain_of((4, 5), scale=0.8)
+    time = with_solutions(chain)
+    modes = slow_modes(chain, time.right_hand_sides, 3.0)
+    rest, exact = RemainingRules(time, modes), dense(chain)
+    errors, settled = [], []
+    for n_steps in (2, 4, 6, *remaining_rules.STEPS):
+        rules = rest.extend(n_steps)
+        settled.append(rest.settled(rules))
+        gaps, weights = np.append(modes.gaps, rules.gaps), np.append(modes.weights, rules.weights)
+        errors.append(max(abs(window(gaps, weights, K) / window(*exact, K) - 1) for K in (8, 32, 128, 512)))
+        if settled[-1]:
+            break
+    assert settled[-1]
+    assert errors[-1] <= remaining_rules.RESOLUTION
+    assert errors[0] > 1e3 * remaining_rules.RESOLUTION
+    assert not any(settled[:3])
+
+
+@small
+@pytest.mark.parametrize("steps", [2, 8, 16, 24])
+@pytest.mark.parametrize("n_nodes", [4, 8, 12])
+def test_the_bound_of_the_sweep_covers_rules_of_gauss_and_legendre(n_nodes, steps):
+    """The measure d lambda on [0, 1], whose rules are those of Gauss and Legendre: lambda^2 / (1 - sigma^N) against a fine rule."""
+
+    def rule(n):
+        nodes, weights = np.polynomial.legendre.leggauss(n)
+        gaps = (nodes + 1) / 2
+        return float((weights / 2) @ (gaps**2 / (1 - (1 - gaps) ** steps)))
+
+    error, bound = abs(rule(n_nodes) - rule(200)), sweep_error(n_nodes, steps)
+    assert error <= bound + 1e-15
+    assert bound <= max(1e3 * error, 1e-12) or n_nodes == 12  # and is of use
+
+
+@small
+def test_a_sweep_of_one_step_has_no_pole_but_zero():
+    assert sweep_error(2, 1) == 0.0
+
+
+def test_a_resolvent_that_was_solved_badly_is_missed():
+    """Dropping what the residual says of T_O, or the bound of the sweep, uncovers what each stands for."""
+    chain = chain_of((4, 5))
+    time = with_solutions(chain)
+    modes = slow_modes(chain, time.right_hand_sides, 3.0)
+    rest = RemainingRules(time, modes)
+    rules = rest.extend(2)
+    exact_gaps, exact = dense(chain)
+
+    def by_sweep(gaps, weights):
+        return float((weights / (1 - (1 - gaps) ** chain.n_spins)).sum())
+
+    found = by_sweep(modes.gaps, modes.weights) + by_sweep(rules.gaps, rules.weights)
+    lost = abs(found - by_sweep(exact_gaps, exact))
+    assert 1e-8 * found < lost <= rest.missing(rules)
+    assert abs(rest.value - float((rules.weights / rules.gaps).sum())) < lost
+    rest.value *= 1.001
+    assert rest.missing(rules) > 0.9e-3 * rest.value

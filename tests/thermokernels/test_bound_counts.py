@@ -1,0 +1,242 @@
+"""How often bounds let every number round: each count against one that is derived here, from the operations that stand in the code.
+
+True errors lie below a count that is too short by a few, so that no planted error of a test tells two counts apart: the counts themselves
+are compared, of a model so gentle that second orders vanish beside them. u = 2^-53, w = 2^-64.
+"""
+
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import thermokernels as tk
+from thermokernels.model import extended, rounding
+from thermokernels.model.extended import ExtendedChain
+from thermokernels.model.laws import divergence_error
+from thermokernels.quantities import alternating_scan, asymptotic_variance, conductance, first_passage, relevance, variance_time
+from thermokernels.quantities.autocorrelation_times import autocorrelation
+from thermokernels.quantities.scan_layers import Layers, Sources
+from thermokernels.solvers import entrywise, gap_bounds, slow_cluster
+from thermokernels.solvers.state_reduction import gth_elimination, reduced_gap, reduced_resolvent, solution_differences
+
+U, LONG = 2.0**-53, 2.0**-64
+W = np.array([[0.11, -0.03, 0.02], [0.04, 0.09, -0.06]])  # two visible spins, three hidden ones
+SINGLE, BLOCK, SYMMETRIC = (tk.gibbs_chain(W, kernel=kernel) for kernel in ("single-site", "two-block", "symmetrised-alternating"))
+VISIBLE, HIDDEN = (tk.gibbs_chain(W, kernel=f"alternating-{layer}", quotient=False) for layer in ("visible", "hidden"))
+LAYERS = Layers(tk.Model(W))
+
+# N = 5 spins, pairs of 4 hidden and 4 visible configurations: 16 states
+LAW, RATE = 16, 12
+FACTORS = {"two-block": 3, "symmetrised-alternating": 5, "visible": 5}
+
+COUNTS = {
+    "law: exp, sum and quotient": (lambda: rounding.law_error(SINGLE), LAW),
+    "law of a layer, two errors of each of three logarithms": (lambda: rounding.law_error(VISIBLE), LAW + 2 * 3 * 3),
+    "law of the other layer": (lambda: rounding.law_error(HIDDEN), LAW + 2 * 3 * 2),
+    "rates": (lambda: rounding.input_error(SINGLE), RATE),
+    "entries of single flips, a sum of N of them": (lambda: rounding.entry_error(SINGLE), RATE + 5),
+    "entries of two blocks": (lambda: rounding.entry_error(BLOCK), FACTORS["two-block"] * RATE + 10),
+    "entries of two blocks after each other": (lambda: rounding.entry_error(SYMMETRIC), FACTORS["symmetrised-alternating"] * RATE + 10),
+    "S on one layer, spins of sums over the other": (
+        lambda: rounding.coupling_error(VISIBLE),
+        FACTORS["visible"] * (RATE + 3) + 10 + VISIBLE.n_configurations,
+    ),
+    "P on one layer": (
+        lambda: rounding.entry_error(VISIBLE),
+        FACTORS["visible"] * (RATE + 3) + 10 + VISIBLE.n_configurations + LAW + 2 * 3 * 3,
+    ),
+    "products A z of single flips": (lambda: rounding.product_error(SINGLE), 2 * (5 + 2)),
+    "products A z of blocks": (lambda: rounding.product_error(BLOCK), BLOCK.n_configurations + 16),
+    "energy of both layers": (lambda: rounding.energy_error(SINGLE), np.abs(W).sum()),
+    "energy of one layer": (lambda: rounding.energy_error(VISIBLE), np.abs(W).sum() + 5 + 3 * 3),
+    "conductance: pi twice, a rate, sums on the way to one number": (
+        lambda: conductance.conductance_error(SINGLE),
+        2 * LAW + RATE + 5 + 2 * (8 + 5 + 8),
+    ),
+    "variance: the law twice, sums": (
+        lambda: asymptotic_variance.total_variance(SINGLE)[1] / asymptotic_variance.total_variance(SINGLE)[0],
+        2 * (LAW + 2 * (8 + 6 + 8)),
+    ),
+    "means of a basis": (lambda: relevance._rounding(SINGLE), LAW + 8 + 8),
+    "rates of a reduction, single flips": (lambda: gth_elimination.rate_error(SINGLE), RATE),
+    "rates of a reduction, blocks": (lambda: gth_elimination.rate_error(BLOCK), FACTORS["two-block"] * RATE + 10 + 16),
+    "flows: pi twice, sums over the spins": (lambda: solution_differences.flow_error(SINGLE), 2 * LAW + 5 + 8),
+    "elimination in float64": (
+        lambda: gth_elimination.eliminate_in_float64(SINGLE, reduced_resolvent.ground_state(SINGLE)).precision,
+        5.5 * 15**2 + 10 * 15 + 2 * 15 * RATE,
+    ),
+    "law of an exchangeable model": (
+        lambda: tk.exchangeable_chain(np.full((2, 3), 0.01)).lumped.law_error,
+        2 * (2 * 2 + 8) * (5 * math.log(2) + 0.06) + 16,
+    ),
+    "entries of an exchangeable model": (
+        lambda: tk.exchangeable_chain(np.full((2, 3), 0.0)).lumped.entry_error,
+        2 * 2 + 16,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_every_rounding_is_counted_once(name):
+    found, count = COUNTS[name]
+    assert found() / U == pytest.approx(count, rel=1e-6)
+
+
+@pytest.mark.skipif(not extended.AVAILABLE, reason="long double is float64 here")
+def test_every_rounding_of_long_double_is_counted_once():
+    tables = ExtendedChain(SINGLE)
+    largest, total = float(np.abs(W).sum(axis=1).max()), float(np.abs(W).sum())
+    of_rates, of_law = 4 * largest + 12, 8 * total + 16 + 8  # fields to 1e-10 u are as good as w
+    assert tables.rate_error / LONG == pytest.approx(of_rates + 4 * largest * 1e-10 * U / LONG, rel=1e-9)
+    assert tables.law_error / LONG == pytest.approx(of_law + 8 * total * 1e-10 * U / LONG, rel=1e-9)
+    _, error = extended.transition_rates(tables)
+    assert error / LONG == pytest.approx(tables.rate_error / LONG + SINGLE.n_configurations + 4 * 5 + 8, rel=1e-9)
+    m, found = 15, gth_elimination.eliminate_extended(SINGLE, reduced_resolvent.ground_state(SINGLE))
+    exact = (0.7 * m**3 + 4 * m**2 + 8 * m) + 2 * m * (error / LONG + 16)
+    assert found.exact / LONG == pytest.approx(exact, rel=1e-9)
+    assert found.precision / LONG == pytest.approx(exact + m**2 + 6 * m, rel=1e-9)
+    rounded = gth_elimination.eliminate(SINGLE, reduced_resolvent.ground_state(SINGLE))
+    assert rounded.precision == pytest.approx((m**2 + 6 * m) * U + found.exact, rel=1e-9)
+    assert rounded.of_paths == pytest.approx((m + 1) * U + 1.5 * found.exact, rel=1e-9)
+
+
+@pytest.mark.parametrize(("chain", "times"), [(SINGLE, 2), (BLOCK, 1)])
+def test_what_rounds_in_an_observable(chain, times):
+    row_sums = SimpleNamespace(arrays={"sums": np.zeros((6, 6))}, additions=11)
+    found = variance_time.rounding(chain, row_sums)
+    assert found.product == rounding.product_error(chain)
+    assert found.source / U == pytest.approx(6 + 11 + 6 + LAW, rel=1e-6)
+    assert found.mean / U == 2 * (8 + 8)
+    assert found.entries == times * rounding.entry_error(chain)
+    many = SimpleNamespace(arrays={"sums": np.zeros((40, 6))}, additions=11)
+    assert variance_time.rounding(chain, many).source / U == pytest.approx(6 + 11 + 8 + 5 + LAW, rel=1e-6)
+
+
+def test_error_terms_are_those_of_residuals_and_of_rounding():
+    sums = np.array([[0.0, 0.0, 4e-12, 9.0, 16.0, 2.0]])
+    row_sums = SimpleNamespace(arrays={"sums": sums}, additions=3)
+    lost = variance_time.rounding(SINGLE, row_sums)
+    squares, moved = variance_time.error_terms(SINGLE, row_sums, 7.0)
+    assert squares[0] == pytest.approx(7 * (2e-6 + 3 * lost.product) ** 2, rel=1e-12)
+    assert moved[0] == pytest.approx((4 * lost.source + lost.mean**2) * 3 + 2 * lost.entries, rel=1e-12)
+
+
+def test_what_rounds_in_an_autocorrelation_time():
+    chain, centred = SINGLE, SINGLE.energy[:, None] - SINGLE.law @ SINGLE.energy
+    responses = np.linspace(-1, 2, 16)[:, None]
+    _, sizes = chain.generator_terms(responses)
+    of_law, of_entries = 3 * LAW + 4 * 8, RATE + 5 + 4 * (chain.n_configurations + 5)
+    expected = chain.law @ (of_law * np.abs(centred * responses) + of_entries * np.abs(responses) * sizes)
+    np.testing.assert_allclose(autocorrelation._rounding(chain, centred, responses) / U, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("chain", [SINGLE, BLOCK])
+def test_what_rounds_in_rates_out_of_a_set(chain):
+    times = np.linspace(1, 2, 16)
+    _, sizes = chain.generator_terms(times)
+    if chain is SINGLE:
+        expected = (4 * (5 + 4) + 2 * (RATE + 5)) * times
+    else:
+        expected = (2 * (2 * chain.n_configurations + 8) + FACTORS["two-block"] * RATE + 10) * sizes
+    lost = chain.apply_generator(times) - gap_bounds._net_rates(chain, times)
+    np.testing.assert_allclose(lost / U, expected, rtol=1e-2)
+
+
+def test_what_rounds_in_sources_at_a_state():
+    shifted = np.linspace(-1, 2, 16)[:, None]
+    of_mean = LAW + SINGLE.n_configurations + 16
+    expected = of_mean * (SINGLE.law @ np.abs(shifted)) + 2 * (np.abs(shifted) + np.abs(SINGLE.law @ shifted))
+    np.testing.assert_allclose(entrywise._rounding_of_sources(SINGLE, shifted) / U, expected, rtol=1e-6)
+    means = SINGLE.law @ np.abs(shifted)
+    found = reduced_resolvent._rounding_of_sources(SINGLE, reduced_resolvent.law(SINGLE), shifted)
+    np.testing.assert_allclose(found / U, 2 * np.abs(shifted) + (2 * LAW + 4) * means, rtol=1e-6)
+
+
+def test_what_rounds_in_the_scan(monkeypatch):
+    """|r1| |r2| / gamma from residuals, e (|z1| + |z2| + e / gamma) from sources, h |z1| |z2| from C, variances, and what adds them up."""
+    near, far = LAYERS.of_near(np.eye(LAYERS.chain.n_states)[:2]), LAYERS.of_far(np.eye(LAYERS.far_root.size)[:2])
+    sources = Sources.of_both(LAYERS, near, far, np.array([0.5, 0.7]), 1e-3)
+    times = alternating_scan.solved(LAYERS, sources, 1e-3)
+    z1, z2, r1, r2 = (
+        np.linalg.norm(part, axis=1) for part in (times.left.vectors, times.right.vectors, times.left.residuals, times.right.residuals)
+    )
+    chain, gap = LAYERS.chain, alternating_scan.gap_of_records(LAYERS)
+    sums = 2 * (sum(LAYERS.system.coupling.shape) + 8)
+    of_inputs = (0.5 * (rounding.law_error(chain) + rounding.coupling_error(chain)) / U + 0.5 * sums + 8) * U
+    expected = (
+        (r1 + sums * U * z1) * (r2 + sums * U * z2) / gap
+        + of_inputs * (z1 + z2 + of_inputs / gap)
+        + rounding.coupling_error(chain) * z1 * z2
+        + 8 * U * np.abs(times.values)
+    )
+    np.testing.assert_allclose(times.bounds - 1e-3 * np.array([0.5, 0.7]), expected, rtol=1e-9, atol=1e-18)
+    exact = alternating_scan.solved(LAYERS, sources, 1e-12)
+    left = exact.bounds - 1e-3 * np.array([0.5, 0.7])
+    assert (left < 1e-12).all()
+    for name, share in (("law_error", 0.5), ("coupling_error", 0.5)):
+        monkeypatch.setattr(alternating_scan, name, lambda _: 1e-6)
+        moved = alternating_scan.solved(LAYERS, sources, 1e-12).bounds - exact.bounds
+        assert (moved >= share * 0.99e-6 * (z1 + z2)).all()
+        monkeypatch.undo()
+
+
+@pytest.mark.parametrize("rows", [6, 100])
+def test_sums_over_observables_round_with_their_number(rows):
+    part = SimpleNamespace(
+        values=np.full(rows, 2.0),
+        bounds=np.zeros(rows),
+        sources=SimpleNamespace(variances=np.full(rows, 1.0), variance_error=0.0),
+    )
+    time = alternating_scan.AlternatingTime(LAYERS, {"couplings": part})
+    additions = {6: 6, 100: 8 + 12}[rows] + 3
+    assert time.bound == pytest.approx(additions * U * 2 * rows, rel=1e-12)
+    assert time.variance_error == pytest.approx(additions * U * rows, rel=1e-12)
+    expected = 2 * time.bound + time.variance_error + 4 * U * (4 * rows + rows)
+    assert time.asymptotic_variance_bound == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize(("terms", "additions"), [(1, 1), (30, 29), (200, 24 + 8), (5000, 24 + 13)])
+def test_a_sum_of_numpy_has_so_many_additions(terms, additions):
+    assert first_passage._additions(terms) == additions
+
+
+def test_a_mean_of_hitting_times_rounds_twice_in_sum():
+    start, target = np.isin(np.arange(16), [1, 2, 5]), np.arange(16) == 0
+    found = first_passage.solve_mean_first_passage(SINGLE, start, target)
+    assert (found.relative_bound - found.hitting.relative_bound) / U == pytest.approx(2 * LAW + 2 * (3 + 3), rel=1e-3)
+
+
+def test_a_divergence_rounds_in_fields_weights_logarithms_and_sums():
+    data, model = np.array([0.4, 0.3, 0.2, 0.1]), tk.Model(W)
+    columns, law = np.abs(W).sum(axis=0), tk.visible_law(W)
+    largest = columns.sum() + 3 * math.log(2)
+    of_weights = 3 * ((2 + 1) * columns.max() + 8) + (5 + 12) * largest
+    of_laws = 2 * of_weights + 4 * largest + 4 + 16
+    ratios = np.log(data / law)
+    errors = of_laws + 2 * (np.abs(np.log(data)) + np.abs(ratios))
+    expected = np.abs(data - law) * errors + (4 + 4) * (data * np.abs(ratios) + np.abs(data - law))
+    expected = expected.sum() + (4 + 1) * (data * np.abs(ratios)).sum()
+    assert divergence_error(data, model) / U == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_slow_cluster_rounds_in_products_and_sums_over_states():
+    chain = tk.gibbs_chain(np.diag([1.0, 1.0, 1.0]))
+    found = slow_cluster.slow_cluster(chain, 1e-6)
+    size = len(found.values)
+    counted = 2 * rounding.entry_error(chain) / U + 2 * (6 + sum(chain.shape) + size + 8)
+    assert counted <= found.rounding / U <= counted + 2 * 64  # the size is that of the block that was iterated
+
+
+def test_an_eigendecomposition_is_as_good_as_what_it_leaves():
+    """For A = V L V' + E with V off an orthogonal matrix: |E| and |V'V - 1| with their own roundings."""
+    draws = np.random.default_rng(1)
+    matrix = draws.normal(size=(6, 6))
+    matrix = matrix + matrix.T
+    eigenvalues, vectors = np.linalg.eigh(matrix)
+    right = reduced_gap.eigenvalue_error(matrix, eigenvalues, vectors)
+    assert right <= 1e-12
+    moved = eigenvalues + np.array([1e-6, 0, 0, 0, 0, 0])
+    assert 1e-6 - 1e-12 <= reduced_gap.eigenvalue_error(matrix, moved, vectors) <= 1e-6 + 1e-11
+    stretched = (1 + 1e-6) * vectors
+    assert reduced_gap.eigenvalue_error(matrix, eigenvalues, stretched) >= 2e-6 * np.abs(eigenvalues).max()
