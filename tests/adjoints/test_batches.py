@@ -26,7 +26,15 @@ def models(shape, count, fields, seed=0):
 
 
 @pytest.mark.parametrize(
-    ("shape", "given"), [((4, 4), False), ((3, 2), True), ((1, 2), False), ((5, 5), False), ((4, 5), False), ((3, 7), True)]
+    ("shape", "given"),
+    [
+        ((4, 4), False),
+        ((3, 2), True),
+        pytest.param((1, 2), False, marks=pytest.mark.small),
+        ((5, 5), False),
+        ((4, 5), False),
+        ((3, 7), True),
+    ],
 )
 @pytest.mark.parametrize("wanted", [False, True])
 def test_each_model_is_answered_as_by_itself(shape, given, wanted, threads):

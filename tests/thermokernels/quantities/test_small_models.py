@@ -8,7 +8,7 @@ from thermokernels.quantities import small_models
 from thermokernels.quantities.signal_to_noise import chain_q_struct, small_q_struct
 from thermokernels.solvers.solve import Solve
 
-SHAPES = [(1, 2), (3, 3), (2, 4), (4, 5), (5, 5)]
+SHAPES = [pytest.param((1, 2), marks=pytest.mark.small), (3, 3), (2, 4), (4, 5), (5, 5)]
 
 
 def model_of(shape, fields=False, scale=1.0):
