@@ -29,17 +29,16 @@ from numpy.typing import NDArray
 
 from adjoints.extended import ExtendedTime
 from adjoints.variance_time import _log_law_cotangents
-from thermokernels.model import extended
 from thermokernels.model.chain import GibbsChain
 from thermokernels.model.extended import LONG_UNIT, ExtendedChain, Long
 from thermokernels.solvers.spanning_tree_bound import lowest_passes
-from thermokernels.solvers.state_reduction.gth_elimination import MAX_EXTENDED_STATES, ExtendedElimination, eliminate_extended
+from thermokernels.solvers.state_reduction.gth_elimination import ExtendedElimination, eliminate_extended, in_long_double
 from thermokernels.solvers.state_reduction.reduced_resolvent import ReducedTime, ground_state, products
 
 
 def applies_to(chain: GibbsChain) -> bool:
     """Whether long double has more digits and the range here, for a chain that is small enough for it."""
-    return chain.dynamics.has_adjoint and chain.n_states <= MAX_EXTENDED_STATES and extended.applies_to(chain)
+    return chain.dynamics.has_adjoint and in_long_double(chain)
 
 
 def variance_time(reduced: ReducedTime) -> ExtendedTime:

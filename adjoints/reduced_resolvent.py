@@ -6,8 +6,8 @@ the sum of their sizes, and
 
     |sum_e (c (y^ - y^')^2 - c (y - y')^2) g_e| <= max|g| (2 sqrt(T_O) eps' + eps'^2),   eps' = eps + |d|_c,   (Cauchy and Schwarz)
 
-and |dlog c / dW| <= 1 + |dlog pi / dW| <= 3. In the term of the law, |y^ - y| <= precision G|f~|
-(:mod:`thermokernels.solvers.state_reduction.gth_elimination`).
+and |dlog c / dW| <= 1 + |dlog pi / dW| <= 3. In the term of the law, what y^ leaves of the equations times G|f~|
+(:mod:`thermokernels.solvers.state_reduction.reduced_resolvent`).
 """
 
 from __future__ import annotations
@@ -44,8 +44,9 @@ def weights(time: ReducedTime) -> tuple[Floats, Floats, float]:
     UnresolvedError
         The edges do not add up to T_O.
     """
-    chain, elimination, k = time.chain, time.elimination, time.observables.mantissa.shape[1]
+    chain, k = time.chain, time.observables.mantissa.shape[1]
     assert time.differences is not None  # gradients are those of the single-site kernel
+    assert time.misplaced is not None
     law = time.law.take((slice(None), None))
     charges = wide_exponent.product(law, time.observables)
     shares = wide_exponent.quotient(time.differences.flows, time.total).to_floats()
@@ -58,8 +59,8 @@ def weights(time: ReducedTime) -> tuple[Floats, Floats, float]:
     terms = wide_exponent.product(charges, responses)
     by_state = sum(wide_exponent.quotient(terms.take((slice(None), a)), time.total).to_floats() for a in range(k))
 
-    # (eps + |d|)^2 <= 2 eps^2 + 2 |d|^2, relative to T_O
-    energy = 2 * _share(time.differences.error, time.total) + 2 * _share(time.differences.lost, time.total)
+    # (eps + |d|)^2, relative to T_O
+    energy = (math.sqrt(_share(time.differences.error, time.total)) + math.sqrt(_share(time.differences.lost, time.total))) ** 2
     summation = (chain.n_states + chain.n_spins + k + 16) * UNIT
     # |dlog pi / dW_kl| = |v_k h_l - E[v_k h_l]|, and |tanh F dF| <= 1
     steepest = 1 + float(np.abs(correlations(chain, chain.law)).max())
@@ -70,7 +71,7 @@ def weights(time: ReducedTime) -> tuple[Floats, Floats, float]:
     moved = _share(wide_exponent.total(wide_exponent.magnitude(terms)), time.total) + _share(
         wide_exponent.total(wide_exponent.product(sizes, means)), time.total
     )
-    from_law = 2 * steepest * (elimination.precision * _share(time.spread, time.total) + (4 * law_error(chain) + summation) * moved)
+    from_law = 2 * steepest * (_share(time.misplaced, time.total) + (4 * law_error(chain) + summation) * moved)
     return 2.0 * by_state - 0.5 * shares.sum(axis=1), shares, from_edges + from_law
 
 

@@ -123,7 +123,7 @@ def mutants(path: Path) -> list[Mutant]:
 def mirror(path: Path) -> list[str]:
     """The tests of a file, and those of the terms and of the counts of bounds."""
     own = Path("tests", path.parent, f"test_{path.name}")
-    bounds = (Path("tests/thermokernels", f"test_bound_{what}.py") for what in ("terms", "counts"))
+    bounds = (Path("tests/thermokernels", f"test_bound_{what}.py") for what in ("terms", "counts", "spectra"))
     return [str(one) for one in (own, *bounds) if (ROOT / one).exists()]
 
 

@@ -163,7 +163,7 @@ def test_a_signal_of_roundings_has_the_error_of_long_double():
     assert bounds.q_struct_gradient_bound(q, gradient, data) == counted
 
 
-def counted_case(monkeypatch, signal=1.0, time=5.0, g=(0.6, 0.8), by_time=0.0, **planted):
+def counted_case(monkeypatch, signal=1.3, time=5.0, g=(0.6, 0.8), by_time=0.0, **planted):
     """The counted bound of a gradient of Q = signal / T (a window of two steps) where nothing but what is planted has an error."""
     errors = {"t": 0.0, "s": 0.0, "gradient": 0.0, "of_g": 0.0, "law": 0.0, "entries": 0.0} | planted
     chain = SimpleNamespace(shape=(4, 4), n_spins=4, model=None)
@@ -221,19 +221,19 @@ def test_an_error_of_g_counts_with_the_slope_of_every_entry_of_it(planted, unit,
     assert counted_case(monkeypatch)[0] == 0.0
     monkeypatch.setattr(bounds, "UNIT", unit)
     bound, q, _ = counted_case(monkeypatch, of_g=planted)
-    slopes = 8 * (4 * 1.4 + 0.3 * q.t_obs + 4 * 1.4) * unit  # the roundings of the quotient rule
+    slopes = 8 * (2 * 4 * 1.4 / q.signal + 0.3 / q.value) * unit  # the roundings of the quotient rule
     of_sums = 2 * 1.4 * 2 * (8 + 4 + 16) * unit
-    assert bound == pytest.approx(q.value * (of_sums + 2 * 2 * (2 * planted + 1.4 * unit) + slopes), rel=1e-9)
+    assert bound == pytest.approx(q.value * ((of_sums + 2 * 2 * (2 * planted + 1.4 * unit)) / q.signal + slopes), rel=1e-9)
 
 
 def test_without_a_digit_of_the_signal_all_that_it_can_be_counts(monkeypatch):
     bound, _, _ = counted_case(monkeypatch, s=0.7, t=0.2, gradient=0.5, by_time=3.0)
     least = 5.0 - 1.0
-    expected = 0.3 + (4 * 1.4 + 1.7 * 3.5 / least) / least
+    expected = 0.3 + (4 * 1.4 + 1.7 * 1.3 * 3.5 / least) / least
     assert bound == pytest.approx(expected, rel=1e-9)
     assert counted_case(monkeypatch, t=1.0)[0] == np.inf
     near = counted_case(monkeypatch, s=0.4999)[0], counted_case(monkeypatch, s=0.5, by_time=3.0)[0]
-    assert near[1] == pytest.approx(0.3 + (4 * 1.4 + 1.5 * 3.0 / 5) / 5, rel=1e-9)
+    assert near[1] == pytest.approx(0.3 + (4 * 1.4 + 1.5 * 1.3 * 3.0 / 5) / 5, rel=1e-9)
     assert near[0] != near[1]
 
 

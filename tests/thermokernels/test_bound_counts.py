@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import thermokernels as tk
-from thermokernels.model import extended, rounding
+from thermokernels.model import extended, laws, rounding
 from thermokernels.model.extended import ExtendedChain
 from thermokernels.model.laws import divergence_error
 from thermokernels.quantities import alternating_scan, asymptotic_variance, conductance, first_passage, relevance, variance_time
@@ -207,7 +207,7 @@ def test_a_mean_of_hitting_times_rounds_twice_in_sum():
     assert (found.relative_bound - found.hitting.relative_bound) / U == pytest.approx(2 * LAW + 2 * (3 + 3), rel=1e-3)
 
 
-def test_a_divergence_rounds_in_fields_weights_logarithms_and_sums():
+def test_a_divergence_rounds_in_fields_weights_logarithms_and_sums(monkeypatch):
     data, model = np.array([0.4, 0.3, 0.2, 0.1]), tk.Model(W)
     columns, law = np.abs(W).sum(axis=0), tk.visible_law(W)
     largest = columns.sum() + 3 * math.log(2)
@@ -218,6 +218,14 @@ def test_a_divergence_rounds_in_fields_weights_logarithms_and_sums():
     expected = np.abs(data - law) * errors + (4 + 4) * (data * np.abs(ratios) + np.abs(data - law))
     expected = expected.sum() + (4 + 1) * (data * np.abs(ratios)).sum()
     assert divergence_error(data, model) / U == pytest.approx(expected, rel=1e-6)
+    monkeypatch.setattr(laws, "UNIT", 1e-3)  # so large that second orders are seen: of the curvature, and of the law that it is under
+    errors = 1e-3 * errors
+    moved = np.abs(data - law) * errors + law * errors**2 + (4 + 4) * 1e-3 * (data * np.abs(ratios) + np.abs(data - law))
+    expected = moved.sum() * (1 + 1e-3 * of_laws) + (4 + 1) * 1e-3 * (data * np.abs(ratios)).sum()
+    assert divergence_error(data, model) == pytest.approx(expected, rel=1e-9)
+    assert divergence_error(data * (1 + 1e-10), model) == pytest.approx(expected, rel=1e-12)
+    certain = np.array([1.0, 0.0, 0.0, 0.0])  # states that the data do not have count with their law only
+    assert np.isfinite(divergence_error(certain, model))
 
 
 def test_a_slow_cluster_rounds_in_products_and_sums_over_states():
@@ -240,3 +248,28 @@ def test_an_eigendecomposition_is_as_good_as_what_it_leaves():
     assert 1e-6 - 1e-12 <= reduced_gap.eigenvalue_error(matrix, moved, vectors) <= 1e-6 + 1e-11
     stretched = (1 + 1e-6) * vectors
     assert reduced_gap.eigenvalue_error(matrix, eigenvalues, stretched) >= 2e-6 * np.abs(eigenvalues).max()
+
+
+def test_records_of_every_kth_step_have_the_gap_of_so_many():
+    assert autocorrelation._recorded_gap(SINGLE, 0.2, 1) == pytest.approx(0.2, rel=1e-12)
+    assert autocorrelation._recorded_gap(SINGLE, 0.2, 3) == pytest.approx(1 - 0.8**3, rel=1e-12)
+    assert autocorrelation._recorded_gap(SINGLE, None, 2) == pytest.approx(1 - (1 - tk.gap_lower_bound(SINGLE)) ** 2, rel=1e-12)
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_what_a_solve_of_an_autocorrelation_leaves_counts_in_the_square(every, monkeypatch):
+    """Off along the slowest mode, on which nothing is left over: the time is short by just |r|^2 / gap."""
+    chain = tk.gibbs_chain(10 * W)
+    gaps, modes = np.linalg.eigh(chain.symmetrised_generator_matrix() + 2 * np.outer(chain.root_law, chain.root_law))
+    function = chain.energy[:, None] - chain.law @ chain.energy
+    arguments = chain, function, function, gaps[0], every
+    (right,), (certain,) = autocorrelation._from_residuals(*arguments)
+    solve = autocorrelation.solved
+    off = (modes[:, 0] / chain.root_law)[:, None]
+    monkeypatch.setattr(autocorrelation, "solved", lambda *given: solve(*given) + 1e-3 * off)
+    (found,), (bound,) = autocorrelation._from_residuals(*arguments)
+    recorded = 1 - (1 - gaps[0]) ** every
+    assert abs(found - right) == pytest.approx(1e-6 * recorded, rel=1e-3)
+    assert abs(found - right) <= bound + certain
+    assert certain < 1e-3 * abs(found - right)
+    assert bound - certain == pytest.approx(1e-6 * recorded, rel=1e-3)

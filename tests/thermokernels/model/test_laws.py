@@ -165,3 +165,15 @@ def test_the_logarithm_of_a_weight_rounds_by_its_size_without_a_coupling_too():
     n_hidden, data = 40, np.array([0.8, 0.2])
     of_weights = (1 + n_hidden + 12) * n_hidden * math.log(2) * 2.0**-53
     assert divergence_error(data, tk.Model(np.zeros((1, n_hidden)))) >= 2 * of_weights * np.abs(data - 0.5).sum()
+
+
+def test_a_law_counts_as_it_is_over_its_sum():
+    W, data = np.array([[1.1, -0.3, 0.2], [0.4, 0.9, -0.6]]), np.array([0.4, 0.3, 0.2, 0.1])
+    assert tk.kl_divergence(data * (1 + 5e-10), W) == pytest.approx(tk.kl_divergence(data, W), abs=1e-14)
+
+
+def test_a_law_asks_for_six_arrays_of_its_size(monkeypatch):
+    asked = []
+    monkeypatch.setattr("thermokernels.model.laws.memory.require", lambda n_bytes, *_: asked.append(n_bytes))
+    tk.kl_divergence([0.4, 0.3, 0.2, 0.1], np.zeros((2, 3)))
+    assert asked[0] == 6 * 8 * 4

@@ -157,9 +157,14 @@ def eliminate(chain: GibbsChain, target: NDArray[np.bool_]) -> Elimination:
         Energies so large that rounding them leaves no digit of a rate.
     """
     chain.require_reversible()
-    if chain.n_states <= MAX_EXTENDED_STATES and extended.applies_to(chain):
+    if in_long_double(chain):
         return _eliminate_extended(chain, target)
     return eliminate_in_float64(chain, target)
+
+
+def in_long_double(chain: GibbsChain) -> bool:
+    """Whether :func:`eliminate_extended` has more digits here, for a chain that is small enough."""
+    return chain.n_states <= MAX_EXTENDED_STATES and extended.applies_to(chain)
 
 
 def eliminate_in_float64(chain: GibbsChain, target: NDArray[np.bool_]) -> Elimination:
@@ -247,7 +252,8 @@ class ExtendedElimination:
 
 
 def eliminate_extended(chain: GibbsChain, target: NDArray[np.bool_]) -> ExtendedElimination:
-    """:func:`eliminate` in long double, of a chain that :mod:`thermokernels.model.extended` applies to."""
+    """:func:`eliminate` in long double, of a chain that :func:`in_long_double` applies to; raises as there."""
+    chain.require_reversible()
     states = _order(chain, target)
     all_rates, error = extended.transition_rates(ExtendedChain(chain))
     rates = np.hstack([all_rates[np.ix_(states, states)], all_rates[np.ix_(states, np.flatnonzero(target))].sum(axis=1)[:, None]])

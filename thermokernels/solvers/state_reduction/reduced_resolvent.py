@@ -38,7 +38,14 @@ from thermokernels.compiled import wide_exponent
 from thermokernels.compiled.wide_exponent import Wide
 from thermokernels.model.chain import GibbsChain, gibbs_chain
 from thermokernels.model.rounding import law_error
-from thermokernels.solvers.state_reduction.gth_elimination import MAX_STATES, Elimination, applies_to, eliminate
+from thermokernels.solvers.state_reduction.gth_elimination import (
+    MAX_STATES,
+    Elimination,
+    applies_to,
+    eliminate,
+    eliminate_extended,
+    in_long_double,
+)
 from thermokernels.solvers.state_reduction.solution_differences import Differences, flow_error, solve_differences
 
 __all__ = ["MAX_STATES", "ReducedTime", "applies_to", "hitting_times", "law", "resolvent", "variance_time"]
@@ -60,6 +67,7 @@ class ReducedTime:
     differences : the same across edges, with the energy of their error; None for block kernels
     total : () Wide, T_O in steps
     relative_bound : on |error of T_O| / T_O
+    misplaced : () Wide, a bound on sum_a sum_x pi_x |f~_a e~_a| for the error e of y, from what y leaves; None for block kernels
     spread : () Wide, sum_a (sum_x pi_x |f~_a| m_a + sum_x pi_x |f~_a| sum_x pi_x m_a) >= sum_a sum_x pi_x |f~_a y~_a|, m_a = G|f~_a|
     """
 
@@ -71,6 +79,7 @@ class ReducedTime:
     differences: Differences | None = field(repr=False)
     total: Wide
     relative_bound: float
+    misplaced: Wide | None
     spread: Wide
 
     @property
@@ -129,8 +138,9 @@ def variance_time(chain: GibbsChain) -> ReducedTime:
         differences = solve_differences(elimination, probability, observables)
         responses, drift = differences.values()
         total, lost = _dirichlet(chain, differences, charges.take(free), responses, drift)
+        misplaced = _misplaced(elimination, differences.residuals.take(free), majorants, sizes, drift, column.take(free))
     else:
-        differences, responses = None, elimination.solve(sources)
+        differences, misplaced, responses = None, None, elimination.solve(sources)
         total = wide_exponent.total(wide_exponent.product(charges.take(free), responses))
         lost = wide_exponent.product(wide_exponent.from_floats(np.array(elimination.precision + 6 * law_error(chain))), majorant)
     relative = float(wide_exponent.quotient(lost, total).to_floats()) if total.mantissa > 0 else math.inf
@@ -146,7 +156,7 @@ def variance_time(chain: GibbsChain) -> ReducedTime:
         wide_exponent.join(means.take((None, slice(None))), Wide(majorant.mantissa[None, None], majorant.exponent[None, None]))
     )
     found = _by_state(elimination, responses, values.shape[1])
-    return ReducedTime(chain, elimination, probability, observables, found, differences, total, relative, spread)
+    return ReducedTime(chain, elimination, probability, observables, found, differences, total, relative, misplaced, spread)
 
 
 def _dirichlet(chain: GibbsChain, differences: Differences, charges: Wide, responses: Wide, drift: Wide) -> tuple[Wide, Wide]:
@@ -174,6 +184,29 @@ def _dirichlet(chain: GibbsChain, differences: Differences, charges: Wide, respo
         differences.lost,
     )
     return total, wide_exponent.total(Wide(np.array([part.mantissa for part in parts]), np.array([part.exponent for part in parts])))
+
+
+def _misplaced(elimination: Elimination, residuals: Wide, majorants: Wide, sizes: Wide, drift: Wide, law: Wide) -> Wide:
+    """sum_a (sum_x pi_x |f~_a e_a| + sum_x pi_x |f~_a| sum_x pi_x |e_a|) >= sum_a sum_x pi_x |f~_a e~_a| for the error e of y.
+
+    (I - P) e = -rho / pi with e = 0 at the ground state, and pi_x G(x, y) = pi_y G(y, x), so that with m_a = G|f~_a| and t = G 1
+
+        sum_x pi_x |f~_a e_a| <= sum_x |rho_a| m_a,       sum_x pi_x |e_a| <= sum_x |rho_a| t,
+
+    and what adding up offsets to y has lost. Arrays off the ground state by position, but for ``sizes``, pi |f~_a| on all states.
+    """
+    charges = wide_exponent.column_totals(sizes)
+    times = elimination.times.take((slice(None), None))
+    parts = (
+        wide_exponent.column_totals(wide_exponent.product(residuals, majorants)),
+        wide_exponent.product(charges, wide_exponent.column_totals(wide_exponent.product(residuals, times))),
+        wide_exponent.column_totals(wide_exponent.product(sizes.take(elimination.states), drift)),
+        wide_exponent.product(charges, wide_exponent.column_totals(wide_exponent.product(law, drift))),
+    )
+    mantissa, exponent = (np.concatenate([getattr(part, name) for part in parts]) for name in ("mantissa", "exponent"))
+    return wide_exponent.product(
+        wide_exponent.total(Wide(mantissa, exponent)), wide_exponent.from_floats(np.array(1 + 2 * elimination.precision))
+    )
 
 
 def symmetrised(chain: GibbsChain, time: ReducedTime) -> tuple[Floats, Floats]:
@@ -264,10 +297,18 @@ def hitting_times(chain: GibbsChain, target: NDArray[np.bool_]) -> tuple[Floats,
     UnresolvedError
         A time is beyond 1e308 steps, or the energies leave no certain digit of a rate.
     """
-    elimination = eliminate(chain, target)
     times = np.zeros(chain.n_states)
-    times[elimination.states] = elimination.times.to_floats()
+    if in_long_double(chain):  # rounded once
+        found = eliminate_extended(chain, target)
+        values, precision = found.solve(np.ones((found.states.size, 1), dtype=np.longdouble))[:, 0], found.precision + UNIT
+        with np.errstate(over="ignore"):
+            times[found.states] = values
+        logarithms = np.log(values)
+    else:
+        elimination = eliminate(chain, target)
+        times[elimination.states], precision = elimination.times.to_floats(), elimination.precision
+        logarithms = elimination.times.log()
     if not np.isfinite(times).all():
-        largest = float(elimination.times.log().max()) / math.log(10)
+        largest = float(logarithms.max()) / math.log(10)
         raise UnresolvedError(f"a hitting time of 10**{largest:.6g} steps exceeds the range of float64; scale the couplings down")
-    return times, elimination.precision
+    return times, precision

@@ -51,6 +51,7 @@ class Differences:
     parents : (M,) by position the later position that each one hangs on; M is the target
     offsets : (M, k) Wide, d = y - y_parent in steps
     flows : (n_states, N) Wide, c(x, x^i) sum_a (y_a(x) - y_a(x^i))^2, each edge at both ends
+    residuals : (n_states, k) Wide, a bound on |rho_a(x)|
     lost : () Wide, a bound on sum_a E(e_a, e_a) for what adding up offsets to differences can lose, e = computed - exact sum
     error : () Wide, a bound on sum_a E(y^_a - y_a, y^_a - y_a)
     """
@@ -58,6 +59,7 @@ class Differences:
     parents: NDArray[np.int64]
     offsets: Wide = field(repr=False)
     flows: Wide = field(repr=False)
+    residuals: Wide = field(repr=False)
     lost: Wide
     error: Wide
 
@@ -93,7 +95,7 @@ def solve_differences(elimination: Elimination, law: Wide, observables: Wide) ->
     _flows(position, position[neighbours(chain)], parents, offsets, strengths, charges, flow_error(chain), flows, residuals, lost)
     # every edge was met at both ends
     half = wide_exponent.product(wide_exponent.total(lost), wide_exponent.from_floats(np.array(0.5)))
-    return Differences(parents, offsets, flows, half, _dissipation(chain, residuals, law))
+    return Differences(parents, offsets, flows, residuals, half, _dissipation(chain, residuals, law))
 
 
 def _zeros(*shape: int) -> Wide:
@@ -103,12 +105,13 @@ def _zeros(*shape: int) -> Wide:
 def _dissipation(chain: GibbsChain, residuals: Wide, law: Wide) -> Wide:
     """sum_a sum_{e in tree} (sum_{x above e} |rho_a(x)|)^2 / c_e on the tree of lowest passes, with a thousandth for its rounding."""
     order, parents, costs = lowest_passes(chain)
-    _sum_subtrees(order, parents, *residuals)
+    above = Wide(residuals.mantissa.copy(), residuals.exponent.copy())
+    _sum_subtrees(order, parents, *above)
     below = order[1:]
     resistances = wide_exponent.product(
         wide_exponent.exponential(costs[below]), wide_exponent.from_floats(np.full(below.size, 1.001 * chain.n_spins))
     )
-    sums = residuals.take(below)
+    sums = above.take(below)
     total = wide_exponent.total(wide_exponent.product(resistances.take((slice(None), None)), sums, sums))
     return wide_exponent.quotient(total, law.take(int(order[0])))
 

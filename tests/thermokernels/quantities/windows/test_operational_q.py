@@ -300,3 +300,15 @@ def test_bad_curves():
         tk.operational_curve(chain, p_data, [1], [0.1])
     with pytest.raises(ValueError, match="n_lags must be an integer of at least 0"):
         tk.autocorrelation_function(chain, -1)
+
+
+@pytest.mark.parametrize("start", ["stationary", "uniform"])
+def test_an_exchangeable_model_has_the_signal_and_the_q_of_all_its_states(start):
+    W, data = np.full((2, 3), 0.3), np.array([[1, 1], [1, -1], [-1, -1], [1, 1]])
+    law = np.zeros(4)
+    for row in data:
+        law[sum(int(spin < 0) << i for i, spin in enumerate(row))] += 1 / len(data)
+    own = tk.operational_q(tk.exchangeable_chain(W), data, 4, start=start)
+    full = tk.operational_q(tk.gibbs_chain(W), law, 4, start=start)
+    assert own.signal == pytest.approx(full.signal, rel=1e-10)
+    assert own.value == pytest.approx(full.value, rel=1e-8)
