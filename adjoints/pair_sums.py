@@ -23,6 +23,8 @@ from thermokernels.estimates.coupling.single_site_coupling import (
 )
 
 ALTERNATING, TWO_BLOCK, SINGLE_SITE = range(3)
+# The layer that is resampled first; of the two-block kernel the one that a coin says.
+VISIBLE, HIDDEN, EITHER = range(3)
 
 
 @jit
@@ -87,23 +89,23 @@ def _add(x_visible, x_hidden, y_visible, y_hidden, share, weights, sums):
 
 
 @jit
-def _layer_sums(table, schedule, two_block, backward, stream, x_visible, x_hidden, y_visible, y_hidden, weights, sums):
+def _layer_sums(table, schedule, two_block, first, stream, x_visible, x_hidden, y_visible, y_hidden, weights, sums):
     """< weights, sum_t f(X_t) - f(Y_t) > of kernels that resample layers, NaN where the pair was given up.
 
-    Backwards in time the hidden layer comes first. With no weights the sums themselves are kept.
+    With no weights the sums themselves are kept.
     """
     n_visible, n_hidden = table.weights.shape
     x_fields, y_fields, x_other, y_other = np.empty(n_hidden), np.empty(n_hidden), np.empty(n_visible), np.empty(n_visible)
-    total, draws, block, share = 0.0, 0, 1 if backward else 0, 1.0
-    if two_block:
-        block, draws = 1 if _uniform(stream, 0) < 0.5 else 0, 1
+    total, draws, block, share = 0.0, 0, first, 1.0
+    if first == EITHER:
+        block, draws = HIDDEN if _uniform(stream, 0) < 0.5 else VISIBLE, 1
     for half in range(2 * schedule.cap):
         if two_block or half % 2 == 0:
             if _met(x_visible, x_hidden, y_visible, y_hidden, schedule.quotient):
                 return total
             total += _add(x_visible, x_hidden, y_visible, y_hidden, share, weights, sums)
             share = 2.0 if two_block else 1.0
-        if block == 0:
+        if block == VISIBLE:
             _layer_fields(table.transposed, table.b, x_hidden, x_other)
             _layer_fields(table.transposed, table.b, y_hidden, y_other)
             draws = _couple_units(x_other, y_other, schedule.kappa, stream, draws, x_visible, y_visible)
@@ -189,10 +191,13 @@ def _site_sums(table, schedule, stream, x, y, weights, sums):
 
 
 @jit
-def _pair_sums(kernel, table, schedule, backward, stream, x, y, weights, sums):
-    """< weights, y(x) - y(z) > of states (N,) float64, which are moved along; with no weights the sums (n_v, n_h) themselves."""
+def _pair_sums(kernel, table, schedule, first, stream, x, y, weights, sums):
+    """< weights, y(x) - y(z) > of states (N,) float64, which are moved along; with no weights the sums (n_v, n_h) themselves.
+
+    Of the alternating scan y belongs to ``first`` VISIBLE and y* to HIDDEN; the single-site kernel knows no layers.
+    """
     n_visible = table.weights.shape[0]
     if kernel == SINGLE_SITE:
         return _site_sums(table, schedule, stream, x, y, weights, sums)
     halves = x[:n_visible], x[n_visible:], y[:n_visible], y[n_visible:]
-    return _layer_sums(table, schedule, kernel == TWO_BLOCK, backward, stream, halves[0], halves[1], halves[2], halves[3], weights, sums)
+    return _layer_sums(table, schedule, kernel == TWO_BLOCK, first, stream, halves[0], halves[1], halves[2], halves[3], weights, sums)

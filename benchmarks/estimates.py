@@ -1,18 +1,23 @@
 """Estimates from coupled chains at real sizes: replicates a second, and the error of T_O after the same time as batch means and long runs.
 
-    python benchmarks/estimates.py [seconds a model and kernel, 10 by default] [part of a model's name] [kernel]
+    python benchmarks/estimates.py [--seconds a model and kernel] [--model part of a name] [--kernel ...]
+    python benchmarks/estimates.py --cores [--model ...] [--kernel ...]
 
 Gaussian couplings have the standard deviation beta / (n_v n_h)**(1/4); digits are scikit-learn's, where it is installed. A row: sweeps to
 the meeting (mean and 95 %), replicates a second of a core, T_O with its relative standard error (scaled to 60 s of all threads by the
 seconds of a core that were spent, so that other load does not count), batch means of the same run, and whether it is trusted; for the
 alternating kernel also emcee's and ArviZ's 1 + 2 sum rho of the slowest of 20 observables from one run of about a quarter of the time.
+
+With --cores: the same number of replicates, pilot and all, on one and on two threads by turns, and on one and two workers of Dask.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from contextlib import ExitStack
 from functools import partial
 from importlib.util import find_spec
 
@@ -24,6 +29,9 @@ from thermokernels.comparison.estimators import by_arviz, by_emcee
 
 KERNELS = ("alternating", "two-block", "single-site")
 OBSERVABLES = 20
+# For --cores: replicates of the layer kernels and of the single-site kernel, a second or some of one core.
+REPLICATES = {"Gauss 6x6 sd 0.3": (60000, 20000), "Gauss 64x64 beta 0.5": (6000, 400), "Gauss 784x256 beta 0.3": (1000, 16)}
+ROUNDS = 3
 
 
 def models() -> Iterator[tuple[str, Callable[[], tk.Model]]]:
@@ -118,19 +126,76 @@ def long_run(model: tk.Model, seconds: float) -> str:
     return ", ".join(f"{name} {max((x for x in taus if x is not None), default=np.nan):.3g}" for name, taus in found.items())
 
 
+def seconds_of(model: tk.Model, kernel: str, n_replicates: int, executor: Executor | None = None) -> float:
+    """How long an estimate takes."""
+    start = time.perf_counter()
+    tk.estimate_q(model, None, kernel=kernel, n_replicates=n_replicates, seed=1, executor=executor)
+    return time.perf_counter() - start
+
+
+def in_threads(model: tk.Model, kernel: str, n_replicates: int) -> tuple[float, float]:
+    """The best times on one thread and on two, by turns."""
+    found: tuple[list[float], list[float]] = ([], [])
+    for _ in range(ROUNDS):
+        for k in range(2):
+            tk.set_threads(k + 1)
+            found[k].append(seconds_of(model, kernel, n_replicates))
+    return min(found[0]), min(found[1])
+
+
+def with_workers(model: tk.Model, kernel: str, n_replicates: int) -> tuple[float, float]:
+    """The best times on one worker of Dask, beside one thread here, and on two beside two, by turns."""
+    from distributed import Client, LocalCluster
+
+    found: tuple[list[float], list[float]] = ([], [])
+    with ExitStack() as stack:
+        pools = []
+        for n_workers in (1, 2):
+            cluster = stack.enter_context(LocalCluster(n_workers=n_workers, threads_per_worker=1, dashboard_address=None))
+            client = stack.enter_context(Client(cluster, set_as_default=False))
+            client.run(tk.estimate_q, [[0.3]], None, kernel=kernel, n_replicates=32)  # kernels are loaded
+            pools.append(client.get_executor(pure=False))
+        for _ in range(ROUNDS):
+            for k in range(2):
+                tk.set_threads(k + 1)
+                found[k].append(seconds_of(model, kernel, n_replicates, pools[k]))
+    return min(found[0]), min(found[1])
+
+
+def cores(name: str, model: tk.Model, kernel: str) -> None:
+    """One line of the table of --cores."""
+    n_replicates = REPLICATES[name][kernel == "single-site"]
+    tk.estimate_q(model, None, kernel=kernel, n_replicates=32)
+    one, two = in_threads(model, kernel, n_replicates)
+    line = f"{name:24} {kernel:12} {n_replicates:10} {one:9.3g} s {two:7.3g} s {one / two:6.2f}"
+    if find_spec("distributed"):
+        one, two = with_workers(model, kernel, n_replicates)
+        line += f" {one:9.3g} s {two:7.3g} s {one / two / 2:6.0%}"
+    print(line, flush=True)
+
+
 def main() -> None:
     """Print the table."""
-    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 10.0
-    only = sys.argv[2] if len(sys.argv) > 2 else ""
-    kernels = sys.argv[3:] or KERNELS
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=10.0, help="of a model and kernel (10)")
+    parser.add_argument("--model", default="", help="part of a model's name; all without it")
+    parser.add_argument("--kernel", action="append", choices=KERNELS, help="once for each kernel; all without it")
+    parser.add_argument("--cores", action="store_true", help="one and two threads, and one and two workers of Dask")
+    chosen = parser.parse_args()
     print_machine()
-    heads = f"{'replicates':>12} {'time':>8} {'T_O, steps':>11} {'at 60 s':>10} {'batches':>8}"
-    print(f"{'model':30} {'kernel':12} {'meet mean / 95 %':>16} {heads}")
+    if chosen.cores:
+        print(f"{'model':24} {'kernel':12} replicates {'1 thread':>11} {'2':>9}  ratio {'1 worker':>11} {'2':>9} of two")
+    else:
+        heads = f"{'replicates':>12} {'time':>8} {'T_O, steps':>11} {'at 60 s':>10} {'batches':>8}"
+        print(f"{'model':30} {'kernel':12} {'meet mean / 95 %':>16} {heads}")
     for name, make in models():
-        if only in name:
+        if chosen.model in name and (name in REPLICATES or not chosen.cores):
             model = make()
-            for kernel in kernels:
-                row(name, model, kernel, seconds)
+            for kernel in chosen.kernel or KERNELS:
+                if chosen.cores:
+                    cores(name, model, kernel)
+                else:
+                    row(name, model, kernel, chosen.seconds)
 
 
 if __name__ == "__main__":

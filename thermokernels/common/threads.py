@@ -9,12 +9,15 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Any, TypeVar
 
 from thermokernels.common import arguments
 
 VARIABLE = "THERMO_THREADS"
+
+Answer = TypeVar("Answer")
 
 # Multiply-adds below which waking a thread costs more than it brings.
 SMALLEST_WORK = 2**18
@@ -138,6 +141,18 @@ def for_each(task: Callable[[int], None], n_tasks: int, work: int) -> None:
     except BaseException:
         coming.clear()
         raise
+
+
+def submit(task: Callable[..., Answer], *arguments: Any) -> Future[Answer]:
+    """task(*arguments) on a thread of the pool, or here and now where only one may be used."""
+    if get_threads() > 1:
+        return _shared_pool().submit(task, *arguments)
+    done: Future[Answer] = Future()
+    try:
+        done.set_result(task(*arguments))
+    except Exception as error:
+        done.set_exception(error)
+    return done
 
 
 def for_rows(task: Callable[[slice], None], n_rows: int, work: int) -> None:

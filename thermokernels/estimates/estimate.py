@@ -19,19 +19,21 @@ from thermokernels.estimates import trust
 from thermokernels.estimates.coupling.lag_pairs import Schedule
 from thermokernels.estimates.intervals import Interval
 from thermokernels.estimates.lower_bound import variance_time_at_least
-from thermokernels.estimates.pilot import Pilot, run_pilot
+from thermokernels.estimates.pilot import Pilot
 from thermokernels.estimates.problem import Problem
-from thermokernels.estimates.replicates import TASK, Batch, Question, run_batch
+from thermokernels.estimates.replicates import Batch, OutOfTime, Question, grain, run_batch
 from thermokernels.estimates.result import QEstimate
-from thermokernels.estimates.running import Pace, run_tasks
-from thermokernels.estimates.tally import Tally
+from thermokernels.estimates.running import FEWEST_IN_HAND, Pace, run_tasks
+from thermokernels.estimates.tally import MOST, Tally, filled
 from thermokernels.solvers.checkpoint import PathLike, RestartFile
 from thermokernels.solvers.solve import as_executor
 
 # Replicates where neither a number nor a precision nor a budget is given, and of the first look where a precision is.
 DEFAULT, FIRST_LOOK = 512, 512
-# Share of a budget that shows how many replicates go into the rest.
-LOOK = 0.1
+# Share of a budget that shows how many replicates go into the rest, and share that these are to fill.
+LOOK, FULL = 0.1, 0.95
+# What was begun in a budget may take so much of it longer, and so many seconds.
+OVER, GRACE = 0.25, 1.0
 # Seconds between two states of a checkpoint.
 KEEP_EVERY = 5.0
 
@@ -74,11 +76,12 @@ def estimate_q(
     window : K in sweeps: N steps of "single-site", two of "two-block", one of "alternating"
     kernel : "alternating" (all visible spins given the hidden ones, then all hidden ones; one record a sweep), "two-block" or "single-site"
     precision : wanted half width of the interval, relative to the value (of Q, or of T_O without data)
-    budget : seconds, from which a pilot makes a number of replicates; all that are started are finished
-    n_replicates : that number itself, filled up to a multiple of 32; with the same seed it gives the same bits, whatever the number of
+    budget : seconds, from which a pilot makes a number of replicates; all that are started are finished. Where that takes more than a
+        quarter and a second longer there is no estimate: an average over those that are finished would be one of quick ones
+    n_replicates : that number itself, filled up to a multiple of 8; with the same seed it gives the same bits, whatever the number of
         threads and workers
     seed : int >= 0
-    executor : a ``concurrent.futures.Executor`` for tasks of 32 replicates; None for threads of this process
+    executor : a ``concurrent.futures.Executor`` for tasks of some replicates each; None for threads of this process
     observables : "products" v_i h_j, or "expected" v_i E[h_j | v]
     units : "pm1", or "zero-one": gradients with respect to couplings between units 0 and 1
     fields : whether the gradients of b and c belong to it
@@ -114,8 +117,8 @@ def estimate_q(
     key = _key(seed)
     precision = None if precision is None else arguments.as_positive(precision, "precision", "parts of the value")
     budget = None if budget is None else arguments.as_positive(budget, "budget", "seconds")
-    n_tasks = None if n_replicates is None else -(-arguments.as_count(n_replicates, "n_replicates") // TASK)
-    if n_tasks is not None and not (precision is None and budget is None):
+    n_wanted = None if n_replicates is None else filled(arguments.as_count(n_replicates, "n_replicates"))
+    if n_wanted is not None and not (precision is None and budget is None):
         raise ValueError("n_replicates must be given alone, without precision and budget; they choose it")
     if not (like is None or isinstance(like, QEstimate)):
         raise ValueError(f"like must be a QEstimate or None; got {arguments.in_brief(like)}")
@@ -125,46 +128,46 @@ def estimate_q(
     _warm_up(kernel, observables)
 
     began = time.perf_counter()
-    pilot = (
-        Pilot.from_arrays(state)
-        if state
-        else run_pilot(problem.block_model, *problem.shape, problem.quotient, key, budget, None if like is None else like.kappa)
-    )
+    pilot = Pilot.from_arrays(state) if state else problem.pilot(key, budget, None if like is None else like.kappa)
     if pilot.schedule is None:
         result = problem.without_estimate(pilot.meetings, pilot, trust.unmet(pilot.unmet, pilot.cap))
-        return _with_lower_bound(result, problem, int(seed), budget)
+        return _with_lower_bound(result, problem, int(seed), began, budget)
     left = math.inf if budget is None else budget - (time.perf_counter() - began)
     if left <= 0:
         raise ValueError(f"budget must last longer than the pilot, which took {time.perf_counter() - began:.1f} s; got {budget:g} s")
     tally = Tally(problem, pilot, int(seed))
     if state:
         tally.load(state)
-    run = _Run(problem.question(pilot.schedule, int(key)), tally, executor, progress, stop or (lambda: False), kept)
-    if n_tasks is not None:
-        run.up_to(n_tasks)
-    elif budget is not None:
-        before = run.done
-        run.up_to(before + threads.get_threads())
-        run.up_to(before + run.pace.tasks_in(LOOK * left))
-        in_time = before + max(1, run.pace.tasks_in(left))
-        run.up_to(in_time if precision is None else min(max(before, FIRST_LOOK // TASK), in_time))
-        if precision is not None and not tally.n_lost:
-            run.up_to(min(tally.tasks_for(precision), before + max(1, run.pace.tasks_in(left))))
-    elif precision is not None:
-        run.up_to(FIRST_LOOK // TASK)
-        if not tally.n_lost and run.done:
-            run.up_to(tally.tasks_for(precision))
-    else:
-        run.up_to(DEFAULT // TASK)
-    return _with_lower_bound(tally.answer(), problem, int(seed), budget)
+    deadline = math.inf if budget is None else time.monotonic() + left + OVER * budget + GRACE
+    run = _Run(problem.question(pilot.schedule, int(key)), tally, executor, progress, stop or (lambda: False), kept, deadline)
+    try:
+        if n_wanted is not None:
+            run.up_to(n_wanted)
+        elif budget is not None:
+            run.within(left, precision)
+        elif precision is not None:
+            run.to(precision, MOST)
+        else:
+            run.up_to(DEFAULT)
+    except OutOfTime:
+        run.save()
+        assert budget is not None
+        return problem.without_estimate(
+            pilot.meetings, pilot, trust.out_of_time(budget, run.done, run.wanted, run.seconds_for(trust.FEWEST))
+        )
+    result = tally.answer()
+    if budget is not None and 0 < result.n_replicates < trust.FEWEST and math.isfinite(result.t_obs):
+        result = replace(result, reason=f"{result.reason}, which take about {run.seconds_for(trust.FEWEST):.2g} s")
+    return _with_lower_bound(result, problem, int(seed), began, budget)
 
 
-def _with_lower_bound(result: QEstimate, problem: Problem, seed: int, budget: float | None) -> QEstimate:
-    """What still holds where there is no estimate, or where rare events dominate it."""
+def _with_lower_bound(result: QEstimate, problem: Problem, seed: int, began: float, budget: float | None) -> QEstimate:
+    """What still holds where there is no estimate, or where rare events dominate it; in what is left of the budget, or a quarter of it."""
     dominated = result.n_replicates >= trust.FEWEST and result.largest_share > trust.LARGEST_SHARE
     if math.isfinite(result.t_obs) and not dominated:
         return result
-    at_least = variance_time_at_least(problem.model, problem.kernel, problem.features, problem.quotient, seed, budget)
+    left = None if budget is None else max(budget - (time.perf_counter() - began), OVER * budget)
+    at_least = variance_time_at_least(problem.model, problem.kernel, problem.features, problem.quotient, seed, left)
     return replace(result, t_obs_at_least=at_least)
 
 
@@ -172,7 +175,7 @@ def _with_lower_bound(result: QEstimate, problem: Problem, seed: int, budget: fl
 def _warm_up(kernel: str, observables: str) -> None:
     """Compile, or load, the kernels before a clock runs."""
     problem = Problem.of(np.zeros((1, 1)), None, 1.0, kernel, observables, "pm1", False)
-    run_pilot(problem.block_model, 1, 1, True, np.uint64(0), None, None)
+    problem.pilot(np.uint64(0), None, None)
     run_batch(problem.question(Schedule(0.0, True, 1, 1, 2, 1000), 0, True), 0, 2)
 
 
@@ -184,7 +187,10 @@ def _key(seed: Any) -> np.uint64:
 
 @dataclass
 class _Run:
-    """Tasks up to a number that grows."""
+    """Replicates up to a number that grows; none is begun after ``ends_at``.
+
+    OutOfTime where the deadline passes before all that were begun are finished.
+    """
 
     question: Question
     tally: Tally
@@ -192,29 +198,54 @@ class _Run:
     progress: Progress | None
     stop: Callable[[], bool]
     kept: RestartFile | None
+    deadline: float
     pace: Pace = field(default_factory=Pace)
     saved_at: float = field(default_factory=time.monotonic)
+    wanted: int = 0
+    ends_at: float = math.inf
 
     @property
     def done(self) -> int:
-        return self.tally.n_replicates // TASK
+        return self.tally.n_replicates
 
-    def up_to(self, n_tasks: int) -> None:
-        """Run tasks until there are so many, none was lost and nobody says stop."""
+    def up_to(self, n_replicates: int) -> None:
+        """Run replicates until there are so many, one was lost or somebody says stop."""
 
-        def take(batches: list[Batch]) -> None:
-            for batch in batches:
-                self.tally.take(batch)
+        def take(batch: Batch) -> None:
+            self.tally.take(batch)
             if self.progress is not None:
-                self.progress(self.tally.n_replicates, n_tasks * TASK, self.tally.interval())
+                self.progress(self.done, n_replicates, self.tally.interval())
             if time.monotonic() > self.saved_at + KEEP_EVERY:
                 self.save()
 
         def stop() -> bool:
-            return self.tally.n_lost > 0 or self.stop()
+            return self.tally.n_lost > 0 or time.monotonic() > self.ends_at or self.stop()
 
-        if self.done < n_tasks and run_tasks(self.question, self.done, n_tasks, self.executor, self.pace, take, stop):
+        self.wanted = n_replicates
+        if self.done < n_replicates:
+            run_tasks(self.question, self.done, n_replicates, self.executor, self.pace, take, stop, self.deadline)
             self.save()
+
+    def within(self, seconds: float, precision: float | None) -> None:
+        """As many as go into so many seconds, or as the precision asks for: a few show how long they take."""
+        before, self.ends_at = self.done, time.monotonic() + seconds
+        self.up_to(before + grain(self.question) * (threads.get_threads() if self.executor is None else FEWEST_IN_HAND))
+        self.up_to(before + filled(self.pace.replicates_in(LOOK * seconds)))
+        in_time = before + filled(self.pace.replicates_in(FULL * seconds))
+        if precision is None:
+            self.up_to(in_time)
+        else:
+            self.to(precision, in_time)
+
+    def to(self, precision: float, most: int) -> None:
+        """As many as the precision asks for, and no more than ``most``."""
+        self.up_to(min(FIRST_LOOK, most))
+        if not self.tally.n_lost and self.done:
+            self.up_to(min(self.tally.replicates_for(precision), most))
+
+    def seconds_for(self, n_replicates: int) -> float:
+        """How long so many take, infinite where none is finished."""
+        return n_replicates * self.pace.seconds / self.pace.n_replicates if self.pace.n_replicates else math.inf
 
     def save(self) -> None:
         """Keep what is finished."""

@@ -27,6 +27,9 @@ KAPPA = 16.0
 LAG = 5
 MOST_UNMET = 0.1
 MOST_ATOMS = 64
+# Of the single-site kernel an excursion costs many times a snapshot, which comes out of chains side by side, and excursions that begin with
+# snapshots of the same pair are alike. Where they are long, so few that a replicate makes about so many updates, at least FEWEST_ATOMS.
+MOST_UPDATES, FEWEST_ATOMS = 2**18, 4
 # Products of a coupling and a spin that a pair may take in a pilot, and what resampling a unit costs beside its products, in products.
 MOST_WORK, UNIT_WORK = 2e9, 60
 FEWEST_SWEEPS, MOST_SWEEPS = 500, 200_000
@@ -67,20 +70,28 @@ class Pilot:
 
 
 def run_pilot(
-    model: scans.Model, n_visible: int, n_hidden: int, quotient: bool, key: np.uint64, budget: float | None, kappa: float | None
+    model: scans.Model,
+    n_visible: int,
+    n_hidden: int,
+    quotient: bool,
+    single_flips: bool,
+    key: np.uint64,
+    budget: float | None,
+    kappa: float | None,
 ) -> Pilot:
     """Meeting times under both couplings, or under ``kappa`` alone where enough pairs meet, and the schedule.
 
     The same for every number of threads.
     """
     cap = most_sweeps(n_visible, n_hidden, budget)
+    n_flips = n_visible + n_hidden if single_flips else 0
 
     def meetings_of(kappa: float, cap: int) -> NDArray[np.int64]:
         return _meetings(model, n_visible, n_hidden, Schedule(kappa, quotient, LAG, 1, 0, cap), key)
 
     if kappa is not None:
         meetings = meetings_of(kappa, cap)
-        if (schedule := _schedule(kappa, quotient, meetings, cap)) is not None:
+        if (schedule := _schedule(kappa, quotient, n_flips, meetings, cap)) is not None:
             return Pilot(kappa, meetings, cap, schedule)
     kappa, meetings = KAPPA, meetings_of(KAPPA, cap)
     met = meetings[meetings >= 0]
@@ -89,7 +100,7 @@ def run_pilot(
     plain = meetings_of(0.0, min(cap, max(LAG, 2 * int(met.max()))) if enough else cap)
     if _slowness(plain) < _slowness(meetings):
         kappa, meetings = 0.0, plain
-    return Pilot(kappa, meetings, cap, _schedule(kappa, quotient, meetings, cap))
+    return Pilot(kappa, meetings, cap, _schedule(kappa, quotient, n_flips, meetings, cap))
 
 
 def require_work(n_visible: int, n_hidden: int) -> None:
@@ -131,10 +142,15 @@ def _meetings(model: scans.Model, n_visible: int, n_hidden: int, schedule: Sched
     return meetings
 
 
-def _schedule(kappa: float, quotient: bool, meetings: NDArray[np.int64], cap: int) -> Schedule | None:
+def _schedule(kappa: float, quotient: bool, n_flips: int, meetings: NDArray[np.int64], cap: int) -> Schedule | None:
+    """n_flips : updates in a sweep of excursions, 0 where these resample layers"""
     met = meetings[meetings >= 0]
     if len(met) < (1 - MOST_UNMET) * len(meetings):
         return None
-    interval = max(1, round(float(met.mean()) / 2))
+    mean = float(met.mean())
+    interval = max(1, round(mean / 2))
     n_intervals = max(1, -(-int(met.max()) // interval))
-    return Schedule(kappa, quotient, interval, n_intervals, min(2 * n_intervals, MOST_ATOMS), max(cap, LAGS * n_intervals * interval))
+    n_atoms = min(2 * n_intervals, MOST_ATOMS)
+    if n_flips * mean * n_atoms > MOST_UPDATES:
+        n_atoms = min(n_atoms, max(FEWEST_ATOMS, int(MOST_UPDATES / (n_flips * mean))))
+    return Schedule(kappa, quotient, interval, n_intervals, n_atoms, max(cap, LAGS * n_intervals * interval))

@@ -14,7 +14,7 @@ from thermokernels.estimates.analytic_bound import variance_time_bound
 from thermokernels.estimates.correlations import data_correlations
 from thermokernels.estimates.coupling.lag_pairs import Schedule
 from thermokernels.estimates.features import Features, features_of, from_correlations
-from thermokernels.estimates.pilot import Pilot, require_work
+from thermokernels.estimates.pilot import Pilot, require_work, run_pilot
 from thermokernels.estimates.replicates import Question, couplings
 from thermokernels.estimates.result import NAN, NOWHERE, QEstimate
 from thermokernels.model.kernels.registry import KERNELS, as_kernel
@@ -87,6 +87,11 @@ class Problem:
         return even and not self.model.has_fields
 
     @property
+    def single_flips(self) -> bool:
+        """Whether the kernel updates a spin at a time."""
+        return KERNELS[self.kernel].single_flips
+
+    @property
     def steps_per_sweep(self) -> int:
         return KERNELS[self.kernel].steps_per_sweep(self.model.n_spins)
 
@@ -97,6 +102,10 @@ class Problem:
     @property
     def features(self) -> Features:
         return features_of(self.model, self.observables, self.units, self.fields)
+
+    def pilot(self, key: np.uint64, budget: float | None, kappa: float | None) -> Pilot:
+        """The pilot of its chains."""
+        return run_pilot(self.block_model, *self.shape, self.quotient, self.single_flips, key, budget, kappa)
 
     def question(self, schedule: Schedule, key: int, with_correlations: bool | None = None) -> Question:
         """What a task is asked."""

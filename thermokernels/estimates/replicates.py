@@ -1,7 +1,7 @@
-"""Replicates of the estimate, 32 in a task: independent, and unbiased for T_O, for the lag-zero term and for the model's means.
+"""Replicates of the estimate: independent, and unbiased for T_O, for the lag-zero term and for the model's means.
 
-A task knows the model, the schedule and its number, and nothing of other tasks: its bits are the same in a thread, in another process
-and on its second run. A replicate is two lag pairs and an excursion from each of their snapshots:
+A replicate knows the model, the schedule and its number, and nothing of others: its bits are the same in a thread, in another process, on a
+second run, and whichever others share its task. A replicate is two lag pairs and an excursion from each of their snapshots:
 
     T = mean_i w_i w'_i T_i + mu (1 - mean_i w_i w'_i),    w_i, w'_i: signed weights of the two atoms (see lag_pairs),
 
@@ -11,6 +11,8 @@ an atom of weight 3 is no outlier; mu is the mean of the other half of the repli
 
 from __future__ import annotations
 
+import math
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,8 +32,12 @@ from thermokernels.model.kernels.registry import KERNELS
 from thermokernels.model.model import Model
 from thermokernels.sampling.samplers import block_model
 
-# Replicates of a task, and of a group whose correlations are added up.
-TASK, GROUP = 32, 8
+# Replicates of a group whose correlations are added up; numbers of replicates are multiples of it.
+GROUP = 8
+
+
+class OutOfTime(Exception):
+    """A budget has passed before all replicates that were begun were finished."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +56,13 @@ class Question:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Replicates of one task.
+    """The n replicates of one task.
 
-    times : (32,) mean_i w w' T_i in steps of the kernel; zero_lags : (32,) the same of the lag-zero term, for sum_a Var f_a
-    weights : (32,) mean_i w w'; meetings : (64,) of the lag pairs, in sweeps
-    excursions : (32,) mean length in sweeps; first_moments : (32,) as ``times``, each excursion's sum times its length in steps
-    n_lost : pairs given up, whose replicates are no numbers
-    correlations : (4, n_v + 1, n_h + 1) sums over eight replicates, that of their weights in the corner
+    times : (n,) mean_i w w' T_i in steps of the kernel; zero_lags : (n,) the same of the lag-zero term, for sum_a Var f_a
+    weights : (n,) mean_i w w'; meetings : (2 n,) of the lag pairs, in sweeps
+    excursions : (n,) mean length in sweeps; first_moments : (n,) as ``times``, each excursion's sum times its length in steps
+    n_lost : pairs given up, whose replicates are no numbers; seconds : that they took
+    correlations : (n / 8, n_v + 1, n_h + 1) sums over eight replicates, that of their weights in the corner
     """
 
     times: Floats
@@ -66,6 +72,7 @@ class Batch:
     excursions: Floats
     first_moments: Floats
     n_lost: int
+    seconds: float
     correlations: Floats
 
 
@@ -74,16 +81,25 @@ def couplings(model: Model) -> Couplings:
     return Couplings(np.array(model.W), np.array(model.W.T, order="C"), np.array(model.b), np.array(model.c))
 
 
-def run_task(sources: str, question: Question, number: int) -> Batch:
-    """Task ``number`` on one thread of whichever process this is."""
+def grain(question: Question) -> int:
+    """The fewest replicates that are worth a task: where layers are resampled, those whose lag pairs fill the lanes."""
+    return GROUP if KERNELS[question.kernel].single_flips else max(GROUP, LANES // 2)
+
+
+def run_task(sources: str, question: Question, first: int, n_replicates: int, deadline: float = math.inf) -> Batch:
+    """Replicates first, ..., first + n_replicates - 1 on one thread of whichever process this is.
+
+    OutOfTime where they are not finished at the ``deadline`` of ``time.monotonic()``, soon after it.
+    """
     if sources != kernel_hash():
         raise ValueError("a worker runs another version of thermokernels than this process; install the same one everywhere")
     with threads.serial():
-        return run_batch(question, number * TASK, TASK)
+        return run_batch(question, first, n_replicates, deadline)
 
 
-def run_batch(question: Question, first: int, n_replicates: int) -> Batch:
-    """Replicates first, ..., first + n_replicates - 1."""
+def run_batch(question: Question, first: int, n_replicates: int, deadline: float = math.inf) -> Batch:
+    """The same on any number of threads."""
+    began = time.perf_counter()
     n_visible, n_hidden = question.model.W.shape
     schedule, key = question.schedule, np.uint64(question.key)
     n_pairs, n_atoms = 2 * n_replicates, schedule.n_atoms
@@ -91,24 +107,31 @@ def run_batch(question: Question, first: int, n_replicates: int) -> Batch:
     meetings = np.empty(n_pairs, np.int64)
     model, pairs = block_model(question.model), new_pairs(n_visible, n_hidden)
     for head in range(0, n_pairs, LANES):
+        _require_time(deadline)
         rows = slice(head, min(head + LANES, n_pairs))
         _lag_pairs(model, pairs, schedule, key, 2 * first + head, atoms[rows], weights[rows], meetings[rows])
     n_lost = int((meetings < 0).sum())
     if n_lost:
         nothing = np.full(n_replicates, np.nan)
-        return Batch(nothing, nothing, nothing, meetings, nothing, nothing, n_lost, np.empty((0, 0, 0)))
+        seconds = time.perf_counter() - began
+        return Batch(nothing, nothing, nothing, meetings, nothing, nothing, n_lost, seconds, np.empty((0, 0, 0)))
 
     totals, zero_lags = np.empty((n_replicates, n_atoms)), np.empty((n_replicates, n_atoms))
     lengths = np.empty((n_replicates, n_atoms), np.int64)
     features = features_of(question.model, question.observables, question.units, question.fields)
-    rest = key, first, atoms, totals, zero_lags, lengths
     kernel = KERNELS[question.kernel]
     if kernel.single_flips:
-        _single_site_excursions(couplings(question.model), features, schedule, *rest)
+        table = couplings(question.model)
+        for k in range(0, n_replicates, GROUP):  # a few at a time, with a look at the clock
+            _require_time(deadline)
+            rows = slice(k, k + GROUP)
+            found = totals[rows], zero_lags[rows], lengths[rows]
+            _single_site_excursions(table, features, schedule, key, first + k, atoms[2 * k : 2 * (k + GROUP)], *found)
         in_a_sweep, in_a_step = n_visible + n_hidden, 1.0
     else:
+        _require_time(deadline)
         lanes, two_block = new_lanes(n_visible, n_hidden), kernel.scan == "random-blocks"
-        _layer_excursions(model, pairs, lanes, schedule, features, two_block, *rest)
+        _layer_excursions(model, pairs, lanes, schedule, features, two_block, key, first, atoms, totals, zero_lags, lengths)
         in_a_sweep, in_a_step = 2, 1.0 if two_block else 2.0
     products = weights[0::2] * weights[1::2]
     return Batch(
@@ -120,7 +143,13 @@ def run_batch(question: Question, first: int, n_replicates: int) -> Batch:
         first_moments=(products * totals * lengths).mean(axis=1) / in_a_step,
         n_lost=int((lengths < 0).sum()),
         correlations=_correlations(question, atoms, weights) if question.with_correlations else np.empty((0, 0, 0)),
+        seconds=time.perf_counter() - began,
     )
+
+
+def _require_time(deadline: float) -> None:
+    if time.monotonic() > deadline:
+        raise OutOfTime
 
 
 def _correlations(question: Question, atoms: NDArray[np.int8], weights: Floats) -> Floats:

@@ -16,7 +16,7 @@ from thermokernels.estimates.features import from_correlations
 from thermokernels.estimates.intervals import Interval, controlled, fieller, largest_share, mean_interval
 from thermokernels.estimates.pilot import Pilot
 from thermokernels.estimates.problem import Problem
-from thermokernels.estimates.replicates import TASK, Batch
+from thermokernels.estimates.replicates import GROUP, Batch
 from thermokernels.estimates.result import NAN, NOWHERE, QEstimate
 from thermokernels.estimates.signal import Groups, Signal, estimate_signal
 from thermokernels.model.kernels.registry import KERNELS
@@ -25,6 +25,11 @@ from thermokernels.model.kernels.registry import KERNELS
 SERIES = ("times", "zero_lags", "weights", "first_moments", "meetings")
 # A precision never asks for more replicates.
 MOST = 10_000_000
+
+
+def filled(n_replicates: int) -> int:
+    """The number, filled up to whole groups."""
+    return -(-n_replicates // GROUP) * GROUP
 
 
 class Tally:
@@ -75,13 +80,13 @@ class Tally:
     def _controlled(self, sums: list[Floats]) -> Floats:
         return controlled(np.concatenate(sums), np.concatenate(self.weights))
 
-    def tasks_for(self, precision: float) -> int:
-        """How many tasks give an interval of this relative half width."""
+    def replicates_for(self, precision: float) -> int:
+        """How many replicates give an interval of this relative half width."""
         answer = self.answer()
         value, interval = (answer.t_obs, answer.t_obs_interval) if self.data is None else (answer.value, answer.interval)
         half = (interval[1] - interval[0]) / (2 * abs(value))
         wanted = self.n_replicates * (half / precision) ** 2
-        return -(-int(min(wanted, MOST) if math.isfinite(wanted) else MOST) // TASK)
+        return filled(int(min(wanted, MOST) if math.isfinite(wanted) else MOST))
 
     def answer(self) -> QEstimate:
         """The result of what has come."""

@@ -28,6 +28,15 @@ def given_up(n_lost: int, cap: int) -> str:
     return f"{pairs} of chains did not meet within {cap} sweeps in the replicates, so that an average over the others would be too small"
 
 
+def out_of_time(budget: float, n_done: int, n_begun: int, seconds: float) -> str:
+    """No estimate: replicates take far longer than the first of them did."""
+    instead = f"; {FEWEST} of them take about {seconds:.2g} s" if math.isfinite(seconds) else ""
+    return (
+        f"the budget of {budget:g} s was over when {n_done} of {n_begun} replicates were finished, the quick ones, so that an average over "
+        f"them would be too small{instead}"
+    )
+
+
 def doubt(n_replicates: int, share: float, t_obs: Interval, batch_means: Interval, batch_means_bias: float) -> str:
     """Why an estimate is not to be trusted, or ""."""
     if n_replicates < FEWEST:

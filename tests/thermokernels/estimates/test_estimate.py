@@ -1,8 +1,10 @@
 """Estimates from coupled chains against dense chains, and what an answer says about itself."""
 
+import re
 import time
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import replace
+from threading import Event
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,6 +13,9 @@ from dense_chain import DenseChain, mask_of, model
 
 import thermokernels as tk
 from thermokernels.estimates import estimate as estimate_module
+from thermokernels.estimates import pilot, replicates
+from thermokernels.estimates.coupling.lag_pairs import Schedule
+from thermokernels.estimates.problem import Problem
 
 DATA = np.where(np.random.default_rng(3).random((40, 3)) < 0.6, 1, -1)
 # Two-sided, over some fifty comparisons.
@@ -121,10 +126,10 @@ class Forgetful(Executor):
 
     def submit(self, function, *arguments):
         future = Future()
-        if arguments[-1] in self.seen:
+        if arguments[-2:] in self.seen:
             future.set_result(function(*arguments))
         else:
-            self.seen.add(arguments[-1])
+            self.seen.add(arguments[-2:])
             future.set_exception(OSError("the worker is gone"))
         return future
 
@@ -137,7 +142,7 @@ class Broken(Executor):
 
 
 def test_a_task_that_is_lost_for_good_is_an_error():
-    with pytest.raises(tk.ExecutorError, match=r"lost task 0 .*3 times; an estimate without it would be biased"):
+    with pytest.raises(tk.ExecutorError, match=r"lost replicates 0 to 31 .*3 times; an estimate without them would be biased"):
         tk.estimate_q([[0.3]], None, n_replicates=32, executor=Broken())
 
 
@@ -175,6 +180,57 @@ def test_budget_becomes_replicates():
     stopped = tk.estimate_q([[0.3, 0.1]], None, n_replicates=10**6, stop=lambda: len(seen) > 0)
     assert stopped.n_replicates == 0
     assert not stopped.trusted
+
+
+def test_a_budget_that_is_over_gives_no_average_of_quick_replicates(monkeypatch):
+    sound, over = replicates._single_site_excursions, Event()
+
+    def slow_later(table, features, schedule, key, first, *rest):
+        if first >= 64:
+            over.wait(10)
+        sound(table, features, schedule, key, first, *rest)
+
+    monkeypatch.setattr(replicates, "_single_site_excursions", slow_later)
+    tk.estimate_q([[0.3, 0.1]], None, kernel="single-site", n_replicates=8)
+    start = time.monotonic()
+    estimate = tk.estimate_q([[0.3, 0.1]], None, kernel="single-site", budget=0.4)
+    over.set()
+    assert time.monotonic() - start < 4.0
+    assert not estimate.trusted
+    assert re.match(r"the budget of 0.4 s was over when \d+ of \d+ replicates were finished, the quick ones, .*", estimate.reason)
+    assert np.isnan(estimate.t_obs)
+    assert estimate.n_replicates == 0
+
+
+def test_a_budget_for_few_replicates_says_what_would_do(monkeypatch):
+    sound = replicates._single_site_excursions
+
+    def slow(*arguments):
+        time.sleep(0.1)
+        sound(*arguments)
+
+    monkeypatch.setattr(replicates, "_single_site_excursions", slow)
+    estimate = tk.estimate_q([[0.3, 0.1]], None, kernel="single-site", budget=0.5)
+    assert re.fullmatch(r"\d+ replicates are too few to show their own spread, 200 are wanted, which take about [\d.]+ s", estimate.reason)
+
+
+@pytest.mark.parametrize("kernel", ["alternating", "two-block", "single-site"])
+def test_how_replicates_are_dealt_out_changes_no_bit(kernel):
+    W, b, c = model((3, 4), 0.5, True, 4)
+    problem = Problem.of((W, b, c), DATA, 50.0, kernel, "products", "pm1", False)
+    question = problem.question(Schedule(16.0, False, 2, 3, 6, 1000), 5)
+    whole, parts = replicates.run_batch(question, 0, 96), [replicates.run_batch(question, *part) for part in ((0, 8), (8, 40), (48, 48))]
+    for name in ("times", "zero_lags", "weights", "meetings", "excursions", "first_moments", "correlations"):
+        assert (np.concatenate([getattr(part, name) for part in parts]) == getattr(whole, name)).all()
+
+
+def test_few_snapshots_where_a_flip_at_a_time_takes_long():
+    meetings = np.full(128, 400)
+    assert pilot._schedule(16.0, False, 0, meetings, 1000).n_atoms == 4
+    slow = np.append(meetings[:-1], 40000)
+    assert pilot._schedule(16.0, False, 0, slow, 1000).n_atoms == pilot.MOST_ATOMS
+    assert pilot._schedule(16.0, False, 16, slow, 1000).n_atoms == 23  # 16 x 709 updates an excursion
+    assert pilot._schedule(16.0, False, 1000, slow, 1000).n_atoms == pilot.FEWEST_ATOMS
 
 
 @pytest.mark.parametrize("data", [DATA, None])

@@ -21,7 +21,7 @@ import numpy as np
 from thermokernels.compiled.decorator import jit
 from thermokernels.compiled.simd_chains import LANES, aligned_rows, fill, floats_of, load, multiply_add, store
 from thermokernels.estimates.coupling.generators import ATOM, PAIR, _start_lane, _stream, _uniform
-from thermokernels.estimates.coupling.layer_coupling import _couple_layer
+from thermokernels.estimates.coupling.layer_coupling import _couple_layer, _resample_layer
 from thermokernels.sampling.scans import EVERY, ONE, ROWS, SIGN, Bundle, _next_words, _resample_block, _store_states
 
 
@@ -72,6 +72,15 @@ def _couple_block(block, model, pairs, kappa, sums, means, keep_means):
         _couple_layer(model.to_visible, model.b, pairs.hidden, kappa, words, sums, pairs.visible, means, False)
     else:
         _couple_layer(model.to_hidden, model.c, pairs.visible, kappa, words, sums, pairs.hidden, means, keep_means)
+
+
+@jit
+def _resample_one(block, model, pairs, sums):
+    """The same where all pairs have met: Y is left behind. A lane must not know when others meet, or its bits would depend on them."""
+    if block == 0:
+        _resample_layer(model.to_visible, model.b, pairs.hidden[0], pairs.generators, sums, pairs.visible[0])
+    else:
+        _resample_layer(model.to_hidden, model.c, pairs.visible[0], pairs.generators, sums, pairs.hidden[0])
 
 
 @jit
@@ -171,7 +180,7 @@ def _lag_pairs(model, pairs, schedule, key, first_pair, atoms, weights, meetings
                 if n_apart > 0:
                     _couple_block(block, model, pairs, schedule.kappa, sums, pairs.hidden, False)
                 else:
-                    _resample_block(block, model, ahead, sums)
+                    _resample_one(block, model, pairs, sums)
             if n_apart > 0:
                 n_apart = _note_meetings(pairs, schedule.quotient, sweep, visible_overlaps, hidden_overlaps, meetings)
         u += 1

@@ -140,6 +140,29 @@ def _means_given(couplings, field, others, sums, means):
 
 
 @jit
+def _uniform_of(word):
+    """A uniform number in (0, 1) of 31 bits of a word."""
+    return _smaller(multiply_add(to_floats(word >> 1), fill(2.0**-31), fill(2.0**-33)), fill(1.0 - 2.0**-24))
+
+
+@jit
+def _resample_layer(couplings, field, others, generators, sums, spins):
+    """Resample a layer of chain X as ``_couple_layer`` does, bit by bit, where Y is the same."""
+    s0, s1, s2, s3 = load(generators, 0), load(generators, 1), load(generators, 2), load(generators, 3)
+    n_spins = spins.shape[0]
+    for i in range(0, n_spins, ROWS):
+        _fields(couplings, field, i, others, sums, 0)
+        for row in range(min(ROWS, n_spins - i)):
+            own = load(sums, row)
+            rare, _ = _rare_and_common(own)
+            word, s0, s1, s2, s3 = _next_words(s0, s1, s2, s3)
+            takes_rare = less(_uniform_of(word), rare)
+            store(spins, i + row, floats_of(((takes_rare ^ less(own, fill(0.0))) & SIGN) | ONE))
+    for k, state in enumerate((s0, s1, s2, s3)):
+        store(generators, k, state)
+
+
+@jit
 def _couple_layer(couplings, field, others, kappa, generators, sums, spins, means, keep_means):
     """Resample a layer of the pairs: others, spins and means are (x, y) of rows; means, E[spin | others], are written only on demand."""
     s0, s1, s2, s3 = load(generators, 0), load(generators, 1), load(generators, 2), load(generators, 3)
@@ -164,7 +187,7 @@ def _couple_layer(couplings, field, others, kappa, generators, sums, spins, mean
             information = choose(full, fill(0.0), information) + added
 
             word, s0, s1, s2, s3 = _next_words(s0, s1, s2, s3)
-            u = _smaller(multiply_add(to_floats(word >> 1), fill(2.0**-31), fill(2.0**-33)), fill(1.0 - 2.0**-24))
+            u = _uniform_of(word)
             x_rare, y_rare, agree, ratio_x, ratio_y = _couple_unit(u, p_rare, p_common, q_rare, q_common, agree, ratio_x, ratio_y)
             # a value that is rare where X's field is up is down, and the other way round
             store(spins[0], i + row, floats_of(((x_rare ^ x_down) & SIGN) | ONE))
