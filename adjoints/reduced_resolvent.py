@@ -80,7 +80,7 @@ def gradient_error(time: ReducedTime) -> float:
         wide_exponent.total(wide_exponent.product(sizes, means)), time.total
     )
     from_law = 2 * steepest * (_share(misplaced(time), time.total) + (4 * law_error(chain) + summation) * moved)
-    return from_edges + from_law
+    return float(from_edges + from_law)
 
 
 def _share(part: Wide, total: Wide) -> float:
