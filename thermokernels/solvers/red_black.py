@@ -143,7 +143,8 @@ def _solve(classes, right_hand_sides, rtol, work, solutions, iterations):
         # The odd equations hold exactly after back-substitution, so the residual of the Schur complement is the full one up to rounding.
         iterations[a] = _conjugate_gradients(classes, source, AIM * rtol * norm, work[4], work[5], work[6], even)
         _odd_half(classes, halves[1], even, source, halves[1])
-        halves[0, :] = even
+        for k in range(0, even.size, DOUBLES):
+            store(halves[0], k, load(even, k))
         _assemble(classes, halves, solutions[a])
 
 
