@@ -9,19 +9,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from adjoints import small_models
 from adjoints.cotangents import Cotangents
+from adjoints.small_models import Answer, _gradients
 from thermokernels.common import arguments, threads, tolerances
 from thermokernels.common.arrays import Array, Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import NumericalError
 from thermokernels.model.kernels.registry import KERNELS
 from thermokernels.model.model import Model
+from thermokernels.quantities import small_models
 from thermokernels.quantities.signal_to_noise import QStruct
-from thermokernels.solvers.small import small_chains
+from thermokernels.solvers.small.small_chains import SMALL_STATES
 from thermokernels.solvers.solve import Solve
 
 OK, REFUSED, UNRESOLVED = 0, 1, 2
+
+# Solutions of models that are solved for before any gradient is taken: more of them than a second-level cache holds are slower.
+NUMBERS_TOGETHER = 2**15
 
 # (Model, p_data) -> Q and its gradient
 One = Callable[[Model, Floats], tuple[QStruct, Cotangents]]
@@ -72,16 +76,14 @@ class _Answers:
     """The arrays of a batch, written model by model."""
 
     def __init__(self, n_models: int, shape: tuple[int, int]) -> None:
-        sizes = (len(small_models.NUMBERS) + 1,), shape, shape, shape[:1], shape[1:]
-        self.arrays = small_models.Answer(*(np.full((n_models, *size), np.nan) for size in sizes))
+        sizes = (small_models.N_NUMBERS,), shape, shape, shape[:1], shape[1:]
+        self.arrays = Answer(*(np.full((n_models, *size), np.nan) for size in sizes))
         self.status = np.zeros(n_models, dtype=np.int8)
         self.messages: list[str | None] = [None] * n_models
 
-    def of(self, rows: slice) -> small_models.Answer:
-        return small_models.Answer(*(array[rows] for array in self.arrays))
-
     def take(self, k: int, q: QStruct, cotangents: Cotangents) -> None:
-        numbers = np.array([getattr(q, name) for name in small_models.NUMBERS] + [np.nan])
+        numbers = np.full(small_models.N_NUMBERS, np.nan)
+        numbers[: len(small_models.NUMBERS)] = [getattr(q, name) for name in small_models.NUMBERS]
         for array, part in zip(self.arrays, (numbers, q.g, *cotangents), strict=True):
             array[k] = part
 
@@ -92,7 +94,7 @@ class _Answers:
         self.messages[k] = str(error)
 
     def batch(self, window_steps: float) -> tuple[QBatch, Cotangents]:
-        columns = dict(zip(small_models.NUMBERS, np.ascontiguousarray(self.arrays.numbers[:, :-1].T), strict=True))
+        columns = dict(zip(small_models.NUMBERS, np.ascontiguousarray(self.arrays.numbers.T), strict=False))
         iterations = np.where(self.status == OK, columns.pop("iterations"), 0).astype(np.int64)
         found = QBatch(
             **columns,
@@ -144,19 +146,30 @@ def q_struct(
     answers = _Answers(n_models, (n_visible, n_hidden))
     quotient = not (fields or visible.any() or hidden.any())
     n_states = 1 << (n_visible + n_hidden - quotient)
-    small = solve == Solve(rtol=solve.rtol) and KERNELS[kernel].single_flips and n_states <= small_chains.SMALL_STATES
-    limits = small_models.limits_of(solve.rtol)
+    small = solve == Solve(rtol=solve.rtol) and KERNELS[kernel].single_flips and n_states <= SMALL_STATES
+    limits = small_models.limits_of(solve)
     law_sums = laws.sum(axis=1)
     are_laws = (laws.min(axis=1) >= 0.0) & (np.abs(law_sums - 1.0) <= tolerances.LAW_SUM)
     # without fields, in a batch of which others have some, a model is one on pairs {x, -x}
     on_states = quotient or fields or visible.any(axis=1) | hidden.any(axis=1)
     compiled = small & are_laws & on_states
     found = np.zeros(n_models, dtype=np.bool_)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        divided = laws / law_sums[:, None]  # what is no law is not looked at
+    together = max(1, NUMBERS_TOGETHER // (n_states * n_visible * n_hidden))
+
+    def answer_some(some: slice, room: small_models.Room) -> None:
+        filled = room.of(slice(some.stop - some.start))
+        models, how = (W[some], visible[some], hidden[some], laws[some]), (window_steps, quotient, False, limits)
+        small_models._values(*models, *how, compiled[some], filled, found[some])
+        answers.arrays.numbers[some], answers.arrays.g[some] = filled.numbers, filled.g
+        _gradients(divided[some], quotient, found[some], filled, *(part[some] for part in answers.arrays[2:]))
 
     def answer(rows: slice) -> None:
         if small:
-            models = W[rows], visible[rows], hidden[rows], laws[rows], law_sums[rows]
-            small_models._answers(*models, window_steps, quotient, limits, compiled[rows], answers.of(rows), found[rows])
+            room = small_models.room(min(together, rows.stop - rows.start), n_visible, n_hidden, quotient)
+            for start in range(rows.start, rows.stop, together):
+                answer_some(slice(start, min(start + together, rows.stop)), room)
         for k in np.flatnonzero(~found[rows]) + rows.start:
             try:
                 law = arguments.as_undivided_law(laws[k], 2**n_visible)

@@ -72,7 +72,7 @@ def _nearest(gradient: Floats, exact: Long, bound: float, counted: float) -> flo
 def _counted(time: VarianceTime) -> float:
     """By the derivation above, for the gradient as it comes with ``time``."""
     if time.reduced is not None:
-        return reduced_resolvent.weights(time.reduced)[2] * time.value * (1 + 4 * UNIT)
+        return reduced_resolvent.gradient_error(time.reduced) * time.value * (1 + 4 * UNIT)
     chain, n_spins = time.chain, time.chain.n_spins
     assert time.row_sums is not None  # of all but a reduction
     _, _, residuals, vectors, sources, weighted = np.sqrt(np.abs(time.row_sums.arrays["sums"])).T

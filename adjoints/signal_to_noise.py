@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import Executor
+from dataclasses import replace
 from typing import Any, Literal, Unpack, overload
 
 import numpy as np
@@ -20,6 +21,7 @@ from thermokernels.model.kernels.registry import as_kernel
 from thermokernels.model.model import Model, ModelLike, as_model
 from thermokernels.quantities.alternating_scan import AlternatingTime
 from thermokernels.quantities.signal_to_noise import QStruct, alternating_q_struct, chain_q_struct
+from thermokernels.quantities.small_models import in_one_call
 from thermokernels.quantities.variance_time import is_small
 from thermokernels.solvers.checkpoint import PathLike
 from thermokernels.solvers.solve import AUTOMATIC, Options, Progress, Solve
@@ -106,14 +108,11 @@ def q_struct_and_gradient(
     def one(model: Model, law: ArrayLike) -> tuple[QStruct, Cotangents]:
         if by_layers:
             return _alternating_q_struct_gradient(model, law, window, solve)
-        if small_models.in_one_call(model, solve, kernel, fields):
-            law = arguments.as_undivided_law(law, 2**model.n_visible)
-            window_steps = arguments.as_positive(window, "window", "sweeps") * model.n_spins
-            if (found := small_models.q_struct(model, law, window_steps, fields, solve.rtol)) is not None:
-                if solve.progress:
-                    solve.progress(model.n_couplings, model.n_couplings)
+        if in_one_call(model, solve, kernel, fields):
+            exact = replace(solve, accuracy=None)  # so small a model is solved as well as can be
+            if (found := small_models.q_struct(model, law, window, fields, exact)) is not None:
                 if solve.accuracy is not None:
-                    to_accuracy.require(solve, *to_accuracy.of_q(*found, law))
+                    to_accuracy.require(solve, *to_accuracy.of_q(*found, arguments.as_undivided_law(law, 2**model.n_visible)))
                 return found
         return chain_q_struct_gradient(gradient_chain(model, fields, kernel), law, window, solve)
 
@@ -151,8 +150,7 @@ def _q_struct_and_cotangents(chain: GibbsChain, p_data: ArrayLike, window: float
     if q.signal == 0.0:
         return q, Cotangents(np.zeros_like(chain.weights), np.zeros(chain.n_visible), np.zeros(chain.n_hidden))
     if small and q.state_time.reduced is None:
-        law = arguments.as_law(p_data, 2**chain.n_visible)
-        return q, small_models.q_cotangents(q.state_time, law, q.g, (q.value, q.signal, q.t_obs))
+        return q, small_models.q_cotangents(q, arguments.as_law(p_data, 2**chain.n_visible))
     ct_signal = signal_cotangents(chain, arguments.as_law(p_data, 2**chain.n_visible), q.g)
     return q, _quotient(q, ct_signal, adjoint.cotangents(q.state_time))
 

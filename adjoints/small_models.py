@@ -10,28 +10,21 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from adjoints.cotangents import Cotangents
-from thermokernels.common import tolerances
 from thermokernels.common.arrays import Floats
-from thermokernels.compiled.decorator import jit
-from thermokernels.compiled.simd_states import DOUBLES
-from thermokernels.model.chain import GibbsChain, obstacle_to_quotient, of_tables
-from thermokernels.model.chain_tables import UNIT, _coupling_sums, _empty_tables, _fill_tables, _law_error, _rate_error
+from thermokernels.compiled.decorator import inlined, jit
+from thermokernels.model.chain_tables import ChainTables
 from thermokernels.model.kernels.flip_tables import _energies, _local_fields
-from thermokernels.model.kernels.registry import KERNELS
-from thermokernels.model.kernels.single_site import Generator, _escape
 from thermokernels.model.model import Model
 from thermokernels.model.spin_sums import _correlate, _fold
-from thermokernels.quantities.data_signal import LARGEST_SUM, _data_gradient, _signal, gradient_error
-from thermokernels.quantities.signal_to_noise import QStruct
-from thermokernels.quantities.variance_time import SMALLEST_LAW, VarianceTime
-from thermokernels.solvers.many_observables import SHORTEST_BLOCK, RowSums
-from thermokernels.solvers.resolvent import resolved
+from thermokernels.quantities.signal_to_noise import QStruct, small_q_struct
+from thermokernels.quantities.small_models import N_NUMBERS, ONE, Room, _tables_of, _value
+from thermokernels.quantities.variance_time import VarianceTime
 from thermokernels.solvers.small.packs import _overlaps, _squares_and_products
-from thermokernels.solvers.small.small_chains import SMALL_STATES, Rounding, _error_terms, _solve_products, empty
+from thermokernels.solvers.small.small_chains import Solved
 from thermokernels.solvers.solve import Solve
-from thermokernels.solvers.spanning_tree_bound import _flip_tree
 
 
 @jit
@@ -69,7 +62,8 @@ def _time_cotangents(tables, quotient, sources, vectors, ct_weights, ct_visible,
     # fields of visible spins: tables over the hidden configurations
     along, row, spins = np.empty((n_visible, n_rows)), np.empty(n_columns), np.empty(n_visible)
     for h in range(n_rows):
-        row[:] = squares[h]
+        for v in range(n_columns):
+            row[v] = squares[h, v]
         _fold(row, spins)
         for i in range(n_visible):
             along[i, h] = spins[i]
@@ -77,7 +71,8 @@ def _time_cotangents(tables, quotient, sources, vectors, ct_weights, ct_visible,
     for i in range(n_visible):
         _add_field(n_spins, tables.visible_local_fields[i], tables.visible_rates[i], by_visible[i], along[i], ct_field)
         ct_visible[i] += _fold(ct_field, sums)
-        ct_weights[i] += sums
+        for j in range(n_hidden):
+            ct_weights[i, j] += sums[j]
     # fields of hidden spins: tables over the visible configurations
     column, ct_field = np.empty(n_columns), np.empty(n_columns)
     for j in range(n_hidden):
@@ -132,7 +127,7 @@ def _quotient_rule(value, signal, time, ct_signal, ct_time, ct):
         ct[k] = value * (ct_signal[k] / signal - ct_time[k] / time)
 
 
-@jit
+@inlined
 def _q_cotangents(tables, quotient, sources, vectors, p_data, g, numbers, ct_weights, ct_visible, ct_hidden):
     """Overwrite the cotangents with the derivatives of Q; ``numbers`` are Q, |g|^2 and T_O. Zero where g is."""
     value, signal, time = numbers
@@ -149,7 +144,7 @@ def _q_cotangents(tables, quotient, sources, vectors, p_data, g, numbers, ct_wei
 
 
 class Answer(NamedTuple):
-    """What :func:`_answer` finds of one model: numbers (8,), named by :data:`NUMBERS`, and log Z of the states; g; dQ by W, b and c."""
+    """Numbers (9,) in the order of :data:`thermokernels.quantities.small_models.NUMBERS`; g; dQ by W, b and c."""
 
     numbers: Floats
     g: Floats
@@ -158,167 +153,75 @@ class Answer(NamedTuple):
     ct_hidden: Floats
 
 
-NUMBERS = ("value", "signal", "signal_bound", "t_obs", "t_obs_bound", "residual", "iterations")
-
-
-class Limits(NamedTuple):
-    """What an answer has to meet: the relative residual of a solve, the smallest law, the digits of T_O and those of z, and how much larger
-    than what rounding can be to blame for what the residual can be to blame for may be."""
-
-    residual: float
-    law: float
-    digits: float
-    gradient: float
-    share: float
-
-
 @jit
-def _solve_time(weights, visible_field, hidden_field, quotient, limits, tables, solved, numbers):
-    """T_O of one model with its bound and what is known of the solve, written to ``numbers``; tables and solved are filled.
+def empty_answer(n_visible: int, n_hidden: int) -> Answer:
+    """One of NaN."""
+    g, ct_weights = np.full((n_visible, n_hidden), np.nan), np.full((n_visible, n_hidden), np.nan)
+    return Answer(np.full(N_NUMBERS, np.nan), g, ct_weights, np.full(n_visible, np.nan), np.full(n_hidden, np.nan))
 
-    Returns whether it is certified, by the bound of 1 / gap that a spanning tree gives.
-    """
-    n_visible, n_hidden = weights.shape
-    n_spins, shape = n_visible + n_hidden, (tables.visible_rates.shape[1], tables.hidden_rates.shape[1])
-    total, logarithm = _fill_tables(weights, visible_field, hidden_field, tables)
-    numbers[7] = math.log(total) + logarithm
-    if not np.isfinite(total) or tables.law.min() < limits.law:
-        return False
-    escape = np.empty(shape)
-    _escape(tables.visible_flips, tables.hidden_flips, escape)
-    generator = Generator(escape, tables.visible_rates, tables.hidden_rates, quotient)
-    time, residual, iterations = _solve_products(generator, tables.law, tables.root_law, limits.residual, solved)
-    if not (residual <= limits.residual and time > 0.0 and np.isfinite(time)):
-        return False
-    coupling_sum, largest = _coupling_sums(weights, visible_field, hidden_field)
-    n_states, n_rows, block = tables.law.size, solved.sums.shape[0], max(shape[1], SHORTEST_BLOCK)
-    additions = 4 + min(block, n_states) // DOUBLES + n_states // block + n_states % DOUBLES
-    of_source = (6 + additions + min(n_rows, 8 + n_rows // 8)) * UNIT + _law_error(coupling_sum)
-    of_entries = 2.0 * (_rate_error(largest) + n_spins * UNIT)
-    rounding = Rounding(2 * (n_spins + 2) * UNIT, of_source, (shape[0] + shape[1] + 8) * 2.0 * UNIT, of_entries)
-    squares, from_rounding = _error_terms(solved.sums, rounding)
-    relaxation = _flip_tree(tables.law, tables.visible_flips, tables.hidden_flips, quotient, tables.energy.argmin())
-    from_residuals = relaxation * squares
-    numbers[3], numbers[4], numbers[5], numbers[6] = time, from_residuals + from_rounding, residual, iterations
-    if not from_residuals <= min(limits.gradient**2 * time, limits.share * from_rounding):
-        return False
-    return from_residuals + from_rounding <= limits.digits * time
+
+@inlined
+def _cotangents(tables, quotient, solved, p_data, g, numbers, ct_weights, ct_visible, ct_hidden):
+    """Overwrite the cotangents with the derivatives of Q, or of T_O where p_data, which sums to one, is empty."""
+    sources, vectors = solved.right_hand_sides, solved.vectors
+    if p_data.size == 0:
+        _time_cotangents(tables, quotient, sources, vectors, ct_weights, ct_visible, ct_hidden)
+        return
+    known = numbers[0], numbers[1], numbers[3]
+    _q_cotangents(tables, quotient, sources, vectors, p_data, g, known, ct_weights, ct_visible, ct_hidden)
 
 
 @jit
 def _answer(weights, visible_field, hidden_field, p_data, data_sum, window_steps, quotient, limits, tables, solved, answer):
     """Q and its gradient of one model; returns whether all is certified and finite, and g in reach of pairs of doubles."""
-    if not (_coupling_sums(weights, visible_field, hidden_field)[0] <= LARGEST_SUM):  # also when it is NaN
+    numbers, g, law = answer.numbers, answer.g, p_data / data_sum
+    if not _value(weights, visible_field, hidden_field, p_data, window_steps, quotient, False, limits, tables, solved, numbers, g):
         return False
-    if not _solve_time(weights, visible_field, hidden_field, quotient, limits, tables, solved, answer.numbers):
-        return False
-    n_visible, n_hidden = weights.shape
-    _data_gradient(np.ascontiguousarray(weights.T), visible_field, hidden_field, p_data, answer.g)
-    signal, bound = _signal(answer.g, gradient_error(n_visible, n_hidden), UNIT)
-    time = answer.numbers[3]
-    value = 0.5 * window_steps * signal / time
-    answer.numbers[0], answer.numbers[1], answer.numbers[2] = value, signal, bound
-    _q_cotangents(
-        tables,
-        quotient,
-        solved.right_hand_sides,
-        solved.vectors,
-        p_data / data_sum,
-        answer.g,
-        (value, signal, time),
-        answer.ct_weights,
-        answer.ct_visible,
-        answer.ct_hidden,
-    )
-    return np.isfinite(value)
+    _cotangents(tables, quotient, solved, law, g, numbers, answer.ct_weights, answer.ct_visible, answer.ct_hidden)
+    return True
 
 
 @jit
-def empty_answer(n_visible: int, n_hidden: int) -> Answer:
-    """One of NaN."""
-    g, ct_weights = np.full((n_visible, n_hidden), np.nan), np.full((n_visible, n_hidden), np.nan)
-    return Answer(np.full(8, np.nan), g, ct_weights, np.full(n_visible, np.nan), np.full(n_hidden, np.nan))
-
-
-@jit
-def _answer_alone(weights, visible_field, hidden_field, p_data, data_sum, window_steps, quotient, limits):
-    """:func:`_answer` with the tables and the solutions that it rests on."""
-    n_visible, n_hidden = weights.shape
-    tables, answer = _empty_tables(n_visible, n_hidden, quotient), empty_answer(n_visible, n_hidden)
-    solved = empty(weights.size, tables.law.size)
-    how = p_data, data_sum, window_steps, quotient, limits
-    return _answer(weights, visible_field, hidden_field, *how, tables, solved, answer), tables, solved, answer
-
-
-@jit
-def _answers(weights, visible_fields, hidden_fields, laws, law_sums, window_steps, quotient, limits, wanted, answers, found):
-    """:func:`_answer` for the models ``wanted`` of many, arrays with an axis of models in front; found[k] is whether it is certified."""
-    tables = _empty_tables(weights.shape[1], weights.shape[2], quotient)
-    solved = empty(weights.shape[1] * weights.shape[2], tables.law.size)
-    for k in range(weights.shape[0]):
+def _gradients(laws, quotient, wanted, room, ct_weights, ct_visible, ct_hidden):
+    """:func:`_cotangents` for the models ``wanted`` of many, arrays with an axis of models in front."""
+    for k in range(laws.shape[0]):
         if wanted[k]:
-            answer = Answer(answers.numbers[k], answers.g[k], answers.ct_weights[k], answers.ct_visible[k], answers.ct_hidden[k])
-            how = laws[k], law_sums[k], window_steps, quotient, limits
-            found[k] = _answer(weights[k], visible_fields[k], hidden_fields[k], *how, tables, solved, answer)
+            solved = Solved(room.solved.right_hand_sides[k], room.solved.vectors[k], room.solved.sums[k])
+            tables, law, g, numbers = _tables_of(room.tables, k), laws[k], room.g[k], room.numbers[k]
+            _cotangents(tables, quotient, solved, law, g, numbers, ct_weights[k], ct_visible[k], ct_hidden[k])
 
 
-def limits_of(rtol: float) -> Limits:
-    """What an answer has to meet to be kept."""
-    return Limits(rtol, SMALLEST_LAW, tolerances.DIGITS, tolerances.GRADIENT, 1.0)
+def _one_gradient(law: Floats, quotient: bool, room: Room) -> Cotangents:
+    _, n_visible, n_hidden = room.g.shape
+    found = np.empty((1, n_visible, n_hidden)), np.empty((1, n_visible)), np.empty((1, n_hidden))
+    _gradients(law[None], quotient, ONE, room, *found)
+    return Cotangents(*(part[0] for part in found))
 
 
-def q_struct(model: Model, p_data: Floats, window_steps: float, full: bool, rtol: float) -> tuple[QStruct, Cotangents] | None:
+def q_struct(model: Model, p_data: ArrayLike, window: float, full: bool, solve: Solve) -> tuple[QStruct, Cotangents] | None:
     """Q and its gradient of a small model with all couplings, on all states where ``full``; None where one call does not certify them."""
-    obstacle = obstacle_to_quotient(model, None)
-    quotient = obstacle is None and not full
-    weights, visible_field, hidden_field, law = (array.copy() for array in (*model, p_data))  # compiled once, for arrays that are writeable
-    how = law, law.sum(), window_steps, quotient, limits_of(rtol)
-    found, tables, solved, answer = _answer_alone(weights, visible_field, hidden_field, *how)
-    if not found:
+    if (found := small_q_struct(model, p_data, window, solve, full)) is None:
         return None
-    numbers = dict(zip(NUMBERS, answer.numbers[:-1].tolist(), strict=True))
-    chain = of_tables(model, "single-site", quotient, None if full else obstacle, tables, float(answer.numbers[-1]))
-    residual, iterations, method = numbers["residual"], int(numbers["iterations"]), resolved(chain.n_states, "auto")
-    row_sums = RowSums.of(chain, solved.sums, residual, iterations)
-    time = VarianceTime(chain, numbers["t_obs"], residual, iterations, method, rtol, row_sums, in_packs=solved)
-    q = QStruct(
-        value=numbers["value"],
-        signal=numbers["signal"],
-        signal_bound=numbers["signal_bound"],
-        t_obs=numbers["t_obs"],
-        g=answer.g,
-        residual=residual,
-        iterations=iterations,
-        method=method,
-        window_steps=window_steps,
-        variance_time=time,
-    )
-    return q, Cotangents(answer.ct_weights, answer.ct_visible, answer.ct_hidden)
-
-
-def in_one_call(model: Model, solve: Solve, kernel: str, full: bool) -> bool:
-    """Whether :func:`q_struct` may be asked for a model, of a kernel that is named."""
-    n_states = 1 << (model.n_spins - (0 if full or model.has_fields else 1))
-    plain = solve.method == "auto" and solve.checkpoint is None  # an executor is not asked for so little
-    return n_states <= SMALL_STATES and model.mask is None and plain and KERNELS[kernel].single_flips
-
-
-def _empty_cotangents(chain: GibbsChain) -> Cotangents:
-    return Cotangents(np.empty(chain.weights.shape), np.empty(chain.n_visible), np.empty(chain.n_hidden))
+    q, room, law = found
+    return q, _one_gradient(law / law.sum(), q.state_time.chain.quotient, room)
 
 
 def time_cotangents(time: VarianceTime) -> Cotangents:
     """The gradient of T_O of a small chain whose solutions were kept."""
-    chain, found = time.chain, _empty_cotangents(time.chain)
-    assert time.in_packs is not None
-    _time_cotangents(chain.tables, chain.quotient, time.in_packs.right_hand_sides, time.in_packs.vectors, *found)
-    return found
+    return _one_gradient(np.empty(0), time.chain.quotient, _room_of(time))
 
 
-def q_cotangents(time: VarianceTime, p_data: Floats, g: Floats, numbers: tuple[float, float, float]) -> Cotangents:
-    """The gradient of Q of a small chain, with Q, |g|^2 and T_O."""
-    chain, found = time.chain, _empty_cotangents(time.chain)
+def q_cotangents(q: QStruct, p_data: Floats) -> Cotangents:
+    """The gradient of Q of a small chain whose solutions were kept."""
+    room = _room_of(q.state_time)
+    room.g[0] = q.g
+    room.numbers[0, :4] = q.value, q.signal, q.signal_bound, q.t_obs
+    return _one_gradient(p_data, q.state_time.chain.quotient, room)
+
+
+def _room_of(time: VarianceTime) -> Room:
+    """That of one small chain and its solutions, without numbers and g."""
     assert time.in_packs is not None
-    solved = time.in_packs.right_hand_sides, time.in_packs.vectors
-    _q_cotangents(chain.tables, chain.quotient, *solved, p_data, g, numbers, *found)
-    return found
+    chain, solved = time.chain, Solved(*(part[None] for part in time.in_packs))
+    tables = ChainTables(*(part[None] for part in chain.tables))
+    return Room(tables, solved, np.zeros((1, N_NUMBERS)), np.zeros((1, *chain.weights.shape)))

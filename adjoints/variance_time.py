@@ -111,7 +111,7 @@ def _cotangents(chain: GibbsChain, visible_rates: Floats, hidden_rates: Floats, 
 def _reduced_cotangents(time: ReducedTime, value: float) -> Cotangents:
     chain = time.chain
     hidden, visible = chain.block_spins
-    law_weights, shares, _ = reduced_resolvent.weights(time)
+    law_weights, shares = reduced_resolvent.weights(time)
     edges = 0.5 * shares.reshape(*chain.shape, chain.n_spins)  # each edge is met at both of its ends
     ct_visible_local_fields = np.tanh(chain.visible_local_fields) * edges[:, :, : chain.n_visible].sum(axis=1).T
     ct_hidden_local_fields = np.tanh(chain.hidden_local_fields) * edges[:, :, chain.n_visible :].sum(axis=0).T

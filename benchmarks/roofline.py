@@ -26,7 +26,7 @@ from thermokernels.compiled.register_tiles import COLUMNS
 from thermokernels.compiled.simd_states import DOUBLES, add, aligned_singles, aligned_zeros, dot, fill, load, multiply_add, store, total
 from thermokernels.model.kernels import single_site
 from thermokernels.quantities.variance_time import variance_time
-from thermokernels.solvers import mixed_precision, red_black
+from thermokernels.solvers import mixed_precision, parity_classes, parity_coupling, red_black
 
 LEVELS = {"L1": 2**14, "L2": 2**18, "L3": 2**23, "DRAM": 2**28}  # bytes of each array of a triad
 LARGE = 12
@@ -77,8 +77,8 @@ def _triad(n, a, b, c):
             store(a, k + DOUBLES, multiply_add(factor, load(c, k + DOUBLES), load(b, k + DOUBLES)))
 
 
-_apply, _from_other, _schur = single_site._apply_to_vector, red_black._from_other, red_black._schur_product
-_turn, _descend, _split, _merge = red_black._turn, red_black._descend, red_black._split, red_black._merge
+_apply, _from_other, _schur = single_site._apply_to_vector, parity_coupling._from_other, parity_coupling._schur_product
+_turn, _descend, _split, _merge = red_black._turn, red_black._descend, parity_classes._split, parity_classes._merge
 
 
 @njit(nogil=True)
@@ -90,7 +90,7 @@ def _apply_again(n, generator, x, product):
 @njit(nogil=True)
 def _couple_again(n, classes, work):
     for _ in range(n):
-        _from_other(classes, red_black.ODD, work[0], classes.inverse[1], work[1])
+        _from_other(classes, parity_classes.ODD, work[0], classes.inverse[1], work[1])
 
 
 @njit(nogil=True)
@@ -169,7 +169,7 @@ def ceilings(threads: int) -> dict[str, dict[str, float]]:
 def kernels_of(m: int) -> list[Kernel]:
     rng = np.random.default_rng(m)
     chain = tk.gibbs_chain(rng.standard_normal((m, m)) * 2.0 / np.sqrt(m))
-    classes = red_black.parity_classes(chain)
+    classes = parity_classes.parity_classes(chain)
     N, n, shape = 2 * m, chain.n_states, chain.shape
     work = aligned_zeros(5, classes.null.shape[1])
     x, product = (rng.standard_normal(n) for _ in range(2))

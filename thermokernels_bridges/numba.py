@@ -16,17 +16,18 @@ from numba.core import types
 from numba.extending import overload
 
 from adjoints.laws import _pull_back
-from adjoints.small_models import Limits, _answer, _solve_time, _time_cotangents, empty_answer
+from adjoints.small_models import _answer, _time_cotangents, empty_answer
 from thermokernels.common.arrays import Floats
 from thermokernels.compiled.decorator import jit
 from thermokernels.compiled.double_double import add
 from thermokernels.model.chain_tables import _empty_tables
 from thermokernels.model.laws import _compare_laws, _sum_out_hidden
+from thermokernels.quantities.small_models import N_NUMBERS, Limits, _solve_time
 from thermokernels.solvers.small.small_chains import empty
 
 PRECISION = 1e-8
 # Of the residual and the smallest law as in thermokernels; T_O and its solutions to PRECISION.
-LIMITS = Limits(1e-10, 1e-280, PRECISION, PRECISION, np.inf)
+LIMITS = Limits(1e-10, 1e-280, PRECISION, PRECISION, np.inf, 0.0)
 # |sum p - 1| of a law, as thermokernels.common.tolerances.LAW_SUM
 LAW_SUM = 1e-9
 
@@ -61,8 +62,8 @@ def observable_variance_time(W: Floats, gradient: Floats) -> float:
     _require_types(W, gradient, gradient[0])
     _require_shapes(W, gradient)
     weights, visible_field, hidden_field, tables, solved = _prepared(W)
-    numbers = np.full(8, np.nan)
-    if not _solve_time(weights, visible_field, hidden_field, True, LIMITS, tables, solved, numbers):
+    numbers = np.full(N_NUMBERS, np.nan)
+    if not _solve_time(weights, visible_field, hidden_field, True, False, LIMITS, tables, solved, numbers):
         gradient[:] = np.nan
         return np.nan
     _time_cotangents(tables, True, solved.right_hand_sides, solved.vectors, gradient, visible_field, hidden_field)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import thermokernels as tk
+from thermokernels.common.errors import ConstantError
 from thermokernels.model import extended, laws, rounding
 from thermokernels.model.extended import ExtendedChain
 from thermokernels.model.laws import divergence_error
@@ -80,7 +81,7 @@ COUNTS = {
 @pytest.mark.parametrize("name", COUNTS)
 def test_every_rounding_is_counted_once(name):
     found, count = COUNTS[name]
-    assert found() / U == pytest.approx(count, rel=1e-6)
+    assert found() / U == pytest.approx(count, rel=1e-6, abs=0)
 
 
 @pytest.mark.skipif(not extended.AVAILABLE, reason="long double is float64 here")
@@ -88,17 +89,17 @@ def test_every_rounding_of_long_double_is_counted_once():
     tables = ExtendedChain(SINGLE)
     largest, total = float(np.abs(W).sum(axis=1).max()), float(np.abs(W).sum())
     of_rates, of_law = 4 * largest + 12, 8 * total + 16 + 8  # fields to 1e-10 u are as good as w
-    assert tables.rate_error / LONG == pytest.approx(of_rates + 4 * largest * 1e-10 * U / LONG, rel=1e-9)
-    assert tables.law_error / LONG == pytest.approx(of_law + 8 * total * 1e-10 * U / LONG, rel=1e-9)
+    assert tables.rate_error / LONG == pytest.approx(of_rates + 4 * largest * 1e-10 * U / LONG, rel=1e-9, abs=0)
+    assert tables.law_error / LONG == pytest.approx(of_law + 8 * total * 1e-10 * U / LONG, rel=1e-9, abs=0)
     _, error = extended.transition_rates(tables)
-    assert error / LONG == pytest.approx(tables.rate_error / LONG + SINGLE.n_configurations + 4 * 5 + 8, rel=1e-9)
+    assert error / LONG == pytest.approx(tables.rate_error / LONG + SINGLE.n_configurations + 4 * 5 + 8, rel=1e-9, abs=0)
     m, found = 15, gth_elimination.eliminate_extended(SINGLE, reduced_resolvent.ground_state(SINGLE))
     exact = (0.7 * m**3 + 4 * m**2 + 8 * m) + 2 * m * (error / LONG + 16)
-    assert found.exact / LONG == pytest.approx(exact, rel=1e-9)
-    assert found.precision / LONG == pytest.approx(exact + m**2 + 6 * m, rel=1e-9)
+    assert found.exact / LONG == pytest.approx(exact, rel=1e-9, abs=0)
+    assert found.precision / LONG == pytest.approx(exact + m**2 + 6 * m, rel=1e-9, abs=0)
     rounded = gth_elimination.eliminate(SINGLE, reduced_resolvent.ground_state(SINGLE))
-    assert rounded.precision == pytest.approx((m**2 + 6 * m) * U + found.exact, rel=1e-9)
-    assert rounded.of_paths == pytest.approx((m + 1) * U + 1.5 * found.exact, rel=1e-9)
+    assert rounded.precision == pytest.approx((m**2 + 6 * m) * U + found.exact, rel=1e-9, abs=0)
+    assert rounded.of_paths == pytest.approx((m + 1) * U + 1.5 * found.exact, rel=1e-9, abs=0)
 
 
 @pytest.mark.parametrize(("chain", "times"), [(SINGLE, 2), (BLOCK, 1)])
@@ -106,11 +107,11 @@ def test_what_rounds_in_an_observable(chain, times):
     row_sums = SimpleNamespace(arrays={"sums": np.zeros((6, 6))}, additions=11)
     found = variance_time.rounding(chain, row_sums)
     assert found.product == rounding.product_error(chain)
-    assert found.source / U == pytest.approx(6 + 11 + 6 + LAW, rel=1e-6)
+    assert found.source / U == pytest.approx(6 + 11 + 6 + LAW, rel=1e-6, abs=0)
     assert found.mean / U == 2 * (8 + 8)
     assert found.entries == times * rounding.entry_error(chain)
     many = SimpleNamespace(arrays={"sums": np.zeros((40, 6))}, additions=11)
-    assert variance_time.rounding(chain, many).source / U == pytest.approx(6 + 11 + 8 + 5 + LAW, rel=1e-6)
+    assert variance_time.rounding(chain, many).source / U == pytest.approx(6 + 11 + 8 + 5 + LAW, rel=1e-6, abs=0)
 
 
 def test_error_terms_are_those_of_residuals_and_of_rounding():
@@ -118,8 +119,8 @@ def test_error_terms_are_those_of_residuals_and_of_rounding():
     row_sums = SimpleNamespace(arrays={"sums": sums}, additions=3)
     lost = variance_time.rounding(SINGLE, row_sums)
     squares, moved = variance_time.error_terms(SINGLE, row_sums, 7.0)
-    assert squares[0] == pytest.approx(7 * (2e-6 + 3 * lost.product) ** 2, rel=1e-12)
-    assert moved[0] == pytest.approx((4 * lost.source + lost.mean**2) * 3 + 2 * lost.entries, rel=1e-12)
+    assert squares[0] == pytest.approx(7 * (2e-6 + 3 * lost.product) ** 2, rel=1e-12, abs=0)
+    assert moved[0] == pytest.approx((4 * lost.source + lost.mean**2) * 3 + 2 * lost.entries, rel=1e-12, abs=0)
 
 
 def test_what_rounds_in_an_autocorrelation_time():
@@ -190,10 +191,10 @@ def test_sums_over_observables_round_with_their_number(rows):
     )
     time = alternating_scan.AlternatingTime(LAYERS, {"couplings": part})
     additions = {6: 6, 100: 8 + 12}[rows] + 3
-    assert time.bound == pytest.approx(additions * U * 2 * rows, rel=1e-12)
-    assert time.variance_error == pytest.approx(additions * U * rows, rel=1e-12)
+    assert time.bound == pytest.approx(additions * U * 2 * rows, rel=1e-12, abs=0)
+    assert time.variance_error == pytest.approx(additions * U * rows, rel=1e-12, abs=0)
     expected = 2 * time.bound + time.variance_error + 4 * U * (4 * rows + rows)
-    assert time.asymptotic_variance_bound == pytest.approx(expected, rel=1e-9)
+    assert time.asymptotic_variance_bound == pytest.approx(expected, rel=1e-9, abs=0)
 
 
 @pytest.mark.parametrize(("terms", "additions"), [(1, 1), (30, 29), (200, 24 + 8), (5000, 24 + 13)])
@@ -204,7 +205,7 @@ def test_a_sum_of_numpy_has_so_many_additions(terms, additions):
 def test_a_mean_of_hitting_times_rounds_twice_in_sum():
     start, target = np.isin(np.arange(16), [1, 2, 5]), np.arange(16) == 0
     found = first_passage.solve_mean_first_passage(SINGLE, start, target)
-    assert (found.relative_bound - found.hitting.relative_bound) / U == pytest.approx(2 * LAW + 2 * (3 + 3), rel=1e-3)
+    assert (found.relative_bound - found.hitting.relative_bound) / U == pytest.approx(2 * LAW + 2 * (3 + 3), rel=1e-3, abs=0)
 
 
 def test_a_divergence_rounds_in_fields_weights_logarithms_and_sums(monkeypatch):
@@ -217,13 +218,13 @@ def test_a_divergence_rounds_in_fields_weights_logarithms_and_sums(monkeypatch):
     errors = of_laws + 2 * (np.abs(np.log(data)) + np.abs(ratios))
     expected = np.abs(data - law) * errors + (4 + 4) * (data * np.abs(ratios) + np.abs(data - law))
     expected = expected.sum() + (4 + 1) * (data * np.abs(ratios)).sum()
-    assert divergence_error(data, model) / U == pytest.approx(expected, rel=1e-6)
+    assert divergence_error(data, model) / U == pytest.approx(expected, rel=1e-6, abs=0)
     monkeypatch.setattr(laws, "UNIT", 1e-3)  # so large that second orders are seen: of the curvature, and of the law that it is under
     errors = 1e-3 * errors
     moved = np.abs(data - law) * errors + law * errors**2 + (4 + 4) * 1e-3 * (data * np.abs(ratios) + np.abs(data - law))
     expected = moved.sum() * (1 + 1e-3 * of_laws) + (4 + 1) * 1e-3 * (data * np.abs(ratios)).sum()
-    assert divergence_error(data, model) == pytest.approx(expected, rel=1e-9)
-    assert divergence_error(data * (1 + 1e-10), model) == pytest.approx(expected, rel=1e-12)
+    assert divergence_error(data, model) == pytest.approx(expected, rel=1e-9, abs=0)
+    assert divergence_error(data * (1 + 1e-10), model) == pytest.approx(expected, rel=1e-12, abs=0)
     certain = np.array([1.0, 0.0, 0.0, 0.0])  # states that the data do not have count with their law only
     assert np.isfinite(divergence_error(certain, model))
 
@@ -251,9 +252,9 @@ def test_an_eigendecomposition_is_as_good_as_what_it_leaves():
 
 
 def test_records_of_every_kth_step_have_the_gap_of_so_many():
-    assert autocorrelation._recorded_gap(SINGLE, 0.2, 1) == pytest.approx(0.2, rel=1e-12)
-    assert autocorrelation._recorded_gap(SINGLE, 0.2, 3) == pytest.approx(1 - 0.8**3, rel=1e-12)
-    assert autocorrelation._recorded_gap(SINGLE, None, 2) == pytest.approx(1 - (1 - tk.gap_lower_bound(SINGLE)) ** 2, rel=1e-12)
+    assert autocorrelation._recorded_gap(SINGLE, 0.2, 1) == pytest.approx(0.2, rel=1e-12, abs=0)
+    assert autocorrelation._recorded_gap(SINGLE, 0.2, 3) == pytest.approx(1 - 0.8**3, rel=1e-12, abs=0)
+    assert autocorrelation._recorded_gap(SINGLE, None, 2) == pytest.approx(1 - (1 - tk.gap_lower_bound(SINGLE)) ** 2, rel=1e-12, abs=0)
 
 
 @pytest.mark.parametrize("every", [1, 3])
@@ -269,7 +270,14 @@ def test_what_a_solve_of_an_autocorrelation_leaves_counts_in_the_square(every, m
     monkeypatch.setattr(autocorrelation, "solved", lambda *given: solve(*given) + 1e-3 * off)
     (found,), (bound,) = autocorrelation._from_residuals(*arguments)
     recorded = 1 - (1 - gaps[0]) ** every
-    assert abs(found - right) == pytest.approx(1e-6 * recorded, rel=1e-3)
+    assert abs(found - right) == pytest.approx(1e-6 * recorded, rel=1e-3, abs=0)
     assert abs(found - right) <= bound + certain
     assert certain < 1e-3 * abs(found - right)
-    assert bound - certain == pytest.approx(1e-6 * recorded, rel=1e-3)
+    assert bound - certain == pytest.approx(1e-6 * recorded, rel=1e-3, abs=0)
+
+
+def test_a_function_that_varies_by_no_more_than_a_few_roundings_is_constant():
+    signs = np.where(np.arange(16) % 2, 1.0, -1.0)[:, None]
+    with pytest.raises(ConstantError, match="does not vary"):
+        autocorrelation.autocorrelation_times(SINGLE, 1 + 4 * U * signs)
+    assert np.isfinite(autocorrelation.autocorrelation_times(SINGLE, 1 + 1e-9 * signs)[0]).all()

@@ -32,7 +32,7 @@ def test_a_barrier_is_off_by_the_errors_of_two_energies(monkeypatch):
     energy[np.isclose(energy, event.saddle_energy)] += PLANTED
     energy[bottom] -= PLANTED
     (moved, *_) = landscape.merge_tree(replace(chain, energy=energy)).events
-    assert moved.barrier - event.barrier == pytest.approx(2 * PLANTED, rel=1e-9)
+    assert moved.barrier - event.barrier == pytest.approx(2 * PLANTED, rel=1e-9, abs=0)
     monkeypatch.setattr(landscape, "energy_error", lambda _: PLANTED)
     bound = landscape.merge_tree(chain).barrier_error
     assert bound / 2 < moved.barrier - event.barrier <= bound * (1 + 1e-12)
@@ -92,7 +92,7 @@ def test_an_autocorrelation_time_is_off_by_what_a_function_error_does_to_both_of
     (tau,), (with_error,), _ = autocorrelation_times(chain, function[:, None], gap_bound=gap, function_error=PLANTED)
     slower = (math.sqrt(time) + PLANTED / math.sqrt(gap)) ** 2
     narrower = (math.sqrt(variance) - PLANTED) ** 2
-    assert tau == pytest.approx(2 * time / variance - 1, rel=1e-10)
+    assert tau == pytest.approx(2 * time / variance - 1, rel=1e-10, abs=0)
     assert with_error >= (2 * slower / narrower - 1 - tau) * (1 - 1e-9)
     for partial in (2 * slower / variance - 1 - tau, 2 * time / narrower - 1 - tau):  # either part alone is too little
         assert with_error > 1.2 * partial
@@ -110,7 +110,7 @@ def test_a_window_is_off_by_the_error_of_the_signal(monkeypatch):
     monkeypatch.setattr(diagnose, "q_struct_of", off)
     found = tk.diagnose(W, p_data=data).window_for_unit_q
     missed = abs(found.value - right.value)
-    assert missed == pytest.approx(PLANTED * found.value, rel=1e-6)
+    assert missed == pytest.approx(PLANTED * found.value, rel=1e-6, abs=0)
     assert missed <= found.error * (1 + 2 * PLANTED)
     assert missed > 100 * right.error  # T_O's share
 
@@ -143,9 +143,9 @@ def test_the_asymptotic_variance_is_off_by_twice_the_time_by_the_variances_and_b
         monkeypatch.setattr(asymptotic_variance, "variance_of", lambda _: (3.0, variance_error))
         return asymptotic_variance.bound_of(SimpleNamespace(value=5.0, bound=lost))
 
-    assert bound(PLANTED, 0.0) == pytest.approx(2 * PLANTED, rel=1e-9)
-    assert bound(0.0, PLANTED) == pytest.approx(PLANTED, rel=1e-9)
-    assert bound(0.0, 0.0) == pytest.approx(2 * 2.0**-52 * 13.0)
+    assert bound(PLANTED, 0.0) == pytest.approx(2 * PLANTED, rel=1e-9, abs=0)
+    assert bound(0.0, PLANTED) == pytest.approx(PLANTED, rel=1e-9, abs=0)
+    assert bound(0.0, 0.0) == pytest.approx(2 * 2.0**-52 * 13.0, abs=0)
 
 
 def test_the_error_of_an_entry_is_that_of_its_factors():
@@ -253,7 +253,7 @@ def test_a_mean_autocorrelation_time_is_off_by_time_and_variances(of_time, monke
     monkeypatch.setattr(QStruct, "t_obs_bound", property(lambda q: of_time * q.t_obs))
     found = tk.diagnose(GENTLE).tau_gradient
     assert found.value == right.tau_gradient.value
-    assert found.error == pytest.approx((found.value + 1) * (PLANTED + of_time), rel=1e-9)
+    assert found.error == pytest.approx((found.value + 1) * (PLANTED + of_time), rel=1e-9, abs=0)
 
 
 @pytest.mark.parametrize("distortion", [0.0, 0.05])
@@ -291,10 +291,10 @@ def test_the_distortion_of_a_basis_is_that_of_its_covariances(monkeypatch):
         monkeypatch.setattr(relevance_module, "_rounding", lambda _, planted=planted: planted)
         basis = observable_basis(chain)
         expected = 3 * planted * np.square(np.sqrt(squares) @ np.abs(basis.coefficients)).sum()
-        assert basis.distortion == pytest.approx(expected, rel=1e-9)
+        assert basis.distortion == pytest.approx(expected, rel=1e-9, abs=0)
     monkeypatch.setattr(relevance_module, "_rounding", lambda _: 0.0)
     monkeypatch.setattr(relevance_module, "UNIT", 1e-3)
     gram = (chain.law * (f - chain.law @ f).T) @ (f - chain.law @ f)
     sizes = np.abs(basis.coefficients)
     expected = 2 * (6 + 2) * 1e-3 * np.linalg.norm(sizes.T @ np.abs(gram) @ sizes)
-    assert observable_basis(chain).distortion == pytest.approx(expected, rel=1e-9)
+    assert observable_basis(chain).distortion == pytest.approx(expected, rel=1e-9, abs=0)

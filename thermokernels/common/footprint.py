@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from thermokernels.common import memory, threads
 
-# Observables are solved for in chunks of this many bytes, small enough that much of one is in the cache when it is looked at again, or of
-# so many rows where the rows are long.
-CHUNK_BYTES = 2**26
+# Observables are solved for in chunks of this many bytes, small enough that much of one is in the cache when it is looked at again and that
+# its pages are not given back to the system and asked for anew, or of so many rows where the rows are long.
+CHUNK_BYTES = 2**24
 CHUNK_ROWS = 8
 
 # Sums over observables are made in blocks of so many numbers of right-hand sides, but of no fewer rows than these: a worker returns sums

@@ -10,6 +10,9 @@ from __future__ import annotations
 
 import math
 
+import numba
+from numba import types
+
 from thermokernels.compiled.decorator import jit
 
 Pair = tuple[float, float]
@@ -23,6 +26,30 @@ THIRD_HIGH, THIRD_LOW = 0.16666666666666666, 9.25185853854297e-18
 FOURTH_HIGH, FOURTH_LOW = 0.041666666666666664, 2.3129646346357427e-18
 # The argument is divided by 2^9, so that |r| <= 7e-4.
 HALVINGS = 9
+
+
+if numba.config.DISABLE_JIT:
+
+    def _fused(a, b, c):
+        """a b + c rounded once, where -c is a b rounded (Dekker): all that is asked for here."""
+        t = SPLITTER * a
+        a_high = t - (t - a)
+        t = SPLITTER * b
+        b_high = t - (t - b)
+        a_low, b_low = a - a_high, b - b_high
+        return ((a_high * b_high + c) + a_high * b_low + a_low * b_high) + a_low * b_low
+
+else:
+    from numba.core.extending import intrinsic
+
+    @intrinsic
+    def _fused(typing_context, a, b, c):
+        """a b + c rounded once: one instruction where the processor has it, a function of the C library elsewhere."""
+
+        def generate(context, builder, signature, arguments):
+            return builder.fma(*arguments)
+
+        return types.float64(types.float64, types.float64, types.float64), generate
 
 
 @jit
@@ -44,12 +71,7 @@ def ordered_sum(a: float, b: float) -> Pair:
 def two_product(a: float, b: float) -> Pair:
     """a b as a pair, exactly while neither it nor its low half over- or underflows."""
     product = a * b
-    t = SPLITTER * a
-    a_high = t - (t - a)
-    t = SPLITTER * b
-    b_high = t - (t - b)
-    a_low, b_low = a - a_high, b - b_high
-    return product, ((a_high * b_high - product) + a_high * b_low + a_low * b_high) + a_low * b_low
+    return product, _fused(a, b, -product)
 
 
 @jit

@@ -78,7 +78,13 @@ def _fill_tables(weights, visible_field, hidden_field, tables):
 @jit
 def _coupling_sums(weights, visible_field, hidden_field):
     """The sum of all |couplings| and |fields|, which no energy exceeds, and the largest of one spin, which no local field does."""
-    total, largest, columns = np.abs(visible_field).sum() + np.abs(hidden_field).sum(), 0.0, np.abs(hidden_field)
+    of_visible, of_hidden, largest, columns = 0.0, 0.0, 0.0, np.empty(hidden_field.size)
+    for i in range(visible_field.size):
+        of_visible += abs(visible_field[i])
+    for j in range(hidden_field.size):
+        columns[j] = abs(hidden_field[j])
+        of_hidden += columns[j]
+    total = of_visible + of_hidden
     for i in range(visible_field.size):
         row = abs(visible_field[i])
         for j in range(hidden_field.size):
@@ -87,7 +93,9 @@ def _coupling_sums(weights, visible_field, hidden_field):
             total += size
             columns[j] += size
         largest = max(largest, row)
-    return total, max(largest, columns.max())
+    for j in range(hidden_field.size):
+        largest = max(largest, columns[j])
+    return total, largest
 
 
 @jit

@@ -77,7 +77,9 @@ def _flood(order, level_starts, flips, nodes, level, parent, top, stack):
 @jit
 def _sum_subtrees(nodes, law, level, parent, size, mass, lowest, birth):
     """Of every subtree: its number of states, its probability, its least state number, and the level of its minimum."""
-    size[:], mass[:], lowest[:], birth[:] = 0, 0.0, nodes.size, level
+    size[:], mass[:], lowest[:] = 0, 0.0, nodes.size
+    for node in range(level.size):  # to assign one slice to another takes two seconds to compile
+        birth[node] = level[node]
     for state in range(nodes.size):
         node = nodes[state]
         size[node] += 1

@@ -20,13 +20,13 @@ from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import UnresolvedError
 from thermokernels.common.results import Line, Result
 from thermokernels.common.tolerances import UNIT
-from thermokernels.model.chain import GibbsChain, block_spins
+from thermokernels.model.chain import GibbsChain, block_spins, obstacle_to_quotient, of_tables
 from thermokernels.model.kernels.registry import as_kernel
 from thermokernels.model.model import Model, ModelLike, as_model
-from thermokernels.quantities import asymptotic_variance
+from thermokernels.quantities import asymptotic_variance, small_models
 from thermokernels.quantities.alternating_scan import OBSERVABLES, UNITS, AlternatingTime, of_model
 from thermokernels.quantities.data_signal import LARGEST_SUM, _data_gradient, _signal, gradient_error
-from thermokernels.quantities.variance_time import VarianceTime, model_chain, variance_time
+from thermokernels.quantities.variance_time import VarianceTime, in_room, model_chain, variance_time
 from thermokernels.solvers.checkpoint import PathLike
 from thermokernels.solvers.many_observables import Accumulator
 from thermokernels.solvers.solve import AUTOMATIC, Progress, Solve
@@ -261,7 +261,42 @@ def q_struct(
     for name, value, usual in given:
         if value != usual:
             raise ValueError(f"{name} must be {usual!r} for the {kernel} kernel; got {arguments.in_brief(value)}: use kernel='alternating'")
+    if small_models.in_one_call(model, solve, kernel) and (found := small_q_struct(model, p_data, window, solve)) is not None:
+        return found[0]
     return chain_q_struct(model_chain(model, kernel=kernel), p_data, window, solve)
+
+
+def small_q_struct(
+    model: Model, p_data: ArrayLike, window: float, solve: Solve, full: bool = False
+) -> tuple[QStruct, small_models.Room, Floats] | None:
+    """Q of a small model with all couplings, on all states where ``full``, with what the compiled call has left, and the law as it is.
+
+    None where that call does not certify it.
+    """
+    law = arguments.as_undivided_law(p_data, 2**model.n_visible)
+    window_steps = arguments.as_positive(window, "window", "sweeps") * model.n_spins
+    obstacle = obstacle_to_quotient(model, None)
+    quotient = obstacle is None and not full
+    room, certified = small_models.answer(model, law, window_steps, quotient, solve)
+    if not certified:
+        return None
+    tables, _ = room.first()
+    value, signal, signal_bound, *_, logarithm, _ = room.numbers[0].tolist()
+    chain = of_tables(model, "single-site", quotient, None if full else obstacle, tables, logarithm)
+    time = in_room(chain, room, solve)
+    q = QStruct(
+        value=value,
+        signal=signal,
+        signal_bound=signal_bound,
+        t_obs=time.value,
+        g=room.g[0],
+        residual=time.residual,
+        iterations=time.iterations,
+        method=time.method,
+        window_steps=window_steps,
+        variance_time=time,
+    )
+    return q, room, law
 
 
 def alternating_q_struct(model: Model, p_data: ArrayLike, window: float, solve: Solve, **options: Any) -> QStruct:

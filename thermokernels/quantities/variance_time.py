@@ -27,8 +27,10 @@ from thermokernels.model.exchangeable import ExchangeableChain
 from thermokernels.model.kernels.registry import KERNELS
 from thermokernels.model.model import Model
 from thermokernels.model.rounding import entry_error, law_error, product_error
+from thermokernels.quantities import small_models
 from thermokernels.quantities.alternating_scan import of_model
 from thermokernels.quantities.exchangeable import exchangeable_sums
+from thermokernels.quantities.small_models import LOOSEST, SMALLEST_LAW
 from thermokernels.solvers import gap_bounds, red_black, spanning_tree_bound
 from thermokernels.solvers.checkpoint import PathLike, RestartFile
 from thermokernels.solvers.many_observables import Accumulator, Observables, RowSums
@@ -39,14 +41,8 @@ from thermokernels.solvers.small.small_chains import Rounding, _error_terms
 from thermokernels.solvers.solve import AUTOMATIC, Progress, Solve
 from thermokernels.solvers.state_reduction import reduced_resolvent
 
-# Laws below this are close to underflow: their square roots still are numbers, but products with them lose digits unnoticed.
-SMALLEST_LAW = 1e-280
-
 # On so few states the gap's better bound costs more than the iterations that it saves.
 QUICK_STATES = 2**16
-
-# The largest relative residual that a solve may be left with, whatever accuracy is asked for.
-LOOSEST = 0.5
 
 # A minimum spanning tree of all flips takes 50 bytes a flip.
 SPANNING_STATES = 2**18
@@ -360,14 +356,24 @@ def is_small(chain: GibbsChain, solve: Solve) -> bool:
 
 def _small_variance_time(chain: GibbsChain, solve: Solve) -> VarianceTime:
     """T_O of a small chain, with its solutions."""
-    solved, value, residual, iterations = small_chains.solve_products(chain, solve.rtol)
-    method = resolved(chain.n_states, "auto")
-    require_residual(residual, solve.rtol, method, iterations)
-    _require_variance(value)
+    # an accuracy that is asked for has become a residual by now
+    room, _ = small_models.answer(chain.model, np.empty(0), 0.0, chain.quotient, replace(solve, accuracy=None), chain.tables)
+    time = in_room(chain, room, solve)
+    require_residual(time.residual, solve.rtol, time.method, time.iterations)
+    _require_variance(time.value)
+    return time
+
+
+def in_room(chain: GibbsChain, room: small_models.Room, solve: Solve) -> VarianceTime:
+    """T_O of a small chain as the compiled call has left it in ``room``."""
+    _, solved = room.first()
     if solve.progress:
         solve.progress(len(solved.sums), len(solved.sums))
+    numbers = room.numbers[0].tolist()
+    residual, iterations = numbers[5], int(numbers[6])
     row_sums = RowSums.of(chain, solved.sums, residual, iterations)
-    return VarianceTime(chain, value, residual, iterations, method, solve.rtol, row_sums, in_packs=solved)
+    method = resolved(chain.n_states, "auto")
+    return VarianceTime(chain, numbers[3], residual, iterations, method, numbers[small_models.ACCEPTED], row_sums, in_packs=solved)
 
 
 def _solved_variance_time(chain: GibbsChain, solve: Solve, accumulators: Sequence[Accumulator]) -> VarianceTime:

@@ -140,8 +140,7 @@ class RowSums:
 
     def __init__(self, chain: GibbsChain, n_rows: int) -> None:
         self.arrays: dict[str, Array] = {"sums": np.zeros((n_rows, 6)), "worst": np.zeros(2)}
-        # the diagonal of a block kernel is at most 1
-        self._diagonal = chain.escape if chain.dynamics.single_flips else np.empty(0)
+        self._chain = chain
         self._block = max(chain.shape[1], SHORTEST_BLOCK)
         self._n_states = chain.n_states
 
@@ -158,9 +157,11 @@ class RowSums:
 
     def add(self, rows: slice, right_hand_sides: Floats, solution: Solution) -> None:
         sums = self.arrays["sums"][rows]
+        # the diagonal of a block kernel is at most 1
+        diagonal = self._chain.escape if self._chain.dynamics.single_flips else np.empty(0)
 
         def add_up(part: slice) -> None:
-            _add_up(right_hand_sides[part], solution.vectors[part], solution.residuals[part], self._diagonal, self._block, sums[part])
+            _add_up(right_hand_sides[part], solution.vectors[part], solution.residuals[part], diagonal, self._block, sums[part])
 
         threads.for_rows(add_up, len(sums), right_hand_sides.size)
         worst = self.arrays["worst"]

@@ -23,20 +23,9 @@ from thermokernels.compiled.simd_states import DOUBLES, FLOATS, add_multiple, do
 from thermokernels.model.chain import GibbsChain
 from thermokernels.solvers import red_black
 from thermokernels.solvers.conjugate_gradients import FLOOR, MAX_ITERATIONS
-from thermokernels.solvers.red_black import (
-    AIM,
-    EVEN,
-    STAGGER,
-    Classes,
-    _assemble,
-    _conjugate_gradients,
-    _couple,
-    _from_other,
-    _iterate,
-    _odd_half,
-    _project,
-    _split,
-)
+from thermokernels.solvers.parity_classes import EVEN, STAGGER, Classes, _split
+from thermokernels.solvers.parity_coupling import _couple, _from_other
+from thermokernels.solvers.red_black import AIM, _assemble, _conjugate_gradients, _iterate, _odd_half, _project
 
 # On fewer states the vectors of float64 lie in the first two levels of the cache, and little is gained; a tile takes 32 columns.
 STATES, VISIBLE = 2**13, 6

@@ -22,7 +22,7 @@ from thermokernels.common.tolerances import EPSILON
 from thermokernels.compiled.decorator import jit
 from thermokernels.model.chain import GibbsChain
 from thermokernels.model.kernels.single_site import _after_hidden_flip
-from thermokernels.solvers import conjugate_gradients, red_black
+from thermokernels.solvers import conjugate_gradients, parity_classes, red_black
 
 # Below this a factorisation costs less than the first iterations.
 CHOLESKY_STATES = 256
@@ -61,7 +61,7 @@ class RestrictedSystem:
                     "I - P off the target is singular in float64: the target is too hard to reach; scale W down"
                 ) from None
         elif self._bipartite:
-            self._classes = red_black.parity_classes(chain, target)
+            self._classes = parity_classes.parity_classes(chain, target)
 
     def solve(self, sources: Floats, tolerance: float) -> tuple[Floats, float]:
         """t for f = ``sources`` (n_states,) > 0, and max |f - (I - P) t| / f off the target.

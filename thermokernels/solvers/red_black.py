@@ -5,75 +5,21 @@ parity, A = [[D_e, -C], [-C', D_o]] with diagonal D: the odd states are eliminat
 complement D_e - C D_o^-1 C' of half the size, preconditioned by D_e, in a third of the iterations (red-black elimination; Saad,
 Iterative Methods for Sparse Linear Systems, 2nd ed., section 10.5 and algorithm 9.1).
 
-A class is stored as ``[h, u]`` with u = v >> 1: the lowest visible bit follows from the parity of the rest. A flip of visible
-spin 0 then keeps the index, visible spin i moves u by 2^(i-1), a hidden flip exchanges rows at the same u. Rows are ``stride`` entries
-apart: long ones are padded by zeros, or rows that meet in a flip would fall on the same lines of the cache.
+How classes are stored: :mod:`thermokernels.solvers.parity_classes`; products across: :mod:`thermokernels.solvers.parity_coupling`.
 """
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 import numpy as np
 
 from thermokernels.common import threads
 from thermokernels.compiled import simd_states
 from thermokernels.compiled.decorator import inlined, jit
-from thermokernels.compiled.register_tiles import (
-    AHEAD,
-    BLOCK_ROWS,
-    EXPECTING,
-    FAR_COLUMN_FLIP,
-    FAR_ROW_FLIP,
-    PADDED_COLUMNS,
-    PANEL_COLUMNS,
-    ROW_FLIPS,
-    ROWS,
-    checkered_rows,
-    columns,
-    expect_tile,
-    fold,
-    load_tile,
-    reverse_tile,
-    spread_rows,
-    store_tile,
-    swap_columns1,
-    swap_columns2,
-    swap_columns4,
-    swap_columns8,
-    swap_columns16,
-    swap_rows1,
-    swap_rows2,
-)
-from thermokernels.compiled.simd_states import (
-    DOUBLES,
-    add,
-    add_multiple,
-    dot,
-    fill,
-    lanes,
-    load,
-    multiply,
-    multiply_add,
-    pick_even,
-    pick_odd,
-    reverse,
-    store,
-    subtract,
-    swap1,
-    swap2,
-    swap4,
-    swap8,
-    total,
-    weave_high,
-    weave_low,
-    zeros_on_a_line,
-)
+from thermokernels.compiled.simd_states import DOUBLES, add, add_multiple, dot, fill, lanes, load, multiply, multiply_add, store, total
 from thermokernels.model.chain import GibbsChain
 from thermokernels.solvers.conjugate_gradients import FLOOR, MAX_ITERATIONS
-
-# Numbers of the classes; as plain integers numba would compile every kernel once for each of them.
-EVEN, ODD = np.int64(0), np.int64(1)
+from thermokernels.solvers.parity_classes import EVEN, ODD, Classes, _merge, _split
+from thermokernels.solvers.parity_coupling import _from_other, _schur_product
 
 PROJECT_EVERY = 8
 
@@ -82,197 +28,6 @@ AIM = 0.05
 
 # Entries whose squares are added up in one vector: longer sums would cost digits of float32.
 SUMMED = 2**13
-
-# Classes are padded by three cache lines: a load waits for a store at the same place of another page.
-STAGGER = 3 * DOUBLES
-
-
-class Shape(NamedTuple):
-    """Sizes of a class: H rows of U columns that start ``stride`` entries apart; flips of hidden spins but for the quotient's last."""
-
-    n_rows: int
-    n_half: int
-    stride: int
-    n_visible: int
-    n_row_flips: int
-    quotient: bool
-
-
-class Classes(NamedTuple):
-    """The chain in parity classes (index 0 even, 1 odd); class arrays are flat, zero between rows and behind the last."""
-
-    visible_rates: np.ndarray  # (n_v * H,): entry [i, h]
-    hidden_rates: np.ndarray  # (2 * n_h * U,): entry [d, j, u] is the rate of rows whose parity differs from the class's by d
-    diagonal: np.ndarray  # (2, length)
-    inverse: np.ndarray  # (2, length): 1 / diagonal, 0 on the target
-    free: np.ndarray  # (2, length): 1, 0 on the target; (2, 0) without one
-    null: np.ndarray  # (2, length): sqrt(pi), or 0 where a target makes A regular
-    shape: Shape
-
-
-@jit
-def _parity(number):
-    parity = 0
-    while number:
-        number &= number - 1
-        parity ^= 1
-    return parity
-
-
-@jit
-def _split(values, shape, classes):
-    """classes[p, h stride + u] = values[h, v] for the v of class p over u."""
-    even, odd = classes[0], classes[1]
-    for h in range(shape.n_rows):
-        for u in range(0, shape.n_half, DOUBLES):
-            v, k = 2 * (h * shape.n_half + u), h * shape.stride + u
-            low, high = load(values, v), load(values, v + DOUBLES)
-            if _parity(h ^ u):
-                store(even, k, pick_odd(low, high))
-                store(odd, k, pick_even(low, high))
-            else:
-                store(even, k, pick_even(low, high))
-                store(odd, k, pick_odd(low, high))
-
-
-@jit
-def _merge(classes, shape, values):
-    """The inverse of _split."""
-    even, odd = classes[0], classes[1]
-    for h in range(shape.n_rows):
-        for u in range(0, shape.n_half, DOUBLES):
-            v, k = 2 * (h * shape.n_half + u), h * shape.stride + u
-            first, second = load(even, k), load(odd, k)
-            if _parity(h ^ u):
-                first, second = second, first
-            store(values, v, weave_low(first, second))
-            store(values, v + DOUBLES, weave_high(first, second))
-
-
-# The two kernels below are one function each: a call inside their loops would count references to arrays and empty the registers.
-
-
-@jit
-def _couple(visible_rates, hidden_rates, shape, parity, x, scale, diagonal, step, out):
-    """out = scale * (C x), from the other class into class ``parity``; where step is not empty diagonal * step - that, and step'out.
-
-    An empty scale is one.
-    """
-    n_rows, n_half, stride, n_visible, n_row_flips, quotient = shape
-    n_columns, width = columns(x), lanes(x) // DOUBLES  # a tile's, and how many entries take the room of a float64
-    if n_rows < ROWS or n_half < n_columns:
-        return _couple_narrow(visible_rates, hidden_rates, shape, parity, x, scale, diagonal, step, out)
-    n_entries = (n_row_flips + quotient) * n_half
-    block_rows, panel_columns = min(BLOCK_ROWS, n_rows), min(PANEL_COLUMNS * width, n_half)
-    expecting = n_rows * n_half >= EXPECTING * width
-    near_flips = 3 + (n_columns > 8) + (n_columns > 16)
-    whole = 0.0
-    for number in range(n_rows // block_rows * (n_half // panel_columns)):
-        first_row = number // (n_half // panel_columns) * block_rows
-        first_column = number % (n_half // panel_columns) * panel_columns
-        products = fill(x.dtype.type(0.0))  # of a block: longer sums would cost digits of float32
-        for h in range(first_row, first_row + block_rows, ROWS):
-            difference = _parity(h) ^ parity
-            for u in range(first_column, first_column + panel_columns, n_columns):
-                if expecting:
-                    g, w = h, u + AHEAD * width
-                    if w >= first_column + panel_columns:
-                        g, w = h + ROWS, w - panel_columns
-                    expect_tile(out, g * stride + w, stride)
-                    if scale.size > 0:
-                        expect_tile(scale, g * stride + w, stride)
-                    if step.size > 0:
-                        expect_tile(step, g * stride + w, stride)
-                        expect_tile(diagonal, g * stride + w, stride)
-                    for i in range(FAR_COLUMN_FLIP + width, n_visible):
-                        expect_tile(x, g * stride + (w ^ (1 << (i - 1))), stride)
-                    for j in range(FAR_ROW_FLIP, n_row_flips):
-                        expect_tile(x, (g ^ (1 << j)) * stride + w, stride)
-                    if quotient:
-                        expect_tile(x, (n_rows - ROWS - g) * stride + n_half - n_columns - w, stride)
-                # Flips inside the tile are exchanges of registers; rates of hidden spins are shared by rows of one parity.
-                k = h * stride + u
-                even, odd = difference * n_entries + u, (1 - difference) * n_entries + u
-                here = load_tile(x, k, stride)
-                incoming = multiply(spread_rows(visible_rates, h), here)
-                incoming = multiply_add(spread_rows(visible_rates, n_rows + h), swap_columns1(here), incoming)
-                incoming = multiply_add(spread_rows(visible_rates, 2 * n_rows + h), swap_columns2(here), incoming)
-                incoming = multiply_add(spread_rows(visible_rates, 3 * n_rows + h), swap_columns4(here), incoming)
-                if n_columns > 8:
-                    incoming = multiply_add(spread_rows(visible_rates, 4 * n_rows + h), swap_columns8(here), incoming)
-                if n_columns > 16:
-                    incoming = multiply_add(spread_rows(visible_rates, 5 * n_rows + h), swap_columns16(here), incoming)
-                incoming = multiply_add(checkered_rows(hidden_rates, even, odd), swap_rows1(here), incoming)
-                incoming = multiply_add(checkered_rows(hidden_rates, even + n_half, odd + n_half), swap_rows2(here), incoming)
-                for i in range(near_flips + 1, n_visible):
-                    there = load_tile(x, h * stride + (u ^ (1 << (i - 1))), stride)
-                    incoming = multiply_add(spread_rows(visible_rates, i * n_rows + h), there, incoming)
-                for j in range(ROW_FLIPS, n_row_flips):
-                    there = load_tile(x, (h ^ (1 << j)) * stride + u, stride)
-                    incoming = multiply_add(checkered_rows(hidden_rates, even + j * n_half, odd + j * n_half), there, incoming)
-                if quotient:
-                    across = reverse_tile(load_tile(x, (n_rows - ROWS - h) * stride + n_half - n_columns - u, stride))
-                    last = n_row_flips * n_half
-                    incoming = multiply_add(checkered_rows(hidden_rates, even + last, odd + last), across, incoming)
-                if scale.size > 0:
-                    incoming = multiply(load_tile(scale, k, stride), incoming)
-                if step.size > 0:
-                    here = load_tile(step, k, stride)
-                    incoming = subtract(multiply(load_tile(diagonal, k, stride), here), incoming)
-                    products = add(products, fold(multiply(here, incoming)))
-                store_tile(out, k, stride, incoming)
-        whole += total(products)
-    return whole
-
-
-@jit
-def _couple_narrow(visible_rates, hidden_rates, shape, parity, x, scale, diagonal, step, out):
-    """The plain form of _couple, a vector at a time: for classes smaller than a tile."""
-    n_rows, n_half, stride, n_visible, n_row_flips, quotient = shape
-    n_lanes = lanes(x)
-    near_flips = 3 + (n_lanes > 8)
-    products = fill(x.dtype.type(0.0))
-    for h in range(n_rows):
-        rates = (_parity(h) ^ parity) * (n_row_flips + quotient) * n_half
-        for u in range(0, n_half, n_lanes):
-            k = h * stride + u
-            here = load(x, k)
-            incoming = multiply(fill(visible_rates[h]), here)
-            incoming = multiply_add(fill(visible_rates[n_rows + h]), swap1(here), incoming)
-            incoming = multiply_add(fill(visible_rates[2 * n_rows + h]), swap2(here), incoming)
-            incoming = multiply_add(fill(visible_rates[3 * n_rows + h]), swap4(here), incoming)
-            if n_lanes > 8:
-                incoming = multiply_add(fill(visible_rates[4 * n_rows + h]), swap8(here), incoming)
-            for i in range(near_flips + 1, n_visible):
-                incoming = multiply_add(fill(visible_rates[i * n_rows + h]), load(x, h * stride + (u ^ (1 << (i - 1)))), incoming)
-            for j in range(n_row_flips):
-                incoming = multiply_add(load(hidden_rates, rates + j * n_half + u), load(x, (h ^ (1 << j)) * stride + u), incoming)
-            if quotient:
-                across = reverse(load(x, (n_rows - 1 - h) * stride + n_half - n_lanes - u))
-                incoming = multiply_add(load(hidden_rates, rates + n_row_flips * n_half + u), across, incoming)
-            if scale.size > 0:
-                incoming = multiply(load(scale, k), incoming)
-            if step.size > 0:
-                here = load(step, k)
-                incoming = subtract(multiply(load(diagonal, k), here), incoming)
-                products = multiply_add(here, incoming, products)
-            store(out, k, incoming)
-    return total(products)
-
-
-@inlined
-def _from_other(classes, parity, x, scale, out):
-    """out = scale * (C x): from the other class into class ``parity``."""
-    nothing = x[:0]
-    _couple(classes.visible_rates, classes.hidden_rates, classes.shape, parity, x, scale, nothing, nothing, out)
-
-
-@inlined
-def _schur_product(classes, x, odd, out):
-    """out = (D_e - C D_o^-1 C') x for an even-class x that vanishes on the target; returns x'out. ``odd`` is work space."""
-    _from_other(classes, ODD, x, classes.inverse[1], odd)
-    diagonal, free = classes.diagonal[0], classes.free[0]
-    return _couple(classes.visible_rates, classes.hidden_rates, classes.shape, EVEN, odd, free, diagonal, x, out)
 
 
 @inlined
@@ -388,57 +143,14 @@ def _solve(classes, right_hand_sides, rtol, work, solutions, iterations):
         # The odd equations hold exactly after back-substitution, so the residual of the Schur complement is the full one up to rounding.
         iterations[a] = _conjugate_gradients(classes, source, AIM * rtol * norm, work[4], work[5], work[6], even)
         _odd_half(classes, halves[1], even, source, halves[1])
-        halves[0, :] = even
+        for k in range(0, even.size, DOUBLES):
+            store(halves[0], k, load(even, k))
         _assemble(classes, halves, solutions[a])
-
-
-@jit
-def _class_rates(hidden_rates, n_half, rates):
-    """rates[d, j, u], flat: the rate of hidden spin j at the visible configuration over u whose lowest bit is parity(u) ^ d."""
-    n_hidden = hidden_rates.shape[0]
-    for difference in range(2):
-        for u in range(n_half):
-            v = 2 * u + (_parity(u) ^ difference)
-            for j in range(n_hidden):
-                rates[(difference * n_hidden + j) * n_half + u] = hidden_rates[j, v]
-
-
-@jit
-def _parity_classes(escape, free, root_law, visible_rates, hidden_rates, quotient):
-    """:func:`parity_classes` from the tables of the chain; ``free`` is empty without a target, else 0 on it."""
-    (n_visible, n_rows), (n_hidden, n_columns) = visible_rates.shape, hidden_rates.shape
-    n_half = n_columns // 2
-    stride = n_half + (DOUBLES if n_half >= PADDED_COLUMNS else 0)
-    length = n_rows * stride + STAGGER
-    shape = Shape(n_rows, n_half, stride, n_visible, n_hidden - (1 if quotient else 0), quotient)
-    rates = zeros_on_a_line(2 * n_hidden * n_half)
-    _class_rates(hidden_rates, n_half, rates)
-    diagonal, inverse = zeros_on_a_line(2 * length).reshape((2, length)), zeros_on_a_line(2 * length).reshape((2, length))
-    null = zeros_on_a_line(2 * length).reshape((2, length))
-    _split(escape, shape, diagonal)
-    if free.size == 0:
-        _split(1.0 / escape, shape, inverse)  # one that underflows gives infinity, which the residual check reports
-        _split(root_law, shape, null)
-        return Classes(visible_rates.ravel(), rates, diagonal, inverse, np.empty((2, 0)), null, shape)
-    _split(free / escape, shape, inverse)
-    kept = zeros_on_a_line(2 * length).reshape((2, length))
-    _split(free, shape, kept)
-    return Classes(visible_rates.ravel(), rates, diagonal, inverse, kept, null, shape)
 
 
 def applies_to(chain: GibbsChain) -> bool:
     """Whether the chain is bipartite under single flips and has rows of at least eight states of one parity."""
     return chain.dynamics.parity_halves and chain.n_visible >= 4 and not (chain.quotient and chain.n_spins % 2)
-
-
-def parity_classes(chain: GibbsChain, target: np.ndarray | None = None) -> Classes:
-    """The chain in parity classes; states of ``target`` (a mask) are taken out, which leaves a regular system."""
-    nothing = np.empty(0)
-    target_or_none = nothing if target is None else 1.0 - target
-    classes: Classes = _parity_classes(
-        chain.escape, target_or_none, chain.root_law, chain.visible_rates, chain.hidden_rates, bool(chain.quotient)
-    )
-    return classes
 
 
 def solve(classes: Classes, right_hand_sides: np.ndarray, rtol: float) -> tuple[np.ndarray, np.ndarray]:

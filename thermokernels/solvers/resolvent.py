@@ -21,9 +21,13 @@ from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import NotConvergedError, NumericalError, UnresolvedError
 from thermokernels.common.results import Result
 from thermokernels.common.tolerances import EPSILON
+from thermokernels.compiled import simd_states
+from thermokernels.compiled.decorator import jit
+from thermokernels.compiled.simd_states import DOUBLES, fill, load, multiply_add, store, subtract, total
 from thermokernels.model.chain import MAX_DENSE_STATES, GibbsChain, as_chain
+from thermokernels.model.kernels.single_site import _apply_to_vector
 from thermokernels.model.rounding import entry_error, product_error
-from thermokernels.solvers import conjugate_gradients, entrywise, gap_bounds, mixed_precision, red_black
+from thermokernels.solvers import conjugate_gradients, entrywise, gap_bounds, mixed_precision, parity_classes, red_black
 from thermokernels.solvers.small import small_cholesky
 from thermokernels.solvers.solve import METHODS, SOLVERS
 from thermokernels.solvers.state_reduction import reduced_resolvent
@@ -120,8 +124,8 @@ class Solver:
         }
 
     @cached_property
-    def _classes(self) -> red_black.Classes:
-        return red_black.parity_classes(self.chain)
+    def _classes(self) -> parity_classes.Classes:
+        return parity_classes.parity_classes(self.chain)
 
     @cached_property
     def _mixed(self) -> mixed_precision.Mixed:
@@ -157,17 +161,40 @@ class Solver:
             vectors, iterations = red_black.solve(self._classes, right_hand_sides, self.rtol)
         else:
             vectors, iterations = conjugate_gradients.solve(self.chain, right_hand_sides, red_black.AIM * self.rtol)
-        residuals = self.chain.apply_symmetrised_generator(vectors)
-        sizes, errors = np.empty(len(vectors)), np.empty(len(vectors))
-
-        def measure(rows: slice) -> None:
-            np.subtract(right_hand_sides[rows], residuals[rows], out=residuals[rows])
-            sizes[rows], errors[rows] = _norms(right_hand_sides[rows]), _norms(residuals[rows])
-
-        threads.for_rows(measure, len(vectors), vectors.size)
+        residuals, sizes, errors = self._residuals(right_hand_sides, vectors)
         relative = float(np.max(np.divide(errors, sizes, out=np.zeros_like(sizes), where=sizes > 0), initial=0.0))
         require_residual(relative, self.rtol, self.method, int(iterations.max(initial=0)))
         return Solution(vectors, residuals, relative, int(iterations.max(initial=0)), self.method)
+
+    def _residuals(self, right_hand_sides: Floats, vectors: Floats) -> tuple[Floats, Floats, Floats]:
+        """The true residuals b - A z (k, n_states), and the norms (k,) of b and of them."""
+        chain, n_rows = self.chain, len(vectors)
+        if not chain.dynamics.single_flips or chain.n_states < DOUBLES:
+            residuals = right_hand_sides - chain.apply_symmetrised_generator(vectors)
+            return residuals, _norms(right_hand_sides), _norms(residuals)
+        right_hand_sides, vectors = np.ascontiguousarray(right_hand_sides), np.ascontiguousarray(vectors)
+        generator, residuals, norms = chain.generator, simd_states.aligned_empty(n_rows, chain.n_states), np.empty((2, n_rows))
+
+        def find(rows: slice) -> None:
+            _residuals_of(generator, right_hand_sides[rows], vectors[rows], residuals[rows], norms[:, rows])
+
+        threads.for_rows(find, n_rows, vectors.size * chain.n_spins)
+        return residuals, norms[0], norms[1]
+
+
+@jit
+def _residuals_of(generator, right_hand_sides, vectors, residuals, norms):
+    """residuals[a] = b_a - A z_a; norms (2, k) of b_a and of that, added up while a row is in the cache."""
+    for a in range(vectors.shape[0]):
+        source, residual = right_hand_sides[a], residuals[a]
+        _apply_to_vector(generator, vectors[a], residual)
+        sizes, errors = fill(0.0), fill(0.0)
+        for k in range(0, residual.size, DOUBLES):
+            b = load(source, k)
+            r = subtract(b, load(residual, k))
+            store(residual, k, r)
+            sizes, errors = multiply_add(b, b, sizes), multiply_add(r, r, errors)
+        norms[0, a], norms[1, a] = np.sqrt(total(sizes)), np.sqrt(total(errors))
 
 
 def require_residual(relative: float, rtol: float, method: str, iterations: int) -> None:

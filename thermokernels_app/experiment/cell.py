@@ -66,27 +66,36 @@ def compile_training(design: Design) -> None:
 
 
 def compile_solves(design: Design) -> None:
-    """Compile, or load from the cache, what cells and checks need to solve: Q and its gradient, then first passages with their bounds."""
-    window, solve = design.window_sweeps, Solve(rtol=design.thresholds.solve)
-    for q in [chain_q_struct_gradient(chain, law, window, solve)[0] for chain, law in _untrained(design)]:
-        first_passage.solve_mean_first_passage(q.state_time.chain, [0], [1])
-        _ = q.bound, q.state_time.responses  # the judge looks at these
+    """Compile, or load from the cache, what Q and its gradient of the smallest models need: most of the work."""
+    _compile_solves(design, *next(_untrained(design)))
 
 
 def compile_measures(design: Design) -> None:
-    """The same for what else cells need: the bound of a small chain's gap, spectra, state reduction, the landscape and its cuts.
+    """The same for what else cells and checks need: Q of larger models, first passages, spectra, the landscape and its cuts, state
+    reduction and the bound of a small chain's gap.
 
-    It is the lesser half, for the worker that compiles the training first; of what both halves need, each begins with its own.
+    It is the lesser half, for the worker that compiles the training first; what it shares with the other half comes last.
     """
-    for chain, _ in _untrained(design):
-        if chain.n_states <= CHOLESKY_STATES:  # else its solves are the other half's
-            resolvent.solve(chain, np.zeros((1, chain.n_states)), "auto", design.thresholds.solve)
-            gap_bounds.gap_lower_bound(chain)
-            reduced_gap.reduced_modes(chain)  # of spectra that float64 leaves unresolved
-            eliminate_in_float64(chain, ground_state(chain))  # as larger chains are
+    smallest, *larger = _untrained(design)
+    models = smallest, *larger
+    for chain, _ in models:
         spectral_measure.gap_run(chain).gauss_rules()
         landscape.merge_tree(chain)
         conductance(chain, [0])
+    for chain, law in larger:
+        _compile_solves(design, chain, law)
+    for chain, _ in models:
+        first_passage.solve_mean_first_passage(chain, [0], [1])
+        if chain.n_states <= CHOLESKY_STATES:
+            reduced_gap.reduced_modes(chain)  # of spectra that float64 leaves unresolved
+            eliminate_in_float64(chain, ground_state(chain))  # as larger chains are
+            resolvent.solve(chain, np.zeros((1, chain.n_states)), "auto", design.thresholds.solve)
+            gap_bounds.gap_lower_bound(chain)
+
+
+def _compile_solves(design: Design, chain: GibbsChain, law: Floats) -> None:
+    q, _ = chain_q_struct_gradient(chain, law, design.window_sweeps, Solve(rtol=design.thresholds.solve))
+    _ = q.bound, q.state_time.responses  # the judge looks at these
 
 
 def _untrained(design: Design) -> Iterator[tuple[GibbsChain, Floats]]:

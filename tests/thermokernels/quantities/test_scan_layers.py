@@ -53,7 +53,7 @@ def test_a_square_rounds_with_the_law_the_fields_and_its_sum():
     layers = Layers(tk.Model(W, B, C))
     chain = layers.chain
     counted = 2 * (law_error(chain) + input_error(chain) + (8 + 4 + 8) * EPSILON)
-    assert scan_layers.square_error(layers) == pytest.approx(counted, rel=1e-12)
+    assert scan_layers.square_error(layers) == pytest.approx(counted, rel=1e-12, abs=0)
     near = Sources.of_near(layers, layers.of_near(layers.near_spins))
     far = Sources.of_far(layers, layers.of_far(layers.far_spins))
     assert near.variance_error == far.variance_error == scan_layers.square_error(layers)

@@ -245,8 +245,8 @@ def test_memory_decides_how_many_observables_are_solved_for_together(monkeypatch
     for used, rows in ((1, 1), (2, footprint.CHUNK_ROWS), (12, 12)):
         monkeypatch.setattr(threads, "_chosen", used)
         assert footprint.rows_at_once(144, states) == rows
-    assert footprint.rows_at_once(64, 2**15) == 64
-    assert footprint.rows_at_once(100, 2**17) == footprint.CHUNK_BYTES // (24 * 2**17)
+    assert footprint.rows_at_once(49, 2**13) == 49
+    assert footprint.rows_at_once(100, 2**15) == footprint.CHUNK_BYTES // (24 * 2**15)
     monkeypatch.setattr(memory, "available", lambda: 4 * 3 * row)
     assert footprint.rows_at_once(144, states) == 3
     monkeypatch.setattr(memory, "available", lambda: row)

@@ -5,7 +5,7 @@ import pytest
 
 import thermokernels as tk
 from thermokernels.common import threads
-from thermokernels.solvers import mixed_precision, red_black
+from thermokernels.solvers import mixed_precision, parity_classes, parity_coupling, red_black
 from thermokernels.solvers.mixed_precision import mixed_classes
 from thermokernels.solvers.resolvent import Solver
 
@@ -33,7 +33,7 @@ def residuals(chain, right_hand_sides, solutions):
 @pytest.mark.parametrize(("shape", "options"), ROWS_OF_ANY_KIND)
 def test_float32_gives_what_float64_gives(shape, options):
     chain = random_chain(shape, **options)
-    b, double = sources(chain), red_black.parity_classes(chain)
+    b, double = sources(chain), parity_classes.parity_classes(chain)
     expected, steps = red_black.solve(double, b, RTOL)
     solutions, iterations = mixed_precision.solve(mixed_classes(double), b, RTOL)
     assert residuals(chain, b, solutions).max() <= red_black.AIM * RTOL * (1 + 1e-6)
@@ -46,7 +46,7 @@ def test_float32_gives_what_float64_gives(shape, options):
 def test_a_target_is_left_out():
     chain = random_chain((6, 4))
     target = np.arange(chain.n_states) % 37 == 5
-    double, b = red_black.parity_classes(chain, target), np.random.default_rng(2).normal(size=(2, chain.n_states))
+    double, b = parity_classes.parity_classes(chain, target), np.random.default_rng(2).normal(size=(2, chain.n_states))
     solutions, _ = mixed_precision.solve(mixed_classes(double), b, RTOL)
     rest = np.where(target, 0.0, b - chain.apply_symmetrised_generator(solutions))
     np.testing.assert_array_equal(solutions[:, target], 0.0)
@@ -56,7 +56,7 @@ def test_a_target_is_left_out():
 @pytest.mark.small
 def test_zero_takes_no_iteration():
     chain = random_chain((6, 2))
-    solutions, iterations = mixed_precision.solve(mixed_classes(red_black.parity_classes(chain)), np.zeros((1, chain.n_states)), RTOL)
+    solutions, iterations = mixed_precision.solve(mixed_classes(parity_classes.parity_classes(chain)), np.zeros((1, chain.n_states)), RTOL)
     assert iterations.tolist() == [0]
     np.testing.assert_array_equal(solutions, 0.0)
 
@@ -65,7 +65,7 @@ def test_zero_takes_no_iteration():
 def test_a_slow_chain_goes_on_in_float64(scale):
     """Sources of every kind leave solutions so large that float32 has no digit of the residual."""
     chain = random_chain((7, 4), scale)
-    b, double = sources(chain), red_black.parity_classes(chain)
+    b, double = sources(chain), parity_classes.parity_classes(chain)
     solutions, iterations = mixed_precision.solve(mixed_classes(double), b, RTOL)
     expected, steps = red_black.solve(double, b, RTOL)
     assert residuals(chain, b, solutions).max() <= max(RTOL, 2 * residuals(chain, b, expected).max())
@@ -76,15 +76,15 @@ def test_a_slow_chain_goes_on_in_float64(scale):
 @pytest.mark.small
 def test_what_is_left_is_solved_in_float64_in_the_room_of_float32():
     chain = random_chain((6, 2))
-    classes = red_black.parity_classes(chain)
+    classes = parity_classes.parity_classes(chain)
     length = classes.null.shape[1]
     halves, odd, x, image, residual = np.zeros((2, length)), *np.zeros((4, length))
-    red_black._split(sources(chain, 1)[0], classes.shape, halves)
+    parity_classes._split(sources(chain, 1)[0], classes.shape, halves)
     residual[:] = halves[0]
     red_black._project(classes.null[0], residual)
     expected, singles = residual.copy(), np.ones((5, length + 24), dtype=np.float32)
     assert mixed_precision._go_on_in_double(classes, halves, residual, odd, 1e-12, singles, x) > 1
-    red_black._schur_product(classes, x, odd, image)
+    parity_coupling._schur_product(classes, x, odd, image)
     np.testing.assert_allclose(image, expected, rtol=0, atol=2e-12)
     assert not singles.any()
 

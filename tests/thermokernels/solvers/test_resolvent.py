@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import thermokernels as tk
-from thermokernels.solvers import entrywise, red_black
-from thermokernels.solvers.resolvent import Solution, solve, solve_resolvent
+from thermokernels.solvers import entrywise, parity_classes, parity_coupling, red_black
+from thermokernels.solvers.resolvent import Solution, Solver, solve, solve_resolvent
 
 small = pytest.mark.small
 
@@ -207,11 +207,11 @@ CLASS_CASES = [
 @pytest.mark.parametrize(("shape", "quotient"), CLASS_CASES)
 def test_parity_classes_reorder_the_generator(shape, quotient):
     chain = random_chain(shape, quotient=quotient)
-    classes = red_black.parity_classes(chain)
+    classes = parity_classes.parity_classes(chain)
     x = np.random.default_rng(3).normal(size=chain.n_states)
     halves, merged = np.zeros_like(classes.null), np.empty(chain.n_states)
-    red_black._split(x, classes.shape, halves)
-    red_black._merge(halves, classes.shape, merged)
+    parity_classes._split(x, classes.shape, halves)
+    parity_classes._merge(halves, classes.shape, merged)
     np.testing.assert_array_equal(merged, x)
 
     number_down = sum(((np.arange(chain.n_states) >> bit) & 1) for bit in range(chain.n_spins))
@@ -220,9 +220,9 @@ def test_parity_classes_reorder_the_generator(shape, quotient):
 
     coupled, one = np.zeros_like(halves), np.empty(0)
     for parity in (0, 1):
-        red_black._from_other(classes, parity, halves[1 - parity], one, coupled[parity])
+        parity_coupling._from_other(classes, parity, halves[1 - parity], one, coupled[parity])
     image = np.empty(chain.n_states)
-    red_black._merge(classes.diagonal * halves - coupled, classes.shape, image)
+    parity_classes._merge(classes.diagonal * halves - coupled, classes.shape, image)
     np.testing.assert_allclose(image, plain_generator(chain, x), atol=2e-15)
 
 
@@ -230,13 +230,13 @@ def test_parity_classes_reorder_the_generator(shape, quotient):
 @pytest.mark.parametrize(("shape", "quotient"), CLASS_CASES)
 def test_the_schur_complement_is_the_generator_where_the_odd_equations_hold(shape, quotient):
     chain = random_chain(shape, quotient=quotient)
-    classes = red_black.parity_classes(chain)
+    classes = parity_classes.parity_classes(chain)
     both, product = np.zeros_like(classes.null), np.zeros_like(classes.null[0])
-    red_black._split(np.random.default_rng(4).normal(size=chain.n_states), classes.shape, both)
-    curvature = red_black._schur_product(classes, both[0], both[1], product)  # leaves D_o^-1 C' x in the odd class
+    parity_classes._split(np.random.default_rng(4).normal(size=chain.n_states), classes.shape, both)
+    curvature = parity_coupling._schur_product(classes, both[0], both[1], product)  # leaves D_o^-1 C' x in the odd class
     x, expected = np.empty(chain.n_states), np.zeros_like(both)
-    red_black._merge(both, classes.shape, x)
-    red_black._split(plain_generator(chain, x), classes.shape, expected)
+    parity_classes._merge(both, classes.shape, x)
+    parity_classes._split(plain_generator(chain, x), classes.shape, expected)
     np.testing.assert_allclose(product, expected[0], atol=5e-15)
     np.testing.assert_allclose(expected[1], 0.0, atol=5e-15)
     assert curvature == pytest.approx(both[0] @ expected[0], rel=1e-12)
@@ -360,3 +360,16 @@ def test_entrywise_bounds_cover_a_planted_error():
     again, sharper = (part[:, 0] for part in entrywise.refined(chain, chain.energy[:, None], planted[:, None], 1e-8))
     assert (np.abs(again - exact.values) <= sharper + exact.bound).all()
     assert entrywise.excess(chain, again, sharper) <= 1e-8
+
+
+@small
+@pytest.mark.parametrize("shape", [(1, 1), (2, 2), (3, 3), (4, 4)])
+def test_residuals_and_norms_are_the_plain_ones(shape):
+    """Of chains with fewer states than a vector has doubles, too."""
+    chain = tk.gibbs_chain(0.4 * np.random.default_rng(1).normal(size=shape))
+    b, z = np.random.default_rng(2).normal(size=(2, 3, chain.n_states))
+    residuals, sizes, errors = Solver(chain)._residuals(b, z)
+    expected = b - np.stack([plain_generator(chain, row) for row in z])
+    np.testing.assert_allclose(residuals, expected, rtol=0, atol=1e-13)
+    np.testing.assert_allclose(sizes, np.linalg.norm(b, axis=1), rtol=1e-14)
+    np.testing.assert_allclose(errors, np.linalg.norm(expected, axis=1), rtol=1e-12)

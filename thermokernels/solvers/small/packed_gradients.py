@@ -1,4 +1,4 @@
-"""Conjugate gradients on 1 - B B' for a pack of observables, each of which stops when it is done.
+"""Conjugate gradients on 1 - B B', of a single class on 1 - B, for a pack of observables, each of which stops when it is done.
 
 The iterates are those of :mod:`thermokernels.solvers.red_black`, where the preconditioner stands on one side and here on both.
 """
@@ -43,9 +43,10 @@ def _project(classes, lengths, step, residual, x, found):
 
 @jit
 def _conjugate_gradients(classes, residual, tolerances, work, x):
-    """(1 - B B') x = residual (overwritten) until |D^1/2 residual| <= tolerance of each observable; returns the largest of the iterations.
+    """(1 - B B') x = residual, of a single class (1 - B) x = residual, until |D^1/2 residual| <= tolerance of each observable.
 
-    ``tolerances`` are infinite in the end; ``work`` has room for three vectors.
+    Returns the largest of the iterations. ``residual`` is overwritten, ``tolerances`` are infinite in the end; ``work`` has room for three
+    vectors.
     """
     step, odd, image = work[0], work[1], work[2]
     lengths, ratios, found, last = np.zeros(DOUBLES), np.zeros(DOUBLES), np.zeros(3 * DOUBLES), np.ones(DOUBLES)
@@ -65,8 +66,11 @@ def _conjugate_gradients(classes, residual, tolerances, work, x):
         ratio = load(ratios, 0)
         for k in range(0, step.size, DOUBLES):
             store(step, k, multiply_add(ratio, load(step, k), load(residual, k)))
-        _couple(classes.masks, classes.into_odd, step, classes.ones, step[:0], odd, lengths)
-        _couple(classes.masks, classes.into_even, odd, classes.ones, step, image, lengths)
+        source = step
+        if classes.into_odd.size > 0:
+            _couple(classes.masks, classes.into_odd, step, classes.ones, step[:0], odd, lengths)
+            source = odd
+        _couple(classes.masks, classes.into_even, source, classes.ones, step, image, lengths)
         for a in range(DOUBLES):
             lengths[a] = last[a] / lengths[a] if tolerances[a] < np.inf else 0.0
         _descend(classes, lengths, step, image, residual, x, found)

@@ -11,11 +11,9 @@ from typing import NamedTuple
 import numpy as np
 
 from thermokernels.common.arrays import Floats
-from thermokernels.compiled.decorator import jit
+from thermokernels.compiled.decorator import inlined, jit
 from thermokernels.compiled.simd_states import DOUBLES, zeros_on_a_line
-from thermokernels.model.chain import GibbsChain
 from thermokernels.model.spin_sums import _correlate
-from thermokernels.solvers import conjugate_gradients
 from thermokernels.solvers.small import packed_classes, packed_gradients, packs, small_cholesky
 
 # On more states the solves are worth threads.
@@ -40,17 +38,16 @@ def empty(n_observables: int, n_states: int) -> Solved:
     return Solved(packs._empty(n_observables, n_states), packs._empty(n_observables, n_states), np.empty((n_observables, 6)))
 
 
-@jit
-def _solve_bipartite(flips, root_law, rtol, solved):
-    """A z = b of all packs where parity halves the chain; returns the largest number of iterations, 0 of a factorisation."""
-    classes, n_half, iterations = packed_classes._classes(flips, root_law), root_law.size // 2, 0
+@inlined
+def _solve_packs(classes, root_law, rtol, solved):
+    """A z = b of all packs; returns the largest number of iterations, 0 of a factorisation."""
     if root_law.size <= small_cholesky.DENSE_STATES:
         triangle = small_cholesky._factor_classes(classes)
         work = small_cholesky._work(triangle)
         for p in range(solved.vectors.shape[0]):
             small_cholesky._solve_classes(triangle, classes, root_law, solved.right_hand_sides[p], work, solved.vectors[p])
         return 0
-    size, aims = n_half * DOUBLES, np.empty(DOUBLES)
+    size, aims, iterations = classes.null.size * DOUBLES, np.empty(DOUBLES), 0
     work = zeros_on_a_line(6 * size).reshape((6, size))
     even, odd, x = work[3], work[4], work[5]
     for p in range(solved.vectors.shape[0]):
@@ -63,26 +60,7 @@ def _solve_bipartite(flips, root_law, rtol, solved):
     return iterations
 
 
-@jit
-def _solve_whole(generator, flips, root_law, rtol, solved):
-    """The same where parity does not: odd N on pairs {x, -x}."""
-    n_states, n_rows = root_law.size, solved.sums.shape[0]
-    if n_states <= small_cholesky.DENSE_STATES:
-        triangle = small_cholesky._factor_whole(flips, root_law)
-        work = small_cholesky._work(triangle)
-        for p in range(solved.vectors.shape[0]):
-            small_cholesky._solve_whole(triangle, root_law, solved.right_hand_sides[p], work, solved.vectors[p])
-        return 0
-    iterations, work, nothing = np.zeros(n_rows, np.int64), zeros_on_a_line(5 * n_states).reshape((5, n_states)), np.empty((0, 0))
-    work[0] = root_law
-    right_hand_sides, solutions = packs._all_rows(solved.right_hand_sides, n_rows), np.empty((n_rows, n_states))
-    conjugate_gradients._solve(generator, (nothing, nothing), right_hand_sides, AIM * rtol, work, solutions, iterations)
-    for p in range(solved.vectors.shape[0]):
-        packs._pack(solutions, p * DOUBLES, solved.vectors[p])
-    return iterations.max()
-
-
-@jit
+@inlined
 def _solve_products(generator, law, root_law, rtol, solved):
     """Fill ``solved``; returns T_O = sum_a (2 b'z - z'A z), the largest relative residual (NaN where one is) and of the iterations."""
     n_visible, n_hidden = generator.visible_rates.shape[0], generator.hidden_rates.shape[0]
@@ -91,10 +69,8 @@ def _solve_products(generator, law, root_law, rtol, solved):
     _correlate(law, n_columns, means, np.empty(n_visible), np.empty(n_hidden))
     for p in range(solved.vectors.shape[0]):
         packs._sources(means, root_law, n_columns, p * DOUBLES, solved.right_hand_sides[p])
-    if generator.quotient and (n_visible + n_hidden) % 2:
-        iterations = _solve_whole(generator, flips, root_law, rtol, solved)
-    else:
-        iterations = _solve_bipartite(flips, root_law, rtol, solved)
+    bipartite = not (generator.quotient and (n_visible + n_hidden) % 2)
+    iterations = _solve_packs(packed_classes._classes(flips, root_law, bipartite), root_law, rtol, solved)
     product = zeros_on_a_line(root_law.size * DOUBLES)
     for p in range(solved.vectors.shape[0]):
         packs._add_up(flips, solved.right_hand_sides[p], solved.vectors[p], p * DOUBLES, product, solved.sums)
@@ -127,10 +103,3 @@ def _error_terms(sums, rounding):
         squares += missed * missed
         moved += (rounding.source * np.sqrt(sums[a, 4]) + rounding.mean * rounding.mean) * size + rounding.entries * sums[a, 5]
     return squares, moved
-
-
-def solve_products(chain: GibbsChain, rtol: float) -> tuple[Solved, float, float, int]:
-    """All of them, T_O, the largest relative residual and the largest number of iterations, of a chain of the single-site kernel."""
-    solved = empty(chain.weights.size, chain.n_states)
-    value, residual, iterations = _solve_products(chain.generator, chain.law, chain.root_law, rtol, solved)
-    return solved, float(value), float(residual), int(iterations)

@@ -1,7 +1,7 @@
 """Dense solves with A = I - S on small chains, without BLAS: the odd parity class eliminated where there is one, then Cholesky.
 
 What is left on half of the states is 1 - B B' (`packed_classes.py`), whose factorisation is an eighth of the work;
-the projector on its null vector is added to it. Chains without parity are factorised as a whole, A + sqrt(pi) sqrt(pi)'. The factor U of
+the projector on its null vector is added to it. Of a chain without parity it is 1 - B on all states. The factor U of
 U'U is made in place, four pivots at a time (Golub and Van Loan, Matrix Computations, 4th ed., algorithm 4.2.2 by rows), and right-hand
 sides are substituted for eight at once (`packs.py`). A matrix is padded to a multiple of eight rows by those of the
 identity.
@@ -20,7 +20,7 @@ from thermokernels.compiled.decorator import jit
 from thermokernels.compiled.simd_states import DOUBLES, fill, load, multiply, multiply_add, store, zeros_on_a_line
 from thermokernels.model.chain import GibbsChain
 from thermokernels.solvers.small.packed_classes import Classes, _classes, _eliminate, _substitute_back
-from thermokernels.solvers.small.packs import Flips, _along, _count, _flips, _pack, _take_out, _unpack
+from thermokernels.solvers.small.packs import _count, _flips, _pack, _unpack
 
 # Pivots, and rows, that are worked on together.
 TOGETHER = 4
@@ -37,40 +37,24 @@ class Triangle(NamedTuple):
 
 
 @jit
-def _add_projector(null, n, upper):
-    """upper = null null', and the identity below it."""
+def _class_matrix(classes, n, upper):
+    """1 - B B', of a single class 1 - B, with the projector on its null vector, row by row; zero at the start."""
+    n_spins, masks, null = classes.masks.size, classes.masks, classes.null
     for r in range(null.size):
         row, share = upper[r * n : r * n + null.size], null[r]
         for c in range(null.size):
             row[c] = share * null[c]
+        row[r] += 1.0
+        for i in range(n_spins):
+            share, other = classes.into_even[r * n_spins + i], r ^ masks[i]
+            # unsigned, or a look whether an index is negative would take as long as the rest
+            if classes.into_odd.size == 0:
+                upper[np.uint64(r * n + other)] -= share  # two spins may both lead to one pair {x, -x}
+                continue
+            for j in range(n_spins):
+                upper[np.uint64(r * n + (other ^ masks[j]))] -= share * classes.into_odd[np.uint64(other * n_spins + j)]
     for r in range(null.size, n):
         upper[r * n + r] = 1.0
-
-
-@jit
-def _class_matrix(classes, n, upper):
-    """1 - B B' with the projector on its null vector, row by row; zero at the start."""
-    n_spins, masks = classes.masks.size, classes.masks
-    _add_projector(classes.null, n, upper)
-    for r in range(classes.null.size):
-        upper[r * n + r] += 1.0
-        for i in range(n_spins):
-            share, odd = classes.into_even[r * n_spins + i], r ^ masks[i]
-            for j in range(n_spins):
-                # unsigned, or a look whether an index is negative would take as long as the rest
-                upper[np.uint64(r * n + (odd ^ masks[j]))] -= share * classes.into_odd[np.uint64(odd * n_spins + j)]
-
-
-@jit
-def _whole_matrix(flips, root_law, n, upper):
-    """A + sqrt(pi) sqrt(pi)', row by row; zero at the start."""
-    n_spins = flips.masks.size
-    _add_projector(root_law, n, upper)
-    for x in range(root_law.size):
-        row = upper[x * n : (x + 1) * n]
-        row[x] += flips.escape[x]
-        for i in range(n_spins):
-            row[x ^ flips.masks[i]] -= flips.rates[x * n_spins + i]  # two spins may both lead to one pair {x, -x}
 
 
 @jit
@@ -159,16 +143,6 @@ def _factor_classes(classes):
 
 
 @jit
-def _factor_whole(flips, root_law):
-    """The factor of a chain without parity."""
-    n = _padded(root_law.size)
-    upper, inverses = zeros_on_a_line(n * n), np.empty(n)
-    _whole_matrix(flips, root_law, n, upper)
-    _factorise(upper, inverses, n)
-    return Triangle(upper, inverses)
-
-
-@jit
 def _work(triangle):
     """Work space of a solve."""
     size = triangle.inverses.size * DOUBLES
@@ -185,31 +159,18 @@ def _solve_classes(triangle, classes, root_law, source, work, solution):
     _substitute_back(classes, root_law, work[0], odd, free, solution)
 
 
-@jit
-def _solve_whole(triangle, root_law, source, work, solution):
-    """The same of a chain without parity."""
-    rows = work[0]
-    rows[: source.size] = source
-    _substitute(triangle.upper, triangle.inverses, triangle.inverses.size, rows)
-    solution[:] = rows[: source.size]
-    _take_out(root_law, _along(root_law, solution), solution)
-
-
 class Factor(NamedTuple):
-    """The factorised system of a chain; what a chain without parity has for classes is not looked at."""
+    """The factorised system of a chain."""
 
     triangle: Triangle
-    flips: Flips
     classes: Classes
-    bipartite: bool
 
 
 @jit
 def _factor(generator, root_law, bipartite):
     """The factorised system of a chain."""
-    flips = _flips(generator)
-    classes = _classes(flips, root_law)
-    return Factor(_factor_classes(classes) if bipartite else _factor_whole(flips, root_law), flips, classes, bipartite)
+    classes = _classes(_flips(generator), root_law, bipartite)
+    return Factor(_factor_classes(classes), classes)
 
 
 @jit
@@ -219,10 +180,7 @@ def _solve(factor, root_law, right_hand_sides, solutions):
     work = _work(factor.triangle)
     for p in range(_count(right_hand_sides.shape[0])):
         _pack(right_hand_sides, p * DOUBLES, source)
-        if factor.bipartite:
-            _solve_classes(factor.triangle, factor.classes, root_law, source, work, solution)
-        else:
-            _solve_whole(factor.triangle, root_law, source, work, solution)
+        _solve_classes(factor.triangle, factor.classes, root_law, source, work, solution)
         _unpack(solution, p * DOUBLES, solutions)
 
 

@@ -67,7 +67,8 @@ class ReducedTime:
     differences : the same across edges, with the energy of their error; None for block kernels
     total : () Wide, T_O in steps
     relative_bound : on |error of T_O| / T_O
-    misplaced : () Wide, a bound on sum_a sum_x pi_x |f~_a e~_a| for the error e of y, from what y leaves; None for block kernels
+    majorants : (M, n_v n_h) Wide, m_a = G|f~_a| off the ground state, by position
+    drift : (M, n_v n_h) Wide, what adding up offsets to y has lost, likewise; None for block kernels
     spread : () Wide, sum_a (sum_x pi_x |f~_a| m_a + sum_x pi_x |f~_a| sum_x pi_x m_a) >= sum_a sum_x pi_x |f~_a y~_a|, m_a = G|f~_a|
     """
 
@@ -79,7 +80,8 @@ class ReducedTime:
     differences: Differences | None = field(repr=False)
     total: Wide
     relative_bound: float
-    misplaced: Wide | None
+    majorants: Wide = field(repr=False)
+    drift: Wide | None = field(repr=False)
     spread: Wide
 
     @property
@@ -138,9 +140,8 @@ def variance_time(chain: GibbsChain) -> ReducedTime:
         differences = solve_differences(elimination, probability, observables)
         responses, drift = differences.values()
         total, lost = _dirichlet(chain, differences, charges.take(free), responses, drift)
-        misplaced = _misplaced(elimination, differences.residuals.take(free), majorants, sizes, drift, column.take(free))
     else:
-        differences, misplaced, responses = None, None, elimination.solve(sources)
+        differences, drift, responses = None, None, elimination.solve(sources)
         total = wide_exponent.total(wide_exponent.product(charges.take(free), responses))
         lost = wide_exponent.product(wide_exponent.from_floats(np.array(elimination.precision + 6 * law_error(chain))), majorant)
     relative = float(wide_exponent.quotient(lost, total).to_floats()) if total.mantissa > 0 else math.inf
@@ -156,7 +157,7 @@ def variance_time(chain: GibbsChain) -> ReducedTime:
         wide_exponent.join(means.take((None, slice(None))), Wide(majorant.mantissa[None, None], majorant.exponent[None, None]))
     )
     found = _by_state(elimination, responses, values.shape[1])
-    return ReducedTime(chain, elimination, probability, observables, found, differences, total, relative, misplaced, spread)
+    return ReducedTime(chain, elimination, probability, observables, found, differences, total, relative, majorants, drift, spread)
 
 
 def _dirichlet(chain: GibbsChain, differences: Differences, charges: Wide, responses: Wide, drift: Wide) -> tuple[Wide, Wide]:
@@ -186,27 +187,31 @@ def _dirichlet(chain: GibbsChain, differences: Differences, charges: Wide, respo
     return total, wide_exponent.total(Wide(np.array([part.mantissa for part in parts]), np.array([part.exponent for part in parts])))
 
 
-def _misplaced(elimination: Elimination, residuals: Wide, majorants: Wide, sizes: Wide, drift: Wide, law: Wide) -> Wide:
-    """sum_a (sum_x pi_x |f~_a e_a| + sum_x pi_x |f~_a| sum_x pi_x |e_a|) >= sum_a sum_x pi_x |f~_a e~_a| for the error e of y.
+def misplaced(time: ReducedTime) -> Wide:
+    """sum_a (sum_x pi_x |f~_a e_a| + sum_x pi_x |f~_a| sum_x pi_x |e_a|) >= sum_a sum_x pi_x |f~_a e~_a| for the error e of y, () Wide.
 
     (I - P) e = -rho / pi with e = 0 at the ground state, and pi_x G(x, y) = pi_y G(y, x), so that with m_a = G|f~_a| and t = G 1
 
         sum_x pi_x |f~_a e_a| <= sum_x |rho_a| m_a,       sum_x pi_x |e_a| <= sum_x |rho_a| t,
 
-    and what adding up offsets to y has lost. Arrays off the ground state by position, but for ``sizes``, pi |f~_a| on all states.
+    and what adding up offsets to y has lost. Of the single-site kernel.
     """
-    charges = wide_exponent.column_totals(sizes)
-    times = elimination.times.take((slice(None), None))
+    assert time.differences is not None
+    assert time.drift is not None
+    elimination, free = time.elimination, time.elimination.states
+    law, residuals = time.law.take((slice(None), None)), time.differences.residuals.take(free)
+    sizes = wide_exponent.magnitude(wide_exponent.product(law, time.observables))
+    charges, times = wide_exponent.column_totals(sizes), elimination.times.take((slice(None), None))
     parts = (
-        wide_exponent.column_totals(wide_exponent.product(residuals, majorants)),
+        wide_exponent.column_totals(wide_exponent.product(residuals, time.majorants)),
         wide_exponent.product(charges, wide_exponent.column_totals(wide_exponent.product(residuals, times))),
-        wide_exponent.column_totals(wide_exponent.product(sizes.take(elimination.states), drift)),
-        wide_exponent.product(charges, wide_exponent.column_totals(wide_exponent.product(law, drift))),
+        wide_exponent.column_totals(wide_exponent.product(sizes.take(free), time.drift)),
+        wide_exponent.product(charges, wide_exponent.column_totals(wide_exponent.product(law.take(free), time.drift))),
     )
     mantissa, exponent = (np.concatenate([getattr(part, name) for part in parts]) for name in ("mantissa", "exponent"))
-    return wide_exponent.product(
-        wide_exponent.total(Wide(mantissa, exponent)), wide_exponent.from_floats(np.array(1 + 2 * elimination.precision))
-    )
+    # G|f~| and G 1 are right to the precision of the elimination
+    precise = wide_exponent.from_floats(np.array(1 + 2 * elimination.precision))
+    return wide_exponent.product(wide_exponent.total(Wide(mantissa, exponent)), precise)
 
 
 def symmetrised(chain: GibbsChain, time: ReducedTime) -> tuple[Floats, Floats]:
