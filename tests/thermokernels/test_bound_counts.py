@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import thermokernels as tk
+from thermokernels.common.errors import ConstantError
 from thermokernels.model import extended, laws, rounding
 from thermokernels.model.extended import ExtendedChain
 from thermokernels.model.laws import divergence_error
@@ -273,3 +274,10 @@ def test_what_a_solve_of_an_autocorrelation_leaves_counts_in_the_square(every, m
     assert abs(found - right) <= bound + certain
     assert certain < 1e-3 * abs(found - right)
     assert bound - certain == pytest.approx(1e-6 * recorded, rel=1e-3, abs=0)
+
+
+def test_a_function_that_varies_by_no_more_than_a_few_roundings_is_constant():
+    signs = np.where(np.arange(16) % 2, 1.0, -1.0)[:, None]
+    with pytest.raises(ConstantError, match="does not vary"):
+        autocorrelation.autocorrelation_times(SINGLE, 1 + 4 * U * signs)
+    assert np.isfinite(autocorrelation.autocorrelation_times(SINGLE, 1 + 1e-9 * signs)[0]).all()

@@ -170,3 +170,7 @@ def test_errors_say_whose_fault_it_is():
         assert issubclass(error, tk.NumericalError)
         assert not issubclass(error, ValueError)
     assert issubclass(tk.NumericalError, ArithmeticError)
+
+
+def test_zero_is_a_seed():
+    assert arguments.as_seed(0).entropy == 0

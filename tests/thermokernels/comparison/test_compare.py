@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import scipy.special
 
 import thermokernels as tk
 from thermokernels.comparison import compare as compare_module
@@ -299,3 +300,11 @@ def test_an_estimate_from_too_short_a_trace_is_close_by_luck_or_off(factor, word
 def test_rules_of_users_are_those_of_their_sources():
     """50 autocorrelation times (emcee), R-hat of 1.01 (Vehtari et al. 2021)."""
     assert (compare_module.LONG_RUN, compare_module.SMALL_RHAT, compare_module.LARGEST_ERROR) == (50, 1.01, 0.2)
+
+
+def test_a_deviation_is_called_one_where_chance_would_in_one_of_so_many_looks(monkeypatch):
+    limits, recorded = [], compare_module._Recorded
+    monkeypatch.setattr(compare_module, "_Recorded", lambda *given: (limits.append(given[-1]), recorded(*given))[1])
+    compare(trace_of(W, n_sweeps=200), W, observables=["energy"])
+    looks = max(1, len(estimators_module.installed()))
+    assert 2 * scipy.special.ndtr(-limits[0]) == pytest.approx(1 / compare_module.FALSE_ALARMS / looks, rel=1e-9)
