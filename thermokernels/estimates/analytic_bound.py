@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from thermokernels.common import blas
 from thermokernels.model.kernels.registry import KERNELS
 from thermokernels.model.model import Model
 
@@ -15,9 +16,11 @@ def variance_time_bound(model: Model, kernel: str, units: str, fields: bool) -> 
 
     The bound of the gap holds for the single-site kernel and any fields (Eldan, Koehler and Zeitouni, arXiv 2007.08200); else infinite.
     """
-    largest = float(np.linalg.norm(model.W, 2))
-    # rounding of a singular value is far below this
-    if not KERNELS[kernel].single_flips or not largest < 0.5 - 1e-9:
+    if not KERNELS[kernel].single_flips:
+        return math.inf
+    with blas.one_thread():
+        largest = float(np.linalg.norm(model.W, 2))
+    if not largest < 0.5 - 1e-9:  # rounding of a singular value is far below this
         return math.inf
     n_observables = model.n_couplings + (model.n_spins if fields else 0)
     most = 1.0 if units == "pm1" else 0.25

@@ -134,7 +134,7 @@ def estimate_q(
         return _with_lower_bound(result, problem, int(seed), began, budget)
     left = math.inf if budget is None else budget - (time.perf_counter() - began)
     if left <= 0:
-        raise ValueError(f"budget must last longer than the pilot, which took {time.perf_counter() - began:.1f} s; got {budget:g} s")
+        raise ValueError(f"budget must last longer than the pilot, which took {time.perf_counter() - began:.2g} s; got {budget:g} s")
     tally = Tally(problem, pilot, int(seed))
     if state:
         tally.load(state)
@@ -231,7 +231,9 @@ class _Run:
         before, self.ends_at = self.done, time.monotonic() + seconds
         self.up_to(before + grain(self.question) * (threads.get_threads() if self.executor is None else FEWEST_IN_HAND))
         self.up_to(before + filled(self.pace.replicates_in(LOOK * seconds)))
-        in_time = before + filled(self.pace.replicates_in(FULL * seconds))
+        if before + self.pace.replicates_in(FULL * seconds) >= trust.FEWEST:
+            self.tally.run_batches()  # they too have to go into the budget
+        in_time = self.done + filled(self.pace.replicates_in(max(0.0, self.ends_at - time.monotonic() - (1 - FULL) * seconds)))
         if precision is None:
             self.up_to(in_time)
         else:

@@ -117,17 +117,21 @@ class Tally:
             known |= self._ratio(times, estimate_signal(self.groups, self.data))
         return self.problem.answer(self.pilot, meetings, trusted=not reason, reason=reason, **known)
 
-    def _batch_means(self, t_obs: float) -> dict[str, Any]:
-        """Batch means of the alternating scan where they are quick, once a run."""
-        nothing = {"batch_means": NAN, "batch_means_interval": NOWHERE, "batch_means_bias": NAN}
-        if KERNELS[self.problem.kernel].scan != "alternating" or self.n_replicates < trust.FEWEST:
-            return nothing
+    def run_batches(self) -> tuple[Floats, int] | None:
+        """Batch means of the alternating scan where they are quick, once a run: an answer of enough replicates asks for them."""
         if self.batches is None:
             assert self.pilot.schedule is not None
-            self.batches = (batch_times(self.problem.model, self.problem.features, self.pilot.schedule, self.seed),)
-        (found,) = self.batches
+            alternating = KERNELS[self.problem.kernel].scan == "alternating"
+            self.batches = (
+                batch_times(self.problem.model, self.problem.features, self.pilot.schedule, self.seed) if alternating else None,
+            )
+        return self.batches[0]
+
+    def _batch_means(self, t_obs: float) -> dict[str, Any]:
+        """Batch means beside enough replicates."""
+        found = self.run_batches() if self.n_replicates >= trust.FEWEST else None
         if found is None:
-            return nothing
+            return {"batch_means": NAN, "batch_means_interval": NOWHERE, "batch_means_bias": NAN}
         times, length = found
         bias = float(np.concatenate(self.first_moments).mean()) / (length * t_obs)
         return {"batch_means": float(times.mean()), "batch_means_interval": mean_interval(times), "batch_means_bias": abs(bias)}

@@ -30,10 +30,11 @@ def given_up(n_lost: int, cap: int) -> str:
 
 def out_of_time(budget: float, n_done: int, n_begun: int, seconds: float) -> str:
     """No estimate: replicates take far longer than the first of them did."""
-    instead = f"; {FEWEST} of them take about {seconds:.2g} s" if math.isfinite(seconds) else ""
+    if n_done == 0:
+        return f"the budget of {budget:g} s was over before any of the {n_begun} replicates that were begun was finished"
     return (
         f"the budget of {budget:g} s was over when {n_done} of {n_begun} replicates were finished, the quick ones, so that an average over "
-        f"them would be too small{instead}"
+        f"them would be too small; {FEWEST} of them take about {seconds:.2g} s"
     )
 
 

@@ -202,6 +202,16 @@ def test_a_budget_that_is_over_gives_no_average_of_quick_replicates(monkeypatch)
     assert estimate.n_replicates == 0
 
 
+def test_a_budget_that_is_over_before_the_first_replicate(monkeypatch):
+    over = Event()
+    monkeypatch.setattr(replicates, "_single_site_excursions", lambda *_: over.wait(10))
+    tk.estimate_q([[0.3, 0.1]], None, n_replicates=8)
+    monkeypatch.setattr(estimate_module, "_warm_up", lambda *_: None)
+    estimate = tk.estimate_q([[0.3, 0.1]], None, kernel="single-site", budget=0.1)
+    over.set()
+    assert re.fullmatch(r"the budget of 0.1 s was over before any of the \d+ replicates that were begun was finished", estimate.reason)
+
+
 def test_a_budget_for_few_replicates_says_what_would_do(monkeypatch):
     sound = replicates._single_site_excursions
 

@@ -53,13 +53,19 @@ def test_larger_chains_agree_with_all_eigenvalues(weights):
 
 
 def test_a_mode_is_the_gap_where_it_is_proven_to_be_the_slowest_and_no_other_is():
-    chain = tk.gibbs_chain(planted(5, 1))
+    chain = tk.gibbs_chain(planted(5, 2))
     matrix = chain.apply_symmetrised_generator(np.eye(chain.n_states)) + 2 * np.outer(chain.root_law, chain.root_law)
     exact, vectors = scipy.linalg.eigh(matrix, subset_by_index=(0, 1))
     found = spectral_gap.gap_of_mode(chain, vectors[:, 0])
     assert abs(found.value - exact[0]) <= found.bound <= 1e-6 * exact[0]
     assert spectral_gap.gap_of_mode(chain, vectors[:, 1]) is None
     assert spectral_gap.gap_of_mode(chain, vectors[:, 0] + 0.1 * vectors[:, 1]) is None
+
+
+def test_a_slowest_mode_beside_others_that_are_about_as_slow_is_not_proven_to_be_it():
+    chain = tk.gibbs_chain(planted(5, 1))  # 0.0822, and the next 0.0987
+    matrix = chain.apply_symmetrised_generator(np.eye(chain.n_states)) + 2 * np.outer(chain.root_law, chain.root_law)
+    assert spectral_gap.gap_of_mode(chain, scipy.linalg.eigh(matrix, subset_by_index=(0, 0))[1][:, 0]) is None
 
 
 def test_chains_that_parity_does_not_halve():
