@@ -173,13 +173,13 @@ def _weights_of_reduction(term: str, factor: float) -> Iterator[None]:
     whole = _reduced.weights
 
     def broken(time: Any) -> Any:
-        law_weights, shares, bound = whole(time)
+        law_weights, shares = whole(time)
         through_edges = -0.5 * shares.sum(axis=1)
         if term == "law":
-            return factor * (law_weights - through_edges) + through_edges, shares, bound
+            return factor * (law_weights - through_edges) + through_edges, shares
         if term == "edges":
-            return law_weights + (factor - 1.0) * through_edges, factor * shares, bound
-        return law_weights, factor * shares, bound
+            return law_weights + (factor - 1.0) * through_edges, factor * shares
+        return law_weights, factor * shares
 
     with patched(_reduced, "weights", broken):
         yield
