@@ -80,11 +80,11 @@ CALLS = {
     },
     adjoints.q_struct: {
         "W": W, "p_data": LAW, "window": 100.0, "method": "auto", "rtol": 1e-10, "b": [0.1, 0.2], "c": [0.3, 0.4], "fields": False,
-        "executor": None, "kernel": "single-site",
+        "executor": None, "kernel": "single-site", "accuracy": 1e-6,
     },
     adjoints.observable_variance_time: {
         "W": W, "b": [0.1, 0.2], "c": [0.3, 0.4], "method": "auto", "rtol": 1e-10, "fields": False, "executor": None,
-        "kernel": "single-site",
+        "kernel": "single-site", "accuracy": 1e-6,
     },
     adjoints.asymptotic_variance: {
         "W": W, "b": [0.1, 0.2], "c": [0.3, 0.4], "method": "auto", "rtol": 1e-10, "fields": False, "executor": None,
