@@ -11,6 +11,7 @@ b is 20 lags: the lag is the largest meeting time of the pilot, several relaxati
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,14 @@ from numpy.typing import NDArray
 
 from thermokernels.common import blas, threads
 from thermokernels.common.arrays import Floats
-from thermokernels.estimates.coupling.lag_pairs import Schedule
-from thermokernels.estimates.features import Features
+from thermokernels.compiled.decorator import kernel_hash
+from thermokernels.compiled.simd_chains import LANES
+from thermokernels.estimates.features import Features, features_of
+from thermokernels.estimates.pool import Pool, Task
+from thermokernels.estimates.replicates import Limit, Question, require_sources
+from thermokernels.model.kernels.registry import KERNELS
 from thermokernels.model.model import Model
-from thermokernels.sampling.samplers import sample
+from thermokernels.sampling.samplers import alternating_bundle
 from thermokernels.sampling.samples import Samples, unpack
 
 N_PAIRS = 64
@@ -30,25 +35,57 @@ LAGS = 20
 LONGEST, MOST_BYTES = 2000, 2**28
 
 
-def batch_times(model: Model, features: Features, schedule: Schedule, seed: int) -> tuple[Floats, int] | None:
-    """T_b of 64 independent pairs of chains, in sweeps, and b; None where b would be too long."""
-    lag = schedule.interval * schedule.n_intervals
-    length = LAGS * lag
-    if length > LONGEST or 2 * N_PAIRS * length * model.n_spins > MOST_BYTES:
-        return None
+class BatchMeans:
+    """T_b of 64 independent pairs of chains, as tasks of a pool: begun once, beside the replicates, and waited for by who asks."""
+
+    def __init__(self, question: Question, seed: int, pool: Pool) -> None:
+        schedule = question.schedule
+        self.question, self.seed, self.pool = question, seed, pool
+        self.length = LAGS * schedule.interval * schedule.n_intervals
+        self.tasks: list[Task[tuple[Floats, float]]] = []
+
+    @property
+    def are_wanted(self) -> bool:
+        """Whether this kernel has them, and they are short enough."""
+        few = self.length <= LONGEST and 2 * N_PAIRS * self.length * self.question.model.n_spins <= MOST_BYTES
+        return few and KERNELS[self.question.kernel].scan == "alternating"
+
+    def start(self) -> None:
+        """Begin, unless that has been done."""
+        if self.are_wanted and not self.tasks:
+            for number in range(-(-2 * N_PAIRS // LANES)):
+                what = kernel_hash(), self.question, self.length, self.seed, number
+                self.tasks.append(self.pool.submit(f"bundle {number} of the batch means", run_bundle, *what))
+
+    def result(self) -> tuple[Floats, int, float] | None:
+        """T_b in sweeps, b, and the seconds of a core that it took; None where b would be too long."""
+        self.start()
+        if not self.tasks:
+            return None
+        times, seconds = zip(*(task.result() for task in self.tasks), strict=True)
+        return np.concatenate(times), self.length, sum(seconds)
+
+
+def run_bundle(sources: str, question: Question, length: int, seed: int, number: int, limit: Limit | None = None) -> tuple[Floats, float]:
+    """T_b of the pairs of one bundle of chains, and the seconds of a core that they took; OutOfTime where nobody waits any more.
+
+    What was begun may take longer than the deadline.
+    """
+    require_sources(sources)
+    began, check = time.perf_counter(), Limit().check if limit is None else Limit(stopped=limit.stopped).check
+    model, lag = question.model, question.schedule.interval * question.schedule.n_intervals
+    features = features_of(model, question.observables, question.units, question.fields)
     sequence = np.random.SeedSequence([seed, 1])
-    samples = sample(model, n_chains=2 * N_PAIRS, n_sweeps=length, kernel="alternating", burn_in=2 * lag, seed=sequence, packed=True)
-    times = np.empty(N_PAIRS)
-
-    def run(pair: int) -> None:
-        means, squares = zip(*(_moments(model, features, samples, 2 * pair + side) for side in range(2)), strict=True)
-        difference = float(((means[0] - means[1]) ** 2).sum())
-        variance = 0.5 * (squares[0] + squares[1]) - float((means[0] * means[1]).sum())
-        times[pair] = 0.5 * (0.5 * length * difference + variance)
-
-    with blas.one_thread():
-        threads.for_each(run, N_PAIRS, N_PAIRS * length * model.W.size)
-    return times, length
+    with threads.serial(), blas.one_thread():
+        samples = alternating_bundle(model, 2 * N_PAIRS, number, length, 2 * lag, sequence, check)
+        times = np.empty(min(LANES, 2 * N_PAIRS - number * LANES) // 2)
+        for pair in range(len(times)):
+            check()
+            means, squares = zip(*(_moments(model, features, samples, 2 * pair + side) for side in range(2)), strict=True)
+            difference = float(((means[0] - means[1]) ** 2).sum())
+            variance = 0.5 * (squares[0] + squares[1]) - float((means[0] * means[1]).sum())
+            times[pair] = 0.5 * (0.5 * length * difference + variance)
+    return times, time.perf_counter() - began
 
 
 def _moments(model: Model, features: Features, samples: Samples, chain: int) -> tuple[Floats, float]:

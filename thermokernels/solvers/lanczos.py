@@ -42,7 +42,7 @@ class GaussRules:
 
 
 @jit
-def _extend_runs(generator, null, stride, norms, current, previous, strays, diagonals, offdiagonals, start, basis):
+def _extend_runs(generator, null, stride, start, basis, norms, current, previous, strays, diagonals, offdiagonals):
     """The steps from ``start`` on of Lanczos runs with A, one a row: beta_k q_(k+1) = A q_k - alpha_k q_k - beta_(k-1) q_(k-1).
 
     Two passes over the states a step. Vectors are not q_k but multiples u_k of them, since a norm is known only when its vector has been
@@ -236,8 +236,8 @@ class LanczosRuns:
         if chain.dynamics.single_flips:
 
             def extend_rows(rows: slice) -> None:
-                parts = (part[rows] for part in runs)
-                _extend_runs(chain.generator, self._null, stride, *parts, start, nothing if rows.start else kept)
+                first = nothing if rows.start else kept
+                _extend_runs(chain.generator, self._null, stride, start, first, *(part[rows] for part in runs))
 
             threads.for_rows(extend_rows, len(self.norms), chain.n_states * len(self.norms) * n_steps * chain.n_spins)
             if n_steps % 2:
