@@ -20,7 +20,7 @@ from thermokernels.estimates.batch_means import BatchMeans
 from thermokernels.estimates.coupling.lag_pairs import Schedule
 from thermokernels.estimates.intervals import Interval
 from thermokernels.estimates.lower_bound import variance_time_at_least
-from thermokernels.estimates.pilot import Pilot
+from thermokernels.estimates.pilot import Pilot, most_sweeps
 from thermokernels.estimates.pool import Pool
 from thermokernels.estimates.problem import Problem
 from thermokernels.estimates.replicates import Batch, OutOfTime, Question, grain, run_batch
@@ -132,7 +132,8 @@ def estimate_q(
     began = time.perf_counter()
     pilot = Pilot.from_arrays(state) if state else problem.pilot(key, budget, None if like is None else like.kappa)
     if pilot.schedule is None:
-        result = problem.without_estimate(pilot.meetings, pilot, trust.unmet(pilot.unmet, pilot.cap))
+        is_cut = pilot.cap < most_sweeps(*problem.shape, None)
+        result = problem.without_estimate(pilot.meetings, pilot, trust.unmet(pilot.unmet, pilot.cap, is_cut))
         return _with_lower_bound(result, problem, int(seed), began, budget)
     left = math.inf if budget is None else budget - (time.perf_counter() - began)
     if left <= 0:

@@ -22,6 +22,8 @@ from thermokernels.common.arrays import Floats
 
 # At most so many sums of the size of W are kept.
 MOST_GROUPS = 40
+# Fewer do not show their own spread: a square without bias takes two, and one more that can be left out.
+FEWEST_GROUPS = 3
 # So much of them at a time stays in the cache.
 COLUMNS = 1024
 

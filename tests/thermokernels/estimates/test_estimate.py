@@ -164,6 +164,23 @@ def test_few_replicates_are_not_trusted():
     assert np.isnan(estimate.value)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("n_replicates", "is_known"), [(8, False), (16, False), (24, True)])
+def test_a_signal_takes_three_groups(n_replicates, is_known):
+    W, b, c = model((3, 4), 0.5, True, 4)
+    estimate = tk.estimate_q((W, b, c), DATA, n_replicates=n_replicates)
+    assert np.isfinite(estimate.t_obs_interval).all()
+    names = ("value", "interval", "signal", "signal_interval", "window_for_unit_q")
+    assert [np.isfinite(getattr(estimate, name)).all() for name in names] == [is_known] * len(names)
+
+
+def test_a_budget_that_gives_chains_few_sweeps_says_so(monkeypatch):
+    wells = np.full((4, 4), 2.5), np.full(4, 1e-3), np.zeros(4)
+    assert "the budget is too short for more" in tk.estimate_q(wells, None, budget=0.05).reason
+    monkeypatch.setattr(estimate_module, "most_sweeps", lambda *_: 1)
+    assert "budget" not in tk.estimate_q(wells, None, budget=0.05).reason
+
+
 def test_precision_is_reached():
     W, b, c = model((3, 4), 0.5, False, 4)
     estimate = tk.estimate_q((W, b, c), None, precision=0.01)
