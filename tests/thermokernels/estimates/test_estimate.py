@@ -183,14 +183,14 @@ def test_budget_becomes_replicates():
 
 
 def test_a_budget_that_is_over_gives_no_average_of_quick_replicates(monkeypatch):
-    sound, over = replicates._single_site_excursions, Event()
+    sound, over = replicates.single_site_excursions, Event()
 
-    def slow_later(table, features, schedule, key, first, *rest):
+    def slow_later(model, features, schedule, key, first, *rest):
         if first >= 64:
             over.wait(10)
-        sound(table, features, schedule, key, first, *rest)
+        sound(model, features, schedule, key, first, *rest)
 
-    monkeypatch.setattr(replicates, "_single_site_excursions", slow_later)
+    monkeypatch.setattr(replicates, "single_site_excursions", slow_later)
     tk.estimate_q([[0.3, 0.1]], None, kernel="single-site", n_replicates=8)
     start = time.monotonic()
     estimate = tk.estimate_q([[0.3, 0.1]], None, kernel="single-site", budget=0.4)
@@ -204,7 +204,7 @@ def test_a_budget_that_is_over_gives_no_average_of_quick_replicates(monkeypatch)
 
 def test_a_budget_that_is_over_before_the_first_replicate(monkeypatch):
     over = Event()
-    monkeypatch.setattr(replicates, "_single_site_excursions", lambda *_: over.wait(10))
+    monkeypatch.setattr(replicates, "single_site_excursions", lambda *_: over.wait(10))
     tk.estimate_q([[0.3, 0.1]], None, n_replicates=8)
     monkeypatch.setattr(estimate_module, "_warm_up", lambda *_: None)
     estimate = tk.estimate_q([[0.3, 0.1]], None, kernel="single-site", budget=0.1)
@@ -213,13 +213,13 @@ def test_a_budget_that_is_over_before_the_first_replicate(monkeypatch):
 
 
 def test_a_budget_for_few_replicates_says_what_would_do(monkeypatch):
-    sound = replicates._single_site_excursions
+    sound = replicates.single_site_excursions
 
     def slow(*arguments):
         time.sleep(0.1)
         sound(*arguments)
 
-    monkeypatch.setattr(replicates, "_single_site_excursions", slow)
+    monkeypatch.setattr(replicates, "single_site_excursions", slow)
     estimate = tk.estimate_q([[0.3, 0.1]], None, kernel="single-site", budget=0.5)
     assert re.fullmatch(r"\d+ replicates are too few to show their own spread, 200 are wanted, which take about [\d.]+ s", estimate.reason)
 
