@@ -16,10 +16,12 @@ from numpy.typing import ArrayLike
 from thermokernels.common import arguments, threads
 from thermokernels.common.error_state import default_error_state
 from thermokernels.estimates import trust
+from thermokernels.estimates.batch_means import BatchMeans
 from thermokernels.estimates.coupling.lag_pairs import Schedule
 from thermokernels.estimates.intervals import Interval
 from thermokernels.estimates.lower_bound import variance_time_at_least
 from thermokernels.estimates.pilot import Pilot
+from thermokernels.estimates.pool import Pool
 from thermokernels.estimates.problem import Problem
 from thermokernels.estimates.replicates import Batch, OutOfTime, Question, grain, run_batch
 from thermokernels.estimates.result import QEstimate
@@ -135,27 +137,30 @@ def estimate_q(
     left = math.inf if budget is None else budget - (time.perf_counter() - began)
     if left <= 0:
         raise ValueError(f"budget must last longer than the pilot, which took {time.perf_counter() - began:.2g} s; got {budget:g} s")
-    tally = Tally(problem, pilot, int(seed))
+    deadline = math.inf if budget is None else time.monotonic() + left + OVER * budget + GRACE
+    question = problem.question(pilot.schedule, int(key))
+    pool = Pool(executor, deadline)
+    tally = Tally(problem, pilot, BatchMeans(question, int(seed), pool))
     if state:
         tally.load(state)
-    deadline = math.inf if budget is None else time.monotonic() + left + OVER * budget + GRACE
-    run = _Run(problem.question(pilot.schedule, int(key)), tally, executor, progress, stop or (lambda: False), kept, deadline)
+    run = _Run(question, tally, pool, progress, stop or (lambda: False), kept)
     try:
-        if n_wanted is not None:
-            run.up_to(n_wanted)
-        elif budget is not None:
-            run.within(left, precision)
-        elif precision is not None:
-            run.to(precision, MOST)
-        else:
-            run.up_to(DEFAULT)
+        with pool:
+            if n_wanted is not None:
+                run.up_to(n_wanted)
+            elif budget is not None:
+                run.within(left, precision)
+            elif precision is not None:
+                run.to(precision, MOST)
+            else:
+                run.up_to(DEFAULT)
+            result = tally.answer()
     except OutOfTime:
         run.save()
         assert budget is not None
         return problem.without_estimate(
             pilot.meetings, pilot, trust.out_of_time(budget, run.done, run.wanted, run.seconds_for(trust.FEWEST))
         )
-    result = tally.answer()
     if budget is not None and 0 < result.n_replicates < trust.FEWEST and math.isfinite(result.t_obs):
         result = replace(result, reason=f"{result.reason}, which take about {run.seconds_for(trust.FEWEST):.2g} s")
     return _with_lower_bound(result, problem, int(seed), began, budget)
@@ -189,16 +194,15 @@ def _key(seed: Any) -> np.uint64:
 class _Run:
     """Replicates up to a number that grows; none is begun after ``ends_at``.
 
-    OutOfTime where the deadline passes before all that were begun are finished.
+    OutOfTime where the deadline of the pool passes before all that were begun are finished.
     """
 
     question: Question
     tally: Tally
-    executor: Executor | None
+    pool: Pool
     progress: Progress | None
     stop: Callable[[], bool]
     kept: RestartFile | None
-    deadline: float
     pace: Pace = field(default_factory=Pace)
     saved_at: float = field(default_factory=time.monotonic)
     wanted: int = 0
@@ -223,21 +227,38 @@ class _Run:
 
         self.wanted = n_replicates
         if self.done < n_replicates:
-            run_tasks(self.question, self.done, n_replicates, self.executor, self.pace, take, stop, self.deadline)
+            if n_replicates >= trust.FEWEST and self.ends_at == math.inf and not stop():
+                self.tally.batches.start()  # the longest tasks first
+            run_tasks(self.question, self.done, n_replicates, self.pool, self.pace, take, stop)
             self.save()
 
     def within(self, seconds: float, precision: float | None) -> None:
         """As many as go into so many seconds, or as the precision asks for: a few show how long they take."""
         before, self.ends_at = self.done, time.monotonic() + seconds
-        self.up_to(before + grain(self.question) * (threads.get_threads() if self.executor is None else FEWEST_IN_HAND))
+        self.up_to(before + grain(self.question) * (threads.get_threads() if self.pool.executor is None else FEWEST_IN_HAND))
         self.up_to(before + filled(self.pace.replicates_in(LOOK * seconds)))
-        if before + self.pace.replicates_in(FULL * seconds) >= trust.FEWEST:
-            self.tally.run_batches()  # they too have to go into the budget
-        in_time = self.done + filled(self.pace.replicates_in(max(0.0, self.ends_at - time.monotonic() - (1 - FULL) * seconds)))
+        if self.tally.batches.are_wanted and before + self.pace.replicates_in(FULL * seconds) >= trust.FEWEST:
+            self._with_batch_means(0 if precision is not None else filled(self._in_time(seconds) // 2))
+        in_time = self._in_time(seconds)
         if precision is None:
             self.up_to(in_time)
         else:
             self.to(precision, in_time)
+
+    def _in_time(self, seconds: float) -> int:
+        """How many there are when a budget of so many seconds is full."""
+        return self.done + filled(self.pace.replicates_in(max(0.0, self.ends_at - time.monotonic() - (1 - FULL) * seconds)))
+
+    def _with_batch_means(self, n_replicates: int) -> None:
+        """Batch means, which have to go into the budget too, and replicates up to a number beside them."""
+        began = time.monotonic()
+        self.tally.batches.start()
+        self.pace.seconds += time.monotonic() - began  # a single thread makes them there and then
+        self.up_to(n_replicates)
+        began = time.monotonic()
+        if (found := self.tally.batches.result()) is not None:
+            self.pace.beside = found[-1]
+        self.pace.seconds += time.monotonic() - began
 
     def to(self, precision: float, most: int) -> None:
         """As many as the precision asks for, and no more than ``most``."""
@@ -247,7 +268,8 @@ class _Run:
 
     def seconds_for(self, n_replicates: int) -> float:
         """How long so many take, infinite where none is finished."""
-        return n_replicates * self.pace.seconds / self.pace.n_replicates if self.pace.n_replicates else math.inf
+        a_second = self.pace.replicates_in(1000.0) / 1000.0
+        return n_replicates / a_second if a_second > 0 else math.inf
 
     def save(self) -> None:
         """Keep what is finished."""
