@@ -96,9 +96,10 @@ def aligned_shape(n_rows: int, n_columns: int) -> tuple[int, int]:
 def new_lanes(n_visible: int, n_hidden: int) -> Lanes:
     """Lanes for pairs of such a model."""
     n_words = -(-n_visible // FLOATS) - (-n_hidden // FLOATS)
-    floats = [aligned_rows(np.float32, n) for n in (4, 6)]
-    words = [aligned_rows(np.uint32, n) for n in (2, 4, 2, 1, 3)]
-    return Lanes(np.zeros((LANES, 6, n_words), np.uint16), *floats, *words, np.zeros(LANES, np.int64))
+    fields, numbers = aligned_rows(np.float32, 4), aligned_rows(np.float32, 6)
+    masks, generators, drawn, found, new = (aligned_rows(np.uint32, n) for n in (2, 4, 2, 1, 3))
+    bits = np.zeros((LANES, 6, n_words), np.uint16)
+    return Lanes(bits, fields, numbers, masks, generators, drawn, found, new, np.zeros(LANES, np.int64))
 
 
 @jit
