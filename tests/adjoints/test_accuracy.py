@@ -118,3 +118,30 @@ def test_the_guess_is_never_below_rtol_and_falls_with_the_accuracy():
     found = [to_accuracy._first_residual(chain, Solve(accuracy=accuracy)) for accuracy in (1e-2, 1e-4, 1e-6, 1e-15)]
     assert all(later < earlier for earlier, later in pairwise(found))
     assert found[-1] == Solve().rtol
+
+
+@pytest.mark.parametrize(
+    ("errors", "stops"),
+    [
+        ([1e-6], []),
+        ([2e-6, 1e-6], [0.1]),  # never less than ten times further
+        ([1e-4, 1e-6], [0.005]),  # to half of what is missing
+        ([1e-4, 1e-5, 0.0], [0.005, 0.05]),
+    ],
+)
+def test_the_next_solve_aims_at_half_of_the_accuracy(errors, stops, monkeypatch):
+    """Errors that a certificate finds of a gradient of at most 2, of which a share of 5e-7 is asked for."""
+    monkeypatch.setattr(to_accuracy, "_first_residual", lambda *_: 1e-2)
+    chain, solve, tried = tk.gibbs_chain(SMALL), Solve(accuracy=5e-7), []
+    left = iter(errors)
+    to_accuracy.certified(chain, solve, lambda how: tried.append(how.stop), lambda _: (next(left), np.array([1.0, -2.0])))
+    assert len(tried) == len(errors)
+    np.testing.assert_allclose(np.divide(tried[1:], tried[:-1]), stops, rtol=1e-12)
+
+
+def test_a_solve_goes_no_further_than_rtol(monkeypatch):
+    monkeypatch.setattr(to_accuracy, "_first_residual", lambda *_: 1e-2)
+    chain, solve, tried = tk.gibbs_chain(SMALL), Solve(accuracy=0.3), []
+    with pytest.raises(tk.UnresolvedError, match="is certified to 1 only"):
+        to_accuracy.certified(chain, solve, lambda how: tried.append(how.stop), lambda _: (1.0, np.array([1.0, -2.0])))
+    assert tried[-1] == solve.rtol < tried[-2]

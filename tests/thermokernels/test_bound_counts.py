@@ -19,6 +19,7 @@ from thermokernels.quantities import alternating_scan, asymptotic_variance, cond
 from thermokernels.quantities.autocorrelation_times import autocorrelation
 from thermokernels.quantities.scan_layers import Layers, Sources
 from thermokernels.solvers import entrywise, gap_bounds, slow_cluster
+from thermokernels.solvers.small import small_chains
 from thermokernels.solvers.state_reduction import gth_elimination, reduced_gap, reduced_resolvent, solution_differences
 
 U, LONG = 2.0**-53, 2.0**-64
@@ -114,13 +115,21 @@ def test_what_rounds_in_an_observable(chain, times):
     assert variance_time.rounding(chain, many).source / U == pytest.approx(6 + 11 + 8 + 5 + LAW, rel=1e-6, abs=0)
 
 
-def test_error_terms_are_those_of_residuals_and_of_rounding():
+def test_error_terms_are_those_of_residuals_and_of_rounding(monkeypatch):
     sums = np.array([[0.0, 0.0, 4e-12, 9.0, 16.0, 2.0]])
     row_sums = SimpleNamespace(arrays={"sums": sums}, additions=3)
     lost = variance_time.rounding(SINGLE, row_sums)
     squares, moved = variance_time.error_terms(SINGLE, row_sums, 7.0)
     assert squares[0] == pytest.approx(7 * (2e-6 + 3 * lost.product) ** 2, rel=1e-12, abs=0)
     assert moved[0] == pytest.approx((4 * lost.source + lost.mean**2) * 3 + 2 * lost.entries, rel=1e-12, abs=0)
+    large = small_chains.Rounding(0.1, 0.02, 0.3, 0.05)  # so large that the square of that of the mean is seen
+    monkeypatch.setattr(variance_time, "rounding", lambda *_: large)
+    squares, moved = variance_time.error_terms(SINGLE, row_sums, 7.0)
+    assert squares[0] == pytest.approx(7 * (2e-6 + 0.3) ** 2, rel=1e-12, abs=0)
+    assert moved[0] == pytest.approx((4 * 0.02 + 0.09) * 3 + 0.05 * 2, rel=1e-12, abs=0)
+    together = small_chains._error_terms(np.vstack([sums, 4 * sums]), large)
+    of_others = (8 * 0.02 + 0.09) * 6 + 0.05 * 8
+    assert together == pytest.approx((5 * (2e-6 + 0.3) ** 2, moved[0] + of_others), rel=1e-12, abs=0)
 
 
 def test_what_rounds_in_an_autocorrelation_time():

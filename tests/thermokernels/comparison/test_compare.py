@@ -308,3 +308,18 @@ def test_a_deviation_is_called_one_where_chance_would_in_one_of_so_many_looks(mo
     compare(trace_of(W, n_sweeps=200), W, observables=["energy"])
     looks = max(1, len(estimators_module.installed()))
     assert 2 * scipy.special.ndtr(-limits[0]) == pytest.approx(1 / compare_module.FALSE_ALARMS / looks, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("share", "r_hat", "healthy"),
+    [(50, None, True), (50, 1.01, True), (49.9, None, False), (50, 1.0101, False), (0.01, None, False), (None, None, None)],
+)
+def test_a_trace_looks_healthy_where_all_its_estimates_are_a_fiftieth_of_a_chain_and_chains_agree(share, r_hat, healthy, monkeypatch):
+    def stays(share):
+        return estimators_module.Estimator("", lambda series: share and series.shape[1] / share, lambda *_: (1.0, 2.0))
+
+    named = {"ArviZ": stays(share), "another": stays(share and 100.0)}
+    monkeypatch.setattr(estimators_module, "installed", lambda: named)
+    monkeypatch.setattr(estimators_module, "r_hat", lambda _: r_hat)
+    (row,) = compare(trace_of(W, n_sweeps=200), W, observables=["v0h0"]).rows
+    assert row.looks_healthy is healthy

@@ -1,5 +1,6 @@
 """Estimates from coupled chains against dense chains, and what an answer says about itself."""
 
+import math
 import re
 import time
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -200,14 +201,14 @@ def test_budget_becomes_replicates():
 
 
 def test_a_budget_that_is_over_gives_no_average_of_quick_replicates(monkeypatch):
-    sound, over = replicates._single_site_excursions, Event()
+    sound, over = replicates.single_site_excursions, Event()
 
-    def slow_later(table, features, schedule, key, first, *rest):
+    def slow_later(model, features, schedule, key, first, *rest):
         if first >= 64:
             over.wait(10)
-        sound(table, features, schedule, key, first, *rest)
+        sound(model, features, schedule, key, first, *rest)
 
-    monkeypatch.setattr(replicates, "_single_site_excursions", slow_later)
+    monkeypatch.setattr(replicates, "single_site_excursions", slow_later)
     tk.estimate_q([[0.3, 0.1]], None, kernel="single-site", n_replicates=8)
     start = time.monotonic()
     estimate = tk.estimate_q([[0.3, 0.1]], None, kernel="single-site", budget=0.4)
@@ -221,7 +222,7 @@ def test_a_budget_that_is_over_gives_no_average_of_quick_replicates(monkeypatch)
 
 def test_a_budget_that_is_over_before_the_first_replicate(monkeypatch):
     over = Event()
-    monkeypatch.setattr(replicates, "_single_site_excursions", lambda *_: over.wait(10))
+    monkeypatch.setattr(replicates, "single_site_excursions", lambda *_: over.wait(10))
     tk.estimate_q([[0.3, 0.1]], None, n_replicates=8)
     monkeypatch.setattr(estimate_module, "_warm_up", lambda *_: None)
     estimate = tk.estimate_q([[0.3, 0.1]], None, kernel="single-site", budget=0.1)
@@ -230,13 +231,13 @@ def test_a_budget_that_is_over_before_the_first_replicate(monkeypatch):
 
 
 def test_a_budget_for_few_replicates_says_what_would_do(monkeypatch):
-    sound = replicates._single_site_excursions
+    sound = replicates.single_site_excursions
 
     def slow(*arguments):
         time.sleep(0.1)
         sound(*arguments)
 
-    monkeypatch.setattr(replicates, "_single_site_excursions", slow)
+    monkeypatch.setattr(replicates, "single_site_excursions", slow)
     estimate = tk.estimate_q([[0.3, 0.1]], None, kernel="single-site", budget=0.5)
     assert re.fullmatch(r"\d+ replicates are too few to show their own spread, 200 are wanted, which take about [\d.]+ s", estimate.reason)
 
@@ -342,3 +343,71 @@ def test_a_checkpoint_is_written_every_few_seconds_and_at_the_end(tmp_path, monk
     saved.clear()
     tk.estimate_q(0.2 * np.ones((2, 2)), data, n_replicates=20 * 64, seed=2, checkpoint=tmp_path / "clock")
     assert len(saved) == 1
+
+
+class Clock:
+    """A clock that goes on only where something takes a while."""
+
+    def __init__(self):
+        self.now = 1000.0
+
+    def monotonic(self):
+        return self.now
+
+    perf_counter = monotonic
+
+
+class Planned(estimate_module._Run):
+    """Replicates that take a known time each, and are only counted."""
+
+    def up_to(self, n_replicates):
+        self.asked.append(n_replicates)
+        more = max(0, n_replicates - self.done)
+        self.tally.n_replicates += more
+        self.clock.now += more * self.each
+        self.pace.n_replicates, self.pace.seconds = self.pace.n_replicates + more, self.pace.seconds + more * self.each
+
+
+@pytest.mark.parametrize(
+    ("before", "each", "asked", "batches"),
+    [
+        # 10 a second: 64 to begin with, 10 s of a hundred to look, and 95 less what they and batch means took
+        (0, 0.1, [64, 104, 104 + 800], 5.0),
+        (0, 1.0, [64, 16, 64 + 32], 0.0),  # 95 in all: no batch means for less than 200
+        (112, 1.0, [112 + 64, 112 + 16, 112 + 64 + 32], 5.0),  # with those before
+    ],
+)
+def test_a_budget_is_filled_by_the_pace_that_the_first_replicates_show(before, each, asked, batches, monkeypatch):
+    clock, ran = Clock(), []
+    monkeypatch.setattr(estimate_module, "time", clock)
+    monkeypatch.setattr(estimate_module, "grain", lambda _: 8)
+    tally = SimpleNamespace(n_replicates=before, run_batches=lambda: (ran.append(5.0), setattr(clock, "now", clock.now + 5.0)))
+    run = Planned(None, tally, Broken(), None, lambda: False, None, math.inf)
+    run.asked, run.clock, run.each = [], clock, each
+    run.within(100.0, None)
+    assert run.asked == asked
+    assert sum(ran) == batches
+    assert run.ends_at == 1100.0
+
+
+def test_what_was_begun_may_take_a_quarter_and_a_second_longer_than_the_budget(monkeypatch):
+    seen, run = [], estimate_module._Run
+    monkeypatch.setattr(estimate_module, "_Run", lambda *given: (seen.append(given[-1]), run(*given))[1])
+    monkeypatch.setattr(estimate_module, "time", Clock())
+    tk.estimate_q([[0.3, 0.1]], None, kernel="single-site", budget=0.1)
+    tk.estimate_q([[0.3, 0.1]], None, kernel="single-site", n_replicates=8)
+    assert seen == [pytest.approx(1000 + 1.25 * 0.1 + 1, abs=1e-9), math.inf]
+
+
+@pytest.mark.parametrize(("budget", "taken", "left"), [(None, 7.0, None), (20.0, 7.0, 13.0), (20.0, 18.0, 5.0), (20.0, 30.0, 5.0)])
+def test_a_lower_bound_has_what_is_left_of_the_budget_or_a_quarter_of_it(budget, taken, left, monkeypatch):
+    clock, asked = Clock(), []
+    monkeypatch.setattr(estimate_module, "time", clock)
+    monkeypatch.setattr(estimate_module, "variance_time_at_least", lambda *given: (asked.append(given[-2:]), 3.0)[1])
+    problem = Problem.of([[0.3]], None, 50.0, "single-site", "products", "pm1", False)
+    trusted = tk.estimate_q([[0.3]], None, kernel="single-site", n_replicates=256)
+    assert estimate_module._with_lower_bound(trusted, problem, 5, clock.now - taken, budget) is trusted
+    for doubtful in (replace(trusted, t_obs=math.nan), replace(trusted, largest_share=0.21)):
+        assert estimate_module._with_lower_bound(doubtful, problem, 5, clock.now - taken, budget).t_obs_at_least == 3.0
+    assert estimate_module._with_lower_bound(replace(trusted, largest_share=0.2), problem, 5, clock.now - taken, budget) is not None
+    assert asked == 2 * [(5, left)]

@@ -292,6 +292,21 @@ def test_bad_input(change, message):
 
 
 @small
+def test_sweeps_are_whole_records_to_a_billionth():
+    """Of themselves where they are many, of a record where they are few: sweeps are given as decimals."""
+    for sweeps, per_sweep, records in ((0.3, 10, 3), (1e7 + 1 / 3, 3, 30000001), (1e6 / 7, 7, 1000000), ((1 + 9e-10) / 7, 7, 1)):
+        assert module.as_records(sweeps, per_sweep, "k", "window", 1) == records
+    for sweeps in (1.0 + 2e-9, (1 + 2e-9) / 4, 1e6 * (1 + 2e-9)):
+        with pytest.raises(ValueError, match="whole number of records"):
+            module.as_records(sweeps, 4, "k", "window", 1)
+    assert module.as_records(0, 4, "k", "burn_in", 0) == 0
+    for few in (9e-10, 1e-9 / 3):  # as good as none
+        assert module.as_records(few / 4, 4, "k", "burn_in", 0) == 0
+        with pytest.raises(ValueError, match=r"whole number of records.*: use 0\.25"):
+            module.as_records(few / 4, 4, "k", "window", 1)
+
+
+@small
 def test_bad_curves():
     chain, p_data = tk.gibbs_chain(np.full((2, 2), 0.3)), np.full(4, 0.25)
     with pytest.raises(ValueError, match=r"windows must be a list of at least one number of sweeps; got \[\]"):
