@@ -165,6 +165,23 @@ def test_few_replicates_are_not_trusted():
     assert np.isnan(estimate.value)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("n_replicates", "is_known"), [(8, False), (16, False), (24, True)])
+def test_a_signal_takes_three_groups(n_replicates, is_known):
+    W, b, c = model((3, 4), 0.5, True, 4)
+    estimate = tk.estimate_q((W, b, c), DATA, n_replicates=n_replicates)
+    assert np.isfinite(estimate.t_obs_interval).all()
+    names = ("value", "interval", "signal", "signal_interval", "window_for_unit_q")
+    assert [np.isfinite(getattr(estimate, name)).all() for name in names] == [is_known] * len(names)
+
+
+def test_a_budget_that_gives_chains_few_sweeps_says_so(monkeypatch):
+    wells = np.full((4, 4), 2.5), np.full(4, 1e-3), np.zeros(4)
+    assert "the budget is too short for more" in tk.estimate_q(wells, None, budget=0.05).reason
+    monkeypatch.setattr(estimate_module, "most_sweeps", lambda *_: 1)
+    assert "budget" not in tk.estimate_q(wells, None, budget=0.05).reason
+
+
 def test_precision_is_reached():
     W, b, c = model((3, 4), 0.5, False, 4)
     estimate = tk.estimate_q((W, b, c), None, precision=0.01)
@@ -184,14 +201,14 @@ def test_budget_becomes_replicates():
 
 
 def test_a_budget_that_is_over_gives_no_average_of_quick_replicates(monkeypatch):
-    sound, over = replicates._single_site_excursions, Event()
+    sound, over = replicates.single_site_excursions, Event()
 
-    def slow_later(table, features, schedule, key, first, *rest):
+    def slow_later(model, features, schedule, key, first, *rest):
         if first >= 64:
             over.wait(10)
-        sound(table, features, schedule, key, first, *rest)
+        sound(model, features, schedule, key, first, *rest)
 
-    monkeypatch.setattr(replicates, "_single_site_excursions", slow_later)
+    monkeypatch.setattr(replicates, "single_site_excursions", slow_later)
     tk.estimate_q([[0.3, 0.1]], None, kernel="single-site", n_replicates=8)
     start = time.monotonic()
     estimate = tk.estimate_q([[0.3, 0.1]], None, kernel="single-site", budget=0.4)
@@ -205,7 +222,7 @@ def test_a_budget_that_is_over_gives_no_average_of_quick_replicates(monkeypatch)
 
 def test_a_budget_that_is_over_before_the_first_replicate(monkeypatch):
     over = Event()
-    monkeypatch.setattr(replicates, "_single_site_excursions", lambda *_: over.wait(10))
+    monkeypatch.setattr(replicates, "single_site_excursions", lambda *_: over.wait(10))
     tk.estimate_q([[0.3, 0.1]], None, n_replicates=8)
     monkeypatch.setattr(estimate_module, "_warm_up", lambda *_: None)
     estimate = tk.estimate_q([[0.3, 0.1]], None, kernel="single-site", budget=0.1)
@@ -214,13 +231,13 @@ def test_a_budget_that_is_over_before_the_first_replicate(monkeypatch):
 
 
 def test_a_budget_for_few_replicates_says_what_would_do(monkeypatch):
-    sound = replicates._single_site_excursions
+    sound = replicates.single_site_excursions
 
     def slow(*arguments):
         time.sleep(0.1)
         sound(*arguments)
 
-    monkeypatch.setattr(replicates, "_single_site_excursions", slow)
+    monkeypatch.setattr(replicates, "single_site_excursions", slow)
     estimate = tk.estimate_q([[0.3, 0.1]], None, kernel="single-site", budget=0.5)
     assert re.fullmatch(r"\d+ replicates are too few to show their own spread, 200 are wanted, which take about [\d.]+ s", estimate.reason)
 
