@@ -94,6 +94,10 @@ def test_every_rounding_of_long_double_is_counted_once():
     assert tables.law_error / LONG == pytest.approx(of_law + 8 * total * 1e-10 * U / LONG, rel=1e-9, abs=0)
     _, error = extended.transition_rates(tables)
     assert error / LONG == pytest.approx(tables.rate_error / LONG + SINGLE.n_configurations + 4 * 5 + 8, rel=1e-9, abs=0)
+    for chain, factors in ((BLOCK, FACTORS["two-block"]), (SYMMETRIC, FACTORS["symmetrised-alternating"]), (VISIBLE, 5), (HIDDEN, 5)):
+        tables = ExtendedChain(chain)
+        _, of_blocks = extended.transition_rates(tables)
+        assert of_blocks / LONG == pytest.approx(factors * tables.rate_error / LONG + chain.n_configurations + 28, rel=1e-9, abs=0)
     m, found = 15, gth_elimination.eliminate_extended(SINGLE, reduced_resolvent.ground_state(SINGLE))
     exact = (0.7 * m**3 + 4 * m**2 + 8 * m) + 2 * m * (error / LONG + 16)
     assert found.exact / LONG == pytest.approx(exact, rel=1e-9, abs=0)
@@ -290,3 +294,24 @@ def test_a_function_that_varies_by_no_more_than_a_few_roundings_is_constant():
     with pytest.raises(ConstantError, match="does not vary"):
         autocorrelation.autocorrelation_times(SINGLE, 1 + 4 * U * signs)
     assert np.isfinite(autocorrelation.autocorrelation_times(SINGLE, 1 + 1e-9 * signs)[0]).all()
+
+
+def test_rates_move_a_hitting_time_by_the_lesser_of_two_bounds():
+    """By the tree formula 2 m - 1 errors of a rate, or one for all that flows while the target is not hit."""
+    free, error = np.arange(16) >= 3, rounding.entry_error(SINGLE)
+    slow, even = np.linspace(1, 1e6, 16), np.full(16, 1e-3)
+    assert first_passage._rate_rounding(SINGLE, slow, free) == pytest.approx((2 * 13 - 1) * error, rel=1e-12, abs=0)
+    flows = SINGLE.generator_terms(even)[1][free].max()
+    assert first_passage._rate_rounding(SINGLE, even, free) == pytest.approx(error * flows, rel=1e-12, abs=0)
+    flows = BLOCK.generator_terms(slow)[1][free].max()
+    assert first_passage._rate_rounding(BLOCK, slow, free) == pytest.approx(rounding.entry_error(BLOCK) * flows, rel=1e-12, abs=0)
+
+
+def test_a_variance_of_products_is_off_by_both_of_its_factors_together():
+    """4 p (1 - p) of p = Pr(v h = 1): where p is off by e of itself and 1 - p too, by 2 e |2 p - 1|."""
+    variances, errors = alternating_scan._product_variances(LAYERS, "pm1")
+    means = variance_time.correlations(SINGLE, SINGLE.law)
+    means = means if means.shape == variances.shape else means.T
+    np.testing.assert_allclose(variances, 1 - means**2, rtol=1e-13)
+    of_sums = rounding.law_error(LAYERS.chain) + rounding.input_error(LAYERS.chain) + (LAYERS.chain.n_states + 4) * U
+    np.testing.assert_allclose(errors, 2 * of_sums * np.abs(means) + 8 * U, rtol=1e-9)

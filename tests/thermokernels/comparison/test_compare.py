@@ -323,3 +323,16 @@ def test_a_trace_looks_healthy_where_all_its_estimates_are_a_fiftieth_of_a_chain
     monkeypatch.setattr(estimators_module, "r_hat", lambda _: r_hat)
     (row,) = compare(trace_of(W, n_sweeps=200), W, observables=["v0h0"]).rows
     assert row.looks_healthy is healthy
+
+
+def test_a_slow_mode_that_the_observable_hardly_sees_is_named():
+    """Three pairs of spins: a product of the first decays in a few steps, and the others take far longer than the trace."""
+    weights, n_records, stride = np.diag([0.1, 4.0, 4.0]), 400, 2
+    rbm, looked_at = tk.Model(weights), compare_module.observable("v0h0", tk.Model(weights))
+    recorded = compare_module._Recorded(rbm, "single-site", stride, None, 3.0)
+    chain, exact = compare_module._series(looked_at, rbm, "single-site", stride)
+    slow = n_records * stride * tk.spectral_gap(chain)
+    assert slow < 50 < n_records / exact.tau
+    found = compare_module._Found("emcee", 2 * exact.tau, 0.1, 0.0)
+    cause, fits = compare_module._cause(found, looked_at, chain, exact, np.zeros((2, n_records)), recorded, None)
+    assert (cause, fits) == (f"a chain is only {slow:.3g} relaxation times of the slowest mode long", None)

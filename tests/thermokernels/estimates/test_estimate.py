@@ -365,24 +365,34 @@ class Planned(estimate_module._Run):
         more = max(0, n_replicates - self.done)
         self.tally.n_replicates += more
         self.clock.now += more * self.each
-        self.pace.n_replicates, self.pace.seconds = self.pace.n_replicates + more, self.pace.seconds + more * self.each
+        self.pace.n_replicates += more
+        self.pace.seconds += more * self.each
+        self.pace.core_seconds += more * self.each
 
 
 @pytest.mark.parametrize(
-    ("before", "each", "asked", "batches"),
+    ("before", "each", "wanted", "beside", "asked", "batches"),
     [
-        # 10 a second: 64 to begin with, 10 s of a hundred to look, and 95 less what they and batch means took
-        (0, 0.1, [64, 104, 104 + 800], 5.0),
-        (0, 1.0, [64, 16, 64 + 32], 0.0),  # 95 in all: no batch means for less than 200
-        (112, 1.0, [112 + 64, 112 + 16, 112 + 64 + 32], 5.0),  # with those before
+        # 10 a second: 64 to begin with, 10 s of 100 to look, half of what goes into 95 beside batch means of 5 s, and what is left
+        (0, 0.1, True, None, [64, 104, 480, 480 + 384], 5.0),
+        (0, 0.1, True, 24.0, [64, 104, 480, 480 + 576], 5.0),  # half as fast again without the batch means that took 24 s of a core
+        (0, 0.1, False, None, [64, 104, 104 + 848], 0.0),
+        (0, 1.0, True, None, [64, 16, 64 + 32], 0.0),  # 95 in all: no batch means for less than 200
+        (112, 1.0, True, None, [112 + 64, 112 + 16, 104, 112 + 64 + 24], 5.0),  # with those before
     ],
 )
-def test_a_budget_is_filled_by_the_pace_that_the_first_replicates_show(before, each, asked, batches, monkeypatch):
+def test_a_budget_is_filled_by_the_pace_that_the_first_replicates_show(before, each, wanted, beside, asked, batches, monkeypatch):
     clock, ran = Clock(), []
     monkeypatch.setattr(estimate_module, "time", clock)
     monkeypatch.setattr(estimate_module, "grain", lambda _: 8)
-    tally = SimpleNamespace(n_replicates=before, run_batches=lambda: (ran.append(5.0), setattr(clock, "now", clock.now + 5.0)))
-    run = Planned(None, tally, Broken(), None, lambda: False, None, math.inf)
+
+    def start():
+        ran.append(5.0)
+        clock.now += 5.0
+
+    found = None if beside is None else ((0.0, 1.0), beside)
+    tally = SimpleNamespace(n_replicates=before, batches=SimpleNamespace(are_wanted=wanted, start=start, result=lambda: found))
+    run = Planned(None, tally, SimpleNamespace(executor=Broken()), None, lambda: False, None)
     run.asked, run.clock, run.each = [], clock, each
     run.within(100.0, None)
     assert run.asked == asked
@@ -391,12 +401,13 @@ def test_a_budget_is_filled_by_the_pace_that_the_first_replicates_show(before, e
 
 
 def test_what_was_begun_may_take_a_quarter_and_a_second_longer_than_the_budget(monkeypatch):
-    seen, run = [], estimate_module._Run
-    monkeypatch.setattr(estimate_module, "_Run", lambda *given: (seen.append(given[-1]), run(*given))[1])
-    monkeypatch.setattr(estimate_module, "time", Clock())
-    tk.estimate_q([[0.3, 0.1]], None, kernel="single-site", budget=0.1)
+    deadlines, pool, clock = [], estimate_module.Pool, Clock()
+    clock.now = time.monotonic()
+    monkeypatch.setattr(estimate_module, "Pool", lambda *given: (deadlines.append(given[-1]), pool(*given))[1])
+    monkeypatch.setattr(estimate_module, "time", clock)
+    tk.estimate_q([[0.3, 0.1]], None, kernel="single-site", budget=0.2)
     tk.estimate_q([[0.3, 0.1]], None, kernel="single-site", n_replicates=8)
-    assert seen == [pytest.approx(1000 + 1.25 * 0.1 + 1, abs=1e-9), math.inf]
+    assert deadlines == [pytest.approx(clock.now + 1.25 * 0.2 + 1, abs=1e-6), math.inf]
 
 
 @pytest.mark.parametrize(("budget", "taken", "left"), [(None, 7.0, None), (20.0, 7.0, 13.0), (20.0, 18.0, 5.0), (20.0, 30.0, 5.0)])

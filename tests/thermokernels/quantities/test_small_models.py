@@ -95,3 +95,31 @@ def test_progress_is_told_and_bad_arguments_are_refused():
         tk.q_struct(model, law, window=-1.0)
     with pytest.raises(ValueError, match="W, b and c must give finite energies"):
         tk.q_struct(np.full((3, 3), 1e308), law)
+
+
+@pytest.mark.parametrize("shape", SHAPES[:3])
+def test_what_is_certified_is_decided_by_each_limit(shape, monkeypatch):
+    model, _ = model_of(shape)
+    chain = tk.gibbs_chain(model)
+
+    def answer(**limits):
+        loose = small_models.Limits(1e-10, 0.0, np.inf, np.inf, np.inf, 0.0)
+        monkeypatch.setattr(small_models, "limits_of", lambda _: loose._replace(**limits))
+        return small_models.answer(model, np.empty(0), 0.0, chain.quotient, Solve())
+
+    room, certified = answer()
+    assert certified
+    time = in_room(chain, room, Solve())
+    from_residuals, from_rounding = time.error_terms(spanning_tree_bound.quick_bound(chain))
+    relative = (from_residuals + from_rounding) / time.value
+    of_gradient = np.sqrt(from_residuals / time.value)
+    for name, limit in (
+        ("gradient", of_gradient),
+        ("share", from_residuals / from_rounding),
+        ("digits", relative),
+        ("accuracy", relative),
+    ):
+        assert answer(**{name: limit * (1 + 1e-6)})[1]
+        assert not answer(**{name: limit * (1 - 1e-6)})[1]
+    assert answer(law=chain.law.min())[1]
+    assert not answer(law=chain.law.min() * (1 + 1e-6))[1]

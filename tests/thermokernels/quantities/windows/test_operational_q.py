@@ -263,6 +263,12 @@ def test_long_windows_of_a_large_chain_come_from_the_spectral_measure(monkeypatc
     with pytest.raises(tk.ModelTooLargeError, match=r"a recursion over 6000 records of 32 states would take .* multiply-adds"):
         tk.operational_q(chain, p_data, 1000, start="uniform")
     assert by_recursion(chain, chain.law, 6, 0).second > 0
+    work = (60 + 12) * 32 * (9 + 1) * (6 + 8)  # records of 32 states, 9 observables and a sum, a product with A and what goes with it
+    monkeypatch.setattr(module, "MOST_WORK", work)
+    assert tk.operational_q(chain, p_data, 10, burn_in=2, start="uniform").variance > 0
+    monkeypatch.setattr(module, "MOST_WORK", work - 1)
+    with pytest.raises(tk.ModelTooLargeError, match=r"a recursion over 60 records of 32 states would take 3.2e\+05 multiply-adds"):
+        tk.operational_q(chain, p_data, 10, burn_in=2, start="uniform")
 
 
 @small
