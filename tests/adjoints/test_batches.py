@@ -157,3 +157,17 @@ def test_models_of_the_largest_small_size_are_one_compiled_call(fields, shape, m
     batch, _ = adjoints.q_struct(0.3 * W, laws, b=b, c=c)
     assert batch.status.tolist() == [0, 0]
     assert sum(called) == 2
+
+
+def test_models_of_few_states_are_answered_some_at_a_time_in_compiled_calls(threads, monkeypatch):
+    """As many at a time as a cache holds the solutions of: three of 16 pairs and 6 couplings; of 32 states each by itself."""
+    values, calls = small_models._values, []
+    monkeypatch.setattr(small_models, "_values", lambda weights, *rest: (calls.append(len(weights)), values(weights, *rest)))
+    monkeypatch.setattr(batches, "SMALL_STATES", 16)
+    monkeypatch.setattr(batches, "NUMBERS_TOGETHER", 4 * 16 * 6 - 1)
+    tk.set_threads(1)
+    for shape, fields, expected in (((2, 3), False, [3, 3, 1]), ((2, 3), True, 7 * [1]), ((2, 4), False, 7 * [1])):
+        W, _, _, laws = models(shape, 7, False)
+        adjoints.q_struct(W, laws, fields=fields)
+        assert calls == expected
+        calls.clear()

@@ -16,15 +16,18 @@ from numpy.typing import ArrayLike
 from thermokernels.common import arguments, threads
 from thermokernels.common.error_state import default_error_state
 from thermokernels.estimates import trust
+from thermokernels.estimates.batch_means import BatchMeans
 from thermokernels.estimates.coupling.lag_pairs import Schedule
 from thermokernels.estimates.intervals import Interval
 from thermokernels.estimates.lower_bound import variance_time_at_least
-from thermokernels.estimates.pilot import Pilot
+from thermokernels.estimates.pilot import Pilot, most_sweeps
+from thermokernels.estimates.pool import Pool
 from thermokernels.estimates.problem import Problem
 from thermokernels.estimates.replicates import Batch, OutOfTime, Question, grain, run_batch
 from thermokernels.estimates.result import QEstimate
 from thermokernels.estimates.running import FEWEST_IN_HAND, Pace, run_tasks
 from thermokernels.estimates.tally import MOST, Tally, filled
+from thermokernels.model.model import Model
 from thermokernels.solvers.checkpoint import PathLike, RestartFile
 from thermokernels.solvers.solve import as_executor
 
@@ -125,37 +128,41 @@ def estimate_q(
     path = arguments.as_path(checkpoint, "checkpoint")
     kept = None if path is None else RestartFile(path, problem.inputs | {"key": key})
     state = {} if kept is None else kept.load()
-    _warm_up(kernel, observables)
+    _warm_up(kernel, observables, problem.model.mask is not None)
 
     began = time.perf_counter()
     pilot = Pilot.from_arrays(state) if state else problem.pilot(key, budget, None if like is None else like.kappa)
     if pilot.schedule is None:
-        result = problem.without_estimate(pilot.meetings, pilot, trust.unmet(pilot.unmet, pilot.cap))
+        is_cut = pilot.cap < most_sweeps(*problem.shape, None)
+        result = problem.without_estimate(pilot.meetings, pilot, trust.unmet(pilot.unmet, pilot.cap, is_cut))
         return _with_lower_bound(result, problem, int(seed), began, budget)
     left = math.inf if budget is None else budget - (time.perf_counter() - began)
     if left <= 0:
         raise ValueError(f"budget must last longer than the pilot, which took {time.perf_counter() - began:.2g} s; got {budget:g} s")
-    tally = Tally(problem, pilot, int(seed))
+    deadline = math.inf if budget is None else time.monotonic() + left + OVER * budget + GRACE
+    question = problem.question(pilot.schedule, int(key))
+    pool = Pool(executor, deadline)
+    tally = Tally(problem, pilot, BatchMeans(question, int(seed), pool))
     if state:
         tally.load(state)
-    deadline = math.inf if budget is None else time.monotonic() + left + OVER * budget + GRACE
-    run = _Run(problem.question(pilot.schedule, int(key)), tally, executor, progress, stop or (lambda: False), kept, deadline)
+    run = _Run(question, tally, pool, progress, stop or (lambda: False), kept)
     try:
-        if n_wanted is not None:
-            run.up_to(n_wanted)
-        elif budget is not None:
-            run.within(left, precision)
-        elif precision is not None:
-            run.to(precision, MOST)
-        else:
-            run.up_to(DEFAULT)
+        with pool:
+            if n_wanted is not None:
+                run.up_to(n_wanted)
+            elif budget is not None:
+                run.within(left, precision)
+            elif precision is not None:
+                run.to(precision, MOST)
+            else:
+                run.up_to(DEFAULT)
+            result = tally.answer()
     except OutOfTime:
         run.save()
         assert budget is not None
         return problem.without_estimate(
             pilot.meetings, pilot, trust.out_of_time(budget, run.done, run.wanted, run.seconds_for(trust.FEWEST))
         )
-    result = tally.answer()
     if budget is not None and 0 < result.n_replicates < trust.FEWEST and math.isfinite(result.t_obs):
         result = replace(result, reason=f"{result.reason}, which take about {run.seconds_for(trust.FEWEST):.2g} s")
     return _with_lower_bound(result, problem, int(seed), began, budget)
@@ -172,9 +179,10 @@ def _with_lower_bound(result: QEstimate, problem: Problem, seed: int, began: flo
 
 
 @cache
-def _warm_up(kernel: str, observables: str) -> None:
+def _warm_up(kernel: str, observables: str, masked: bool) -> None:
     """Compile, or load, the kernels before a clock runs."""
-    problem = Problem.of(np.zeros((1, 1)), None, 1.0, kernel, observables, "pm1", False)
+    model = Model(np.zeros((2, 2)), mask=[[True, True], [True, False]] if masked else None)
+    problem = Problem.of(model, None, 1.0, kernel, observables, "pm1", False)
     problem.pilot(np.uint64(0), None, None)
     run_batch(problem.question(Schedule(0.0, True, 1, 1, 2, 1000), 0, True), 0, 2)
 
@@ -189,16 +197,15 @@ def _key(seed: Any) -> np.uint64:
 class _Run:
     """Replicates up to a number that grows; none is begun after ``ends_at``.
 
-    OutOfTime where the deadline passes before all that were begun are finished.
+    OutOfTime where the deadline of the pool passes before all that were begun are finished.
     """
 
     question: Question
     tally: Tally
-    executor: Executor | None
+    pool: Pool
     progress: Progress | None
     stop: Callable[[], bool]
     kept: RestartFile | None
-    deadline: float
     pace: Pace = field(default_factory=Pace)
     saved_at: float = field(default_factory=time.monotonic)
     wanted: int = 0
@@ -223,21 +230,38 @@ class _Run:
 
         self.wanted = n_replicates
         if self.done < n_replicates:
-            run_tasks(self.question, self.done, n_replicates, self.executor, self.pace, take, stop, self.deadline)
+            if n_replicates >= trust.FEWEST and self.ends_at == math.inf and not stop():
+                self.tally.batches.start()  # the longest tasks first
+            run_tasks(self.question, self.done, n_replicates, self.pool, self.pace, take, stop)
             self.save()
 
     def within(self, seconds: float, precision: float | None) -> None:
         """As many as go into so many seconds, or as the precision asks for: a few show how long they take."""
         before, self.ends_at = self.done, time.monotonic() + seconds
-        self.up_to(before + grain(self.question) * (threads.get_threads() if self.executor is None else FEWEST_IN_HAND))
+        self.up_to(before + grain(self.question) * (threads.get_threads() if self.pool.executor is None else FEWEST_IN_HAND))
         self.up_to(before + filled(self.pace.replicates_in(LOOK * seconds)))
-        if before + self.pace.replicates_in(FULL * seconds) >= trust.FEWEST:
-            self.tally.run_batches()  # they too have to go into the budget
-        in_time = self.done + filled(self.pace.replicates_in(max(0.0, self.ends_at - time.monotonic() - (1 - FULL) * seconds)))
+        if self.tally.batches.are_wanted and before + self.pace.replicates_in(FULL * seconds) >= trust.FEWEST:
+            self._with_batch_means(0 if precision is not None else filled(self._in_time(seconds) // 2))
+        in_time = self._in_time(seconds)
         if precision is None:
             self.up_to(in_time)
         else:
             self.to(precision, in_time)
+
+    def _in_time(self, seconds: float) -> int:
+        """How many there are when a budget of so many seconds is full."""
+        return self.done + filled(self.pace.replicates_in(max(0.0, self.ends_at - time.monotonic() - (1 - FULL) * seconds)))
+
+    def _with_batch_means(self, n_replicates: int) -> None:
+        """Batch means, which have to go into the budget too, and replicates up to a number beside them."""
+        began = time.monotonic()
+        self.tally.batches.start()
+        self.pace.seconds += time.monotonic() - began  # a single thread makes them there and then
+        self.up_to(n_replicates)
+        began = time.monotonic()
+        if (found := self.tally.batches.result()) is not None:
+            self.pace.beside = found[-1]
+        self.pace.seconds += time.monotonic() - began
 
     def to(self, precision: float, most: int) -> None:
         """As many as the precision asks for, and no more than ``most``."""
@@ -247,7 +271,8 @@ class _Run:
 
     def seconds_for(self, n_replicates: int) -> float:
         """How long so many take, infinite where none is finished."""
-        return n_replicates * self.pace.seconds / self.pace.n_replicates if self.pace.n_replicates else math.inf
+        a_second = self.pace.replicates_in(1000.0) / 1000.0
+        return n_replicates / a_second if a_second > 0 else math.inf
 
     def save(self) -> None:
         """Keep what is finished."""

@@ -11,15 +11,14 @@ from numpy.typing import NDArray
 
 from thermokernels.common.arrays import Floats
 from thermokernels.estimates import trust
-from thermokernels.estimates.batch_means import batch_times
+from thermokernels.estimates.batch_means import BatchMeans
 from thermokernels.estimates.features import from_correlations
 from thermokernels.estimates.intervals import Interval, controlled, fieller, largest_share, mean_interval
 from thermokernels.estimates.pilot import Pilot
 from thermokernels.estimates.problem import Problem
 from thermokernels.estimates.replicates import GROUP, Batch
 from thermokernels.estimates.result import NAN, NOWHERE, QEstimate
-from thermokernels.estimates.signal import Groups, Signal, estimate_signal
-from thermokernels.model.kernels.registry import KERNELS
+from thermokernels.estimates.signal import FEWEST_GROUPS, Groups, Signal, estimate_signal
 
 # What comes for each replicate.
 SERIES = ("times", "zero_lags", "weights", "first_moments", "meetings")
@@ -35,9 +34,8 @@ def filled(n_replicates: int) -> int:
 class Tally:
     """Replicates as they come, in order."""
 
-    def __init__(self, problem: Problem, pilot: Pilot, seed: int) -> None:
-        self.problem, self.pilot, self.seed = problem, pilot, seed
-        self.batches: tuple[tuple[Floats, int] | None] | None = None
+    def __init__(self, problem: Problem, pilot: Pilot, batches: BatchMeans) -> None:
+        self.problem, self.pilot, self.batches = problem, pilot, batches
         self.times: list[Floats] = []
         self.zero_lags: list[Floats] = []
         self.weights: list[Floats] = []
@@ -113,26 +111,16 @@ class Tally:
         assert self.pilot.schedule is not None
         lag = self.pilot.schedule.interval * self.pilot.schedule.n_intervals
         known["tv_bound"] = float(np.maximum(0, -(-(meetings - lag) // lag)).mean())
-        if self.data is not None:
+        if self.data is not None and len(self.groups.counts) >= FEWEST_GROUPS:
             known |= self._ratio(times, estimate_signal(self.groups, self.data))
         return self.problem.answer(self.pilot, meetings, trusted=not reason, reason=reason, **known)
 
-    def run_batches(self) -> tuple[Floats, int] | None:
-        """Batch means of the alternating scan where they are quick, once a run: an answer of enough replicates asks for them."""
-        if self.batches is None:
-            assert self.pilot.schedule is not None
-            alternating = KERNELS[self.problem.kernel].scan == "alternating"
-            self.batches = (
-                batch_times(self.problem.model, self.problem.features, self.pilot.schedule, self.seed) if alternating else None,
-            )
-        return self.batches[0]
-
     def _batch_means(self, t_obs: float) -> dict[str, Any]:
         """Batch means beside enough replicates."""
-        found = self.run_batches() if self.n_replicates >= trust.FEWEST else None
+        found = self.batches.result() if self.n_replicates >= trust.FEWEST else None
         if found is None:
             return {"batch_means": NAN, "batch_means_interval": NOWHERE, "batch_means_bias": NAN}
-        times, length = found
+        times, length, _ = found
         bias = float(np.concatenate(self.first_moments).mean()) / (length * t_obs)
         return {"batch_means": float(times.mean()), "batch_means_interval": mean_interval(times), "batch_means_bias": abs(bias)}
 

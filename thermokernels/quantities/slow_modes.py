@@ -69,7 +69,7 @@ def slow_modes(chain: GibbsChain, starts: Floats, spread: float) -> SlowModes:
     modes = _polished(chain, starts, np.empty((0, chain.n_states)))
     for _ in range(len(starts) + 1):  # no eigenvalue has more vectors than the observables could tell apart
         run = LanczosRuns(chain, modes.remainder(draws.standard_normal((1, len(starts))) @ starts))
-        limit, found, settled = _settle(run, modes, total, spread)
+        limit, found, settled = _settle(run, modes, total, spread, len(starts))
         if settled and not found:
             return replace(modes, complete=True)
         before = modes.gaps.size
@@ -100,10 +100,10 @@ def slowest_relevant(gaps: Floats, weights: Floats, total: float) -> float:
     return float(gaps[weights > tolerances.WEIGHT * total].min(initial=np.inf))
 
 
-def _settle(run: LanczosRuns, modes: SlowModes, total: float, spread: float) -> tuple[float, int, bool]:
+def _settle(run: LanczosRuns, modes: SlowModes, total: float, spread: float, n_starts: int) -> tuple[float, int, bool]:
     """Extend a run until its Ritz values below the cut have converged: up to where they are wanted, how many, and whether that is all."""
     chain = run.chain
-    most = max(len(run.starts), MOST_BYTES // (8 * chain.n_states)) - modes.gaps.size
+    most = max(n_starts, MOST_BYTES // (8 * chain.n_states)) - modes.gaps.size
     for n_steps in STEPS:
         run.extend(n_steps - run.n_steps)
         rule = run.gauss_rules()

@@ -150,6 +150,36 @@ def sample(
     )
 
 
+def alternating_bundle(
+    model: Model, n_chains: int, number: int, n_sweeps: int, burn_in: int, sequence: np.random.SeedSequence, check: Callable[[], None]
+) -> Samples:
+    """Bundle ``number`` of the ``n_chains`` chains of :func:`sample` with the alternating kernel, packed, on this thread, same bits.
+
+    ``check`` is called every 20 ms or so, and may raise.
+    """
+    n_visible, n_hidden = model.W.shape
+    bundle, table = _bundles(n_visible, n_hidden, n_chains, sequence, None)[number], block_model(model)
+    visible, hidden = (np.empty((n_sweeps, LANES, -(-n // 32)), np.uint32) for n in (n_visible, n_hidden))
+    sweeps_per_call = max(1, PRODUCTS_PER_CALL // (128 * n_visible * n_hidden))
+    for done in range(0, burn_in, sweeps_per_call):  # a record that is written over
+        check()
+        scans._block_scans(table, bundle, scans.ALTERNATING, min(sweeps_per_call, burn_in - done), 0, visible[:1], hidden[:1])
+    for done in range(0, n_sweeps, sweeps_per_call):
+        check()
+        rows = slice(done, done + sweeps_per_call)
+        scans._block_scans(table, bundle, scans.ALTERNATING, 1, 0, visible[rows], hidden[rows])
+    return Samples(
+        visible=_finish(visible, LANES, n_visible, True),
+        hidden=_finish(hidden, LANES, n_hidden, True),
+        sweeps=burn_in + np.arange(1, n_sweeps + 1),
+        seed=sequence,
+        kernel="alternating",
+        n_visible=n_visible,
+        n_hidden=n_hidden,
+        packed=True,
+    )
+
+
 def _run(
     scan: Callable[..., None], sweeps: int, visible: NDArray[np.uint32], hidden: NDArray[np.uint32], bundle: scans.Bundle, first: int
 ) -> None:

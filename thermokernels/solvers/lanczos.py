@@ -17,12 +17,16 @@ from thermokernels.common import threads
 from thermokernels.common.arrays import Floats
 from thermokernels.compiled import simd_states
 from thermokernels.compiled.decorator import jit
-from thermokernels.compiled.simd_states import DOUBLES, dot, fill, load, multiply, multiply_add, store, total
+from thermokernels.compiled.register_tiles import COLUMNS, PADDED_COLUMNS, ROWS
+from thermokernels.compiled.simd_states import DOUBLES, fill, load, multiply, multiply_add, store, total
 from thermokernels.model.chain import GibbsChain
-from thermokernels.model.kernels.single_site import _apply_to_vector
+from thermokernels.model.kernels.single_site import _apply_in_tiles, _apply_to_vector
 
 # Ritz values closer than this, relatively, are copies of one eigenvalue: runs without reorthogonalisation repeat converged ones.
 COPY = 1e-7
+
+# A step this short, beside A, has used up the space of its run.
+ENDED = 1e-14
 
 # Lanczos vectors kept at a time when Ritz vectors are put together: no more than these, in no more bytes than these.
 KEPT_VECTORS, KEPT_BYTES = 32, 2**26
@@ -38,53 +42,100 @@ class GaussRules:
 
 
 @jit
-def _extend_runs(generator, root_law, current, previous, diagonals, offdiagonals, start, basis, work):
-    """The steps from ``start`` on of Lanczos runs with A, one a row: q_(k+1) = (A q_k - alpha_k q_k - beta_(k-1) q_(k-1)) / beta_k.
+def _extend_runs(generator, null, stride, start, basis, norms, current, previous, strays, diagonals, offdiagonals):
+    """The steps from ``start`` on of Lanczos runs with A, one a row: beta_k q_(k+1) = A q_k - alpha_k q_k - beta_(k-1) q_(k-1).
 
-    The first of the vectors q_k of the first run, as many as ``basis`` has rows, are kept in it. ``work``: three rows.
+    Two passes over the states a step. Vectors are not q_k but multiples u_k of them, since a norm is known only when its vector has been
+    written: a step is divided by the length of the one before (:func:`_length`). Their rows are ``stride`` entries apart. After an odd
+    number of steps ``current`` and ``previous`` have changed places. The first of the q_k of the first run, as many as ``basis`` has rows,
+    are kept.
     """
-    here, before, image = work[0], work[1], work[2]
+    n_rows, n_columns = generator.escape.shape
+    in_tiles = n_rows >= ROWS and n_columns >= COLUMNS
+    tables = (generator.escape.ravel(), generator.visible_rates.ravel(), generator.hidden_rates.ravel())
+    image, back = np.empty(0 if in_tiles else n_rows * n_columns), np.empty(ROWS)
     for a in range(current.shape[0]):
-        _copy(current[a], here)
-        _copy(previous[a], before)
+        here, before = current[a], previous[a]
         for k in range(start, diagonals.shape[1]):
+            size = _length(norms[a], offdiagonals[a], k)
             if a == 0 and k - start < basis.shape[0]:
-                _copy(here, basis[k - start])
-            _apply_to_vector(generator, here, image)
-            _three_term(root_law, image, here, before, diagonals[a], offdiagonals[a], k)
-        _copy(here, current[a])
-        _copy(before, previous[a])
+                _write_unit(here, stride, n_columns if in_tiles else n_rows * n_columns, size, basis[k - start])
+            back[:] = _share_of_last(norms[a], offdiagonals[a], k)
+            if in_tiles:
+                along = _apply_in_tiles(tables, generator, here, stride, back, before, before, stride)
+            else:
+                _apply_to_vector(generator, here, image)
+                along = _take_back(image, back[0], here, before)
+            _three_term(null, along, here, before, norms[a], strays[a], diagonals[a], offdiagonals[a], k)
+            here, before = before, here
 
 
 @jit
-def _copy(x, y):
-    """y = x; an assignment of numba's would compile words for arrays of different sizes."""
-    for k in range(0, x.size, DOUBLES):
-        store(y, k, load(x, k))
+def _length(norm, offdiagonals, k):
+    """|u_k|: beta_(k-1) over the beta before it, which the step was divided by (the first by ``norm``); 0 of a run that has ended."""
+    if k == 0:
+        return norm
+    last = offdiagonals[k - 2] if k > 1 else 1.0
+    return offdiagonals[k - 1] / last if last > 0.0 else 0.0
 
 
 @jit
-def _three_term(root_law, image, current, previous, diagonals, offdiagonals, k):
-    """One three-term step from image = A q_k, kept orthogonal to sqrt(pi); writes alpha_k and beta_k."""
-    alpha = dot(current, image)
-    back = fill(-offdiagonals[k - 1] if k > 0 else 0.0)
-    down, along, squares = fill(-alpha), fill(0.0), fill(0.0)
+def _share_of_last(norm, offdiagonals, k):
+    """beta_(k-1) |u_k| / |u_(k-1)|: the multiple of u_(k-1) in the recurrence for u_k."""
+    last = _length(norm, offdiagonals, k - 1) if k > 0 else 0.0
+    return offdiagonals[k - 1] * _length(norm, offdiagonals, k) / last if last > 0.0 else 0.0
+
+
+@jit
+def _write_unit(x, stride, n_columns, size, out):
+    """out = x / size without the gaps between rows, of whole vectors of eight; zeros where size is 0."""
+    inverse = fill(1.0 / size if size > 0.0 else 0.0)
+    for h in range(out.size // n_columns):
+        for v in range(0, n_columns, DOUBLES):
+            store(out, h * n_columns + v, multiply(inverse, load(x, h * stride + v)))
+
+
+@jit
+def _take_back(image, back, current, previous):
+    """previous = image - back * previous; returns current'that."""
+    down, sums = fill(-back), fill(0.0)
     for i in range(0, image.size, DOUBLES):
-        residual = multiply_add(down, load(current, i), multiply_add(back, load(previous, i), load(image, i)))
-        along = multiply_add(load(root_law, i), residual, along)
-        squares = multiply_add(residual, residual, squares)
-        store(image, i, residual)
-    component = total(along)
-    norm = np.sqrt(max(total(squares) - component * component, 0.0))
+        rest = multiply_add(down, load(previous, i), load(image, i))
+        sums = multiply_add(load(current, i), rest, sums)
+        store(previous, i, rest)
+    return total(sums)
+
+
+@jit
+def _three_term(null, along, current, image, norm, strays, diagonals, offdiagonals, k):
+    """image = u_(k+1) from image = A u_k without its u_(k-1), and u_k'image = ``along``; writes alpha_k and beta_k.
+
+    Vectors stay orthogonal to sqrt(pi), which A takes to nothing: what u_k and u_(k-1) have along it, ``strays``, says what u_(k+1) would
+    have, which is taken out.
+    """
+    size, back = _length(norm, offdiagonals, k), _share_of_last(norm, offdiagonals, k)
     # A run that has used up its invariant subspace goes on as zeros: nodes at gap 1 that carry no weight.
-    ended = norm <= 1e-14
-    is_zero = offdiagonals[k - 1] == 0.0 if k > 0 else dot(current, current) == 0.0
-    diagonals[k] = 1.0 if is_zero else alpha
-    offdiagonals[k] = 0.0 if ended else norm
-    scale, remove = fill(0.0 if ended else 1.0 / norm), fill(-component)
+    if size == 0.0:
+        diagonals[k], offdiagonals[k] = 1.0, 0.0
+        image[:] = 0.0
+        return
+    alpha, scale = along / (size * size), 1.0 / size
+    if k > 0:
+        scale /= offdiagonals[k - 1]
+    scales, down = fill(scale), fill(-scale * alpha)
+    astray, squares, left = fill(scale * (alpha * strays[0] + back * strays[1])), fill(0.0), fill(0.0)
     for i in range(0, image.size, DOUBLES):
-        store(previous, i, load(current, i))
-        store(current, i, multiply(scale, multiply_add(remove, load(root_law, i), load(image, i))))
+        across = load(null, i)
+        residual = multiply_add(astray, across, multiply_add(down, load(current, i), multiply(scales, load(image, i))))
+        squares = multiply_add(residual, residual, squares)
+        left = multiply_add(across, residual, left)
+        store(image, i, residual)
+    strays[0], strays[1] = total(left), strays[0]
+    beta = np.sqrt(total(squares)) / (scale * size)
+    ended = not beta > ENDED
+    if ended:
+        image[:] = 0.0
+    diagonals[k], offdiagonals[k] = alpha, 0.0 if ended else beta
 
 
 @jit
@@ -153,12 +204,22 @@ class LanczosRuns:
 
     def __init__(self, chain: GibbsChain, starts: Floats):
         self.chain = chain
-        self.starts = starts
         self.norms = np.linalg.norm(starts, axis=1)
-        self.current = starts / np.where(self.norms > 0, self.norms, 1.0)[:, None]
-        self.previous = np.zeros_like(starts)
         self.diagonals = np.empty((len(starts), 0))
         self.offdiagonals = np.empty((len(starts), 0))
+        n_rows, n_columns = chain.shape
+        self._stride = n_columns + (DOUBLES if chain.dynamics.single_flips and n_columns >= PADDED_COLUMNS else 0)
+        self._first = starts[:1].copy()
+        self._null, self._current = self._spaced(chain.root_law[None])[0], self._spaced(starts)
+        self._previous = simd_states.aligned_zeros(len(starts), n_rows * self._stride)
+        self._strays = np.zeros((len(starts), 2))
+
+    def _spaced(self, rows: Floats) -> Floats:
+        """Vectors (k, n_states) with zeros between the rows of their matrices."""
+        n_rows, n_columns = self.chain.shape
+        spaced = simd_states.aligned_zeros(len(rows), n_rows * self._stride)
+        spaced.reshape(len(rows), n_rows, self._stride)[:, :, :n_columns] = rows.reshape(len(rows), n_rows, n_columns)
+        return spaced
 
     @property
     def n_steps(self) -> int:
@@ -166,26 +227,31 @@ class LanczosRuns:
 
     def extend(self, n_steps: int, basis: Floats | None = None) -> None:
         """Take more steps; the vectors of the first run, before each of them, are written to the rows of ``basis``."""
-        chain, start = self.chain, self.n_steps
+        chain, start, stride = self.chain, self.n_steps, self._stride
         more = np.zeros((len(self.norms), n_steps))
         self.diagonals, self.offdiagonals = np.hstack([self.diagonals, more]), np.hstack([self.offdiagonals, more])
         nothing = np.empty((0, chain.n_states))
         kept = nothing if basis is None else basis
-        runs = (self.current, self.previous, self.diagonals, self.offdiagonals)
+        runs = (self.norms, self._current, self._previous, self._strays, self.diagonals, self.offdiagonals)
         if chain.dynamics.single_flips:
 
             def extend_rows(rows: slice) -> None:
-                current, previous, diagonals, offdiagonals = (part[rows] for part in runs)
-                work, first = simd_states.aligned_empty(3, chain.n_states), nothing if rows.start else kept
-                _extend_runs(chain.generator, chain.root_law, current, previous, diagonals, offdiagonals, start, first, work)
+                first = nothing if rows.start else kept
+                _extend_runs(chain.generator, self._null, stride, start, first, *(part[rows] for part in runs))
 
-            threads.for_rows(extend_rows, len(self.norms), self.current.size * n_steps * chain.n_spins)
+            threads.for_rows(extend_rows, len(self.norms), chain.n_states * len(self.norms) * n_steps * chain.n_spins)
+            if n_steps % 2:
+                self._current, self._previous = self._previous, self._current
             return
         for k in range(start, start + n_steps):
+            current, previous = self._current, self._previous
             if k - start < len(kept):
-                kept[k - start] = self.current[0]
-            for image, run in zip(chain.apply_symmetrised_generator(self.current), zip(*runs, strict=True), strict=True):
-                _three_term(chain.root_law, image, *run, k)
+                _write_unit(current[0], stride, stride, _length(self.norms[0], self.offdiagonals[0], k), kept[k - start])
+            for a, image in enumerate(chain.apply_symmetrised_generator(current)):
+                run = self.norms[a], self._strays[a], self.diagonals[a], self.offdiagonals[a], k
+                along = _take_back(image, _share_of_last(run[0], run[3], k), current[a], previous[a])
+                _three_term(self._null, along, current[a], previous[a], *run)
+            self._current, self._previous = previous, current
 
     def gauss_rules(self) -> GaussRules:
         ends = np.zeros((*self.diagonals.shape, 2))
@@ -215,7 +281,7 @@ class LanczosRuns:
         """
         n_kept = max(1, min(KEPT_VECTORS, KEPT_BYTES // (8 * self.chain.n_states)))
         combined = np.zeros((coefficients.shape[1], self.chain.n_states))
-        again, basis = LanczosRuns(self.chain, self.starts[:1]), np.empty((n_kept, self.chain.n_states))
+        again, basis = LanczosRuns(self.chain, self._first), np.empty((n_kept, self.chain.n_states))
         for start in range(0, self.n_steps, n_kept):
             n_steps = min(n_kept, self.n_steps - start)
             again.extend(n_steps, basis)

@@ -186,3 +186,12 @@ def test_as_many_threads_as_there_are_tasks_or_cores_for(n_tasks, work, submitte
     threads.for_each(done.append, n_tasks, work)
     assert done == list(range(n_tasks))
     assert pool.count == submitted
+
+
+@small
+@pytest.mark.parametrize(("number", "n_tasks"), [(2, 1), (1, 3)])
+def test_one_task_has_all_threads_and_one_thread_has_all_tasks(number, n_tasks, every_work_is_worth_it):
+    tk.set_threads(number)
+    seen = []
+    threads.for_each(lambda _: seen.append((tk.get_threads(), threading.get_ident())), n_tasks, threads.LARGEST_OWN_WORK + 1)
+    assert seen == n_tasks * [(number, threading.get_ident())]

@@ -17,6 +17,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from thermokernels.compiled.decorator import jit
 from thermokernels.compiled.simd_chains import LANES, aligned_rows, fill, floats_of, load, multiply_add, store
@@ -26,11 +27,15 @@ from thermokernels.sampling.scans import EVERY, ONE, ROWS, SIGN, Bundle, _next_w
 
 
 class Pairs(NamedTuple):
-    """LANES pairs of chains: spins (n, LANES) float32 as (x, y), and the generators' words (4, LANES) that both draw from."""
+    """LANES pairs of chains: spins (n, LANES) float32 as (x, y), and the generators' words (4, LANES) that both draw from.
+
+    stopped : (1,), set by another thread where nobody waits for them any more, so that they end within a sweep, unfinished
+    """
 
     visible: tuple[np.ndarray, np.ndarray]
     hidden: tuple[np.ndarray, np.ndarray]
     generators: np.ndarray
+    stopped: np.ndarray
 
 
 class Schedule(NamedTuple):
@@ -48,10 +53,11 @@ class Schedule(NamedTuple):
     cap: int
 
 
-def new_pairs(n_visible: int, n_hidden: int) -> Pairs:
-    """Lanes for pairs of chains."""
+def new_pairs(n_visible: int, n_hidden: int, stopped: NDArray[np.uint8] | None = None) -> Pairs:
+    """Lanes for pairs of chains, which nobody stops without ``stopped``."""
     rows = [aligned_rows(np.float32, n) for n in (n_visible, n_visible, n_hidden, n_hidden)]
-    return Pairs((rows[0], rows[1]), (rows[2], rows[3]), aligned_rows(np.uint32, 4))
+    stopped = np.zeros(1, np.uint8) if stopped is None else stopped
+    return Pairs((rows[0], rows[1]), (rows[2], rows[3]), aligned_rows(np.uint32, 4), stopped)
 
 
 @jit
@@ -169,6 +175,8 @@ def _lag_pairs(model, pairs, schedule, key, first_pair, atoms, weights, meetings
         _toss(pairs.hidden[side], pairs.generators)
     ahead = Bundle(pairs.visible[0], pairs.hidden[0], pairs.generators, moving)
     for half in range(2 * schedule.n_intervals * schedule.interval):
+        if pairs.stopped[0]:
+            break
         _resample_block(half & 1, model, ahead, sums)
     meetings[:] = -1
     n_apart = _note_meetings(pairs, schedule.quotient, 0, visible_overlaps, hidden_overlaps, meetings)
@@ -176,6 +184,8 @@ def _lag_pairs(model, pairs, schedule, key, first_pair, atoms, weights, meetings
     while (u < schedule.n_atoms or n_apart > 0) and u * schedule.interval <= schedule.cap:
         _look(pairs, schedule, u, key, first_pair, meetings, atoms, weights)
         for sweep in range(u * schedule.interval + 1, (u + 1) * schedule.interval + 1):
+            if pairs.stopped[0]:
+                return
             for block in range(2):
                 if n_apart > 0:
                     _couple_block(block, model, pairs, schedule.kappa, sums, pairs.hidden, False)

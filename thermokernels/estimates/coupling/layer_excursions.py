@@ -197,7 +197,7 @@ def _layer_excursions(model, pairs, lanes, schedule, features, two_block, key, f
     # the next job of each first layer; with the alternating scan all begin with v
     coming, stride = np.array([0, 1 if two_block else n_replicates * n_atoms]), 2 if two_block else 1
     later, block, n_running, n_left = 1.0 if two_block else 0.5, 0, 0, n_replicates * n_atoms
-    while n_left > 0:
+    while n_left > 0 and not pairs.stopped[0]:
         begins = False
         for lane in range(LANES):
             if job[lane] < 0 and coming[block] < n_replicates * n_atoms:

@@ -29,6 +29,7 @@ from thermokernels.compiled.register_tiles import (
     ROWS,
     checkered_rows,
     expect_tile,
+    fold,
     load_tile,
     reverse_tile,
     spread_rows,
@@ -53,6 +54,7 @@ from thermokernels.compiled.simd_states import (
     swap1,
     swap2,
     swap4,
+    total,
 )
 from thermokernels.model.kernels.differences import Reals, Terms
 from thermokernels.model.kernels.kernel import Chain, Kernel
@@ -155,10 +157,11 @@ def _apply_to_vector(generator, x, product):
     n_rows, n_columns = generator.escape.shape
     if n_rows >= ROWS and n_columns >= COLUMNS:
         tables = (generator.escape.ravel(), generator.visible_rates.ravel(), generator.hidden_rates.ravel())
+        nothing = x[:0]
         if n_columns < PADDED_COLUMNS:
-            _apply_in_tiles(tables, generator, x, n_columns, product)
+            _apply_in_tiles(tables, generator, x, n_columns, nothing, nothing, product, n_columns)
         else:
-            _apply_in_tiles(tables, generator, _padded(x, n_rows, n_columns), n_columns + DOUBLES, product)
+            _apply_in_tiles(tables, generator, _padded(x, n_rows, n_columns), n_columns + DOUBLES, nothing, nothing, product, n_columns)
         return
     for h in range(n_rows):
         if n_columns < DOUBLES:
@@ -180,24 +183,29 @@ def _padded(x, n_rows, n_columns):
 
 
 @jit
-def _apply_in_tiles(tables, generator, x, stride, product):
-    """A x in tiles, whose own flips are exchanges of registers; rows of x are ``stride`` entries apart."""
+def _apply_in_tiles(tables, generator, x, stride, back, before, product, spacing):
+    """A x in tiles, whose own flips are exchanges of registers; where ``before`` is not empty A x - back[0] before, and x'that.
+
+    Rows of x are ``stride`` entries apart, those of ``before`` and of the product, which may be one array, ``spacing``. ``back`` holds its
+    number once for every row of a tile.
+    """
     escape, visible_rates, hidden_rates = tables
     n_rows, n_columns = generator.escape.shape
     n_visible, quotient = generator.visible_rates.shape[0], generator.quotient
     n_row_flips = generator.hidden_rates.shape[0] - (1 if quotient else 0)
-    block_rows, panel_columns = min(BLOCK_ROWS, n_rows), min(PANEL_COLUMNS, n_columns)
-    expecting = n_rows * n_columns >= EXPECTING
+    block_rows, panel_columns = min(BLOCK_ROWS, n_rows), min(2 * PANEL_COLUMNS, n_columns)  # rows are twice those of a class
+    expecting, whole = n_rows * n_columns >= EXPECTING, 0.0
     for number in range(n_rows // block_rows * (n_columns // panel_columns)):
         first_row = number // (n_columns // panel_columns) * block_rows
         first_column = number % (n_columns // panel_columns) * panel_columns
+        products = fill(0.0)
         for h in range(first_row, first_row + block_rows, ROWS):
             for v in range(first_column, first_column + panel_columns, COLUMNS):
                 if expecting:
                     g, w = (h, v + AHEAD) if v + AHEAD < first_column + panel_columns else (h + ROWS, v + AHEAD - panel_columns)
-                    expect_tile(product, g * n_columns + w, n_columns)
+                    expect_tile(product, g * spacing + w, spacing)
                     expect_tile(escape, g * n_columns + w, n_columns)
-                    for i in range(FAR_COLUMN_FLIP, n_visible):
+                    for i in range(FAR_COLUMN_FLIP + 1, n_visible):
                         expect_tile(x, g * stride + (w ^ (1 << i)), stride)
                     for j in range(FAR_ROW_FLIP, n_row_flips):
                         expect_tile(x, (g ^ (1 << j)) * stride + w, stride)
@@ -221,8 +229,14 @@ def _apply_in_tiles(tables, generator, x, stride, product):
                     across = reverse_tile(load_tile(x, (n_rows - ROWS - h) * stride + n_columns - COLUMNS - v, stride))
                     rates = n_row_flips * n_columns + v
                     incoming = multiply_add(checkered_rows(hidden_rates, rates, rates), across, incoming)
-                k = h * n_columns + v
-                store_tile(product, k, n_columns, subtract(multiply(load_tile(escape, k, n_columns), here), incoming))
+                if before.size > 0:
+                    incoming = multiply_add(spread_rows(back, 0), load_tile(before, h * spacing + v, spacing), incoming)
+                incoming = subtract(multiply(load_tile(escape, h * n_columns + v, n_columns), here), incoming)
+                if before.size > 0:
+                    products = add(products, fold(multiply(here, incoming)))
+                store_tile(product, h * spacing + v, spacing, incoming)
+        whole += total(products)
+    return whole
 
 
 @jit
