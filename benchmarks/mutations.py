@@ -24,6 +24,7 @@ import ast
 import functools
 import gc
 import importlib
+import itertools
 import os
 import pkgutil
 import random
@@ -41,11 +42,15 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("thermokernels", "adjoints")
 EXCHANGED = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.Pow: ast.Mult}
 TURNED = {ast.Lt: ast.GtE, ast.LtE: ast.Gt, ast.Gt: ast.LtE, ast.GtE: ast.Lt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq}
+COMPILED_BY = ("jit", "inlined", "intrinsic", "overload", "lower_builtin", "type_callable", "register_model")
 MESSAGES = ast.Raise | ast.JoinedStr | ast.Import | ast.ImportFrom | ast.Assert
 SURVIVORS = 0.05
 THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
 SURVIVED, CAUGHT, SLOW, UNTRIED = 0, 1, 2, 3
 COMPILING = 5  # times as many seconds where everything is compiled anew
+BROKEN: set[str] = set()  # tests that fail without a change
+COMPILED: set[tuple[Path, bool]] = set()  # files whose tests have run as they are
+AHEAD = itertools.count(2**31)
 WORDS = {SURVIVED: "SURVIVES", CAUGHT: "caught  ", SLOW: "too slow", UNTRIED: "untried "}
 
 
@@ -78,7 +83,7 @@ def places(tree: ast.AST, in_kernel: bool, around: bool = False) -> Iterator[tup
     ``around``: whether functions inside are, whatever they are decorated with, as those that intrinsics are made of and plain twins.
     """
     if isinstance(tree, ast.FunctionDef):
-        around = around or any(word in ast.unparse(decorator) for decorator in tree.decorator_list for word in ("jit", "intrinsic"))
+        around = around or any(word in ast.unparse(decorator) for decorator in tree.decorator_list for word in COMPILED_BY)
         in_kernel = around
     elif isinstance(tree, ast.If) and "DISABLE_JIT" in ast.unparse(tree.test):
         around = True
@@ -142,6 +147,8 @@ def imported(tree: Path) -> None:
     os.chdir(tree)
     sys.path.insert(0, str(tree))
     os.environ["PYTHONPATH"] = str(tree)
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False  # tests are rewritten, and modules compiled, once for all forks
     import hypothesis  # noqa: F401
     import numba.core.caching
     import pytest  # noqa: F401
@@ -182,29 +189,51 @@ def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
 
 def outcome(tree: Path, mutant: Mutant, limit: float) -> int:
     """Whether the mirrored tests pass, fail, or take more than so many seconds of a core; untried where they fail without a change."""
-    if not passes(mutant.path, mutant.in_kernel, limit):
-        return UNTRIED
-    if not mutant.in_kernel:
-        found = forked(tree, mutant, limit, functools.partial(exchanged, tree, mutant))
-        return forked(tree, mutant, limit, forgotten) if found == SURVIVED else found
-    found = forked(tree, mutant, limit, forgotten, plain=True)
-    return forked(tree, mutant, COMPILING * limit, compiled_anew) if found == SURVIVED else found
+    if mutant.in_kernel:
+        ways = (forgotten, True, limit), (compiled_anew, False, COMPILING * limit)
+    else:
+        ways = (functools.partial(exchanged, tree, mutant), False, limit), (forgotten, False, limit)
+    for prepare, plain, seconds in ways:
+        found = forked(tree, mutant, seconds, prepare, plain)
+        if found == SLOW and (mutant.path, plain) not in COMPILED:  # kernels that no test of the file had needed yet
+            COMPILED.add((mutant.path, plain))
+            passes(mutant.path, plain, limit)
+            found = forked(tree, mutant, seconds, prepare, plain)
+        if found == CAUGHT and not (right := rightly(mutant.path, plain, limit)):
+            return UNTRIED if right is None else outcome(tree, mutant, limit)
+        if found != SURVIVED:
+            return found
+    return SURVIVED
 
 
-def forked(tree: Path, mutant: Mutant, limit: float, prepare: Callable[[], bool], plain: bool = False) -> int:
+def rightly(path: Path, plain: bool, limit: float) -> bool | None:
+    """Whether the test that has just failed passes without a change; if not it is left out from now on. None: no test of the file runs."""
+    failed = Path("../failed").read_text() if Path("../failed").exists() else ""
+    if not failed:  # where none began
+        return passes(path, plain, limit) or None
+    if passes(path, plain, limit, failed):
+        return True
+    BROKEN.add(failed)
+    print("broken  ", failed, flush=True)
+    return False
+
+
+def forked(tree: Path, mutant: Mutant, limit: float, prepare: Callable[[], bool], plain: bool) -> int:
     """The same in one fork, prepared in one of several ways; the file has the change."""
     target = tree / mutant.path
-    before = target.read_bytes()
+    before, modified = target.read_bytes(), target.stat().st_mtime
     target.write_text(mutant.written(), encoding="utf-8")
+    os.utime(target, 2 * (next(AHEAD),))  # of no two mutants the same: compiled modules are told apart by it
     found = in_fork(mutant.path, plain, limit, prepare)
     target.write_bytes(before)
+    os.utime(target, 2 * (modified,))
     return found
 
 
 @functools.cache
-def passes(path: Path, plain: bool, limit: float) -> bool:
-    """Whether the tests of a file pass without a change: what kernels they need is compiled, and their seconds are known from then on."""
-    return in_fork(path, plain, 10 * limit, forgotten if plain else lambda: True) == SURVIVED
+def passes(path: Path, plain: bool, limit: float, test: str = "") -> bool:
+    """Whether a test, or those of a file, pass without a change; what kernels they need is compiled then."""
+    return in_fork(path, plain, 10 * limit, forgotten if plain else lambda: True, test) == SURVIVED
 
 
 def forgotten() -> bool:
@@ -220,15 +249,16 @@ def compiled_anew() -> bool:
     return forgotten()
 
 
-def in_fork(path: Path, plain: bool, limit: float, changed: Callable[[], bool]) -> int:
-    """What comes of the tests of a file in a process that makes a change before."""
+def in_fork(path: Path, plain: bool, limit: float, changed: Callable[[], bool], test: str = "") -> int:
+    """What comes of a test, or of those of a file, in a process that makes a change before."""
+    Path("../failed").unlink(missing_ok=True)
     sys.stdout.flush()
     child = os.fork()
     if child == 0:
         os.setsid()
         resource.setrlimit(resource.RLIMIT_CPU, (int(limit), int(limit) + 1))
         signal.alarm(30 * int(limit))  # of one that waits for ever
-        os._exit(_tested(mirror(path), plain) if changed() else SURVIVED)
+        os._exit(_tested([test] if test else mirror(path), plain) if changed() else SURVIVED)
     status = os.waitpid(child, 0)[1]
     if os.WIFSIGNALED(status):
         return SLOW if os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGALRM) else CAUGHT
@@ -244,9 +274,11 @@ class QuickFirst:
         self.seconds = {name: float(seconds) for seconds, name in (line.split(" ", 1) for line in lines)}
 
     def pytest_collection_modifyitems(self, items: list) -> None:
-        items.sort(key=lambda item: self.seconds.get(item.nodeid, 1.0))
+        items[:] = sorted((item for item in items if item.nodeid not in BROKEN), key=lambda item: self.seconds.get(item.nodeid, 1.0))
 
     def pytest_runtest_logreport(self, report) -> None:
+        if report.failed:
+            Path("../failed").write_text(report.nodeid)
         if report.when == "call" and report.passed and report.nodeid not in self.seconds:
             with self.known.open("a") as file:
                 file.write(f"{report.duration:.4f} {report.nodeid}\n")
@@ -303,6 +335,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--skip", type=int, default=0, help="how many of the draw another run has tried")
     parser.add_argument("--only", default="", help="files below this path only")
     parser.add_argument("--limit", type=float, default=60.0, help="seconds of a core for one mutant; what takes more is told apart")
     parser.add_argument("--kernels", type=float, default=0.1, help="share of mutants inside of kernels, which run without compilation")
@@ -311,7 +344,9 @@ def main() -> int:
     options = parser.parse_args()
     os.environ.update(dict.fromkeys(THREADS, "1"))
     among = everything(options.only)
-    chosen = repeated(among, options.repeat) if options.repeat else drawn(among, options.seed, options.count, options.kernels)
+    chosen = (
+        repeated(among, options.repeat) if options.repeat else drawn(among, options.seed, options.count, options.kernels)[options.skip :]
+    )
     print(f"{len(among)} mutants, {len(chosen)} of them drawn with seed {options.seed}", flush=True)
     counts = dict.fromkeys(WORDS, 0)
     folder = options.folder or Path(tempfile.mkdtemp())  # no TemporaryDirectory: a fork of this process would take it away at its end

@@ -12,6 +12,7 @@ from thermokernels.model import extended as extended_chain
 from thermokernels.model.extended import LONG_UNIT, ExtendedChain
 from thermokernels.quantities.variance_time import variance_time
 from thermokernels.solvers.solve import Solve
+from thermokernels.solvers.state_reduction.reduced_resolvent import ground_state, products
 
 pytestmark = pytest.mark.skipif(not extended_chain.AVAILABLE, reason="long double is float64 here")
 
@@ -127,3 +128,33 @@ def test_where_it_applies():
     time, gradient = reduced(*MODELS[1])
     assert bounds._near(time).gradient_bound < 1e-14 * np.abs(gradient).max()
     assert bounds._near(replace(time, reduced=None)) is None or bounds._near(replace(time, reduced=None)).gradient_bound > time.value
+
+
+@pytest.mark.parametrize("model", [MODELS[0], MODELS[4]])
+def test_a_level_that_is_off_is_covered_where_no_edge_sees_it(model, monkeypatch):
+    """States that are no neighbours of the ground state: whatever rounds on their paths to it leaves no trace in what is not solved for."""
+    time, _ = reduced(*model)
+    right, chain = extended_reduction.variance_time(time.reduced), time.reduced.chain
+    ground = int(np.argmax(ground_state(chain)))
+    near_ground = [int(others[ground]) for others, _, _ in ExtendedChain(chain).single_flips()]
+    away = np.setdiff1d(np.arange(chain.n_states), [ground, *near_ground])
+    differences, slip = extended_reduction._differences, np.zeros((chain.n_states, chain.model.n_couplings))
+
+    def planted(elimination, functions):
+        found, sizes, lengths = differences(elimination, functions)
+        at, lengths = np.flatnonzero(np.isin(elimination.states, away)), lengths.astype(np.longdouble)
+        slip[elimination.states[at]] = PLANTED * sizes[at, -1]
+        found[at, -1] += PLANTED * sizes[at, -1]
+        lengths[at, -1] += PLANTED / LONG_UNIT
+        return found, sizes, lengths
+
+    monkeypatch.setattr(extended_reduction, "_differences", planted)
+    near = extended_reduction.variance_time(time.reduced)
+    value, gradient = off(near, right)
+    assert right.bound < value <= near.bound
+    assert right.gradient_bound < gradient <= near.gradient_bound
+    law, signs = chain.law[:, None], products(chain)
+    charges = np.abs(law * (signs - (law * signs).sum(axis=0)))
+    assert near.bound - right.bound == pytest.approx(2 * (charges * slip).sum(), rel=1e-6, abs=0)
+    own, of_mean = (charges * slip).sum(), (charges.sum(axis=0) * (law * slip).sum(axis=0)).sum()
+    assert near.gradient_bound - right.gradient_bound == pytest.approx(4 * (own + of_mean), rel=1e-6, abs=0)

@@ -19,6 +19,7 @@ from thermokernels.quantities import alternating_scan, asymptotic_variance, cond
 from thermokernels.quantities.autocorrelation_times import autocorrelation
 from thermokernels.quantities.scan_layers import Layers, Sources
 from thermokernels.solvers import entrywise, gap_bounds, slow_cluster
+from thermokernels.solvers.small import small_chains
 from thermokernels.solvers.state_reduction import gth_elimination, reduced_gap, reduced_resolvent, solution_differences
 
 U, LONG = 2.0**-53, 2.0**-64
@@ -93,6 +94,10 @@ def test_every_rounding_of_long_double_is_counted_once():
     assert tables.law_error / LONG == pytest.approx(of_law + 8 * total * 1e-10 * U / LONG, rel=1e-9, abs=0)
     _, error = extended.transition_rates(tables)
     assert error / LONG == pytest.approx(tables.rate_error / LONG + SINGLE.n_configurations + 4 * 5 + 8, rel=1e-9, abs=0)
+    for chain, factors in ((BLOCK, FACTORS["two-block"]), (SYMMETRIC, FACTORS["symmetrised-alternating"]), (VISIBLE, 5), (HIDDEN, 5)):
+        tables = ExtendedChain(chain)
+        _, of_blocks = extended.transition_rates(tables)
+        assert of_blocks / LONG == pytest.approx(factors * tables.rate_error / LONG + chain.n_configurations + 28, rel=1e-9, abs=0)
     m, found = 15, gth_elimination.eliminate_extended(SINGLE, reduced_resolvent.ground_state(SINGLE))
     exact = (0.7 * m**3 + 4 * m**2 + 8 * m) + 2 * m * (error / LONG + 16)
     assert found.exact / LONG == pytest.approx(exact, rel=1e-9, abs=0)
@@ -114,13 +119,21 @@ def test_what_rounds_in_an_observable(chain, times):
     assert variance_time.rounding(chain, many).source / U == pytest.approx(6 + 11 + 8 + 5 + LAW, rel=1e-6, abs=0)
 
 
-def test_error_terms_are_those_of_residuals_and_of_rounding():
+def test_error_terms_are_those_of_residuals_and_of_rounding(monkeypatch):
     sums = np.array([[0.0, 0.0, 4e-12, 9.0, 16.0, 2.0]])
     row_sums = SimpleNamespace(arrays={"sums": sums}, additions=3)
     lost = variance_time.rounding(SINGLE, row_sums)
     squares, moved = variance_time.error_terms(SINGLE, row_sums, 7.0)
     assert squares[0] == pytest.approx(7 * (2e-6 + 3 * lost.product) ** 2, rel=1e-12, abs=0)
     assert moved[0] == pytest.approx((4 * lost.source + lost.mean**2) * 3 + 2 * lost.entries, rel=1e-12, abs=0)
+    large = small_chains.Rounding(0.1, 0.02, 0.3, 0.05)  # so large that the square of that of the mean is seen
+    monkeypatch.setattr(variance_time, "rounding", lambda *_: large)
+    squares, moved = variance_time.error_terms(SINGLE, row_sums, 7.0)
+    assert squares[0] == pytest.approx(7 * (2e-6 + 0.3) ** 2, rel=1e-12, abs=0)
+    assert moved[0] == pytest.approx((4 * 0.02 + 0.09) * 3 + 0.05 * 2, rel=1e-12, abs=0)
+    together = small_chains._error_terms(np.vstack([sums, 4 * sums]), large)
+    of_others = (8 * 0.02 + 0.09) * 6 + 0.05 * 8
+    assert together == pytest.approx((5 * (2e-6 + 0.3) ** 2, moved[0] + of_others), rel=1e-12, abs=0)
 
 
 def test_what_rounds_in_an_autocorrelation_time():
@@ -281,3 +294,24 @@ def test_a_function_that_varies_by_no_more_than_a_few_roundings_is_constant():
     with pytest.raises(ConstantError, match="does not vary"):
         autocorrelation.autocorrelation_times(SINGLE, 1 + 4 * U * signs)
     assert np.isfinite(autocorrelation.autocorrelation_times(SINGLE, 1 + 1e-9 * signs)[0]).all()
+
+
+def test_rates_move_a_hitting_time_by_the_lesser_of_two_bounds():
+    """By the tree formula 2 m - 1 errors of a rate, or one for all that flows while the target is not hit."""
+    free, error = np.arange(16) >= 3, rounding.entry_error(SINGLE)
+    slow, even = np.linspace(1, 1e6, 16), np.full(16, 1e-3)
+    assert first_passage._rate_rounding(SINGLE, slow, free) == pytest.approx((2 * 13 - 1) * error, rel=1e-12, abs=0)
+    flows = SINGLE.generator_terms(even)[1][free].max()
+    assert first_passage._rate_rounding(SINGLE, even, free) == pytest.approx(error * flows, rel=1e-12, abs=0)
+    flows = BLOCK.generator_terms(slow)[1][free].max()
+    assert first_passage._rate_rounding(BLOCK, slow, free) == pytest.approx(rounding.entry_error(BLOCK) * flows, rel=1e-12, abs=0)
+
+
+def test_a_variance_of_products_is_off_by_both_of_its_factors_together():
+    """4 p (1 - p) of p = Pr(v h = 1): where p is off by e of itself and 1 - p too, by 2 e |2 p - 1|."""
+    variances, errors = alternating_scan._product_variances(LAYERS, "pm1")
+    means = variance_time.correlations(SINGLE, SINGLE.law)
+    means = means if means.shape == variances.shape else means.T
+    np.testing.assert_allclose(variances, 1 - means**2, rtol=1e-13)
+    of_sums = rounding.law_error(LAYERS.chain) + rounding.input_error(LAYERS.chain) + (LAYERS.chain.n_states + 4) * U
+    np.testing.assert_allclose(errors, 2 * of_sums * np.abs(means) + 8 * U, rtol=1e-9)

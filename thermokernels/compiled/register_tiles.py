@@ -25,9 +25,9 @@ COLUMNS = 2 * DOUBLES if llvmlite.binding.get_host_cpu_features().get("avx512f")
 # Flips of rows and of columns that stay inside a tile.
 ROW_FLIPS, COLUMN_FLIPS = ROWS.bit_length() - 1, COLUMNS.bit_length() - 1
 
-# A matrix is gone through in blocks of so many rows and columns, 256 KiB that stay in the second-level cache for the flips among them.
-# Flips from these on, counted from 0, leave the block.
-BLOCK_ROWS, PANEL_COLUMNS = 128, 256
+# A matrix is gone through in blocks of so many rows and columns, 128 KiB that stay in the second-level cache for the flips among them.
+# Rates of hidden spins are per column: those of few columns stay in the first level. Flips from these on, counted from 0, leave the block.
+BLOCK_ROWS, PANEL_COLUMNS = 512, 32
 FAR_ROW_FLIP, FAR_COLUMN_FLIP = BLOCK_ROWS.bit_length() - 1, PANEL_COLUMNS.bit_length() - 1
 
 # Matrices of so many entries, 4 MiB, are far away: what lies outside of the block is asked for two tiles ahead, since the processor does

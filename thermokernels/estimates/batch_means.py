@@ -78,35 +78,49 @@ def run_bundle(sources: str, question: Question, length: int, seed: int, number:
     sequence = np.random.SeedSequence([seed, 1])
     with threads.serial(), blas.one_thread():
         samples = alternating_bundle(model, 2 * N_PAIRS, number, length, 2 * lag, sequence, check)
-        times = np.empty(min(LANES, 2 * N_PAIRS - number * LANES) // 2)
+        times, moments = np.empty(min(LANES, 2 * N_PAIRS - number * LANES) // 2), _Moments(model, features, length)
+        means, products = np.empty((2, *moments.shape)), np.empty(moments.shape)
         for pair in range(len(times)):
             check()
-            means, squares = zip(*(_moments(model, features, samples, 2 * pair + side) for side in range(2)), strict=True)
-            difference = float(((means[0] - means[1]) ** 2).sum())
-            variance = 0.5 * (squares[0] + squares[1]) - float((means[0] * means[1]).sum())
-            times[pair] = 0.5 * (0.5 * length * difference + variance)
+            squares = [moments.of(samples, 2 * pair + side, means[side]) for side in range(2)]
+            variance = 0.5 * (squares[0] + squares[1]) - float(np.multiply(means[0], means[1], out=products).sum())
+            difference = np.subtract(means[0], means[1], out=products)
+            times[pair] = 0.5 * (0.5 * length * float(np.square(difference, out=difference).sum()) + variance)
     return times, time.perf_counter() - began
 
 
-def _moments(model: Model, features: Features, samples: Samples, chain: int) -> tuple[Floats, float]:
-    """The means of f over the records of a chain, with the fields in the last row and column, and that of |f|^2."""
-    a, b = (
-        _units(features, unpack(octets[:, chain], n)) for octets, n in zip((samples.visible, samples.hidden), model.W.shape, strict=True)
-    )
-    if features.expected:
-        b = _units(features, np.tanh(unpack(samples.visible[:, chain], model.n_visible) @ model.W + model.c))
-    means: Floats = (a.T @ b).astype(np.float64) / len(a)
-    a, b = a.astype(np.float64) ** 2, b.astype(np.float64) ** 2
-    if model.mask is None:
-        return means, float((a.sum(axis=1) * b.sum(axis=1)).mean())
-    edges = np.pad(model.mask, (0, int(features.fields)), constant_values=True)
-    return means * edges, float((a @ edges * b).sum(axis=1).mean())
-
-
-def _units(features: Features, layer: NDArray[Any]) -> NDArray[Any]:
-    """Spins, or their means, in the units of the features, a one beside them for the fields.
+class _Moments:
+    """Means over the records of a chain. Its arrays are used again for every chain: a worker whose memory goes back to the system whenever
+    one is freed, as those of Dask do, would take twice as long with new ones.
 
     Of spins float32 holds every sum over a batch exactly: multiples of 1/4 below 2**24 / 4.
     """
-    units: NDArray[Any] = layer.astype(np.float64 if layer.dtype == np.float64 else np.float32)
-    return np.pad(features.scale * units + features.shift, [(0, 0), (0, int(features.fields))], constant_values=1.0)
+
+    def __init__(self, model: Model, features: Features, length: int) -> None:
+        self.model, self.features = model, features
+        kind = np.float64 if features.expected else np.float32
+        n_visible, n_hidden = self.shape = (model.n_visible + features.fields, model.n_hidden + features.fields)
+        self.a, self.b, self.products = (np.ones(shape, kind) for shape in ((length, n_visible), (length, n_hidden), self.shape))
+
+    def of(self, samples: Samples, chain: int, means: Floats) -> float:
+        """Fill in the means of f over the records of a chain, with the fields in the last row and column; returns that of |f|^2."""
+        a, b, model = self.a, self.b, self.model
+        visible = unpack(samples.visible[:, chain], model.n_visible)
+        self._take(visible, a)
+        self._take(np.tanh(visible @ model.W + model.c) if self.features.expected else unpack(samples.hidden[:, chain], model.n_hidden), b)
+        means[:] = np.matmul(a.T, b, out=self.products)
+        means /= len(a)
+        np.square(a, out=a)
+        np.square(b, out=b)
+        if model.mask is None:
+            return float((a.sum(axis=1, dtype=np.float64) * b.sum(axis=1, dtype=np.float64)).mean())
+        edges = np.pad(model.mask, (0, int(self.features.fields)), constant_values=True)
+        means *= edges
+        return float((a.astype(np.float64) @ edges * b).sum(axis=1).mean())
+
+    def _take(self, layer: NDArray[Any], rows: NDArray[Any]) -> None:
+        """Spins, or their means, in the units of the features, a one beside them for the fields."""
+        units = rows[:, : layer.shape[1]]
+        np.multiply(layer, self.features.scale, out=units, casting="same_kind")
+        units += self.features.shift
+        rows[:, layer.shape[1] :] = 1.0

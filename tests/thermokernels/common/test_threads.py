@@ -226,3 +226,11 @@ def test_tasks_of_an_interrupted_call_are_known_to_be_at_work(monkeypatch):
     go_on.set()
     threads._pool[1].shutdown()
     assert not threads.at_work()
+
+
+@pytest.mark.parametrize(("number", "n_tasks"), [(2, 1), (1, 3)])
+def test_one_task_has_all_threads_and_one_thread_has_all_tasks(number, n_tasks, every_work_is_worth_it):
+    tk.set_threads(number)
+    seen = []
+    threads.for_each(lambda _: seen.append((tk.get_threads(), threading.get_ident())), n_tasks, threads.LARGEST_OWN_WORK + 1)
+    assert seen == n_tasks * [(number, threading.get_ident())]

@@ -308,3 +308,31 @@ def test_a_deviation_is_called_one_where_chance_would_in_one_of_so_many_looks(mo
     compare(trace_of(W, n_sweeps=200), W, observables=["energy"])
     looks = max(1, len(estimators_module.installed()))
     assert 2 * scipy.special.ndtr(-limits[0]) == pytest.approx(1 / compare_module.FALSE_ALARMS / looks, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("share", "r_hat", "healthy"),
+    [(50, None, True), (50, 1.01, True), (49.9, None, False), (50, 1.0101, False), (0.01, None, False), (None, None, None)],
+)
+def test_a_trace_looks_healthy_where_all_its_estimates_are_a_fiftieth_of_a_chain_and_chains_agree(share, r_hat, healthy, monkeypatch):
+    def stays(share):
+        return estimators_module.Estimator("", lambda series: share and series.shape[1] / share, lambda *_: (1.0, 2.0))
+
+    named = {"ArviZ": stays(share), "another": stays(share and 100.0)}
+    monkeypatch.setattr(estimators_module, "installed", lambda: named)
+    monkeypatch.setattr(estimators_module, "r_hat", lambda _: r_hat)
+    (row,) = compare(trace_of(W, n_sweeps=200), W, observables=["v0h0"]).rows
+    assert row.looks_healthy is healthy
+
+
+def test_a_slow_mode_that_the_observable_hardly_sees_is_named():
+    """Three pairs of spins: a product of the first decays in a few steps, and the others take far longer than the trace."""
+    weights, n_records, stride = np.diag([0.1, 4.0, 4.0]), 400, 2
+    rbm, looked_at = tk.Model(weights), compare_module.observable("v0h0", tk.Model(weights))
+    recorded = compare_module._Recorded(rbm, "single-site", stride, None, 3.0)
+    chain, exact = compare_module._series(looked_at, rbm, "single-site", stride)
+    slow = n_records * stride * tk.spectral_gap(chain)
+    assert slow < 50 < n_records / exact.tau
+    found = compare_module._Found("emcee", 2 * exact.tau, 0.1, 0.0)
+    cause, fits = compare_module._cause(found, looked_at, chain, exact, np.zeros((2, n_records)), recorded, None)
+    assert (cause, fits) == (f"a chain is only {slow:.3g} relaxation times of the slowest mode long", None)

@@ -7,8 +7,8 @@ from dense_chain import DenseChain, mask_of, model
 import thermokernels as tk
 from thermokernels.estimates import lower_bound
 from thermokernels.estimates.annealed_starts import _proposal, _starts
+from thermokernels.estimates.coupling.single_site_coupling import couplings
 from thermokernels.estimates.features import features_of
-from thermokernels.estimates.replicates import couplings
 
 # Without compilation too, where words of 64 bits wrap around with a warning.
 small = [pytest.mark.small, pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")]
@@ -117,3 +117,32 @@ def test_what_has_no_lower_bound():
     large = tk.Model(np.zeros((784, 500)))
     rule = features_of(large, "products", "pm1", False)
     assert np.isnan(lower_bound.variance_time_at_least(large, "two-block", rule, True, 0, 1.0))
+
+
+def test_starts_take_so_many_products():
+    """Two starts a replicate, each of LAG + 1 proposals and as many again until the pair meets, with two products a temperature."""
+    proposals = 2 * (lower_bound.LAG + 1)
+    expected = lower_bound.N_REPLICATES * 2 * proposals * lower_bound.TEMPERATURES * 2 * 15
+    assert lower_bound._work(tk.Model(np.zeros((3, 5)))) == expected
+
+
+@pytest.mark.parametrize(("budget", "most"), [(None, "MOST_WORK"), (3.0, "WORK_PER_SECOND"), (1e9, "MOST_WORK")])
+def test_starts_that_take_too_long_are_not_begun(budget, most, monkeypatch):
+    rbm = tk.Model(np.zeros((3, 5)))
+    rule, begun = features_of(rbm, "products", "pm1", False), []
+    monkeypatch.setattr(lower_bound, "truncated_sums", lambda *given: (begun.append(given), (np.ones(224), np.ones(224)))[1])
+    for factor, n_begun in ((0.99, 0), (1.01, 1)):
+        limit = factor * lower_bound._work(rbm) / (budget if most == "WORK_PER_SECOND" else 1)
+        monkeypatch.setattr(lower_bound, most, limit)
+        lower_bound.variance_time_at_least(rbm, "single-site", rule, True, 0, budget)
+        assert len(begun) == n_begun
+
+
+def test_an_excursion_is_cut_off_where_its_share_of_the_work_ends():
+    rbm = tk.Model(np.zeros((30, 50)))
+    of_a_sweep = 2 * lower_bound.N_REPLICATES * (30 * 50 + lower_bound.UNIT_WORK * 80)
+    assert lower_bound._sweeps(rbm, None) == int(lower_bound.EXCURSION_WORK / of_a_sweep)
+    assert lower_bound._sweeps(rbm, 50.0) == int(lower_bound.EXCURSION_WORK_PER_SECOND * 50 / of_a_sweep)
+    assert lower_bound._sweeps(rbm, 1e9) == lower_bound._sweeps(rbm, None)
+    assert lower_bound._sweeps(rbm, 1e-3) == lower_bound.FEWEST_SWEEPS
+    assert lower_bound._sweeps(tk.Model([[0.0]]), None) == lower_bound.MOST_SWEEPS

@@ -20,7 +20,8 @@ def test_small_models_are_answered_exactly():
     for row, W in zip(track.rows, HISTORY, strict=True):
         q = tk.q_struct(W, law, window=10)
         assert (row.value, row.t_obs, row.signal) == (q.value, q.t_obs, q.signal)
-        assert row.interval[0] <= q.value <= row.interval[1]
+        assert row.interval == (q.value - q.bound, q.value + q.bound)
+        assert row.t_obs_interval == (q.t_obs - q.t_obs_bound, q.t_obs + q.t_obs_bound)
         assert row.window_for_unit_q == (10 / q.value if q.value else math.inf)
         assert row.kl == tk.kl_divergence(law, W)
         assert row.pseudo_likelihood == tk.pseudo_likelihood(W, DATA)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from contextlib import nullcontext
 
 import numba
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from numba import njit
 
 import thermokernels as tk
+from thermokernels.model import chain as chain_module
 from thermokernels.model.kernels import registry, single_site
 
 small = pytest.mark.small
@@ -452,3 +454,12 @@ def test_a_law_of_energies_whose_roundings_are_large(couplings):
     np.testing.assert_array_equal(np.sort(chain.law)[-3:], [0.0, 0.5, 0.5])
     np.testing.assert_allclose(np.sort(chain.root_law)[-2:], np.sqrt(0.5), rtol=1e-15)
     assert chain.log_partition == pytest.approx(sum(couplings), rel=1e-15)
+
+
+def test_a_law_of_one_layer_has_a_digit_up_to_so_large_a_sum_of_couplings():
+    """Energies of up to 0.1 / eps, of couplings and fields together, are right to a tenth of one."""
+    sum_of_all = 0.1 / np.finfo(float).eps
+    for share, refused in ((0.99, False), (1.01, True)):
+        model = tk.Model(np.full((1, 2), share / 6 * sum_of_all), [-share / 3 * sum_of_all], [0.0, share / 3 * sum_of_all])
+        with pytest.raises(tk.UnresolvedError, match="leave no digit of the law of one layer") if refused else nullcontext():
+            chain_module._require_digits(model)

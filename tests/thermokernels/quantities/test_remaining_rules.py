@@ -136,6 +136,21 @@ def test_the_bound_of_the_sweep_covers_rules_of_gauss_and_legendre(n_nodes, step
 
 
 @small
+@pytest.mark.parametrize("n_nodes", [2, 5])
+def test_the_bound_of_a_sweep_goes_with_its_poles(n_nodes):
+    """8 |p|^2 / |r| rho^(1 - 2 n) / (rho - 1) at every pole p = 1 - exp(2 pi i k / N), r = sqrt((2 p - 1)^2 - 1), over N."""
+
+    def term(pole, root):
+        rho = max(abs(2 * pole - 1 + root), abs(2 * pole - 1 - root))
+        return 8 * abs(pole) ** 2 / abs(root) * rho ** (1 - 2 * n_nodes) / (rho - 1)
+
+    two = term(2, 8**0.5)
+    assert sweep_error(n_nodes, 2) == pytest.approx(two / 2, rel=1e-12, abs=0)
+    quarter = term(1 + 1j, (-4 + 4j) ** 0.5)
+    assert sweep_error(n_nodes, 4) == pytest.approx((two + 2 * quarter) / 4, rel=1e-12, abs=0)
+
+
+@small
 def test_a_sweep_of_one_step_has_no_pole_but_zero():
     assert sweep_error(2, 1) == 0.0
 

@@ -187,7 +187,7 @@ def test_a_trained_cell_has_exactly_degenerate_eigenvalues():
         matrix = np.eye(chain.n_states) - chain.apply_symmetrised_generator(np.eye(chain.n_states))
         spacings.append(np.diff(np.linalg.eigvalsh((matrix + matrix.T) / 2)).min())
         assert tk.spectral_measure(chain).relevant_gap == pytest.approx(summary(*dense_modes(chain), 8).relevant_gap, rel=1e-8)
-    assert max(spacings) < 5e-16
+    assert max(spacings) < 1e-14  # what LAPACK rounds: a few u times the number of states
 
 
 @small

@@ -61,16 +61,16 @@ def test_zero_takes_no_iteration():
     np.testing.assert_array_equal(solutions, 0.0)
 
 
-@pytest.mark.parametrize("scale", [1.6, 2.2])
+@pytest.mark.parametrize("scale", [2.2, 2.6])
 def test_a_slow_chain_goes_on_in_float64(scale):
     """Sources of every kind leave solutions so large that float32 has no digit of the residual."""
-    chain = random_chain((7, 4), scale)
+    chain = random_chain((8, 4), scale)
     b, double = sources(chain), parity_classes.parity_classes(chain)
     solutions, iterations = mixed_precision.solve(mixed_classes(double), b, RTOL)
     expected, steps = red_black.solve(double, b, RTOL)
     assert residuals(chain, b, solutions).max() <= max(RTOL, 2 * residuals(chain, b, expected).max())
     assert iterations.sum() <= 2 * steps.sum() + 3 * mixed_precision.STEPS
-    assert iterations.max() > mixed_precision.STEPS
+    assert (iterations > steps).all()
 
 
 @pytest.mark.small

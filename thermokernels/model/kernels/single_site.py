@@ -187,7 +187,7 @@ def _apply_in_tiles(tables, generator, x, stride, back, before, product, spacing
     n_rows, n_columns = generator.escape.shape
     n_visible, quotient = generator.visible_rates.shape[0], generator.quotient
     n_row_flips = generator.hidden_rates.shape[0] - (1 if quotient else 0)
-    block_rows, panel_columns = min(BLOCK_ROWS, n_rows), min(PANEL_COLUMNS, n_columns)
+    block_rows, panel_columns = min(BLOCK_ROWS, n_rows), min(2 * PANEL_COLUMNS, n_columns)  # rows are twice those of a class
     expecting, whole = n_rows * n_columns >= EXPECTING, 0.0
     for number in range(n_rows // block_rows * (n_columns // panel_columns)):
         first_row = number // (n_columns // panel_columns) * block_rows
@@ -199,7 +199,7 @@ def _apply_in_tiles(tables, generator, x, stride, back, before, product, spacing
                     g, w = (h, v + AHEAD) if v + AHEAD < first_column + panel_columns else (h + ROWS, v + AHEAD - panel_columns)
                     expect_tile(product, g * spacing + w, spacing)
                     expect_tile(escape, g * n_columns + w, n_columns)
-                    for i in range(FAR_COLUMN_FLIP, n_visible):
+                    for i in range(FAR_COLUMN_FLIP + 1, n_visible):
                         expect_tile(x, g * stride + (w ^ (1 << i)), stride)
                     for j in range(FAR_ROW_FLIP, n_row_flips):
                         expect_tile(x, (g ^ (1 << j)) * stride + w, stride)

@@ -263,6 +263,12 @@ def test_long_windows_of_a_large_chain_come_from_the_spectral_measure(monkeypatc
     with pytest.raises(tk.ModelTooLargeError, match=r"a recursion over 6000 records of 32 states would take .* multiply-adds"):
         tk.operational_q(chain, p_data, 1000, start="uniform")
     assert by_recursion(chain, chain.law, 6, 0).second > 0
+    work = (60 + 12) * 32 * (9 + 1) * (6 + 8)  # records of 32 states, 9 observables and a sum, a product with A and what goes with it
+    monkeypatch.setattr(module, "MOST_WORK", work)
+    assert tk.operational_q(chain, p_data, 10, burn_in=2, start="uniform").variance > 0
+    monkeypatch.setattr(module, "MOST_WORK", work - 1)
+    with pytest.raises(tk.ModelTooLargeError, match=r"a recursion over 60 records of 32 states would take 3.2e\+05 multiply-adds"):
+        tk.operational_q(chain, p_data, 10, burn_in=2, start="uniform")
 
 
 @small
@@ -289,6 +295,21 @@ def test_bad_input(change, message):
     arguments = {"chain": tk.gibbs_chain(np.full((2, 2), 0.3)), "p_data": np.full(4, 0.25), "window": 10} | change
     with pytest.raises(ValueError, match=message):
         tk.operational_q(**arguments)
+
+
+@small
+def test_sweeps_are_whole_records_to_a_billionth():
+    """Of themselves where they are many, of a record where they are few: sweeps are given as decimals."""
+    for sweeps, per_sweep, records in ((0.3, 10, 3), (1e7 + 1 / 3, 3, 30000001), (1e6 / 7, 7, 1000000), ((1 + 9e-10) / 7, 7, 1)):
+        assert module.as_records(sweeps, per_sweep, "k", "window", 1) == records
+    for sweeps in (1.0 + 2e-9, (1 + 2e-9) / 4, 1e6 * (1 + 2e-9)):
+        with pytest.raises(ValueError, match="whole number of records"):
+            module.as_records(sweeps, 4, "k", "window", 1)
+    assert module.as_records(0, 4, "k", "burn_in", 0) == 0
+    for few in (9e-10, 1e-9 / 3):  # as good as none
+        assert module.as_records(few / 4, 4, "k", "burn_in", 0) == 0
+        with pytest.raises(ValueError, match=r"whole number of records.*: use 0\.25"):
+            module.as_records(few / 4, 4, "k", "window", 1)
 
 
 @small
