@@ -12,8 +12,8 @@ from thermokernels.diagnosis.result import Crossing, Number
 from thermokernels.quantities import first_passage
 
 draws = np.random.default_rng(4)
-W, B = 0.8 * draws.normal(size=(7, 4)), 0.1 * draws.normal(size=7)  # 2048 states: beyond those that one call answers
-LAW = np.full(2**7, 2.0**-7)
+W, B = 0.8 * draws.normal(size=(8, 4)), 0.1 * draws.normal(size=8)  # 4096 states: beyond those that one call answers
+LAW = np.full(2**8, 2.0**-8)
 PARTS = ["the slow modes", "the spectral measure", "the gaps", "autocorrelation times", "basins and the passages between them"]
 WORK = {"solves": "with_solutions", "spectrum": "solve_spectral_gap", "correlations": "correlations", "basins": "basins"}
 
@@ -44,7 +44,7 @@ def test_no_finished_part_is_done_again(whole, tmp_path, monkeypatch):
     path = tmp_path / "kept.npz"
     interrupted_at("the slow modes", path)
     with np.load(path) as kept:
-        assert kept[checkpointed.SOLUTIONS].shape == (28, 2048)
+        assert kept[checkpointed.SOLUTIONS].shape == (32, 4096)
 
     def forbid(*names):
         for name in names:
@@ -86,8 +86,8 @@ def test_observables_of_the_measure_are_counted():
     told = []
     tk.diagnose(W, B, progress=lambda part, done, total: told.append((part, done, total)))
     counts = [(done, total) for part, done, total in told if part == "the spectral measure"]
-    assert counts[0] == (0, 28)
-    assert counts[-1] == (28, 28)
+    assert counts[0] == (0, 32)
+    assert counts[-1] == (32, 32)
     assert told[-1] == ("done", 1, 1)
 
 
