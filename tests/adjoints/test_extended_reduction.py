@@ -158,3 +158,38 @@ def test_a_level_that_is_off_is_covered_where_no_edge_sees_it(model, monkeypatch
     assert near.bound - right.bound == pytest.approx(2 * (charges * slip).sum(), rel=1e-6, abs=0)
     own, of_mean = (charges * slip).sum(), (charges.sum(axis=0) * (law * slip).sum(axis=0)).sum()
     assert near.gradient_bound - right.gradient_bound == pytest.approx(4 * (own + of_mean), rel=1e-6, abs=0)
+
+
+@pytest.mark.parametrize("model", [MODELS[0], MODELS[4]])
+def test_every_rounding_of_a_total_is_counted_once(model, monkeypatch):
+    """Nothing is left of the system and no path is long: charges, the law twice, flows and sums; and then what is not solved for alone."""
+    time, _ = reduced(*model)
+    chain = time.reduced.chain
+    responses = time.responses - time.responses[int(np.argmax(ground_state(chain)))]
+    law, signs = chain.law[:, None], products(chain)
+    moved = np.abs(law * (signs - (law * signs).sum(axis=0)) * responses).sum()
+    differences = extended_reduction._differences
+
+    def of_no_length(*given):
+        found, sizes, lengths = differences(*given)
+        return found, sizes, 0 * lengths
+
+    def bounds_with(law, rates, unit, unsolved):
+        monkeypatch.setattr(ExtendedChain, "law_error", law)
+        monkeypatch.setattr(ExtendedChain, "rate_error", rates)
+        monkeypatch.setattr(extended_reduction, "LONG_UNIT", unit)
+        monkeypatch.setattr(extended_reduction, "_dissipation", lambda *_: np.longdouble(unsolved))
+        near = extended_reduction.variance_time(time.reduced)
+        return near.bound, near.gradient_bound
+
+    monkeypatch.setattr(extended_reduction, "_differences", of_no_length)
+    sums = (chain.n_states + 5 + 6 + 16) * PLANTED
+    for given, expected in (
+        ((0.0, 0.0, PLANTED, 0.0), 2 * sums * time.value + 4 * sums * moved),
+        ((PLANTED, 0.0, 0.0, 0.0), 2 * PLANTED * time.value + 6 * PLANTED * moved),
+        ((0.0, PLANTED, 0.0, 0.0), PLANTED * time.value),
+        ((0.0, 0.0, 0.0, PLANTED), PLANTED),
+    ):
+        assert bounds_with(*given)[0] == pytest.approx(expected, rel=1e-6, abs=0)
+    unsolved = bounds_with(0.0, 0.0, 0.0, PLANTED)[1] - bounds_with(0.0, 0.0, 0.0, 0.0)[1]
+    assert unsolved == pytest.approx(3 * (2 * np.sqrt(time.value * PLANTED) + PLANTED), rel=1e-6, abs=0)

@@ -315,3 +315,14 @@ def test_a_variance_of_products_is_off_by_both_of_its_factors_together():
     np.testing.assert_allclose(variances, 1 - means**2, rtol=1e-13)
     of_sums = rounding.law_error(LAYERS.chain) + rounding.input_error(LAYERS.chain) + (LAYERS.chain.n_states + 4) * U
     np.testing.assert_allclose(errors, 2 * of_sums * np.abs(means) + 8 * U, rtol=1e-9)
+
+
+def test_a_mean_may_lack_what_underflows(monkeypatch):
+    """A weight below the smallest double may be lost of each state, with the largest time at most."""
+    times = np.ones(16)
+    times[0], times[9] = 0.0, 1e300
+    monkeypatch.setattr(first_passage, "solve_hitting_times", lambda *_: SimpleNamespace(times=times, relative_bound=0.0))
+    for scale in (1.0, 8.0):
+        monkeypatch.setattr(first_passage, "mean_over", lambda *_, scale=scale: scale)
+        found = first_passage.solve_mean_first_passage(SINGLE, np.isin(np.arange(16), [1, 2, 5]), np.arange(16) == 0)
+        assert found.relative_bound == pytest.approx(3 * np.finfo(float).tiny * 1e300 / scale, rel=1e-5, abs=0)

@@ -521,3 +521,11 @@ def test_correlations_of_long_doubles_keep_their_digits():
         plain = variance_time_module.correlations(chain, weights.astype(np.longdouble))
         np.testing.assert_allclose((longer - plain).astype(float), expected * 2.0**-60, atol=1e-18)
         assert (longer != longer.astype(float)).any()
+
+
+@pytest.mark.parametrize("quotient", [True, False])
+def test_responses_of_a_reduction_are_those_of_solves(quotient):
+    chain = tk.gibbs_chain(np.array([[1.1, -0.3, 0.2], [0.4, 0.9, -0.6]]), quotient=quotient)
+    reduced, solved = (variance_time(chain, Solve(method)).responses for method in ("reduction", "cholesky"))
+    assert reduced.shape == solved.shape == (chain.n_states, 6)
+    np.testing.assert_allclose(reduced, solved, atol=1e-11 * np.abs(solved).max())
