@@ -193,3 +193,32 @@ def test_every_rounding_of_a_total_is_counted_once(model, monkeypatch):
         assert bounds_with(*given)[0] == pytest.approx(expected, rel=1e-6, abs=0)
     unsolved = bounds_with(0.0, 0.0, 0.0, PLANTED)[1] - bounds_with(0.0, 0.0, 0.0, 0.0)[1]
     assert unsolved == pytest.approx(3 * (2 * np.sqrt(time.value * PLANTED) + PLANTED), rel=1e-6, abs=0)
+
+
+def test_what_is_not_solved_for_adds_to_what_paths_lose(monkeypatch):
+    """Norms of both errors of the flows add up: (|a| + |b|)^2, and twice |y| times their sum."""
+    time, _ = reduced(*MODELS[0])
+    chain, differences, lost = ExtendedChain(time.reduced.chain), extended_reduction._differences, {}
+    ground = int(np.argmax(ground_state(time.reduced.chain)))
+
+    def watched(elimination, functions):
+        found, sizes, lengths = differences(elimination, functions)
+        position = np.argsort(np.append(elimination.states, ground))
+        edges = [(chain.law * rates, (position, position[others])) for others, rates, _ in chain.single_flips()]
+        slips = [(strengths[:, None] * (0.01 * lengths[at][:, None] * sizes[at]) ** 2).sum() for strengths, at in edges]
+        lost["flows"] = float(sum(slips)) / 2
+        return found, sizes, lengths
+
+    monkeypatch.setattr(extended_reduction, "_differences", watched)
+    monkeypatch.setattr(extended_reduction, "LONG_UNIT", 0.01)
+
+    def bounds_with(unsolved):
+        monkeypatch.setattr(extended_reduction, "_dissipation", lambda *_: np.longdouble(unsolved))
+        return extended_reduction.variance_time(time.reduced).gradient_bound
+
+    unsolved = time.value
+    crossed = 2 * np.sqrt(time.value) * np.sqrt(unsolved) + unsolved
+    more = bounds_with(unsolved) - bounds_with(0.0)
+    crossed += 2 * np.sqrt(unsolved * lost["flows"])
+    assert lost["flows"] > 1e-3 * unsolved
+    assert more == pytest.approx(3 * crossed, rel=1e-6, abs=0)

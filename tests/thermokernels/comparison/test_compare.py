@@ -351,3 +351,8 @@ def test_only_a_division_into_basins_that_matter_counts_as_stuck(dying, survivin
     assert compare_module._stuck(compare_module.observable("v0", rbm), recorded) is stuck
     crossed = recorded._replace(states=np.array([[0, 9, 2, 3], [8, 9, 10, 15]]))
     assert not compare_module._stuck(compare_module.observable("v0", rbm), crossed)
+
+
+@pytest.mark.parametrize(("least", "most", "biased"), [(0.95, 1.2, False), (1.05, 1.2, False), (1.15, 1.2, True), (0.8, 0.85, True)])
+def test_an_average_that_is_off_by_more_than_the_error_is_a_bias(least, most, biased):
+    assert ("its average in chains of this length is" in _verdict(1.3, least, most, 0.1, 0.5, 2.0)) is biased
