@@ -507,7 +507,7 @@ def test_every_loss_of_a_total_by_flows_is_counted_once(monkeypatch):
 
 
 def test_every_error_of_a_resolvent_is_counted_once(monkeypatch):
-    """precision G|f^| + G s (1 + precision) off the ground state, and their means as y^ is centred, with errors of elimination and sources."""
+    """precision G|f^| + (1 + precision) G s off the ground state, for errors s of sources, and the means of both as y^ is centred."""
     chain, planted = tk.gibbs_chain(np.array([[0.3, -0.2], [0.1, 0.4]])), 0.01
     columns = np.random.default_rng(1).normal(size=(chain.n_states, 2))
     eliminate = reduced_resolvent.eliminate
