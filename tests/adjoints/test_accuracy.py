@@ -10,7 +10,7 @@ import thermokernels as tk
 from adjoints import accuracy as to_accuracy
 from thermokernels.solvers.solve import Solve
 
-W = np.random.default_rng(6).normal(size=(6, 6)) * 0.8
+W = np.random.default_rng(6).normal(size=(5, 8)) * 0.8
 LAW = tk.visible_law(0.5 * W)
 SMALL = np.array([[0.4, -0.2, 0.3], [0.1, 0.5, -0.6]])
 

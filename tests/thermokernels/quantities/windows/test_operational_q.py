@@ -333,3 +333,14 @@ def test_an_exchangeable_model_has_the_signal_and_the_q_of_all_its_states(start)
     full = tk.operational_q(tk.gibbs_chain(W), law, 4, start=start)
     assert own.signal == pytest.approx(full.signal, rel=1e-10)
     assert own.value == pytest.approx(full.value, rel=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("method", "window", "decomposed"), [("auto", 1e6, True), ("auto", 1, False), ("recursion", 20, False), ("modes", 1, True)]
+)
+def test_modes_are_those_of_more_work_than_a_decomposition(method, window, decomposed, monkeypatch):
+    asked, modes = [], module.WindowModes
+    monkeypatch.setattr(module, "WindowModes", lambda chain: (asked.append(1), modes(chain))[1])
+    chain = tk.gibbs_chain(np.full((2, 2), 0.3))
+    tk.operational_q(chain, np.full(4, 0.25), window, start="uniform", method=method)
+    assert bool(asked) is decomposed
