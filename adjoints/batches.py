@@ -19,7 +19,7 @@ from thermokernels.model.kernels.registry import KERNELS
 from thermokernels.model.model import Model
 from thermokernels.quantities import small_models
 from thermokernels.quantities.signal_to_noise import QStruct
-from thermokernels.solvers.small.small_chains import SMALL_STATES
+from thermokernels.solvers.small.small_chains import is_small
 from thermokernels.solvers.solve import Solve
 
 OK, REFUSED, UNRESOLVED = 0, 1, 2
@@ -146,7 +146,7 @@ def q_struct(
     answers = _Answers(n_models, (n_visible, n_hidden))
     quotient = not (fields or visible.any() or hidden.any())
     n_states = 1 << (n_visible + n_hidden - quotient)
-    small = solve == Solve(rtol=solve.rtol) and KERNELS[kernel].single_flips and n_states <= SMALL_STATES
+    small = solve == Solve(rtol=solve.rtol) and KERNELS[kernel].single_flips and is_small(n_visible, n_hidden, quotient)
     limits = small_models.limits_of(solve)
     law_sums = laws.sum(axis=1)
     are_laws = (laws.min(axis=1) >= 0.0) & (np.abs(law_sums - 1.0) <= tolerances.LAW_SUM)

@@ -16,10 +16,10 @@ from thermokernels.common.arrays import Floats
 from thermokernels.common.errors import NotConvergedError
 from thermokernels.common.results import Result
 from thermokernels.estimates.coupling.lag_pairs import Schedule, _lag_pairs, new_pairs
+from thermokernels.estimates.coupling.single_site_coupling import couplings
 from thermokernels.estimates.estimate import estimate_q
 from thermokernels.estimates.intervals import LEVEL
 from thermokernels.estimates.problem import model_of
-from thermokernels.estimates.replicates import couplings
 from thermokernels.estimates.result import QEstimate
 from thermokernels.model.model import Model
 from thermokernels.sampling.samplers import block_model

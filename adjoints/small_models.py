@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from adjoints.cotangents import Cotangents
+from adjoints.overlaps import _add_products, _flip_overlaps
 from thermokernels.common.arrays import Floats
 from thermokernels.compiled.decorator import inlined, jit
 from thermokernels.model.chain_tables import ChainTables
@@ -23,7 +24,7 @@ from thermokernels.quantities.signal_to_noise import QStruct, small_q_struct
 from thermokernels.quantities.small_models import N_NUMBERS, ONE, Room, _tables_of, _value
 from thermokernels.quantities.variance_time import VarianceTime
 from thermokernels.solvers.small.packs import _overlaps, _squares_and_products
-from thermokernels.solvers.small.small_chains import Solved
+from thermokernels.solvers.small.small_chains import Solved, _are_rows
 from thermokernels.solvers.solve import Solve
 
 
@@ -51,13 +52,18 @@ def _add_field(n_spins, field, rate, overlap, along, ct_field):
 
 @jit
 def _time_cotangents(tables, quotient, sources, vectors, ct_weights, ct_visible, ct_hidden):
-    """Overwrite the cotangents with the derivatives of T_O, from packs of b and z of all observables."""
+    """Overwrite the cotangents with the derivatives of T_O, from b and z of all observables, see :class:`Solved`."""
     (n_visible, n_rows), (n_hidden, n_columns) = tables.visible_rates.shape, tables.hidden_rates.shape
     n_spins = n_visible + n_hidden
     by_visible, by_hidden = np.empty(tables.visible_rates.shape), np.empty(tables.hidden_rates.shape)
     squares, law_weights = np.empty((n_rows, n_columns)), np.empty(tables.law.size)
-    _overlaps(vectors, (n_rows, n_columns), quotient, by_visible, by_hidden)
-    _squares_and_products(vectors, sources, squares.ravel(), law_weights)
+    if _are_rows(vectors, law_weights.size):
+        by_visible[:, :], by_hidden[:, :], squares[:, :], law_weights[:] = 0.0, 0.0, 0.0, 0.0
+        _flip_overlaps(vectors.reshape((-1, n_rows, n_columns)), quotient, by_visible, by_hidden, squares)
+        _add_products(vectors, sources, 0, law_weights.size, law_weights)
+    else:
+        _overlaps(vectors, (n_rows, n_columns), quotient, by_visible, by_hidden)
+        _squares_and_products(vectors, sources, squares.ravel(), law_weights)
     ct_weights[:, :], ct_visible[:], ct_hidden[:] = 0.0, 0.0, 0.0
     # fields of visible spins: tables over the hidden configurations
     along, row, spins = np.empty((n_visible, n_rows)), np.empty(n_columns), np.empty(n_visible)
@@ -221,7 +227,7 @@ def q_cotangents(q: QStruct, p_data: Floats) -> Cotangents:
 
 def _room_of(time: VarianceTime) -> Room:
     """That of one small chain and its solutions, without numbers and g."""
-    assert time.in_packs is not None
-    chain, solved = time.chain, Solved(*(part[None] for part in time.in_packs))
+    assert time.in_one_call is not None
+    chain, solved = time.chain, Solved(*(part[None] for part in time.in_one_call))
     tables = ChainTables(*(part[None] for part in chain.tables))
     return Room(tables, solved, np.zeros((1, N_NUMBERS)), np.zeros((1, *chain.weights.shape)))

@@ -1,14 +1,15 @@
 """Estimates from coupled chains at real sizes: replicates a second, and the error of T_O after the same time as batch means and long runs.
 
     python benchmarks/estimates.py [--seconds a model and kernel] [--model part of a name] [--kernel ...]
-    python benchmarks/estimates.py --cores [--model ...] [--kernel ...]
+    python benchmarks/estimates.py --cores [--times 10] [--rounds 3] [--model ...] [--kernel ...]
 
 Gaussian couplings have the standard deviation beta / (n_v n_h)**(1/4); digits are scikit-learn's, where it is installed. A row: sweeps to
 the meeting (mean and 95 %), replicates a second of a core, T_O with its relative standard error (scaled to 60 s of all threads by the
 seconds of a core that were spent, so that other load does not count), batch means of the same run, and whether it is trusted; for the
 alternating kernel also emcee's and ArviZ's 1 + 2 sum rho of the slowest of 20 observables from one run of about a quarter of the time.
 
-With --cores: the same number of replicates, pilot and all, on one and on two threads by turns, and on one and two workers of Dask.
+With --cores: the same number of replicates, pilot and all, on one and on two threads by turns, and on one and two workers of Dask: about a
+second's work, or so many --times as much.
 """
 
 from __future__ import annotations
@@ -30,8 +31,12 @@ from thermokernels.comparison.estimators import by_arviz, by_emcee
 KERNELS = ("alternating", "two-block", "single-site")
 OBSERVABLES = 20
 # For --cores: replicates of the layer kernels and of the single-site kernel, a second or some of one core.
-REPLICATES = {"Gauss 6x6 sd 0.3": (60000, 20000), "Gauss 64x64 beta 0.5": (6000, 400), "Gauss 784x256 beta 0.3": (1000, 16)}
-ROUNDS = 3
+REPLICATES = {
+    "Gauss 6x6 sd 0.3": (60000, 20000),
+    "Gauss 64x64 beta 0.5": (6000, 400),
+    "Gauss 784x256 beta 0.3": (1000, 16),
+    "10 patterns and noise 784x500": (500, 8),
+}
 
 
 def models() -> Iterator[tuple[str, Callable[[], tk.Model]]]:
@@ -133,17 +138,17 @@ def seconds_of(model: tk.Model, kernel: str, n_replicates: int, executor: Execut
     return time.perf_counter() - start
 
 
-def in_threads(model: tk.Model, kernel: str, n_replicates: int) -> tuple[float, float]:
+def in_threads(model: tk.Model, kernel: str, n_replicates: int, rounds: int) -> tuple[float, float]:
     """The best times on one thread and on two, by turns."""
     found: tuple[list[float], list[float]] = ([], [])
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for k in range(2):
             tk.set_threads(k + 1)
             found[k].append(seconds_of(model, kernel, n_replicates))
     return min(found[0]), min(found[1])
 
 
-def with_workers(model: tk.Model, kernel: str, n_replicates: int) -> tuple[float, float]:
+def with_workers(model: tk.Model, kernel: str, n_replicates: int, rounds: int) -> tuple[float, float]:
     """The best times on one worker of Dask, beside one thread here, and on two beside two, by turns."""
     from distributed import Client, LocalCluster
 
@@ -155,21 +160,21 @@ def with_workers(model: tk.Model, kernel: str, n_replicates: int) -> tuple[float
             client = stack.enter_context(Client(cluster, set_as_default=False))
             client.run(tk.estimate_q, [[0.3]], None, kernel=kernel, n_replicates=32)  # kernels are loaded
             pools.append(client.get_executor(pure=False))
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             for k in range(2):
                 tk.set_threads(k + 1)
                 found[k].append(seconds_of(model, kernel, n_replicates, pools[k]))
     return min(found[0]), min(found[1])
 
 
-def cores(name: str, model: tk.Model, kernel: str) -> None:
+def cores(name: str, model: tk.Model, kernel: str, times: float, rounds: int) -> None:
     """One line of the table of --cores."""
-    n_replicates = REPLICATES[name][kernel == "single-site"]
+    n_replicates = int(times * REPLICATES[name][kernel == "single-site"])
     tk.estimate_q(model, None, kernel=kernel, n_replicates=32)
-    one, two = in_threads(model, kernel, n_replicates)
-    line = f"{name:24} {kernel:12} {n_replicates:10} {one:9.3g} s {two:7.3g} s {one / two:6.2f}"
+    one, two = in_threads(model, kernel, n_replicates, rounds)
+    line = f"{name:30} {kernel:12} {n_replicates:10} {one:9.3g} s {two:7.3g} s {one / two:6.2f}"
     if find_spec("distributed"):
-        one, two = with_workers(model, kernel, n_replicates)
+        one, two = with_workers(model, kernel, n_replicates, rounds)
         line += f" {one:9.3g} s {two:7.3g} s {one / two / 2:6.0%}"
     print(line, flush=True)
 
@@ -181,10 +186,12 @@ def main() -> None:
     parser.add_argument("--model", default="", help="part of a model's name; all without it")
     parser.add_argument("--kernel", action="append", choices=KERNELS, help="once for each kernel; all without it")
     parser.add_argument("--cores", action="store_true", help="one and two threads, and one and two workers of Dask")
+    parser.add_argument("--times", type=float, default=1.0, help="with --cores, so many times as many replicates (1)")
+    parser.add_argument("--rounds", type=int, default=3, help="with --cores, of which the best time counts (3)")
     chosen = parser.parse_args()
     print_machine()
     if chosen.cores:
-        print(f"{'model':24} {'kernel':12} replicates {'1 thread':>11} {'2':>9}  ratio {'1 worker':>11} {'2':>9} of two")
+        print(f"{'model':30} {'kernel':12} replicates {'1 thread':>11} {'2':>9}  ratio {'1 worker':>11} {'2':>9} of two")
     else:
         heads = f"{'replicates':>12} {'time':>8} {'T_O, steps':>11} {'at 60 s':>10} {'batches':>8}"
         print(f"{'model':30} {'kernel':12} {'meet mean / 95 %':>16} {heads}")
@@ -193,7 +200,7 @@ def main() -> None:
             model = make()
             for kernel in chosen.kernel or KERNELS:
                 if chosen.cores:
-                    cores(name, model, kernel)
+                    cores(name, model, kernel, chosen.times, chosen.rounds)
                 else:
                     row(name, model, kernel, chosen.seconds)
 

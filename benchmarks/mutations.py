@@ -42,6 +42,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("thermokernels", "adjoints")
 EXCHANGED = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.Pow: ast.Mult}
 TURNED = {ast.Lt: ast.GtE, ast.LtE: ast.Gt, ast.Gt: ast.LtE, ast.GtE: ast.Lt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq}
+COMPILED_BY = ("jit", "inlined", "intrinsic", "overload", "lower_builtin", "type_callable", "register_model")
 MESSAGES = ast.Raise | ast.JoinedStr | ast.Import | ast.ImportFrom | ast.Assert
 SURVIVORS = 0.05
 THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
@@ -82,7 +83,7 @@ def places(tree: ast.AST, in_kernel: bool, around: bool = False) -> Iterator[tup
     ``around``: whether functions inside are, whatever they are decorated with, as those that intrinsics are made of and plain twins.
     """
     if isinstance(tree, ast.FunctionDef):
-        around = around or any(word in ast.unparse(decorator) for decorator in tree.decorator_list for word in ("jit", "intrinsic"))
+        around = around or any(word in ast.unparse(decorator) for decorator in tree.decorator_list for word in COMPILED_BY)
         in_kernel = around
     elif isinstance(tree, ast.If) and "DISABLE_JIT" in ast.unparse(tree.test):
         around = True

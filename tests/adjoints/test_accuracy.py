@@ -10,7 +10,7 @@ import thermokernels as tk
 from adjoints import accuracy as to_accuracy
 from thermokernels.solvers.solve import Solve
 
-W = np.random.default_rng(6).normal(size=(6, 6)) * 0.8
+W = np.random.default_rng(6).normal(size=(5, 8)) * 0.8
 LAW = tk.visible_law(0.5 * W)
 SMALL = np.array([[0.4, -0.2, 0.3], [0.1, 0.5, -0.6]])
 
@@ -145,3 +145,12 @@ def test_a_solve_goes_no_further_than_rtol(monkeypatch):
     with pytest.raises(tk.UnresolvedError, match="is certified to 1 only"):
         to_accuracy.certified(chain, solve, lambda how: tried.append(how.stop), lambda _: (1.0, np.array([1.0, -2.0])))
     assert tried[-1] == solve.rtol < tried[-2]
+
+
+@pytest.mark.parametrize(("for_value", "expected"), [(1.0, 0.5e-2 / 96 / to_accuracy.AIM), (1e-7, 1e-7), (1e-20, 1e-10)])
+def test_the_guess_goes_with_the_relaxation_time(for_value, expected, monkeypatch):
+    """accuracy / 2 over 4 s + 2 s sqrt(2 s) of s = 8 sweeps, and no more than what the value itself needs."""
+    chain = tk.gibbs_chain(W)
+    monkeypatch.setattr(to_accuracy.gap_bounds, "gap_lower_bound", lambda _: 1 / (12 * 8))
+    monkeypatch.setattr(to_accuracy, "sufficient_residual", lambda *_: for_value)
+    assert to_accuracy._first_residual(chain, Solve(accuracy=1e-2)) == pytest.approx(expected, rel=1e-12, abs=0)

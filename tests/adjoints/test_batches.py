@@ -35,6 +35,7 @@ def models(shape, count, fields, seed=0):
         ((5, 5), False),
         ((4, 5), False),
         ((3, 7), True),
+        ((6, 5), True),
     ],
 )
 @pytest.mark.parametrize("wanted", [False, True])
@@ -120,7 +121,8 @@ def test_what_no_model_is_to_blame_for_ends_the_batch(given, sentence):
 
 
 @pytest.mark.parametrize(
-    ("shape", "fields"), [((4, 4), False), ((5, 5), False), ((3, 3), False), ((4, 5), False), ((3, 2), True), ((2, 8), True)]
+    ("shape", "fields"),
+    [((4, 4), False), ((5, 5), False), ((6, 6), False), ((3, 3), False), ((4, 5), False), ((3, 2), True), ((2, 8), True), ((5, 4), True)],
 )
 def test_small_models_agree_with_the_general_way(shape, fields):
     """One compiled call against the accumulators of many observables."""
@@ -139,7 +141,7 @@ def test_small_models_agree_with_the_general_way(shape, fields):
     np.testing.assert_allclose(by_time.W if fields else by_time, right.W if fields else right, rtol=1e-9, atol=1e-11 * time)
 
 
-@pytest.mark.parametrize(("fields", "shape"), [(False, (5, 6)), (True, (5, 5))])
+@pytest.mark.parametrize(("fields", "shape"), [(False, (6, 6)), (True, (5, 6))])
 def test_models_of_the_largest_small_size_are_one_compiled_call(fields, shape, monkeypatch):
     called = []
 
@@ -151,7 +153,7 @@ def test_models_of_the_largest_small_size_are_one_compiled_call(fields, shape, m
     monkeypatch.setattr(small_models, "_values", compiled)
     monkeypatch.setattr(batches, "Model", None)  # of which one would be made for what is answered by itself
     W, b, c, laws = models(shape, 2, fields)
-    assert 1 << (sum(shape) - (not fields)) == small_chains.SMALL_STATES
+    assert 1 << (sum(shape) - (not fields)) == small_chains.SMALL_STATES_OF_ROWS
     batch, _ = adjoints.q_struct(0.3 * W, laws, b=b, c=c)
     assert batch.status.tolist() == [0, 0]
     assert sum(called) == 2

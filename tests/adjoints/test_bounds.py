@@ -8,7 +8,7 @@ import pytest
 
 import adjoints
 import thermokernels as tk
-from adjoints import bounds, extended
+from adjoints import bounds, extended, reduced_resolvent
 from adjoints.signal_to_noise import chain_q_struct_gradient
 from adjoints.variance_time import VarianceTimeAdjoint
 from thermokernels.common.errors import NotConvergedError
@@ -147,6 +147,7 @@ def test_a_frozen_chain_by_reduction_keeps_the_bound_of_the_reduction():
     time = variance_time(chain, Solve("reduction"), (adjoint,))
     gradient = adjoint.cotangents(time).W
     assert bounds.variance_time_gradient_bound(time, gradient) < 1e-12 * np.abs(gradient).max()
+    assert bounds._counted(time) > reduced_resolvent.gradient_error(time.reduced) * time.value  # whatever their product rounds to
     q, by_q = chain_q_struct_gradient(chain, data, 100.0, Solve("reduction"))
     assert bounds.q_struct_gradient_bound(q, by_q.W, data) < 1e-4 * np.abs(by_q.W).max()
 

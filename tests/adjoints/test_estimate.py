@@ -8,6 +8,7 @@ import pytest
 
 import adjoints
 import thermokernels as tk
+from adjoints import estimate as estimate_module
 from adjoints.estimate import _mean, _of_q, _Part
 
 DATA = np.where(np.random.default_rng(3).random((40, 3)) < 0.7, 1, -1)
@@ -170,3 +171,25 @@ def test_a_mean_has_the_standard_error_of_independent_arrays():
 
 def test_as_many_samples_as_the_page_says():
     assert inspect.signature(adjoints.estimate_q_and_gradient).parameters["n_samples"].default == 4096
+
+
+def test_a_batch_meets_the_signal_of_the_one_before_it(monkeypatch):
+    """Of its own the product of two estimates would have a bias."""
+    draws, met = np.random.default_rng(4), []
+    model = tk.Model(draws.normal(size=(3, 2)))
+    states = [np.full((2, 5), k, np.int8) for k in range(3)]
+    batches = [[_Part(np.zeros((4, 3)), part, np.full(2, float(k)), True)] for k, part in enumerate(states)]
+
+    def model_part(_model, of_batch, signs, _means):
+        met.append(("g", of_batch[0, 0], signs[0]))
+        return np.zeros((3, 2))
+
+    def covariance(_model, of_batch, signs, _g):
+        met.append(("covariance", of_batch[0, 0], signs[0]))
+        return np.zeros((4, 3))
+
+    monkeypatch.setattr(estimate_module, "_model_part", model_part)
+    monkeypatch.setattr(estimate_module, "_covariance", covariance)
+    estimate = SimpleNamespace(signal=0.7, t_obs=3.0, window=20.0, steps_per_sweep=5, t_obs_interval=(3.0, 3.0), signal_interval=(0.7, 0.7))
+    _of_q(model, DATA.astype(float), estimate, batches, [batch[0].dt for batch in batches])
+    assert met == [(name, k, k) for k, before in ((0, 2), (1, 0), (2, 1)) for name, k in (("g", before), ("covariance", k))]

@@ -262,3 +262,18 @@ def test_a_slow_chain_is_refused():
     for method in ("cholesky", "cg"):
         with pytest.raises(tk.NumericalError, match="scale the couplings down"):
             adjoints.q_struct(12.0 * patterns, np.full(8, 0.125), method=method)
+
+
+@pytest.mark.parametrize("with_fields", [False, True])
+@pytest.mark.parametrize("shape", [(2, 3), (3, 2)])
+def test_gradients_by_state_reduction_are_those_of_solves(shape, with_fields):
+    W, b, c, p_data = random_point(shape)
+    if not with_fields:
+        b, c = 0 * b, 0 * c
+    for ask in (
+        lambda method: adjoints.observable_variance_time(W, b, c, method=method, fields=True),
+        lambda method: adjoints.q_struct(W, p_data, b=b, c=c, method=method, fields=True),
+    ):
+        (_, reduced), (_, solved) = ask("reduction"), ask("cholesky")
+        for name in NAMES:
+            assert_close(getattr(reduced, name), getattr(solved, name), np.abs(solved.W).max())

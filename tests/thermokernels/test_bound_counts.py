@@ -23,6 +23,7 @@ from thermokernels.solvers.small import small_chains
 from thermokernels.solvers.state_reduction import gth_elimination, reduced_gap, reduced_resolvent, solution_differences
 
 U, LONG = 2.0**-53, 2.0**-64
+PLANTED = 1e-3
 W = np.array([[0.11, -0.03, 0.02], [0.04, 0.09, -0.06]])  # two visible spins, three hidden ones
 SINGLE, BLOCK, SYMMETRIC = (tk.gibbs_chain(W, kernel=kernel) for kernel in ("single-site", "two-block", "symmetrised-alternating"))
 VISIBLE, HIDDEN = (tk.gibbs_chain(W, kernel=f"alternating-{layer}", quotient=False) for layer in ("visible", "hidden"))
@@ -94,6 +95,10 @@ def test_every_rounding_of_long_double_is_counted_once():
     assert tables.law_error / LONG == pytest.approx(of_law + 8 * total * 1e-10 * U / LONG, rel=1e-9, abs=0)
     _, error = extended.transition_rates(tables)
     assert error / LONG == pytest.approx(tables.rate_error / LONG + SINGLE.n_configurations + 4 * 5 + 8, rel=1e-9, abs=0)
+    for chain, factors in ((BLOCK, FACTORS["two-block"]), (SYMMETRIC, FACTORS["symmetrised-alternating"]), (VISIBLE, 5), (HIDDEN, 5)):
+        tables = ExtendedChain(chain)
+        _, of_blocks = extended.transition_rates(tables)
+        assert of_blocks / LONG == pytest.approx(factors * tables.rate_error / LONG + chain.n_configurations + 28, rel=1e-9, abs=0)
     m, found = 15, gth_elimination.eliminate_extended(SINGLE, reduced_resolvent.ground_state(SINGLE))
     exact = (0.7 * m**3 + 4 * m**2 + 8 * m) + 2 * m * (error / LONG + 16)
     assert found.exact / LONG == pytest.approx(exact, rel=1e-9, abs=0)
@@ -290,3 +295,52 @@ def test_a_function_that_varies_by_no_more_than_a_few_roundings_is_constant():
     with pytest.raises(ConstantError, match="does not vary"):
         autocorrelation.autocorrelation_times(SINGLE, 1 + 4 * U * signs)
     assert np.isfinite(autocorrelation.autocorrelation_times(SINGLE, 1 + 1e-9 * signs)[0]).all()
+
+
+def test_rates_move_a_hitting_time_by_the_lesser_of_two_bounds():
+    """By the tree formula 2 m - 1 errors of a rate, or one for all that flows while the target is not hit."""
+    free, error = np.arange(16) >= 3, rounding.entry_error(SINGLE)
+    slow, even = np.linspace(1, 1e6, 16), np.full(16, 1e-3)
+    assert first_passage._rate_rounding(SINGLE, slow, free) == pytest.approx((2 * 13 - 1) * error, rel=1e-12, abs=0)
+    flows = SINGLE.generator_terms(even)[1][free].max()
+    assert first_passage._rate_rounding(SINGLE, even, free) == pytest.approx(error * flows, rel=1e-12, abs=0)
+    flows = BLOCK.generator_terms(slow)[1][free].max()
+    assert first_passage._rate_rounding(BLOCK, slow, free) == pytest.approx(rounding.entry_error(BLOCK) * flows, rel=1e-12, abs=0)
+
+
+def test_a_variance_of_products_is_off_by_both_of_its_factors_together():
+    """4 p (1 - p) of p = Pr(v h = 1): where p is off by e of itself and 1 - p too, by 2 e |2 p - 1|."""
+    variances, errors = alternating_scan._product_variances(LAYERS, "pm1")
+    means = variance_time.correlations(SINGLE, SINGLE.law)
+    means = means if means.shape == variances.shape else means.T
+    np.testing.assert_allclose(variances, 1 - means**2, rtol=1e-13)
+    of_sums = rounding.law_error(LAYERS.chain) + rounding.input_error(LAYERS.chain) + (LAYERS.chain.n_states + 4) * U
+    np.testing.assert_allclose(errors, 2 * of_sums * np.abs(means) + 8 * U, rtol=1e-9)
+
+
+def test_a_mean_may_lack_what_underflows(monkeypatch):
+    """A weight below the smallest double may be lost of each state, with the largest time at most."""
+    times = np.ones(16)
+    times[0], times[9] = 0.0, 1e300
+    monkeypatch.setattr(first_passage, "solve_hitting_times", lambda *_: SimpleNamespace(times=times, relative_bound=0.0))
+    for scale in (1.0, 8.0):
+        monkeypatch.setattr(first_passage, "mean_over", lambda *_, scale=scale: scale)
+        found = first_passage.solve_mean_first_passage(SINGLE, np.isin(np.arange(16), [1, 2, 5]), np.arange(16) == 0)
+        assert found.relative_bound == pytest.approx(3 * np.finfo(float).tiny * 1e300 / scale, rel=1e-5, abs=0)
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_what_sums_of_powers_round_is_missed_twice(every, monkeypatch):
+    """Of every k-th state M u is right to k^2 (N + 3) u |u|: in what the system leaves, squared, and in its product with y."""
+    chain, function = SINGLE, SINGLE.energy[:, None] - SINGLE.law @ SINGLE.energy
+    responses = np.linspace(-1, 2, 16)[:, None]
+    monkeypatch.setattr(autocorrelation.reduced_resolvent, "resolvent", lambda *_: (responses, 0 * responses))
+    monkeypatch.setattr(autocorrelation, "_rounding", lambda *_: np.zeros(1))
+    values = autocorrelation._invert_sum(chain, function, every)
+    monkeypatch.setattr(autocorrelation, "EPSILON", PLANTED)
+    (total,), (error,) = autocorrelation._from_reduction(chain, function, function, 0.2, every)
+    missed = 0.0 if every == 1 else every**2 * (5 + 3) * PLANTED * math.sqrt(float(chain.law @ values[:, 0] ** 2))
+    assert total == pytest.approx(float(chain.law @ (function * responses)[:, 0]), rel=1e-9, abs=0)
+    size = math.sqrt(float(chain.law @ responses[:, 0] ** 2))
+    expected = missed * size + missed**2 / autocorrelation._recorded_gap(chain, 0.2, every)
+    assert error == pytest.approx(expected, rel=1e-6, abs=1e-300)

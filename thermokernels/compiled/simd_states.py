@@ -55,6 +55,9 @@ if numba.config.DISABLE_JIT:
     def multiply_add(left, right, accumulator):
         return left * right + accumulator
 
+    def add_where(mask, vector, accumulator):
+        return np.where(mask >> np.arange(FLOATS) & 1, accumulator + vector, accumulator)
+
     def total(vector):
         while vector.size > 1:
             vector = vector[: vector.size // 2] + vector[vector.size // 2 :]
@@ -201,6 +204,17 @@ else:
             return builder.fadd(product, accumulator_value, flags=("contract",))
 
         return left(left, right, accumulator), generate
+
+    @intrinsic
+    def add_where(typing_context, mask, vector, accumulator):
+        """accumulator + vector where a bit of the mask is set, accumulator elsewhere: 16 of float32, as many bits of uint16."""
+
+        def generate(context, builder, signature, arguments):
+            word, vector_value, accumulator_value = arguments
+            bits = builder.bitcast(context.cast(builder, word, signature.args[0], types.uint16), ir.VectorType(ir.IntType(1), FLOATS))
+            return builder.select(bits, builder.fadd(accumulator_value, vector_value), accumulator_value)
+
+        return vector(mask, vector, accumulator), generate
 
     def _mask(order):
         return ir.Constant(ir.VectorType(ir.IntType(32), len(order)), [int(k) for k in order])

@@ -50,7 +50,7 @@ class Parts:
         if "sums" in self._kept:
             return restored(chain, self._kept["sums"], self._kept["worst"], self._kept.get(SOLUTIONS))
         time = compute()
-        if self._file and isinstance(time, VarianceTime) and time.row_sums is not None and time.in_packs is None:
+        if self._file and isinstance(time, VarianceTime) and time.row_sums is not None and time.in_one_call is None:
             self._keep({**time.row_sums.arrays, SOLUTIONS: time.solution.vectors})
         return time
 

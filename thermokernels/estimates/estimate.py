@@ -20,13 +20,14 @@ from thermokernels.estimates.batch_means import BatchMeans
 from thermokernels.estimates.coupling.lag_pairs import Schedule
 from thermokernels.estimates.intervals import Interval
 from thermokernels.estimates.lower_bound import variance_time_at_least
-from thermokernels.estimates.pilot import Pilot
+from thermokernels.estimates.pilot import Pilot, most_sweeps
 from thermokernels.estimates.pool import Pool
 from thermokernels.estimates.problem import Problem
 from thermokernels.estimates.replicates import Batch, OutOfTime, Question, grain, run_batch
 from thermokernels.estimates.result import QEstimate
 from thermokernels.estimates.running import FEWEST_IN_HAND, Pace, run_tasks
 from thermokernels.estimates.tally import MOST, Tally, filled
+from thermokernels.model.model import Model
 from thermokernels.solvers.checkpoint import PathLike, RestartFile
 from thermokernels.solvers.solve import as_executor
 
@@ -127,12 +128,13 @@ def estimate_q(
     path = arguments.as_path(checkpoint, "checkpoint")
     kept = None if path is None else RestartFile(path, problem.inputs | {"key": key})
     state = {} if kept is None else kept.load()
-    _warm_up(kernel, observables)
+    _warm_up(kernel, observables, problem.model.mask is not None)
 
     began = time.perf_counter()
     pilot = Pilot.from_arrays(state) if state else problem.pilot(key, budget, None if like is None else like.kappa)
     if pilot.schedule is None:
-        result = problem.without_estimate(pilot.meetings, pilot, trust.unmet(pilot.unmet, pilot.cap))
+        is_cut = pilot.cap < most_sweeps(*problem.shape, None)
+        result = problem.without_estimate(pilot.meetings, pilot, trust.unmet(pilot.unmet, pilot.cap, is_cut))
         return _with_lower_bound(result, problem, int(seed), began, budget)
     left = math.inf if budget is None else budget - (time.perf_counter() - began)
     if left <= 0:
@@ -177,9 +179,10 @@ def _with_lower_bound(result: QEstimate, problem: Problem, seed: int, began: flo
 
 
 @cache
-def _warm_up(kernel: str, observables: str) -> None:
+def _warm_up(kernel: str, observables: str, masked: bool) -> None:
     """Compile, or load, the kernels before a clock runs."""
-    problem = Problem.of(np.zeros((1, 1)), None, 1.0, kernel, observables, "pm1", False)
+    model = Model(np.zeros((2, 2)), mask=[[True, True], [True, False]] if masked else None)
+    problem = Problem.of(model, None, 1.0, kernel, observables, "pm1", False)
     problem.pilot(np.uint64(0), None, None)
     run_batch(problem.question(Schedule(0.0, True, 1, 1, 2, 1000), 0, True), 0, 2)
 

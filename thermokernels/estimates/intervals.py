@@ -114,5 +114,25 @@ def fieller(numerator: float, denominator: float, left_out: Floats) -> Interval:
 
 
 def three_digits(value: float) -> str:
-    """An estimated number as sentences and tables show it."""
-    return f"{value:.3g}" if math.isfinite(value) else ("no end" if value > 0 else str(value))
+    """A number as sentences and tables show it."""
+    return _digits(value, 3)
+
+
+def estimated(value: float, interval: Interval) -> tuple[str, str, str]:
+    """An estimate and the ends of its interval as sentences and tables show them: two digits of its half width, three in all at least."""
+    half = 0.5 * (interval[1] - interval[0])
+    known = math.floor(math.log10(abs(value) / half)) + 2 if half > 0 and math.isfinite(half) and value != 0 else 3
+    number, low, high = (_digits(one, min(max(known, 3), 8)) for one in (value, *interval))
+    return number, low, high
+
+
+def _digits(value: float, n_digits: int) -> str:
+    """So many significant digits, without an exponent for numbers of everyday size."""
+    if not math.isfinite(value):
+        return "no end" if value > 0 else str(value)
+    if value == 0:
+        return "0"
+    mantissa, exponent = f"{value:.{n_digits - 1}e}".split("e")
+    if not -4 <= int(exponent) < 6:
+        return f"{mantissa}e{exponent}"
+    return f"{float(f'{mantissa}e{exponent}'):.{max(0, n_digits - 1 - int(exponent))}f}"

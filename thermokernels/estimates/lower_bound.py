@@ -22,12 +22,12 @@ from thermokernels.common.arrays import Floats
 from thermokernels.estimates import trust
 from thermokernels.estimates.annealed_starts import LAG, TEMPERATURES, _starts
 from thermokernels.estimates.coupling.lag_pairs import Schedule, new_pairs
+from thermokernels.estimates.coupling.lane_excursions import single_site_excursions
 from thermokernels.estimates.coupling.layer_excursions import _layer_excursions, new_lanes
-from thermokernels.estimates.coupling.single_site_excursions import _single_site_excursions
+from thermokernels.estimates.coupling.single_site_coupling import couplings
 from thermokernels.estimates.features import Features
 from thermokernels.estimates.intervals import controlled, largest_share, mean_interval
 from thermokernels.estimates.pilot import UNIT_WORK
-from thermokernels.estimates.replicates import couplings
 from thermokernels.model.kernels.registry import KERNELS
 from thermokernels.model.model import Model
 from thermokernels.sampling.samplers import block_model
@@ -102,7 +102,7 @@ def _task(model: Model, kernel: str, features: Features, schedule: Schedule, key
     atoms = states[:, None]
     totals, zero_lags, lengths = np.empty((n, 1)), np.empty((n, 1)), np.empty((n, 1), np.int64)
     if KERNELS[kernel].single_flips:
-        _single_site_excursions(table, features, schedule, key, rows.start, atoms, totals, zero_lags, lengths)
+        single_site_excursions(model, features, schedule, key, rows.start, atoms, (totals, zero_lags, lengths))
     else:
         shape = model.W.shape
         blocks, pairs, lanes = block_model(model), new_pairs(*shape), new_lanes(*shape)

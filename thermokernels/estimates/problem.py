@@ -13,9 +13,10 @@ from thermokernels.common.arrays import Floats
 from thermokernels.estimates.analytic_bound import variance_time_bound
 from thermokernels.estimates.correlations import data_correlations
 from thermokernels.estimates.coupling.lag_pairs import Schedule
+from thermokernels.estimates.coupling.single_site_coupling import couplings
 from thermokernels.estimates.features import Features, features_of, from_correlations
 from thermokernels.estimates.pilot import Pilot, require_work, run_pilot
-from thermokernels.estimates.replicates import Question, couplings
+from thermokernels.estimates.replicates import Question
 from thermokernels.estimates.result import NAN, NOWHERE, QEstimate
 from thermokernels.model.kernels.registry import KERNELS, as_kernel
 from thermokernels.model.model import Model, as_model

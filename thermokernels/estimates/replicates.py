@@ -27,9 +27,9 @@ from thermokernels.compiled.decorator import kernel_hash
 from thermokernels.compiled.simd_chains import LANES
 from thermokernels.estimates.correlations import _add_correlations
 from thermokernels.estimates.coupling.lag_pairs import Schedule, _lag_pairs, new_pairs
+from thermokernels.estimates.coupling.lane_excursions import single_site_excursions
 from thermokernels.estimates.coupling.layer_excursions import _layer_excursions, new_lanes
-from thermokernels.estimates.coupling.single_site_coupling import Couplings
-from thermokernels.estimates.coupling.single_site_excursions import _single_site_excursions
+from thermokernels.estimates.coupling.single_site_coupling import couplings
 from thermokernels.estimates.features import features_of
 from thermokernels.model.kernels.registry import KERNELS
 from thermokernels.model.model import Model
@@ -37,6 +37,8 @@ from thermokernels.sampling.samplers import block_model
 
 # Replicates of a group whose correlations are added up; numbers of replicates are multiples of it.
 GROUP = 8
+# Excursions of the single-site kernel to a lane before one looks at the clock: idle lanes at the end are few beside them.
+REFILLS = 16
 
 
 class OutOfTime(Exception):
@@ -94,11 +96,6 @@ class Batch:
     correlations: Floats
 
 
-def couplings(model: Model) -> Couplings:
-    """The couplings by rows and by columns, float64: copies, for a view of one row, which cannot be written, is another type to numba."""
-    return Couplings(np.array(model.W), np.array(model.W.T, order="C"), np.array(model.b), np.array(model.c))
-
-
 def grain(question: Question) -> int:
     """The fewest replicates that are worth a task: where layers are resampled, those whose lag pairs fill the lanes."""
     return GROUP if KERNELS[question.kernel].single_flips else max(GROUP, LANES // 2)
@@ -145,12 +142,12 @@ def run_batch(question: Question, first: int, n_replicates: int, limit: Limit | 
     features = features_of(question.model, question.observables, question.units, question.fields)
     kernel = KERNELS[question.kernel]
     if kernel.single_flips:
-        table = couplings(question.model)
-        for k in range(0, n_replicates, GROUP):  # a few at a time, with a look at the clock
+        size = GROUP * max(1, REFILLS * LANES // (GROUP * n_atoms))
+        for k in range(0, n_replicates, size):  # a few at a time, with a look at the clock
             limit.check()
-            rows = slice(k, k + GROUP)
+            rows = slice(k, k + size)
             found = totals[rows], zero_lags[rows], lengths[rows]
-            _single_site_excursions(table, features, schedule, key, first + k, atoms[2 * k : 2 * (k + GROUP)], *found)
+            single_site_excursions(question.model, features, schedule, key, first + k, atoms[2 * k : 2 * (k + size)], found)
         in_a_sweep, in_a_step = n_visible + n_hidden, 1.0
     else:
         lanes, two_block = new_lanes(n_visible, n_hidden), kernel.scan == "random-blocks"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.results import Line, Result, required
-from thermokernels.estimates.intervals import Interval, three_digits
+from thermokernels.estimates.intervals import Interval, estimated, three_digits
 
 NAN = float("nan")
 NOWHERE: Interval = (NAN, NAN)
@@ -143,9 +143,11 @@ def _answer(e: QEstimate) -> str:
     if not e.trusted:
         return f"Not to be trusted: {e.reason}."
     if math.isnan(e.value):
-        return f"Gradients stay correlated: T_O is {_interval(e, e.t_obs_interval)} sweeps."
+        _, least, most = in_sweeps(e, e.t_obs, e.t_obs_interval)
+        correlated = f"Records stay correlated for about {_correlated_for(e):.2g} sweeps"
+        return f"{correlated}: T_O, a sum over all observables, is {least} to {most} sweeps."
     low, high = e.interval
-    q = f"Q = {three_digits(e.value)}, {three_digits(low)} to {three_digits(high)}"
+    q = "Q = {}, {} to {}".format(*estimated(e.value, e.interval))
     if low > 1:
         return f"Yes: in {e.window:g} sweeps the gradient is louder than its noise ({q})."
     if high < 1:
@@ -154,21 +156,34 @@ def _answer(e: QEstimate) -> str:
 
 
 def _what_stops_it(e: QEstimate) -> list[str]:
-    low, high = e.window_for_unit_q_interval
     if math.isinf(e.window_for_unit_q):
         return ["The gradient cannot be told from zero: no window is known to be long enough."]
-    said = [f"{three_digits(e.window_for_unit_q)} sweeps are needed for Q = 1 ({three_digits(low)} to {three_digits(high)})."]
-    independent = e.value * 2 * e.t_obs / _variance(e) / e.steps_per_sweep
+    said = ["{} sweeps are needed for Q = 1 ({} to {}).".format(*estimated(e.window_for_unit_q, e.window_for_unit_q_interval))]
     if e.interval[1] < 1:
-        cause = "the sampler" if independent >= 1 else "the signal"
-        instead = f"independent samples in place of correlated ones, one a sweep, would give Q = {three_digits(independent)}"
-        said.append(f"What stops it is {cause}: {instead}.")
+        correlated, independent = f"{_correlated_for(e):.2g}", e.value * 2 * e.t_obs / _variance(e) / e.steps_per_sweep
+        if independent >= 1:
+            cause = f"the sampler: its records stay correlated for about {correlated} sweeps, and independent ones, one a sweep,"
+            said.append(f"What stops it is {cause} would give K |g|^2 / V = {independent:.2g}.")
+        else:
+            cause = f"the signal: records stay correlated for about {correlated} sweeps, and even independent ones, one a sweep,"
+            said.append(f"What stops it is {cause} would give K |g|^2 / V = {independent:.2g} only.")
     return said
 
 
 def _variance(e: QEstimate) -> float:
     """sum_a Var f_a."""
     return 2 * e.t_obs - e.asymptotic_variance
+
+
+def _correlated_for(e: QEstimate) -> float:
+    """V / sum_a Var f_a in sweeps, 1 for independent records: 1 + 2 sum rho over all observables, weighted by their variances."""
+    return e.asymptotic_variance / _variance(e) / e.steps_per_sweep
+
+
+def in_sweeps(e: QEstimate, value: float, interval: Interval) -> tuple[str, str, str]:
+    """A time in steps, and the ends of its interval, in sweeps."""
+    low, high = interval
+    return estimated(value / e.steps_per_sweep, (low / e.steps_per_sweep, high / e.steps_per_sweep))
 
 
 def _what_still_holds(e: QEstimate) -> str:
@@ -182,7 +197,3 @@ def _what_still_holds(e: QEstimate) -> str:
     if math.isnan(e.t_obs):
         return "No number is given: an average over the chains that did meet would say that all is well."
     return "The numbers below are unbiased, their intervals are not to be relied on."
-
-
-def _interval(e: QEstimate, interval: tuple[float, float]) -> str:
-    return f"{three_digits(interval[0] / e.steps_per_sweep)} to {three_digits(interval[1] / e.steps_per_sweep)}"

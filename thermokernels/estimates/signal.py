@@ -22,6 +22,10 @@ from thermokernels.common.arrays import Floats
 
 # At most so many sums of the size of W are kept.
 MOST_GROUPS = 40
+# Fewer do not show their own spread: a square without bias takes two, and one more that can be left out.
+FEWEST_GROUPS = 3
+# So much of them at a time stays in the cache.
+COLUMNS = 1024
 
 
 class Groups:
@@ -74,9 +78,13 @@ class Signal:
 
 def estimate_signal(groups: Groups, data: Floats) -> Signal:
     """The U-statistic over groups; ``data`` is D as a vector."""
-    counts = np.array(groups.counts, dtype=np.float64)
-    differences = np.array(groups.sums) - np.array(groups.weights)[:, None] * data
-    gram = np.einsum("ik,jk->ij", differences, differences)  # no BLAS: the same bits whatever its threads
+    counts, weights = np.array(groups.counts, dtype=np.float64), np.array(groups.weights)
+    gram, mean = np.zeros((len(counts), len(counts))), np.empty(data.size)
+    for first in range(0, data.size, COLUMNS):
+        columns = slice(first, first + COLUMNS)
+        differences = np.array([one[columns] for one in groups.sums]) - weights[:, None] * data[columns]
+        gram += np.einsum("ik,jk->ij", differences, differences)  # no BLAS: the same bits whatever its threads
+        mean[columns] = differences.sum(axis=0) / counts.sum()
     squares, rows, total = np.diag(gram), gram.sum(axis=1), float(gram.sum())
     n, n2 = counts.sum(), float((counts**2).sum())
     # without group g: the sum over pairs loses row g twice and counts its square once
@@ -84,4 +92,4 @@ def estimate_signal(groups: Groups, data: Floats) -> Signal:
     pairs_left = pairs - 2 * (rows - squares)
     value = pairs / (n * n - n2)
     left_out = pairs_left / ((n - counts) ** 2 - (n2 - counts**2))
-    return Signal(float(value), left_out, differences.sum(axis=0) / n, [np.array(numbers) for numbers in groups.members])
+    return Signal(float(value), left_out, mean, [np.array(numbers) for numbers in groups.members])

@@ -18,7 +18,7 @@ from thermokernels.estimates.pilot import Pilot
 from thermokernels.estimates.problem import Problem
 from thermokernels.estimates.replicates import GROUP, Batch
 from thermokernels.estimates.result import NAN, NOWHERE, QEstimate
-from thermokernels.estimates.signal import Groups, Signal, estimate_signal
+from thermokernels.estimates.signal import FEWEST_GROUPS, Groups, Signal, estimate_signal
 
 # What comes for each replicate.
 SERIES = ("times", "zero_lags", "weights", "first_moments", "meetings")
@@ -111,7 +111,7 @@ class Tally:
         assert self.pilot.schedule is not None
         lag = self.pilot.schedule.interval * self.pilot.schedule.n_intervals
         known["tv_bound"] = float(np.maximum(0, -(-(meetings - lag) // lag)).mean())
-        if self.data is not None:
+        if self.data is not None and len(self.groups.counts) >= FEWEST_GROUPS:
             known |= self._ratio(times, estimate_signal(self.groups, self.data))
         return self.problem.answer(self.pilot, meetings, trusted=not reason, reason=reason, **known)
 

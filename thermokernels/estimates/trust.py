@@ -17,9 +17,10 @@ FEWEST = 200
 LARGEST_SHARE = 0.2
 
 
-def unmet(share: float, cap: int) -> str:
-    """No estimate: the pilot's pairs do not meet."""
-    return f"{share:.0%} of the pairs of chains did not meet within {cap} sweeps, so that an average over the others would be too small"
+def unmet(share: float, cap: int, is_cut: bool = False) -> str:
+    """No estimate: the pilot's pairs do not meet; ``is_cut``: a longer budget gives them more sweeps."""
+    said = f"{share:.0%} of the pairs of chains did not meet within {cap} sweeps, so that an average over the others would be too small"
+    return f"{said}; the budget is too short for more, and a longer one waits longer for them" if is_cut else said
 
 
 def given_up(n_lost: int, cap: int) -> str:

@@ -21,7 +21,8 @@ from thermokernels.model.kernels.single_site import Generator, _escape
 from thermokernels.model.model import Model
 from thermokernels.quantities.data_signal import LARGEST_SUM, _data_gradient, _signal, gradient_error
 from thermokernels.solvers.many_observables import SHORTEST_BLOCK
-from thermokernels.solvers.small.small_chains import AIM, SMALL_STATES, Rounding, Solved, _error_terms, _solve_products
+from thermokernels.solvers.red_black import AIM
+from thermokernels.solvers.small.small_chains import Rounding, Solved, _error_terms, _solve_products, is_small, shape_of
 from thermokernels.solvers.small.small_cholesky import DENSE_STATES
 from thermokernels.solvers.solve import Solve
 from thermokernels.solvers.spanning_tree_bound import _flip_tree
@@ -173,7 +174,7 @@ def room(n_models: int, n_visible: int, n_hidden: int, quotient: bool, tables: C
         of_states = np.empty((n_models, n_states)), np.empty((n_models, n_states)), np.empty((n_models, n_states))
         of_visible = np.empty(visible), np.empty(visible), np.empty((n_models, 2, *visible[1:]))
         tables = ChainTables(*of_states, *of_visible, np.empty(hidden), np.empty(hidden), np.empty((n_models, 2, *hidden[1:])))
-    vectors = aligned_empty(2, n_models, -(-n_products // DOUBLES), n_states * DOUBLES)
+    vectors = aligned_empty(2, n_models, *shape_of(n_visible, n_hidden, quotient))
     solved = Solved(vectors[0], vectors[1], np.empty((n_models, n_products, 6)))
     return Room(tables, solved, np.empty((n_models, N_NUMBERS)), np.empty((n_models, n_visible, n_hidden)))
 
@@ -196,5 +197,5 @@ def in_one_call(model: Model, solve: Solve, kernel: str, full: bool = False) -> 
     """Whether a model may be answered for so, of a kernel that is named."""
     if solve.method != "auto" or solve.checkpoint is not None or model.mask is not None:  # an executor is not asked for so little
         return False
-    n_states = 1 << (model.n_spins - (0 if full or model.has_fields else 1))
-    return n_states <= SMALL_STATES and KERNELS[kernel].single_flips
+    quotient = not (full or model.has_fields)
+    return KERNELS[kernel].single_flips and is_small(model.n_visible, model.n_hidden, quotient)

@@ -37,7 +37,7 @@ from thermokernels.solvers.layer_functions import MANY
 from thermokernels.solvers.many_observables import Accumulator, Observables, RowSums
 from thermokernels.solvers.observable_tasks import accumulate
 from thermokernels.solvers.resolvent import Solution, Solver, require_residual, resolved
-from thermokernels.solvers.small import packs, small_chains
+from thermokernels.solvers.small import small_chains
 from thermokernels.solvers.small.small_chains import Rounding, _error_terms
 from thermokernels.solvers.solve import AUTOMATIC, Progress, Solve
 from thermokernels.solvers.state_reduction import reduced_resolvent
@@ -61,7 +61,7 @@ class VarianceTime:
     method : of the solves: "cholesky", "cg" or "reduction"; rtol : largest accepted relative residual
     row_sums : what the error bounds need of every observable, or None for a reduction
     reduced : ReducedTime where the method is "reduction", or None
-    in_packs : of a small chain, right-hand sides and solutions as one compiled call leaves them, or None
+    in_one_call : of a small chain, right-hand sides and solutions as one compiled call leaves them, or None
     """
 
     chain: GibbsChain
@@ -72,7 +72,7 @@ class VarianceTime:
     rtol: float
     row_sums: RowSums | None = field(default=None, repr=False)
     reduced: reduced_resolvent.ReducedTime | None = field(default=None, repr=False)
-    in_packs: small_chains.Solved | None = field(default=None, repr=False)
+    in_one_call: small_chains.Solved | None = field(default=None, repr=False)
     _kept: tuple[Floats, Solution] | None = field(default=None, repr=False)
 
     @property
@@ -99,8 +99,8 @@ class VarianceTime:
         """Kept where all observables were in memory together anyway; else solved for once more, where memory is enough for them."""
         if self._kept is not None:
             return self._kept
-        if self.in_packs is not None:
-            sources, vectors = (packs.as_rows(part, self.chain.weights.size) for part in self.in_packs[:2])
+        if self.in_one_call is not None:
+            sources, vectors = (small_chains.as_rows(part, self.chain.weights.size, self.chain.n_states) for part in self.in_one_call[:2])
             residuals = sources - self.chain.apply_symmetrised_generator(vectors)
             return sources, Solution(vectors, residuals, self.residual, self.iterations, self.method)
         chain, observables = self.chain, gradient_observables(self.chain)
@@ -352,7 +352,7 @@ def is_small(chain: GibbsChain, solve: Solve) -> bool:
     """Whether one compiled call solves for all observables where there are no accumulators; all solutions are kept then."""
     here = solve.method == "auto" and solve.checkpoint is None  # an executor is not asked for so little
     single = chain.dynamics.single_flips and chain.model.mask is None
-    return here and single and chain.n_states <= small_chains.SMALL_STATES
+    return here and single and small_chains.is_small(chain.n_visible, chain.n_hidden, bool(chain.quotient))
 
 
 def _small_variance_time(chain: GibbsChain, solve: Solve) -> VarianceTime:
@@ -374,7 +374,7 @@ def in_room(chain: GibbsChain, room: small_models.Room, solve: Solve) -> Varianc
     residual, iterations = numbers[5], int(numbers[6])
     row_sums = RowSums.of(chain, solved.sums, residual, iterations)
     method = resolved(chain.n_states, "auto")
-    return VarianceTime(chain, numbers[3], residual, iterations, method, numbers[small_models.ACCEPTED], row_sums, in_packs=solved)
+    return VarianceTime(chain, numbers[3], residual, iterations, method, numbers[small_models.ACCEPTED], row_sums, in_one_call=solved)
 
 
 def _solved_variance_time(chain: GibbsChain, solve: Solve, accumulators: Sequence[Accumulator]) -> VarianceTime:

@@ -59,7 +59,7 @@ def _extend_runs(generator, null, stride, start, basis, norms, current, previous
         for k in range(start, diagonals.shape[1]):
             size = _length(norms[a], offdiagonals[a], k)
             if a == 0 and k - start < basis.shape[0]:
-                _write_unit(here, stride, n_columns, size, basis[k - start])
+                _write_unit(here, stride, n_columns if in_tiles else n_rows * n_columns, size, basis[k - start])
             back[:] = _share_of_last(norms[a], offdiagonals[a], k)
             if in_tiles:
                 along = _apply_in_tiles(tables, generator, here, stride, back, before, before, stride)
@@ -88,7 +88,7 @@ def _share_of_last(norm, offdiagonals, k):
 
 @jit
 def _write_unit(x, stride, n_columns, size, out):
-    """out = x / size without the gaps between rows; zeros where size is 0."""
+    """out = x / size without the gaps between rows, of whole vectors of eight; zeros where size is 0."""
     inverse = fill(1.0 / size if size > 0.0 else 0.0)
     for h in range(out.size // n_columns):
         for v in range(0, n_columns, DOUBLES):

@@ -7,7 +7,8 @@ import math
 import numpy as np
 
 from thermokernels import Model, QEstimate
-from thermokernels.estimates.intervals import three_digits
+from thermokernels.estimates.intervals import estimated
+from thermokernels.estimates.result import in_sweeps
 from thermokernels_app.report.layout import print_table, print_wrapped
 
 
@@ -32,24 +33,22 @@ def first_line(model: Model, kernel: str, window: float) -> str:
 def rows(e: QEstimate) -> list[tuple[str, str, str, str]]:
     """One row a quantity; times in sweeps."""
     named = [
-        (f"Q at {e.window:g} sweeps", e.value, e.interval, 1.0, ""),
-        ("window for Q = 1", e.window_for_unit_q, e.window_for_unit_q_interval, 1.0, "sweeps"),
-        ("T_O", e.t_obs, e.t_obs_interval, e.steps_per_sweep, "sweeps"),
-        ("asymptotic variance V", e.asymptotic_variance, e.asymptotic_variance_interval, e.steps_per_sweep, "sweeps"),
-        ("signal |g|^2", e.signal, e.signal_interval, 1.0, ""),
-        ("T_O by batch means", e.batch_means, e.batch_means_interval, e.steps_per_sweep, "sweeps"),
+        (f"Q at {e.window:g} sweeps", estimated(e.value, e.interval), ""),
+        ("window for Q = 1", estimated(e.window_for_unit_q, e.window_for_unit_q_interval), "sweeps"),
+        ("T_O", in_sweeps(e, e.t_obs, e.t_obs_interval), "sweeps"),
+        ("asymptotic variance V", in_sweeps(e, e.asymptotic_variance, e.asymptotic_variance_interval), "sweeps"),
+        ("signal |g|^2", estimated(e.signal, e.signal_interval), ""),
+        ("T_O by batch means", in_sweeps(e, e.batch_means, e.batch_means_interval), "sweeps"),
     ]
-    return [
-        (name, three_digits(value / unit), f"{three_digits(low / unit)} to {three_digits(high / unit)}", word)
-        for name, value, (low, high), unit, word in named
-        if not math.isnan(value)
-    ]
+    return [(name, value, f"{low} to {high}", unit) for name, (value, low, high), unit in named if value != "nan"]
 
 
 def notes(e: QEstimate) -> list[str]:
     """How it was found."""
     met = e.meeting_times[e.meeting_times >= 0]
     said = []
+    if math.isfinite(e.t_obs):
+        said.append("Q = (K / 2) |g|^2 / T_O of K steps; T_O and V = 2 T_O - sum Var are sums over all observables.")
     if len(met):
         quantile = float(np.quantile(met, 0.95))
         share = f", {1 - len(met) / len(e.meeting_times):.1%} not at all" if len(met) < len(e.meeting_times) else ""

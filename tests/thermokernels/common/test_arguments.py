@@ -174,3 +174,22 @@ def test_errors_say_whose_fault_it_is():
 
 def test_zero_is_a_seed():
     assert arguments.as_seed(0).entropy == 0
+
+
+@pytest.mark.parametrize("shape", [(1, 3), (3, 1), (1, 1)])
+def test_one_sample_and_one_spin_are_samples(shape):
+    np.testing.assert_array_equal(arguments.as_samples(np.ones(shape)), np.ones(shape))
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0), (3,), (1, 1, 1)])
+def test_none_of_either_are_not(shape):
+    with pytest.raises(ValueError, match=r"samples must have shape \(n, n_v\) with at least one sample of at least one spin; got shape"):
+        arguments.as_samples(np.ones(shape))
+
+
+def test_counts_fit_into_63_bits():
+    for value in (1, 10**6, 2**63 - 1):
+        assert arguments.as_count(value, "k") == value
+    for value in (0, 2**63):
+        with pytest.raises(ValueError, match="k must be an integer of at least 1"):
+            arguments.as_count(value, "k")

@@ -34,6 +34,12 @@ def test_version_one_and_a_container_that_sees_only_its_own_group(tmp_path):
     assert memory.headroom(tmp_path / "fs", membership(tmp_path, text)) == 1500
 
 
+@pytest.mark.parametrize("folder", ["memory", "cpu,memory"])
+def test_version_one_with_several_controllers_in_one_folder(folder, tmp_path):
+    group(tmp_path / "fs" / folder / "job", 1, 2000, 500)
+    assert memory.headroom(tmp_path / "fs", membership(tmp_path, "4:cpu,memory:/job\n")) == 1500
+
+
 @pytest.mark.parametrize(("version", "limit"), [(2, "max"), (1, 9223372036854771712)])
 def test_no_limit_is_none(tmp_path, version, limit):
     group(tmp_path / "fs" / ("memory" if version == 1 else ""), version, limit, 5)

@@ -160,3 +160,17 @@ def test_aligned_arrays_start_a_cache_line(shape):
     singles = simd_states.aligned_singles(*shape)
     assert (singles.shape, singles.dtype, singles.any()) == (shape, np.float32, False)
     assert singles.ctypes.data % simd_states.ALIGNMENT == 0
+
+
+@jit
+def _add_where(mask, x, y, out):
+    simd_states.store(out, 0, simd_states.add_where(mask, simd_states.load(x, 0), simd_states.load(y, 0)))
+
+
+def test_add_where_a_bit_is_set():
+    x, y = DRAWS.normal(size=(2, 16)).astype(np.float32)
+    mask = np.uint16(0b1010_0000_0110_0001)
+    chosen = int(mask) >> np.arange(16) & 1 == 1
+    out = np.empty(16, np.float32)
+    _add_where(mask, x, y, out)
+    assert (out == np.where(chosen, x + y, y)).all()

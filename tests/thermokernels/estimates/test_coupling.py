@@ -9,11 +9,13 @@ import thermokernels as tk
 from thermokernels.compiled.simd_chains import LANES, aligned_rows
 from thermokernels.estimates.coupling.generators import _start_lane, _stream
 from thermokernels.estimates.coupling.lag_pairs import Schedule, _lag_pairs, new_pairs
+from thermokernels.estimates.coupling.lane_excursions import single_site_excursions
 from thermokernels.estimates.coupling.layer_coupling import _couple_layer
-from thermokernels.estimates.coupling.layer_excursions import _layer_excursions, new_lanes
-from thermokernels.estimates.coupling.single_site_excursions import _single_site_excursions
+from thermokernels.estimates.coupling.layer_excursions import _layer_excursions
+from thermokernels.estimates.coupling.layer_excursions import new_lanes as new_layer_lanes
+from thermokernels.estimates.coupling.single_site_coupling import couplings
+from thermokernels.estimates.coupling.single_site_lanes import _couple, _draw, _look, _put_lane, _set_bits, coupling_rows, new_lanes
 from thermokernels.estimates.features import features_of
-from thermokernels.estimates.replicates import couplings
 from thermokernels.sampling.samplers import block_model
 
 KEY = np.uint64(11)
@@ -123,6 +125,7 @@ def test_excursions_from_given_starts(kernel, kappa, fields):
 @pytest.mark.parametrize(
     ("masked", "words"),
     [
+        (False, ("products", "zero-one", True)),
         (False, ("expected", "pm1", False)),
         (False, ("expected", "zero-one", True)),
         (True, ("products", "pm1", False)),
@@ -141,6 +144,53 @@ def test_excursions_of_other_features(kernel, masked, words, fields):
     compare_excursions(tk.Model(W * mask, b, c, mask=mask), chain, kernel, 16.0, f, words)
 
 
+@pytest.mark.parametrize("kappa", [0.0, 4.0, 16.0, 1e9])
+def test_a_spin_at_a_time_keeps_both_laws(kappa):
+    """The laws after so many updates that sequences split, end and begin again."""
+    W, b, c = model((2, 3), 0.9, True, 6)
+    rows, chain, n_updates, n_rounds = coupling_rows(tk.Model(W, b, c)), DenseChain(W, b, c, "single-site"), 13, 400
+    states = np.hstack([chain.v, chain.h]).astype(np.int8)
+    start, counts, lanes, jobs = (3, 20), np.zeros((2, len(states))), new_lanes(2, 3), np.zeros(LANES, np.int64)
+    shifts = np.array([0, 1, 16, 17, 18])  # a word for each layer
+    for number in range(n_rounds):
+        for lane in range(LANES):
+            _put_lane(rows, lanes, lane, np.uint64(_stream(KEY, number, lane)), kappa, *states[list(start)])
+        for _ in range(n_updates):
+            _draw(lanes)
+            _look(rows, lanes, jobs)
+            _couple(lanes, kappa, False, 5)
+            _set_bits(lanes, jobs)
+        for side in range(2):
+            words = lanes.bits[:, side].astype(np.int64) @ [1, 1 << 16]
+            now = 2 * (words[:, None] >> shifts & 1) - 1
+            counts[side] += (now[:, None] == states).all(axis=2).sum(axis=0)
+    for side in range(2):
+        expected = np.linalg.matrix_power(chain.P, n_updates)[start[side]] * n_rounds * LANES
+        assert ((counts[side] - expected) ** 2 / expected).sum() < 31 + 5 * np.sqrt(62)
+
+
+def test_fields_of_a_site_are_added_up_from_bits():
+    draws = np.random.default_rng(4)
+    W, b, c = draws.normal(size=(20, 35)), draws.normal(size=20), draws.normal(size=35)
+    x, y = draws.choice([-1, 1], (2, 55)).astype(np.int8)
+    rows, lanes, jobs = coupling_rows(tk.Model(W, b, c)), new_lanes(20, 35), np.zeros(LANES, np.int64)
+    for lane in range(LANES):
+        _put_lane(rows, lanes, lane, np.uint64(lane), 16.0, x, y)
+    seen = set()
+    for _ in range(20):
+        _draw(lanes)
+        _look(rows, lanes, jobs)
+        for lane, place in enumerate(lanes.sites):
+            site = place if place < 20 else place - 32 + 20
+            seen.add(site)
+            for side, spins in enumerate((x, y)):
+                exact = (np.concatenate([W @ spins[20:] + b, W.T @ spins[:20] + c]))[site]
+                assert lanes.fields[side, lane] == pytest.approx(exact, abs=1e-5)
+            found = [spins[site] > 0 for spins in (x, y, x, y)] + [site >= 20]
+            assert [int(lanes.found[0, lane]) >> k & 1 for k in range(5)] == found
+    assert seen == set(range(55))
+
+
 def compare_excursions(model, chain, kernel, kappa, f, words):
     solution, quotient = chain.resolvent(f), not model.has_fields and words[1:] == ("pm1", False)
     states = np.hstack([chain.v, chain.h]).astype(np.int8)
@@ -151,9 +201,9 @@ def compare_excursions(model, chain, kernel, kappa, f, words):
     lengths = np.empty((n_starts, n_atoms), np.int64)
     schedule, rule = Schedule(kappa, quotient, 1, 1, n_atoms, 10**6), features_of(model, *words)
     if kernel == "single-site":
-        _single_site_excursions(couplings(model), rule, schedule, KEY, 0, atoms, totals, zero_lags, lengths)
+        single_site_excursions(model, rule, schedule, KEY, 0, atoms, (totals, zero_lags, lengths))
     else:
-        table, lanes = block_model(model), new_lanes(2, 3)
+        table, lanes = block_model(model), new_layer_lanes(2, 3)
         two_block = kernel == "two-block"
         _layer_excursions(table, new_pairs(2, 3), lanes, schedule, rule, two_block, KEY, 0, atoms, totals, zero_lags, lengths)
     assert (lengths >= 0).all()

@@ -165,6 +165,23 @@ def test_few_replicates_are_not_trusted():
     assert np.isnan(estimate.value)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("n_replicates", "is_known"), [(8, False), (16, False), (24, True)])
+def test_a_signal_takes_three_groups(n_replicates, is_known):
+    W, b, c = model((3, 4), 0.5, True, 4)
+    estimate = tk.estimate_q((W, b, c), DATA, n_replicates=n_replicates)
+    assert np.isfinite(estimate.t_obs_interval).all()
+    names = ("value", "interval", "signal", "signal_interval", "window_for_unit_q")
+    assert [np.isfinite(getattr(estimate, name)).all() for name in names] == [is_known] * len(names)
+
+
+def test_a_budget_that_gives_chains_few_sweeps_says_so(monkeypatch):
+    wells = np.full((4, 4), 2.5), np.full(4, 1e-3), np.zeros(4)
+    assert "the budget is too short for more" in tk.estimate_q(wells, None, budget=0.05).reason
+    monkeypatch.setattr(estimate_module, "most_sweeps", lambda *_: 1)
+    assert "budget" not in tk.estimate_q(wells, None, budget=0.05).reason
+
+
 def test_precision_is_reached():
     W, b, c = model((3, 4), 0.5, False, 4)
     estimate = tk.estimate_q((W, b, c), None, precision=0.01)
@@ -184,14 +201,14 @@ def test_budget_becomes_replicates():
 
 
 def test_a_budget_that_is_over_gives_no_average_of_quick_replicates(monkeypatch):
-    sound, over = replicates._single_site_excursions, Event()
+    sound, over = replicates.single_site_excursions, Event()
 
-    def slow_later(table, features, schedule, key, first, *rest):
+    def slow_later(model, features, schedule, key, first, *rest):
         if first >= 64:
             over.wait(10)
-        sound(table, features, schedule, key, first, *rest)
+        sound(model, features, schedule, key, first, *rest)
 
-    monkeypatch.setattr(replicates, "_single_site_excursions", slow_later)
+    monkeypatch.setattr(replicates, "single_site_excursions", slow_later)
     tk.estimate_q([[0.3, 0.1]], None, kernel="single-site", n_replicates=8)
     start = time.monotonic()
     estimate = tk.estimate_q([[0.3, 0.1]], None, kernel="single-site", budget=0.4)
@@ -205,7 +222,7 @@ def test_a_budget_that_is_over_gives_no_average_of_quick_replicates(monkeypatch)
 
 def test_a_budget_that_is_over_before_the_first_replicate(monkeypatch):
     over = Event()
-    monkeypatch.setattr(replicates, "_single_site_excursions", lambda *_: over.wait(10))
+    monkeypatch.setattr(replicates, "single_site_excursions", lambda *_: over.wait(10))
     tk.estimate_q([[0.3, 0.1]], None, n_replicates=8)
     monkeypatch.setattr(estimate_module, "_warm_up", lambda *_: None)
     estimate = tk.estimate_q([[0.3, 0.1]], None, kernel="single-site", budget=0.1)
@@ -214,13 +231,13 @@ def test_a_budget_that_is_over_before_the_first_replicate(monkeypatch):
 
 
 def test_a_budget_for_few_replicates_says_what_would_do(monkeypatch):
-    sound = replicates._single_site_excursions
+    sound = replicates.single_site_excursions
 
     def slow(*arguments):
         time.sleep(0.1)
         sound(*arguments)
 
-    monkeypatch.setattr(replicates, "_single_site_excursions", slow)
+    monkeypatch.setattr(replicates, "single_site_excursions", slow)
     estimate = tk.estimate_q([[0.3, 0.1]], None, kernel="single-site", budget=0.5)
     assert re.fullmatch(r"\d+ replicates are too few to show their own spread, 200 are wanted, which take about [\d.]+ s", estimate.reason)
 
@@ -348,24 +365,34 @@ class Planned(estimate_module._Run):
         more = max(0, n_replicates - self.done)
         self.tally.n_replicates += more
         self.clock.now += more * self.each
-        self.pace.n_replicates, self.pace.seconds = self.pace.n_replicates + more, self.pace.seconds + more * self.each
+        self.pace.n_replicates += more
+        self.pace.seconds += more * self.each
+        self.pace.core_seconds += more * self.each
 
 
 @pytest.mark.parametrize(
-    ("before", "each", "asked", "batches"),
+    ("before", "each", "wanted", "beside", "asked", "batches"),
     [
-        # 10 a second: 64 to begin with, 10 s of a hundred to look, and 95 less what they and batch means took
-        (0, 0.1, [64, 104, 104 + 800], 5.0),
-        (0, 1.0, [64, 16, 64 + 32], 0.0),  # 95 in all: no batch means for less than 200
-        (112, 1.0, [112 + 64, 112 + 16, 112 + 64 + 32], 5.0),  # with those before
+        # 10 a second: 64 to begin with, 10 s of 100 to look, half of what goes into 95 beside batch means of 5 s, and what is left
+        (0, 0.1, True, None, [64, 104, 480, 480 + 384], 5.0),
+        (0, 0.1, True, 24.0, [64, 104, 480, 480 + 576], 5.0),  # half as fast again without the batch means that took 24 s of a core
+        (0, 0.1, False, None, [64, 104, 104 + 848], 0.0),
+        (0, 1.0, True, None, [64, 16, 64 + 32], 0.0),  # 95 in all: no batch means for less than 200
+        (112, 1.0, True, None, [112 + 64, 112 + 16, 104, 112 + 64 + 24], 5.0),  # with those before
     ],
 )
-def test_a_budget_is_filled_by_the_pace_that_the_first_replicates_show(before, each, asked, batches, monkeypatch):
+def test_a_budget_is_filled_by_the_pace_that_the_first_replicates_show(before, each, wanted, beside, asked, batches, monkeypatch):
     clock, ran = Clock(), []
     monkeypatch.setattr(estimate_module, "time", clock)
     monkeypatch.setattr(estimate_module, "grain", lambda _: 8)
-    tally = SimpleNamespace(n_replicates=before, run_batches=lambda: (ran.append(5.0), setattr(clock, "now", clock.now + 5.0)))
-    run = Planned(None, tally, Broken(), None, lambda: False, None, math.inf)
+
+    def start():
+        ran.append(5.0)
+        clock.now += 5.0
+
+    found = None if beside is None else ((0.0, 1.0), beside)
+    tally = SimpleNamespace(n_replicates=before, batches=SimpleNamespace(are_wanted=wanted, start=start, result=lambda: found))
+    run = Planned(None, tally, SimpleNamespace(executor=Broken()), None, lambda: False, None)
     run.asked, run.clock, run.each = [], clock, each
     run.within(100.0, None)
     assert run.asked == asked
@@ -374,12 +401,13 @@ def test_a_budget_is_filled_by_the_pace_that_the_first_replicates_show(before, e
 
 
 def test_what_was_begun_may_take_a_quarter_and_a_second_longer_than_the_budget(monkeypatch):
-    seen, run = [], estimate_module._Run
-    monkeypatch.setattr(estimate_module, "_Run", lambda *given: (seen.append(given[-1]), run(*given))[1])
-    monkeypatch.setattr(estimate_module, "time", Clock())
-    tk.estimate_q([[0.3, 0.1]], None, kernel="single-site", budget=0.1)
+    deadlines, pool, clock = [], estimate_module.Pool, Clock()
+    clock.now = time.monotonic()
+    monkeypatch.setattr(estimate_module, "Pool", lambda *given: (deadlines.append(given[-1]), pool(*given))[1])
+    monkeypatch.setattr(estimate_module, "time", clock)
+    tk.estimate_q([[0.3, 0.1]], None, kernel="single-site", budget=0.2)
     tk.estimate_q([[0.3, 0.1]], None, kernel="single-site", n_replicates=8)
-    assert seen == [pytest.approx(1000 + 1.25 * 0.1 + 1, abs=1e-9), math.inf]
+    assert deadlines == [pytest.approx(clock.now + 1.25 * 0.2 + 1, abs=1e-6), math.inf]
 
 
 @pytest.mark.parametrize(("budget", "taken", "left"), [(None, 7.0, None), (20.0, 7.0, 13.0), (20.0, 18.0, 5.0), (20.0, 30.0, 5.0)])
@@ -394,3 +422,13 @@ def test_a_lower_bound_has_what_is_left_of_the_budget_or_a_quarter_of_it(budget,
         assert estimate_module._with_lower_bound(doubtful, problem, 5, clock.now - taken, budget).t_obs_at_least == 3.0
     assert estimate_module._with_lower_bound(replace(trusted, largest_share=0.2), problem, 5, clock.now - taken, budget) is not None
     assert asked == 2 * [(5, left)]
+
+
+def test_as_many_replicates_as_the_page_says_where_nothing_is_asked_for():
+    assert tk.estimate_q([[0.3]], None, kernel="single-site").n_replicates == 512
+    tally = SimpleNamespace(n_replicates=0, n_lost=0, replicates_for=lambda precision: round(1000 / precision))
+    run = Planned(None, tally, SimpleNamespace(executor=None), None, lambda: False, None)
+    run.asked, run.clock, run.each = [], Clock(), 0.1
+    run.to(0.5, 1500)
+    run.to(0.9, 100)
+    assert run.asked == [512, 1500, 100, 100]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from thermokernels.estimates.intervals import controlled, fieller, largest_share, mean_interval
+from thermokernels.estimates.intervals import controlled, estimated, fieller, largest_share, mean_interval
 from thermokernels.estimates.signal import Groups, estimate_signal
 
 pytestmark = pytest.mark.small
@@ -89,3 +89,21 @@ def test_weights_of_mean_one_are_a_control():
     sums, weights = np.array([3.0, 4.0, 9.0, 4.0]), np.array([1.0, 1.0, 3.0, 1.0])
     assert controlled(sums, weights).tolist() == [3.0, 4.0, 1.0, 4.0]
     assert controlled(sums, np.array([1.0, 0.0, 1.0, 1.0])).tolist() == [3.0, 10.0, 9.0, 4.0]
+
+
+@pytest.mark.parametrize(
+    ("value", "interval", "shown"),
+    [
+        (6403.28, (6401.74, 6404.82), ("6403.3", "6401.7", "6404.8")),
+        (17034.0, (16000.0, 18000.0), ("17000", "16000", "18000")),
+        (0.00587, (0.00581, 0.005925), ("0.005870", "0.005810", "0.005925")),
+        (1.2964e6, (1.28e6, 1.31e6), ("1.30e+06", "1.28e+06", "1.31e+06")),
+        (999.96, (990.0, 1010.0), ("1000", "990", "1010")),
+        (0.0, (-1.0, 1.0), ("0", "-1.00", "1.00")),
+        (3.0, (2.0, np.inf), ("3.00", "2.00", "no end")),
+        (np.nan, (np.nan, np.nan), ("nan", "nan", "nan")),
+        (5.0, (5.0, 5.0), ("5.00", "5.00", "5.00")),
+    ],
+)
+def test_an_estimate_is_shown_with_the_digits_that_it_has(value, interval, shown):
+    assert estimated(value, interval) == shown

@@ -7,8 +7,8 @@ from dense_chain import DenseChain, mask_of, model
 import thermokernels as tk
 from thermokernels.estimates import lower_bound
 from thermokernels.estimates.annealed_starts import _proposal, _starts
+from thermokernels.estimates.coupling.single_site_coupling import couplings
 from thermokernels.estimates.features import features_of
-from thermokernels.estimates.replicates import couplings
 
 # Without compilation too, where words of 64 bits wrap around with a warning.
 small = [pytest.mark.small, pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")]

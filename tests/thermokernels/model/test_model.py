@@ -225,3 +225,23 @@ def test_importers_make_them():
     assert model == tk.Model([[1.0]], [-0.5], visible=["a"], hidden=["x"])
     assert tk.from_zero_one([[4.0]], [0.0], [0.0]) == tk.Model([[1.0]], [1.0], [1.0])
     assert tk.LabelledModel is tk.Model
+
+
+class Series:
+    """As of pandas: numbers whose rows have names."""
+
+    def __init__(self, values, index):
+        self.values, self.index = np.asarray(values), index
+
+    def to_numpy(self):
+        return self.values
+
+
+@pytest.mark.parametrize(("field", "names"), [("b", ("s0", "s1")), ("c", ("x", "y", "z"))])
+def test_fields_with_labels_are_those_of_the_spins_in_their_order(field, names):
+    model = {"W": np.ones((2, 3)), "visible": ("s0", "s1"), "hidden": ("x", "y", "z")}
+    values = np.arange(len(names)) / 4
+    np.testing.assert_array_equal(getattr(tk.Model(**model, **{field: Series(values, names)}), field), values)
+    np.testing.assert_array_equal(getattr(tk.Model(**model, **{field: Series(values, range(len(names)))}), field), values)
+    with pytest.raises(ValueError, match=rf"^{field} must have the labels of the spins in their order"):
+        tk.Model(**model, **{field: Series(values, names[::-1])})

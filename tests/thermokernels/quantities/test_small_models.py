@@ -10,7 +10,7 @@ from thermokernels.quantities.variance_time import in_room
 from thermokernels.solvers import spanning_tree_bound
 from thermokernels.solvers.solve import Solve
 
-SHAPES = [pytest.param((1, 2), marks=pytest.mark.small), (3, 3), (2, 4), (4, 5), (5, 5)]
+SHAPES = [pytest.param((1, 2), marks=pytest.mark.small), (3, 3), (2, 4), (4, 5), (5, 5), (6, 6)]
 
 
 def model_of(shape, fields=False, scale=1.0):
@@ -24,9 +24,9 @@ def model_of(shape, fields=False, scale=1.0):
 def test_the_value_alone_is_that_of_the_general_way(shape, fields):
     model, law = model_of(shape, fields)
     q = tk.q_struct(model, law, 50.0)
-    assert (q.variance_time.in_packs is not None) == (1 << (sum(shape) - 1 + fields) <= 1024)
+    assert (q.variance_time.in_one_call is not None) == (1 << (sum(shape) - 1 + fields) <= 2048)
     general = tk.q_struct(model, law, 50.0, method="cg")
-    assert general.variance_time.in_packs is None
+    assert general.variance_time.in_one_call is None
     for name in ("value", "signal", "t_obs", "asymptotic_variance"):
         assert getattr(q, name) == pytest.approx(getattr(general, name), rel=1e-12)
     assert 0 < q.bound <= 2 * general.bound
@@ -57,7 +57,7 @@ def test_bounds_count_every_rounding_that_those_of_the_general_way_do(shape, fie
 def test_an_accuracy_that_is_asked_for_spares_iterations_and_is_kept(accuracy):
     model, law = model_of((5, 5))
     loose, tight = tk.q_struct(model, law, accuracy=accuracy), tk.q_struct(model, law)
-    assert loose.variance_time.in_packs is not None
+    assert loose.variance_time.in_one_call is not None
     assert loose.iterations < tight.iterations
     assert loose.residual <= loose.variance_time.rtol > tight.variance_time.rtol
     assert loose.t_obs_bound <= accuracy * loose.t_obs
@@ -75,7 +75,7 @@ def test_what_is_not_certified_is_left_to_the_general_way():
 
 
 def test_which_models_are_answered_so():
-    small, large = model_of((5, 5))[0], model_of((5, 6))[0]
+    small, large = model_of((5, 5))[0], model_of((6, 6))[0]
     assert small_models.in_one_call(small, Solve(), "single-site")
     assert small_models.in_one_call(large, Solve(), "single-site")
     assert not small_models.in_one_call(large, Solve(), "single-site", full=True)
@@ -95,3 +95,31 @@ def test_progress_is_told_and_bad_arguments_are_refused():
         tk.q_struct(model, law, window=-1.0)
     with pytest.raises(ValueError, match="W, b and c must give finite energies"):
         tk.q_struct(np.full((3, 3), 1e308), law)
+
+
+@pytest.mark.parametrize("shape", SHAPES[:3])
+def test_what_is_certified_is_decided_by_each_limit(shape, monkeypatch):
+    model, _ = model_of(shape)
+    chain = tk.gibbs_chain(model)
+
+    def answer(**limits):
+        loose = small_models.Limits(1e-10, 0.0, np.inf, np.inf, np.inf, 0.0)
+        monkeypatch.setattr(small_models, "limits_of", lambda _: loose._replace(**limits))
+        return small_models.answer(model, np.empty(0), 0.0, chain.quotient, Solve())
+
+    room, certified = answer()
+    assert certified
+    time = in_room(chain, room, Solve())
+    from_residuals, from_rounding = time.error_terms(spanning_tree_bound.quick_bound(chain))
+    relative = (from_residuals + from_rounding) / time.value
+    of_gradient = np.sqrt(from_residuals / time.value)
+    for name, limit in (
+        ("gradient", of_gradient),
+        ("share", from_residuals / from_rounding),
+        ("digits", relative),
+        ("accuracy", relative),
+    ):
+        assert answer(**{name: limit * (1 + 1e-6)})[1]
+        assert not answer(**{name: limit * (1 - 1e-6)})[1]
+    assert answer(law=chain.law.min())[1]
+    assert not answer(law=chain.law.min() * (1 + 1e-6))[1]

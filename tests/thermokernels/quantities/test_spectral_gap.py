@@ -210,3 +210,31 @@ def test_no_cluster_among_modes_of_one_rate(monkeypatch):
         tk.UnresolvedError, match=r"the spectral gap of about 0\.2 per step is certified to a relative \d\S* only, not 1e-06"
     ):
         tk.spectral_gap(chain)
+
+
+@pytest.mark.parametrize(("missing", "asked"), [(5e-7, True), (0.5e-7, False)])
+def test_a_bound_that_is_not_sharp_is_worth_an_inertia(missing, asked, monkeypatch):
+    """Of a gap of 0.1 to a relative 1e-6, half of which the shift gives away."""
+    chain, shifts = tk.gibbs_chain(np.diag([1.0, 1.1])), []
+
+    def no_cluster(*_):
+        raise tk.NotConvergedError("none")
+
+    monkeypatch.setattr(spectral_gap, "_ritz_vector", lambda _: None)
+    monkeypatch.setattr(spectral_gap, "_from_one_mode", lambda *_: (0.1, 0.1 - missing, 1e-12))
+    monkeypatch.setattr(spectral_gap, "slow_cluster", no_cluster)
+    monkeypatch.setattr(spectral_gap, "_inertia", lambda _, shift: (shifts.append(shift), shift)[1])
+    found = spectral_gap._from_lanczos(chain, sharp=True)
+    assert shifts == ([pytest.approx(0.1 * (1 - 5e-7), rel=1e-15, abs=0)] if asked else [])
+    assert found.bound == pytest.approx(0.5e-7 + (2e-12 if asked else 1e-12), rel=1e-6, abs=0)
+    assert spectral_gap._from_lanczos(chain, sharp=False).bound == pytest.approx(missing + 1e-12, rel=1e-6, abs=0)
+
+
+@pytest.mark.parametrize("quotient", [True, False])
+def test_a_value_that_is_too_large_is_as_far_off_as_the_least_eigenvalue_lies_below(quotient, monkeypatch):
+    """Where Temple says nothing: the second eigenvalue would be no bound from below."""
+    chain = tk.gibbs_chain(np.diag([1.0, 1.1]), quotient=quotient)
+    right = spectral_gap._from_eigenvalues(chain).value
+    for rayleigh in ("_rayleigh", "_extended_rayleigh"):
+        monkeypatch.setattr(spectral_gap, rayleigh, lambda *_: (right + 1e-3, 1.0, 1e-6))
+    assert spectral_gap._from_eigenvalues(chain).bound == pytest.approx(1e-3 + 1e-6, rel=1e-8, abs=0)

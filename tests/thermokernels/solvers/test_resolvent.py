@@ -280,6 +280,12 @@ def test_an_extremely_slow_chain_is_refused_by_the_factorisation():
     nearly = tk.gibbs_chain([[17.0]], quotient=False)
     with pytest.raises(tk.NotConvergedError, match=r"proven to a relative \S+ in L2\(pi\) only, not 1e-06: .*use method='reduction'"):
         tk.resolvent(nearly, nearly.spins()[:, 0], method="cholesky")
+    told = []
+    for scale in (1.0, 2.0**-40):  # relative to the solution, in whatever units it is
+        with pytest.raises(tk.NotConvergedError) as refused:
+            tk.resolvent(nearly, scale * nearly.spins()[:, 0], method="cholesky")
+        told.append(str(refused.value))
+    assert told[0] == told[1]
     slow = tk.gibbs_chain(np.full((3, 3), 12.0), quotient=False)
     with pytest.raises(tk.UnresolvedError, match="not positive definite in float64: the spectral gap is below rounding"):
         tk.resolvent(slow, np.arange(slow.n_states), method="cholesky")

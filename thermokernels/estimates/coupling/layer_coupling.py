@@ -84,8 +84,13 @@ def _excess(ratio, own_rare, own_common, other_rare, other_common):
 
 
 @jit
-def _couple_unit(u, p_rare, p_common, q_rare, q_common, agree, ratio_x, ratio_y):
-    """Masks of the pairs whose X, whose Y takes the rare value, and agree, r_X, r_Y after this unit (r stands in r_X while they agree)."""
+def _couple_unit(u, p, q, beside_p, beside_q, agree, ratio_x, ratio_y):
+    """Masks of the pairs whose X, whose Y takes the rare value, and agree, r_X, r_Y after this unit (r stands in r_X while they agree).
+
+    p and q are the laws (rare, common) of X and of Y, beside_p and beside_q what the other chain's would be along X's and along Y's own
+    values: q and p where they agree, and wherever laws do not depend on the values before.
+    """
+    (p_rare, p_common), (q_rare, q_common) = p, q
     more_rare = multiply_add(ratio_x, q_rare, p_rare * -1.0)  # r q(c) - p(c) for both c
     more_common = (ratio_x - 1.0) - more_rare
     y_longer = less(ratio_x, fill(1.0))
@@ -96,14 +101,14 @@ def _couple_unit(u, p_rare, p_common, q_rare, q_common, agree, ratio_x, ratio_y)
     splits = less(drawn, both_rare + _larger(surplus, fill(0.0))) & (agree ^ agree_rare)
     y_splits_to_rare = less(fill(0.0), more_rare) & splits
 
-    x_excess_rare, x_excess_common = _excess(ratio_x, p_rare, p_common, q_rare, q_common)
-    y_excess_rare, y_excess_common = _excess(ratio_y, q_rare, q_common, p_rare, p_common)
+    x_excess_rare, x_excess_common = _excess(ratio_x, p_rare, p_common, beside_p[0], beside_p[1])
+    y_excess_rare, y_excess_common = _excess(ratio_y, q_rare, q_common, beside_q[0], beside_q[1])
     split = agree ^ ALL
     x_rare = agree_rare | (splits ^ y_splits_to_rare) | (less(u * (x_excess_rare + x_excess_common), x_excess_rare) & split)
     y_rare = agree_rare | y_splits_to_rare | (less(u * (y_excess_rare + y_excess_common), y_excess_rare) & split)
 
-    x_factor = choose(x_rare, q_rare, q_common) / choose(x_rare, p_rare, p_common)
-    y_factor = choose(y_rare, p_rare, p_common) / choose(y_rare, q_rare, q_common)
+    x_factor = choose(x_rare, beside_p[0], beside_p[1]) / choose(x_rare, p_rare, p_common)
+    y_factor = choose(y_rare, beside_q[0], beside_q[1]) / choose(y_rare, q_rare, q_common)
     ratio_y = choose(splits, y_factor / _larger(ratio_x, fill(1.0 / LARGEST_RATIO)), ratio_y * y_factor)
     ratio_x = ratio_x * x_factor
     limit = fill(LARGEST_RATIO)
@@ -188,7 +193,8 @@ def _couple_layer(couplings, field, others, kappa, generators, sums, spins, mean
 
             word, s0, s1, s2, s3 = _next_words(s0, s1, s2, s3)
             u = _uniform_of(word)
-            x_rare, y_rare, agree, ratio_x, ratio_y = _couple_unit(u, p_rare, p_common, q_rare, q_common, agree, ratio_x, ratio_y)
+            p, q = (p_rare, p_common), (q_rare, q_common)
+            x_rare, y_rare, agree, ratio_x, ratio_y = _couple_unit(u, p, q, q, p, agree, ratio_x, ratio_y)
             # a value that is rare where X's field is up is down, and the other way round
             store(spins[0], i + row, floats_of(((x_rare ^ x_down) & SIGN) | ONE))
             store(spins[1], i + row, floats_of(((y_rare ^ x_down) & SIGN) | ONE))

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from thermokernels.compiled.decorator import jit
+from thermokernels.model.model import Model
 
 # Below this a ratio changes no probability in float64.
 NEGLIGIBLE = 1e-16
@@ -29,6 +30,11 @@ class Couplings(NamedTuple):
     transposed: np.ndarray
     b: np.ndarray
     c: np.ndarray
+
+
+def couplings(model: Model) -> Couplings:
+    """Copies, for a view of one row, which cannot be written, is another type to numba."""
+    return Couplings(np.array(model.W), np.array(model.W.T, order="C"), np.array(model.b), np.array(model.c))
 
 
 class Chains(NamedTuple):

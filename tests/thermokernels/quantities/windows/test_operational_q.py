@@ -263,6 +263,12 @@ def test_long_windows_of_a_large_chain_come_from_the_spectral_measure(monkeypatc
     with pytest.raises(tk.ModelTooLargeError, match=r"a recursion over 6000 records of 32 states would take .* multiply-adds"):
         tk.operational_q(chain, p_data, 1000, start="uniform")
     assert by_recursion(chain, chain.law, 6, 0).second > 0
+    work = (60 + 12) * 32 * (9 + 1) * (6 + 8)  # records of 32 states, 9 observables and a sum, a product with A and what goes with it
+    monkeypatch.setattr(module, "MOST_WORK", work)
+    assert tk.operational_q(chain, p_data, 10, burn_in=2, start="uniform").variance > 0
+    monkeypatch.setattr(module, "MOST_WORK", work - 1)
+    with pytest.raises(tk.ModelTooLargeError, match=r"a recursion over 60 records of 32 states would take 3.2e\+05 multiply-adds"):
+        tk.operational_q(chain, p_data, 10, burn_in=2, start="uniform")
 
 
 @small
@@ -327,3 +333,23 @@ def test_an_exchangeable_model_has_the_signal_and_the_q_of_all_its_states(start)
     full = tk.operational_q(tk.gibbs_chain(W), law, 4, start=start)
     assert own.signal == pytest.approx(full.signal, rel=1e-10)
     assert own.value == pytest.approx(full.value, rel=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("method", "window", "decomposed"), [("auto", 1e6, True), ("auto", 1, False), ("recursion", 20, False), ("modes", 1, True)]
+)
+def test_modes_are_those_of_more_work_than_a_decomposition(method, window, decomposed, monkeypatch):
+    asked, modes = [], module.WindowModes
+    monkeypatch.setattr(module, "WindowModes", lambda chain: (asked.append(1), modes(chain))[1])
+    chain = tk.gibbs_chain(np.full((2, 2), 0.3))
+    tk.operational_q(chain, np.full(4, 0.25), window, start="uniform", method=method)
+    assert bool(asked) is decomposed
+
+
+@pytest.mark.parametrize("kernel", ["single-site", "two-block"])
+def test_long_windows_have_the_asymptotic_variance_with_modes_and_without(kernel):
+    chain = tk.gibbs_chain(np.array([[0.5, -0.2], [0.1, 0.3]]), kernel=kernel)
+    question = module._question(chain, np.full(4, 0.25), "stationary", 1, None, "expected", "auto")
+    expected = tk.observable_variance_time(chain), tk.asymptotic_variance(chain)
+    for modes in (None, module.WindowModes(chain)):
+        assert question.long_windows(modes) == pytest.approx(expected, rel=1e-10, abs=0)

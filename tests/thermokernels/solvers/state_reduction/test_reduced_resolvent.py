@@ -1,6 +1,8 @@
 """State reduction against mpmath with as many digits as the energies call for, where every float64 solve has lost its digits."""
 
+import dataclasses
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -482,3 +484,52 @@ def test_edges_that_do_not_add_up_are_refused(monkeypatch):
     monkeypatch.setattr(solution_differences, "_offsets", broken)
     with pytest.raises(UnresolvedError, match=r"its edges add up to T_O to a relative .* only"):
         adjoints.observable_variance_time(SLOW["two patterns"], method="reduction")
+
+
+def test_every_loss_of_a_total_by_flows_is_counted_once(monkeypatch):
+    """2 c y - E / 2 with errors of flows E, of charges c in c y, of offsets in y, and of flows that carry what is lost."""
+    chain = tk.gibbs_chain(np.array([[0.1, 0.2]]))
+    draws = np.random.default_rng(1)
+    charges, responses = draws.normal(size=(2, 3, 2))
+    flows, drift = draws.uniform(1, 2, size=(2, 3, 2))
+    scalar = {name: wide_exponent.from_floats(np.array(value)) for name, value in (("error", 0.3), ("lost", 0.02))}
+    differences = SimpleNamespace(flows=wide_exponent.from_floats(flows), **scalar)
+    parts = (wide_exponent.from_floats(part) for part in (charges, responses, drift))
+    monkeypatch.setattr(reduced_resolvent, "law_error", lambda _: 0.01)
+    monkeypatch.setattr(reduced_resolvent, "flow_error", lambda _: 0.05)
+    monkeypatch.setattr(reduced_resolvent, "UNIT", 1e-3)
+    total, bound = reduced_resolvent._dirichlet(chain, differences, *parts)
+    energy, sums = flows.sum() / 2, 18e-3  # of two couplings, and 16 more
+    assert float(total.to_floats()) == pytest.approx(2 * (charges * responses).sum() - energy, rel=1e-12, abs=0)
+    moved, slipped = np.abs(charges * responses).sum(), (np.abs(charges) * drift).sum()
+    expected = 0.3 + (0.05 + sums) * energy + (0.06 + sums) * moved + 2 * slipped + 2 * np.sqrt(0.02 * energy) + 0.02
+    assert float(bound.to_floats()) == pytest.approx(expected, rel=1e-12, abs=0)
+
+
+def test_every_error_of_a_resolvent_is_counted_once(monkeypatch):
+    """precision G|f^| + (1 + precision) G s off the ground state, for errors s of sources, and the means of both as y^ is centred."""
+    chain, planted = tk.gibbs_chain(np.array([[0.3, -0.2], [0.1, 0.4]])), 0.01
+    columns = np.random.default_rng(1).normal(size=(chain.n_states, 2))
+    eliminate = reduced_resolvent.eliminate
+    lost = np.random.default_rng(2).uniform(0.1, 0.2, size=columns.shape)
+    monkeypatch.setattr(reduced_resolvent, "eliminate", lambda *given: dataclasses.replace(eliminate(*given), precision=planted))
+    monkeypatch.setattr(reduced_resolvent, "_rounding_of_sources", lambda *_: lost)
+    monkeypatch.setattr(reduced_resolvent, "law_error", lambda _: 0.0)
+    monkeypatch.setattr(reduced_resolvent, "UNIT", 0.0)
+    values, bounds = reduced_resolvent.resolvent(chain, columns)
+    ground = int(chain.law.argmax())
+    off, P = np.delete(np.arange(chain.n_states), ground), chain.transition_matrix()
+    hitting = np.linalg.inv(np.eye(len(off)) - P[np.ix_(off, off)])
+    f = columns - chain.law @ columns
+
+    def on_all(part):
+        return np.insert(hitting @ part[off], ground, 0.0, axis=0)
+
+    y = on_all(f)
+    assert_allclose(values, y - chain.law @ y, rtol=1e-11)
+    of_sources, of_losses = on_all(np.abs(f)), on_all(lost)
+    assert_allclose(
+        bounds,
+        planted * of_sources + (1 + planted) * of_losses + chain.law @ (planted * of_sources + of_losses),
+        rtol=1e-11,
+    )
