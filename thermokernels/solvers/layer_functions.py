@@ -95,8 +95,7 @@ def _kernel(dirichlet: Floats, gram: Floats) -> NDArray[np.float32]:
     inverse = _inverse(overlap)
     last = inverse @ energy @ inverse
     kernel = _inverse(energy) - inverse - inverse + np.float32(0.5) * (last + last.T)
-    result: NDArray[np.float32] = kernel * (scale * scale[:, None]).astype(np.float32)
-    return result
+    return (kernel * (scale * scale[:, None]).astype(np.float32)).astype(np.float32, copy=False)
 
 
 def _inverse(matrix: NDArray[np.float32]) -> NDArray[np.float32]:
