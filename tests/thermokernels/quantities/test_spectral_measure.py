@@ -403,3 +403,67 @@ def test_small_relevant_gaps_in_closed_form(coupling, quotient):
     assert measure.relevant_gap == pytest.approx(exact, rel=1e-11)
     assert measure.relevant_gap_bound <= 1e-4 * exact
     assert measure.resolved == (max(measure.relevant_gap_bound / measure.relevant_gap, measure.gamma_eff_error) <= 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("n_states", "cut", "complete", "decomposed"),
+    [
+        (8, np.inf, True, "DENSE_CLUSTER"),
+        (8, 0.5, True, None),
+        (8, 0.5, False, "DENSE_FALLBACK"),
+        (8, np.inf, False, "DENSE_FALLBACK"),
+    ],
+)
+def test_all_eigenvalues_are_computed_where_slow_modes_are_not_a_part_of_them(n_states, cut, complete, decomposed, monkeypatch):
+    """Where all modes are in the cluster, or some of it was not found, up to as many states as that pays for."""
+    chain = tk.gibbs_chain(np.diag([1.0, 1.1]))
+    assert chain.n_states == n_states
+    time, found = variance_time.with_solutions(chain), object()
+    modes = SimpleNamespace(gaps=np.array([0.1]), weights=np.array([1.0]), complete=complete)
+    monkeypatch.setattr(spectral_measure, "cluster_cut", lambda *_: cut)
+    monkeypatch.setattr(spectral_measure, "_decomposed", lambda *_: found)
+    monkeypatch.setattr(spectral_measure, "RemainingRules", lambda *_: (_ for _ in ()).throw(tk.NotConvergedError("rules")))
+    for limit, reached in ((n_states, decomposed is not None), (n_states - 1, False)):
+        for name in ("DENSE_CLUSTER", "DENSE_FALLBACK"):
+            monkeypatch.setattr(spectral_measure, name, limit if name == decomposed else 0)
+        if reached:
+            assert spectral_measure._of_eigenvalues(time, modes) is found
+        else:
+            with pytest.raises(tk.NotConvergedError, match="rules"):
+                spectral_measure._of_eigenvalues(time, modes)
+
+
+class Scripted:
+    """Lanczos runs whose least Ritz values and residuals are known."""
+
+    def __init__(self, rules):
+        self.rules, self.n_steps = iter(rules), 0
+
+    def extend(self, n_steps):
+        self.n_steps += n_steps
+
+    def gauss_rules(self):
+        gap, residual = next(self.rules)
+        return SimpleNamespace(gaps=np.array([[gap, 1.0]]), residuals=np.array([[residual, 1.0]]))
+
+
+@pytest.mark.parametrize(
+    ("rules", "steps"),
+    [
+        ([(0.02, 0.9 * 0.02)], 16),
+        ([(0.02, 1.1 * 0.02), (0.01, 1.1 * 0.01), (0.01, 0.9 * 0.01)], 48),
+        ([(0.02, 1.1 * 0.02), (0.9e-12, 1.0)], 32),
+    ],
+)
+def test_a_run_for_the_gap_goes_on_until_its_residual_is_a_share_of_it(rules, steps, monkeypatch):
+    """In units of that share; or the gap is below what float64 resolves."""
+    shares = [(gap, spectral_measure.RESOLUTION * residual) for gap, residual in rules]
+    monkeypatch.setattr(spectral_measure, "LanczosRuns", lambda *_: Scripted(shares))
+    chain = tk.gibbs_chain(np.full((3, 4), 0.1))
+    assert spectral_measure.gap_run(chain).n_steps == steps
+
+
+def test_a_run_for_the_gap_ends_with_the_states(monkeypatch):
+    monkeypatch.setattr(spectral_measure, "LanczosRuns", lambda *_: Scripted(4 * [(0.02, 1.0)]))
+    with pytest.raises(tk.NotConvergedError, match=r"the spectral gap 0.02 still has a residual of 1 after 64 Lanczos steps"):
+        spectral_measure.gap_run(tk.gibbs_chain(np.full((3, 4), 0.1)))

@@ -521,3 +521,26 @@ def test_correlations_of_long_doubles_keep_their_digits():
         plain = variance_time_module.correlations(chain, weights.astype(np.longdouble))
         np.testing.assert_allclose((longer - plain).astype(float), expected * 2.0**-60, atol=1e-18)
         assert (longer != longer.astype(float)).any()
+
+
+@pytest.mark.parametrize("quotient", [True, False])
+def test_responses_of_a_reduction_are_those_of_solves(quotient):
+    chain = tk.gibbs_chain(np.array([[1.1, -0.3, 0.2], [0.4, 0.9, -0.6]]), quotient=quotient)
+    reduced, solved = (variance_time(chain, Solve(method)).responses for method in ("reduction", "cholesky"))
+    assert reduced.shape == solved.shape == (chain.n_states, 6)
+    np.testing.assert_allclose(reduced, solved, atol=1e-11 * np.abs(solved).max())
+
+
+@pytest.mark.parametrize(
+    ("residuals", "rounding", "applies", "has"),
+    [
+        (0.99e-16, 0.9e-10, True, True),
+        (1.01e-16, 0.0, True, False),  # z to 1e-8, where there is a better method
+        (0.5e-10, 0.49e-10, False, True),
+        (0.5e-10, 0.51e-10, False, False),
+    ],
+)
+def test_ten_digits_are_those_left_by_residuals_and_rounding(residuals, rounding, applies, has, monkeypatch):
+    time = SimpleNamespace(chain=None, value=3.0, error_terms=lambda _: (3 * residuals, 3 * rounding))
+    monkeypatch.setattr(variance_time_module.reduced_resolvent, "applies_to", lambda _: applies)
+    assert variance_time_module._has_its_digits(time, 1.0) is has
