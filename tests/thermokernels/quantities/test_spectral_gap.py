@@ -228,3 +228,13 @@ def test_a_bound_that_is_not_sharp_is_worth_an_inertia(missing, asked, monkeypat
     assert shifts == ([pytest.approx(0.1 * (1 - 5e-7), rel=1e-15, abs=0)] if asked else [])
     assert found.bound == pytest.approx(0.5e-7 + (2e-12 if asked else 1e-12), rel=1e-6, abs=0)
     assert spectral_gap._from_lanczos(chain, sharp=False).bound == pytest.approx(missing + 1e-12, rel=1e-6, abs=0)
+
+
+@pytest.mark.parametrize("quotient", [True, False])
+def test_a_value_that_is_too_large_is_as_far_off_as_the_least_eigenvalue_lies_below(quotient, monkeypatch):
+    """Where Temple says nothing: the second eigenvalue would be no bound from below."""
+    chain = tk.gibbs_chain(np.diag([1.0, 1.1]), quotient=quotient)
+    right = spectral_gap._from_eigenvalues(chain).value
+    for rayleigh in ("_rayleigh", "_extended_rayleigh"):
+        monkeypatch.setattr(spectral_gap, rayleigh, lambda *_: (right + 1e-3, 1.0, 1e-6))
+    assert spectral_gap._from_eigenvalues(chain).bound == pytest.approx(1e-3 + 1e-6, rel=1e-8, abs=0)

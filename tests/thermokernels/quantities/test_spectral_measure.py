@@ -9,7 +9,7 @@ import pytest
 import scipy.linalg
 
 import thermokernels as tk
-from thermokernels.quantities import slow_modes, spectral_measure, variance_time
+from thermokernels.quantities import remaining_rules, slow_modes, spectral_measure, variance_time
 from thermokernels.solvers import lanczos
 from thermokernels.solvers.state_reduction import reduced_gap
 from thermokernels_app.experiment.design import load_design
@@ -251,7 +251,7 @@ def test_a_cluster_that_ends_in_a_bulk_is_had_from_all_eigenvalues(monkeypatch):
     measure = tk.spectral_measure(chain)
     assert measure.cluster_size == 41
     assert measure.gamma_eff_error < 1e-9
-    monkeypatch.setattr(spectral_measure, "STEPS", (24,))
+    monkeypatch.setattr(remaining_rules, "STEPS", (24,))
     monkeypatch.setattr(spectral_measure, "DENSE_FALLBACK", chain.n_states - 1)
     rules = spectral_measure._of_eigenvalues(variance_time.variance_time(chain))
     assert rules.cluster_size is None
@@ -431,3 +431,39 @@ def test_all_eigenvalues_are_computed_where_slow_modes_are_not_a_part_of_them(n_
         else:
             with pytest.raises(tk.NotConvergedError, match="rules"):
                 spectral_measure._of_eigenvalues(time, modes)
+
+
+class Scripted:
+    """Lanczos runs whose least Ritz values and residuals are known."""
+
+    def __init__(self, rules):
+        self.rules, self.n_steps = iter(rules), 0
+
+    def extend(self, n_steps):
+        self.n_steps += n_steps
+
+    def gauss_rules(self):
+        gap, residual = next(self.rules)
+        return SimpleNamespace(gaps=np.array([[gap, 1.0]]), residuals=np.array([[residual, 1.0]]))
+
+
+@pytest.mark.parametrize(
+    ("rules", "steps"),
+    [
+        ([(0.02, 0.9 * 0.02)], 16),
+        ([(0.02, 1.1 * 0.02), (0.01, 1.1 * 0.01), (0.01, 0.9 * 0.01)], 48),
+        ([(0.02, 1.1 * 0.02), (0.9e-12, 1.0)], 32),
+    ],
+)
+def test_a_run_for_the_gap_goes_on_until_its_residual_is_a_share_of_it(rules, steps, monkeypatch):
+    """In units of that share; or the gap is below what float64 resolves."""
+    shares = [(gap, spectral_measure.RESOLUTION * residual) for gap, residual in rules]
+    monkeypatch.setattr(spectral_measure, "LanczosRuns", lambda *_: Scripted(shares))
+    chain = tk.gibbs_chain(np.full((3, 4), 0.1))
+    assert spectral_measure.gap_run(chain).n_steps == steps
+
+
+def test_a_run_for_the_gap_ends_with_the_states(monkeypatch):
+    monkeypatch.setattr(spectral_measure, "LanczosRuns", lambda *_: Scripted(4 * [(0.02, 1.0)]))
+    with pytest.raises(tk.NotConvergedError, match=r"the spectral gap 0.02 still has a residual of 1 after 64 Lanczos steps"):
+        spectral_measure.gap_run(tk.gibbs_chain(np.full((3, 4), 0.1)))
