@@ -344,3 +344,12 @@ def test_modes_are_those_of_more_work_than_a_decomposition(method, window, decom
     chain = tk.gibbs_chain(np.full((2, 2), 0.3))
     tk.operational_q(chain, np.full(4, 0.25), window, start="uniform", method=method)
     assert bool(asked) is decomposed
+
+
+@pytest.mark.parametrize("kernel", ["single-site", "two-block"])
+def test_long_windows_have_the_asymptotic_variance_with_modes_and_without(kernel):
+    chain = tk.gibbs_chain(np.array([[0.5, -0.2], [0.1, 0.3]]), kernel=kernel)
+    question = module._question(chain, np.full(4, 0.25), "stationary", 1, None, "expected", "auto")
+    expected = tk.observable_variance_time(chain), tk.asymptotic_variance(chain)
+    for modes in (None, module.WindowModes(chain)):
+        assert question.long_windows(modes) == pytest.approx(expected, rel=1e-10, abs=0)
