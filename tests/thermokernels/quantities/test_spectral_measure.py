@@ -9,7 +9,7 @@ import pytest
 import scipy.linalg
 
 import thermokernels as tk
-from thermokernels.quantities import slow_modes, spectral_measure, variance_time
+from thermokernels.quantities import remaining_rules, slow_modes, spectral_measure, variance_time
 from thermokernels.solvers import lanczos
 from thermokernels.solvers.state_reduction import reduced_gap
 from thermokernels_app.experiment.design import load_design
@@ -251,7 +251,7 @@ def test_a_cluster_that_ends_in_a_bulk_is_had_from_all_eigenvalues(monkeypatch):
     measure = tk.spectral_measure(chain)
     assert measure.cluster_size == 41
     assert measure.gamma_eff_error < 1e-9
-    monkeypatch.setattr(spectral_measure, "STEPS", (24,))
+    monkeypatch.setattr(remaining_rules, "STEPS", (24,))
     monkeypatch.setattr(spectral_measure, "DENSE_FALLBACK", chain.n_states - 1)
     rules = spectral_measure._of_eigenvalues(variance_time.variance_time(chain))
     assert rules.cluster_size is None
