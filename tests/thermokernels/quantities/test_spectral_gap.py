@@ -256,3 +256,11 @@ def test_of_two_pairs_of_bounds_the_nearer_ones_are_taken(found, lower, value, b
     gap = spectral_gap._from_lanczos(chain, sharp=True)
     assert gap.value == value
     assert gap.bound == pytest.approx(bound + 1e-5, rel=1e-9, abs=0)
+
+
+@pytest.mark.parametrize(("missing", "proven"), [(0.9e-7, True), (1.1e-7, False)])
+def test_a_mode_is_the_gap_to_a_relative_millionth_or_not_at_all(missing, proven, monkeypatch):
+    monkeypatch.setattr(spectral_gap, "_from_one_mode", lambda *_: (0.1, 0.1 - missing, 0.0))
+    found = spectral_gap.gap_of_mode(tk.gibbs_chain(np.diag([1.0, 1.1])), np.ones(8))
+    assert (found is not None) is proven
+    assert not proven or found.bound == pytest.approx(missing, rel=1e-6, abs=0)
