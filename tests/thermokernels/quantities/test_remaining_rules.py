@@ -1,7 +1,5 @@
 """Gauss rules that begin at solutions, against all eigenpairs, and their bound against rules whose error is known."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
@@ -46,10 +44,10 @@ def test_variance_resolvent_and_windows_are_those_of_all_eigenpairs(shape, begin
     rules = rest.rules()
     gaps, weights = np.append(modes.gaps, rules.gaps), np.append(modes.weights, rules.weights)
     exact_gaps, exact = dense(chain)
-    assert weights.sum() == pytest.approx(exact.sum(), rel=1e-11)
-    assert (weights / gaps).sum() == pytest.approx((exact / exact_gaps).sum(), rel=1e-10)
+    assert weights.sum() == pytest.approx(exact.sum(), rel=1e-11, abs=0)
+    assert (weights / gaps).sum() == pytest.approx((exact / exact_gaps).sum(), rel=1e-10, abs=0)
     for K in (1, 7, 60, 900):
-        assert window(gaps, weights, K) == pytest.approx(window(exact_gaps, exact, K), rel=1e-10)
+        assert window(gaps, weights, K) == pytest.approx(window(exact_gaps, exact, K), rel=1e-10, abs=0)
 
 
 def by_observable(chain):
@@ -176,15 +174,3 @@ def test_a_resolvent_that_was_solved_badly_is_missed(monkeypatch):
     assert abs(rest.value - float((rules.weights / rules.gaps).sum())) < lost
     rest.value *= 1.001
     assert rest.missing(rules) > 0.9e-3 * rest.value
-
-
-@pytest.mark.parametrize(("share", "settled"), [(0.99, True), (1.01, False)])
-def test_rules_have_settled_where_they_miss_no_more_than_a_share_of_all(share, settled):
-    """T_O is 1 of what remains and 3 of the modes."""
-    rest = RemainingRules.__new__(RemainingRules)
-    rest.value, rest.power = 1.0, 0
-    rest._modes = SimpleNamespace(gaps=np.array([0.1, 0.2]), weights=np.array([0.1, 0.4]))
-    missing = 4 * share * remaining_rules.RESOLUTION
-    rules = SimpleNamespace(gaps=np.array([[0.5]]), weights=np.array([[0.5 * (1 - missing)]]))
-    assert rest.missing(rules) == pytest.approx(missing, rel=1e-3, abs=0)
-    assert rest.settled(rules) is settled
