@@ -30,6 +30,7 @@ import math
 
 import numpy as np
 
+from adjoints.lane_sums import _unit_sums
 from adjoints.pair_sums import (
     ALTERNATING,
     EITHER,
@@ -136,18 +137,34 @@ def _add_law(kernel, v, h, v_means, h_means, later, centre, score_centre, edges,
 
 
 @jit
+def _add_kernel_of_flips(lanes, schedule, key, number, state, visible_fields, hidden_fields, adjoint, weight, gradient):
+    """Add weight times (kernel) of the single-site kernel; adjoint : (n_v, n_h) y* at the state (N,) int8."""
+    n_visible, n_hidden = adjoint.shape
+    sums = np.empty(state.size)
+    _unit_sums(lanes, adjoint, state, schedule, key, number, UNITS + 1, sums)
+    for i in range(n_visible):
+        slope = 0.5 * weight / state.size * _sech2(visible_fields[i]) * sums[i]
+        gradient[i, -1] += slope
+        for j in range(n_hidden):
+            gradient[i, j] += slope * state[n_visible + j]
+    for j in range(n_hidden):
+        slope = 0.5 * weight / state.size * _sech2(hidden_fields[j]) * sums[n_visible + j]
+        gradient[-1, j] += slope
+        for i in range(n_visible):
+            gradient[i, j] += slope * state[i]
+
+
+@jit
 def _add_kernel(kernel, table, schedule, key, number, v, h, visible_fields, adjoint, weight, gradient):
-    """Add weight times (kernel); adjoint : (2, n_v, n_h) y* where a visible and where a hidden unit is turned."""
+    """The same of the kernels that resample layers; adjoint : (2, n_v, n_h) y* where a visible and where a hidden unit is turned."""
     n_visible, n_hidden = v.size, h.size
     state, y, none = np.empty(n_visible + n_hidden), np.empty(n_visible + n_hidden), np.empty((0, 0))
     new_v, new_h, stream, hidden_fields = v.copy(), h.copy(), _stream(key, number, DRAWS), np.empty(n_hidden)
-    if kernel != SINGLE_SITE:
-        _draw_layer(visible_fields, stream, 0, new_v)
+    _draw_layer(visible_fields, stream, 0, new_v)
     given = new_v if kernel == ALTERNATING else v
     _layer_fields(table.weights, table.c, given, hidden_fields)
-    if kernel != SINGLE_SITE:
-        _draw_layer(hidden_fields, stream, n_visible, new_h)
-    share = weight if kernel == ALTERNATING else weight / (n_visible + n_hidden) if kernel == SINGLE_SITE else 0.5 * weight
+    _draw_layer(hidden_fields, stream, n_visible, new_h)
+    share = weight if kernel == ALTERNATING else 0.5 * weight
     up_fields, down_fields = np.empty(n_hidden), np.empty(n_hidden)
     for unit in range(n_visible + n_hidden):
         of_v = unit < n_visible
@@ -173,7 +190,7 @@ def _add_kernel(kernel, table, schedule, key, number, v, h, visible_fields, adjo
 
 
 @jit
-def _gradient_sample(kernel, table, edges, schedule, time, key, number, own, atoms, weights, centres, weight, gradient):
+def _gradient_sample(kernel, table, lanes, edges, schedule, time, key, number, own, atoms, weights, centres, weight, gradient):
     """Add weight times one sample of dT/dW, dT/db and dT/dc, (n_v + 1, n_h + 1) with the fields in the last column and row; False where a
     pair was given up.
 
@@ -198,7 +215,10 @@ def _gradient_sample(kernel, table, edges, schedule, time, key, number, own, ato
             start = (0.5 * start if kernel == TWO_BLOCK else start) - centre[i, j]
             adjoint[0, i, j] = edges[i, j] * (start + (v[i] if kernel == SINGLE_SITE else v_means[i]) * h[j])
             adjoint[1, i, j] = edges[i, j] * (start + v[i] * h_means[j]) if kernel == TWO_BLOCK else adjoint[0, i, j]
-    _add_kernel(kernel, table, schedule, key, number, v, h, visible_fields, adjoint, weight, gradient)
+    if kernel == SINGLE_SITE:
+        _add_kernel_of_flips(lanes, schedule, key, number, atoms[own], visible_fields, hidden_fields, adjoint[0], weight, gradient)
+    else:
+        _add_kernel(kernel, table, schedule, key, number, v, h, visible_fields, adjoint, weight, gradient)
     return sound
 
 
@@ -214,7 +234,7 @@ def _add_products(state, n_visible, weight, sums):
 
 
 @jit
-def _gradient_samples(kernel, table, edges, schedule, time, key, first, atoms, weights, gradient):
+def _gradient_samples(kernel, table, lanes, edges, schedule, time, key, first, atoms, weights, gradient):
     """The mean over x = each of the states, Z the next ones, c of all others; False where a pair was given up."""
     n_states, n_visible, sound = len(atoms), edges.shape[0], True
     totals = np.zeros((2, edges.shape[0] + 1, edges.shape[1] + 1))
@@ -229,5 +249,5 @@ def _gradient_samples(kernel, table, edges, schedule, time, key, first, atoms, w
         centres[0] /= n_others[0]
         centres[1] /= n_others[1]
         weight = weights[k] / n_states
-        sound &= _gradient_sample(kernel, table, edges, schedule, time, key, first + k, k, atoms, weights, centres, weight, gradient)
+        sound &= _gradient_sample(kernel, table, lanes, edges, schedule, time, key, first + k, k, atoms, weights, centres, weight, gradient)
     return sound

@@ -11,6 +11,7 @@ import scipy
 from numpy.typing import ArrayLike, NDArray
 
 from adjoints.coupled_excursions import _gradient_samples
+from adjoints.lane_sums import side_by_side
 from thermokernels.common import arguments, threads
 from thermokernels.common.arrays import Floats
 from thermokernels.common.errors import NotConvergedError
@@ -162,7 +163,8 @@ class _Part:
         dt = np.zeros((n_visible + 1, n_hidden + 1))
         sound = bool((meetings >= 0).all())
         if sound:
-            sound = bool(_gradient_samples(kernel, couplings(model), _edges(model), schedule, time, key, first, states, signs, dt))
+            tables = couplings(model), side_by_side(model), _edges(model)
+            sound = bool(_gradient_samples(kernel, *tables, schedule, time, key, first, states, signs, dt))
         if not model.has_fields:  # T_O is even in the fields, and the starts stand for pairs {x, -x}
             dt[-1], dt[:, -1] = 0.0, 0.0
         dt[:-1, :-1] = model.on_edges(dt[:-1, :-1])

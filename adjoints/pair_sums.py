@@ -118,20 +118,6 @@ def _layer_sums(table, schedule, two_block, first, stream, x_visible, x_hidden, 
 
 
 @jit
-def _effect(weights, x, site, change):
-    """What < weights, f(x) > changes by where a spin changes."""
-    n_visible = weights.shape[0]
-    total = 0.0
-    if site < n_visible:
-        for j in range(weights.shape[1]):
-            total += weights[site, j] * x[n_visible + j]
-    else:
-        for i in range(n_visible):
-            total += weights[i, site - n_visible] * x[i]
-    return change * total
-
-
-@jit
 def _keep(x, site, step, sign, since, sums):
     """Add what the products with a spin were since they changed last, up to this step."""
     n_visible = sums.shape[0]
@@ -147,14 +133,15 @@ def _keep(x, site, step, sign, since, sums):
 
 
 @jit
-def _site_sums(table, schedule, stream, x, y, weights, sums):
-    """The same of the single-site kernel, coupled as its excursions are; x and y (N,) float64 are moved along. A flip costs one row."""
+def _site_sums(table, schedule, stream, x, y, sums):
+    """Add f(X_t) - f(Y_t) of the single-site kernel to the sums; x and y (N,) float64 are moved along. A flip costs one row.
+
+    0, or NaN where the pair was given up.
+    """
     n_visible, n_spins = table.weights.shape[0], x.size
     chains = _new_chains(table, x, y)
     x_since, y_since = np.zeros(sums.shape, np.int64), np.zeros(sums.shape, np.int64)
-    lag_product, total, step, draws = 0.0, 0.0, 0, 0
-    if weights.size:
-        lag_product = _add(x[:n_visible], x[n_visible:], y[:n_visible], y[n_visible:], 1.0, weights, sums)
+    step, draws = 0, 0
     while True:
         n_apart, _ = _face(chains, schedule.quotient)
         if n_apart == 0:
@@ -164,7 +151,6 @@ def _site_sums(table, schedule, stream, x, y, weights, sums):
         agree = schedule.kappa > 0.0
         x_ratio, y_ratio = 1.0 if agree else 0.0, 0.0
         for _ in range(_episode_length(schedule.kappa, chains.x_fields, chains.y_fields)):
-            total += lag_product
             step += 1
             site = min(int(_uniform(stream, draws) * n_spins), n_spins - 1)
             u = _uniform(stream, draws + 1)
@@ -172,32 +158,28 @@ def _site_sums(table, schedule, stream, x, y, weights, sums):
             agreed = agree
             x_new, y_new, agree, x_ratio, y_ratio = _draw(chains, site, u, agree, x_ratio, y_ratio)
             n_apart += int(x_new != y_new) - int(x[site] != y[site])
-            if weights.size:
-                lag_product += _effect(weights, x, site, x_new - x[site]) if x_new != x[site] else 0.0
-                lag_product -= _effect(weights, y, site, y_new - y[site]) if y_new != y[site] else 0.0
-            else:
-                if x_new != x[site]:
-                    _keep(x, site, step, 1.0, x_since, sums)
-                if y_new != y[site]:
-                    _keep(y, site, step, -1.0, y_since, sums)
+            if x_new != x[site]:
+                _keep(x, site, step, 1.0, x_since, sums)
+            if y_new != y[site]:
+                _keep(y, site, step, -1.0, y_since, sums)
             _move(table, chains, site, x_new, y_new, agreed, agree, x_ratio, y_ratio)
             if n_apart == 0 and (agree or (x_ratio == 0.0 and y_ratio == 0.0)):
                 break
-    if not weights.size:
-        for i in range(n_visible):
-            _keep(x, i, step, 1.0, x_since, sums)
-            _keep(y, i, step, -1.0, y_since, sums)
-    return total
+    for i in range(n_visible):
+        _keep(x, i, step, 1.0, x_since, sums)
+        _keep(y, i, step, -1.0, y_since, sums)
+    return 0.0
 
 
 @jit
 def _pair_sums(kernel, table, schedule, first, stream, x, y, weights, sums):
     """< weights, y(x) - y(z) > of states (N,) float64, which are moved along; with no weights the sums (n_v, n_h) themselves.
 
-    Of the alternating scan y belongs to ``first`` VISIBLE and y* to HIDDEN; the single-site kernel knows no layers.
+    Of the alternating scan y belongs to ``first`` VISIBLE and y* to HIDDEN. The single-site kernel knows no layers, and has sums alone
+    here: weighted ones are those of :mod:`~adjoints.lane_sums`.
     """
     n_visible = table.weights.shape[0]
     if kernel == SINGLE_SITE:
-        return _site_sums(table, schedule, stream, x, y, weights, sums)
+        return _site_sums(table, schedule, stream, x, y, sums)
     halves = x[:n_visible], x[n_visible:], y[:n_visible], y[n_visible:]
     return _layer_sums(table, schedule, kernel == TWO_BLOCK, first, stream, halves[0], halves[1], halves[2], halves[3], weights, sums)

@@ -27,7 +27,7 @@ from thermokernels_app.commands import (
     variance,
     warmup,
 )
-from thermokernels_app.commands.console import EXIT_CODES, Answer, UnwritableError, report
+from thermokernels_app.commands.console import EXIT_CODES, INTERRUPTED, Answer, UnwritableError, report
 
 # Columns of help at most: longer lines are harder to read.
 HELP = 100
@@ -58,7 +58,16 @@ def main() -> None:
         answer.flush()
     except UnwritableError as error:
         code = error.exit_code
+    if code == INTERRUPTED and _threads_at_work():  # an end of the usual kind would wait for what nobody asks for any more
+        sys.stderr.flush()
+        os._exit(code)
     sys.exit(code if answer.lost is None else answer.lost.exit_code)
+
+
+def _threads_at_work() -> bool:
+    """Whether compiled code, which hears of no interrupt, is under way on threads of this process."""
+    threads = sys.modules.get("thermokernels.common.threads")
+    return threads is not None and bool(threads.at_work())
 
 
 def _answer() -> int:
@@ -66,7 +75,7 @@ def _answer() -> int:
     try:
         code: int = app(standalone_mode=False, terminal_width=min(HELP, shutil.get_terminal_size().columns))
     except typer.Abort:
-        code = 130
+        code = INTERRUPTED
     except _UsageError as error:
         if message := _in_our_words(error):
             code = report(2, message, "--json" in sys.argv)

@@ -158,3 +158,67 @@ def test_a_level_that_is_off_is_covered_where_no_edge_sees_it(model, monkeypatch
     assert near.bound - right.bound == pytest.approx(2 * (charges * slip).sum(), rel=1e-6, abs=0)
     own, of_mean = (charges * slip).sum(), (charges.sum(axis=0) * (law * slip).sum(axis=0)).sum()
     assert near.gradient_bound - right.gradient_bound == pytest.approx(4 * (own + of_mean), rel=1e-6, abs=0)
+
+
+@pytest.mark.parametrize("model", [MODELS[0], MODELS[4]])
+def test_every_rounding_of_a_total_is_counted_once(model, monkeypatch):
+    """Nothing is left of the system and no path is long: charges, the law twice, flows and sums; and then what is not solved for alone."""
+    time, _ = reduced(*model)
+    chain = time.reduced.chain
+    responses = time.responses - time.responses[int(np.argmax(ground_state(chain)))]
+    law, signs = chain.law[:, None], products(chain)
+    moved = np.abs(law * (signs - (law * signs).sum(axis=0)) * responses).sum()
+    differences = extended_reduction._differences
+
+    def of_no_length(*given):
+        found, sizes, lengths = differences(*given)
+        return found, sizes, 0 * lengths
+
+    def bounds_with(law, rates, unit, unsolved):
+        monkeypatch.setattr(ExtendedChain, "law_error", law)
+        monkeypatch.setattr(ExtendedChain, "rate_error", rates)
+        monkeypatch.setattr(extended_reduction, "LONG_UNIT", unit)
+        monkeypatch.setattr(extended_reduction, "_dissipation", lambda *_: np.longdouble(unsolved))
+        near = extended_reduction.variance_time(time.reduced)
+        return near.bound, near.gradient_bound
+
+    monkeypatch.setattr(extended_reduction, "_differences", of_no_length)
+    sums = (chain.n_states + 5 + 6 + 16) * PLANTED
+    for given, expected in (
+        ((0.0, 0.0, PLANTED, 0.0), 2 * sums * time.value + 4 * sums * moved),
+        ((PLANTED, 0.0, 0.0, 0.0), 2 * PLANTED * time.value + 6 * PLANTED * moved),
+        ((0.0, PLANTED, 0.0, 0.0), PLANTED * time.value),
+        ((0.0, 0.0, 0.0, PLANTED), PLANTED),
+    ):
+        assert bounds_with(*given)[0] == pytest.approx(expected, rel=1e-6, abs=0)
+    unsolved = bounds_with(0.0, 0.0, 0.0, PLANTED)[1] - bounds_with(0.0, 0.0, 0.0, 0.0)[1]
+    assert unsolved == pytest.approx(3 * (2 * np.sqrt(time.value * PLANTED) + PLANTED), rel=1e-6, abs=0)
+
+
+def test_what_is_not_solved_for_adds_to_what_paths_lose(monkeypatch):
+    """Norms of both errors of the flows add up: (|a| + |b|)^2, and twice |y| times their sum."""
+    time, _ = reduced(*MODELS[0])
+    chain, differences, lost = ExtendedChain(time.reduced.chain), extended_reduction._differences, {}
+    ground = int(np.argmax(ground_state(time.reduced.chain)))
+
+    def watched(elimination, functions):
+        found, sizes, lengths = differences(elimination, functions)
+        position = np.argsort(np.append(elimination.states, ground))
+        edges = [(chain.law * rates, (position, position[others])) for others, rates, _ in chain.single_flips()]
+        slips = [(strengths[:, None] * (0.01 * lengths[at][:, None] * sizes[at]) ** 2).sum() for strengths, at in edges]
+        lost["flows"] = float(sum(slips)) / 2
+        return found, sizes, lengths
+
+    monkeypatch.setattr(extended_reduction, "_differences", watched)
+    monkeypatch.setattr(extended_reduction, "LONG_UNIT", 0.01)
+
+    def bounds_with(unsolved):
+        monkeypatch.setattr(extended_reduction, "_dissipation", lambda *_: np.longdouble(unsolved))
+        return extended_reduction.variance_time(time.reduced).gradient_bound
+
+    unsolved = time.value
+    crossed = 2 * np.sqrt(time.value) * np.sqrt(unsolved) + unsolved
+    more = bounds_with(unsolved) - bounds_with(0.0)
+    crossed += 2 * np.sqrt(unsolved * lost["flows"])
+    assert lost["flows"] > 1e-3 * unsolved
+    assert more == pytest.approx(3 * crossed, rel=1e-6, abs=0)

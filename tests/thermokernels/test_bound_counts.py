@@ -23,6 +23,7 @@ from thermokernels.solvers.small import small_chains
 from thermokernels.solvers.state_reduction import gth_elimination, reduced_gap, reduced_resolvent, solution_differences
 
 U, LONG = 2.0**-53, 2.0**-64
+PLANTED = 1e-3
 W = np.array([[0.11, -0.03, 0.02], [0.04, 0.09, -0.06]])  # two visible spins, three hidden ones
 SINGLE, BLOCK, SYMMETRIC = (tk.gibbs_chain(W, kernel=kernel) for kernel in ("single-site", "two-block", "symmetrised-alternating"))
 VISIBLE, HIDDEN = (tk.gibbs_chain(W, kernel=f"alternating-{layer}", quotient=False) for layer in ("visible", "hidden"))
@@ -315,3 +316,31 @@ def test_a_variance_of_products_is_off_by_both_of_its_factors_together():
     np.testing.assert_allclose(variances, 1 - means**2, rtol=1e-13)
     of_sums = rounding.law_error(LAYERS.chain) + rounding.input_error(LAYERS.chain) + (LAYERS.chain.n_states + 4) * U
     np.testing.assert_allclose(errors, 2 * of_sums * np.abs(means) + 8 * U, rtol=1e-9)
+
+
+def test_a_mean_may_lack_what_underflows(monkeypatch):
+    """A weight below the smallest double may be lost of each state, with the largest time at most."""
+    times = np.ones(16)
+    times[0], times[9] = 0.0, 1e300
+    monkeypatch.setattr(first_passage, "solve_hitting_times", lambda *_: SimpleNamespace(times=times, relative_bound=0.0))
+    for scale in (1.0, 8.0):
+        monkeypatch.setattr(first_passage, "mean_over", lambda *_, scale=scale: scale)
+        found = first_passage.solve_mean_first_passage(SINGLE, np.isin(np.arange(16), [1, 2, 5]), np.arange(16) == 0)
+        assert found.relative_bound == pytest.approx(3 * np.finfo(float).tiny * 1e300 / scale, rel=1e-5, abs=0)
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_what_sums_of_powers_round_is_missed_twice(every, monkeypatch):
+    """Of every k-th state M u is right to k^2 (N + 3) u |u|: in what the system leaves, squared, and in its product with y."""
+    chain, function = SINGLE, SINGLE.energy[:, None] - SINGLE.law @ SINGLE.energy
+    responses = np.linspace(-1, 2, 16)[:, None]
+    monkeypatch.setattr(autocorrelation.reduced_resolvent, "resolvent", lambda *_: (responses, 0 * responses))
+    monkeypatch.setattr(autocorrelation, "_rounding", lambda *_: np.zeros(1))
+    values = autocorrelation._invert_sum(chain, function, every)
+    monkeypatch.setattr(autocorrelation, "EPSILON", PLANTED)
+    (total,), (error,) = autocorrelation._from_reduction(chain, function, function, 0.2, every)
+    missed = 0.0 if every == 1 else every**2 * (5 + 3) * PLANTED * math.sqrt(float(chain.law @ values[:, 0] ** 2))
+    assert total == pytest.approx(float(chain.law @ (function * responses)[:, 0]), rel=1e-9, abs=0)
+    size = math.sqrt(float(chain.law @ responses[:, 0] ** 2))
+    expected = missed * size + missed**2 / autocorrelation._recorded_gap(chain, 0.2, every)
+    assert error == pytest.approx(expected, rel=1e-6, abs=1e-300)

@@ -152,6 +152,7 @@ def test_errors_of_computed_modes_move_the_cluster(monkeypatch):
     measure = spectral_measure._measure(gaps, weights, 1)
     nothing = np.zeros(3)
     right = spectral_measure._with_errors(measure, chain, 0.0, 0.0, nothing)
+    assert right.relevant_gap_bound == pytest.approx(4 * 2.0**-52 * 0.1, rel=1e-12, abs=0)  # of sums over nodes that are merged
     spread, mass, total = spectral_measure.CLUSTER_SPREAD, 5.0, 10.0
     for error, relative in ((PLANTED, 0.0), (0.0, PLANTED)):
         moved = error + relative * 0.15

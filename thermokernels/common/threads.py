@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from thermokernels.common import arguments
@@ -38,6 +39,7 @@ _state = _State()
 _lock = threading.Lock()
 _chosen: int | None = None
 _pool: tuple[int, ThreadPoolExecutor] | None = None
+_under_way = 0
 
 
 def set_threads(threads: int) -> None:
@@ -106,20 +108,23 @@ def worth_using(work: int) -> int:
     return get_threads() if work >= SMALLEST_WORK else 1
 
 
-def for_each(task: Callable[[int], None], n_tasks: int, work: int) -> None:
+def for_each(task: Callable[[int], None], n_tasks: int, work: int, tell: Callable[[int], object] | None = None) -> None:
     """task(0), ..., task(n_tasks - 1), on threads where ``work``, in multiply-adds over all tasks, is worth it.
 
-    Tasks must not depend on each other. What one raises is raised here, and those not yet begun are dropped.
+    Tasks must not depend on each other. What one raises is raised here, and those not yet begun are dropped. ``tell`` is called, here, with
+    the number of tasks that are done.
     """
+    tell = tell or (lambda done: None)
     if min(n_tasks, worth_using(work)) == 1:
         for number in range(n_tasks):
             task(number)
+            tell(number + 1)
         return
 
-    coming = deque(range(n_tasks))
+    coming, ends = deque(range(n_tasks)), SimpleQueue[BaseException | None]()
 
     def take() -> None:
-        with serial():
+        with serial(), _counted():
             while True:
                 try:
                     number = coming.popleft()
@@ -127,20 +132,42 @@ def for_each(task: Callable[[int], None], n_tasks: int, work: int) -> None:
                     return
                 try:
                     task(number)
-                except BaseException:
+                except BaseException as error:
                     coming.clear()
-                    raise
+                    ends.put(error)
+                    return
+                ends.put(None)
 
     takes_part = work <= LARGEST_OWN_WORK
     try:
-        others = [_shared_pool().submit(take) for _ in range(min(n_tasks, worth_using(work)) - takes_part)]
+        for _ in range(min(n_tasks, worth_using(work)) - takes_part):
+            _shared_pool().submit(take)
         if takes_part:
             take()
-        for other in others:
-            other.result()
+        for done in range(1, n_tasks + 1):
+            if (error := ends.get()) is not None:
+                raise error
+            tell(done)
     except BaseException:
         coming.clear()
         raise
+
+
+def at_work() -> bool:
+    """Whether tasks of :func:`for_each` are under way: those of a call that was interrupted go on until they are done."""
+    return _under_way > 0
+
+
+@contextmanager
+def _counted() -> Iterator[None]:
+    global _under_way
+    with _lock:
+        _under_way += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _under_way -= 1
 
 
 def submit(task: Callable[..., Answer], *arguments: Any) -> Future[Answer]:
@@ -177,8 +204,8 @@ def _shared_pool() -> ThreadPoolExecutor:
 
 def _forget_pool() -> None:
     """A forked child has the pool but none of its threads."""
-    global _pool, _lock
-    _pool, _lock = None, threading.Lock()
+    global _pool, _lock, _under_way
+    _pool, _lock, _under_way = None, threading.Lock(), 0
 
 
 if hasattr(os, "register_at_fork"):

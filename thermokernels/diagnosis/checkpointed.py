@@ -38,12 +38,19 @@ class Parts:
 
     def part(self, name: str, compute: Callable[[], Found]) -> Found:
         """What ``compute`` finds, now or in an earlier call."""
-        if name in self._kept:
-            found: Found = _read(json.loads(str(self._kept[name])))
-            return found
-        found = compute()
-        self._keep({name: np.array(json.dumps(_written(found)))})
+        found = self.kept(name)
+        if found is None:
+            found = compute()
+            self.keep({name: found})
         return found
+
+    def kept(self, name: str) -> Found | None:
+        """What an earlier call has kept under this name."""
+        return _read(json.loads(str(self._kept[name]))) if name in self._kept else None
+
+    def keep(self, found: Mapping[str, Found]) -> None:
+        """Keep findings by their names."""
+        self._keep({name: np.array(json.dumps(_written(each))) for name, each in found.items()})
 
     def solutions(self, chain: GibbsChain, compute: Callable[[], VarianceTime | Exception]) -> VarianceTime | Exception:
         """T_O with its solutions; without them once they are forgotten."""

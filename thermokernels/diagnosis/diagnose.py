@@ -6,8 +6,8 @@ a value, and the rest of the diagnosis goes on.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from thermokernels.diagnosis import words
 from thermokernels.diagnosis.basins import basins
 from thermokernels.diagnosis.checkpointed import Found, Parts
 from thermokernels.diagnosis.correlations import correlations, full_chain
+from thermokernels.diagnosis.measured import Progress, counted_measure
 from thermokernels.diagnosis.resolved import NOT_MADE, none, number, reason_of
 from thermokernels.diagnosis.result import Findings, Number
 from thermokernels.model.chain import GibbsChain, gibbs_chain
@@ -35,7 +36,7 @@ from thermokernels.quantities import asymptotic_variance
 from thermokernels.quantities.signal_to_noise import chain_q_struct, q_struct_of
 from thermokernels.quantities.slow_modes import SlowModes
 from thermokernels.quantities.spectral_gap import gap_of_mode, solve_spectral_gap
-from thermokernels.quantities.spectral_measure import DENSE_STATES, SpectralMeasure, measure_of, modes_of
+from thermokernels.quantities.spectral_measure import DENSE_STATES, SpectralMeasure, modes_of
 from thermokernels.quantities.variance_time import VarianceTime, with_solutions
 from thermokernels.quantities.windows.operational_q import operational_q
 from thermokernels.quantities.windows.window_variance import window_variance
@@ -46,10 +47,6 @@ from thermokernels.solvers.solve import Solve
 CERTIFIED = "residual and proven gap"
 # What a number cannot be had for.
 UNHAD = (NumericalError, ModelTooLargeError, np.linalg.LinAlgError)
-# (part, done, total) -> anything
-Progress = Callable[[str, int, int], object]
-# Of a diagnosis, for its progress: solves, slow modes and measure, gaps, times, basins.
-N_PARTS = 6
 # Relative distance at which two eigenvalues are one: Lanczos runs converge to it.
 NEAR = 1e-8
 
@@ -128,10 +125,11 @@ def diagnose(
         A basin is called crossable when the first passages out of it and back take no longer than this on average.
     kernel : "single-site" or "alternating" (v given h, then h given v, a record a sweep: scikit-learn, rbms and thrml)
         None for that of the model, where it says one of these, else "single-site".
-    progress : called as progress(part, done, total): when a part begins, and after each chunk of observables that has been solved for
+    progress : called as progress(part, done, total): when a part begins, and with what is done of its observables or passages
     checkpoint : path of a file
-        Finished parts are kept in it, and solutions of the observables as long as they are needed. A call that was interrupted goes on from
-        it when it is repeated, to the same result in every bit. A file of another computation is a ValueError. It stays where it is.
+        Finished parts and passages are kept in it, and solutions of the observables as long as they are needed. A call that was interrupted
+        goes on from it when it is repeated, to the same result in every bit. A file of another computation is a ValueError. It stays where
+        it is.
 
     Returns
     -------
@@ -190,18 +188,17 @@ def _found(chain: GibbsChain, law: Floats | None, window: float, budget: float, 
     """All findings, part by part; the observables are solved for once, for T_O, Q, the spectral measure and their autocorrelation times."""
     time: VarianceTime | Exception | None = None
     if not chain.reversible:
-        progress("the gaps", 1, N_PARTS)
+        progress("the gaps", 0, 1)
         found = parts.part("spectrum", lambda: _layer_spectrum(chain, law, window))
     else:
         time = solved = parts.solutions(chain, lambda: _solved(chain, progress))
         found = parts.part("spectrum", lambda: _spectrum(chain, solved, window, progress))
         parts.forget_solutions()
-    progress("autocorrelation times", 4, N_PARTS)
+    progress("autocorrelation times", 0, 1)
     found |= parts.part("correlations", lambda: correlations(chain, time, found["gap_bound"]))
-    progress("basins and the passages between them", 5, N_PARTS)
-    found |= parts.part("basins", lambda: basins(chain, budget))
+    found |= parts.part("basins", lambda: basins(chain, budget, partial(progress, "basins and the passages between them"), parts))
     found |= _trainability(chain, time, law, window, found.pop("variances"), found.pop("window_variance"))
-    progress("done", N_PARTS, N_PARTS)
+    progress("done", 1, 1)
     return found
 
 
@@ -236,13 +233,12 @@ def _spectrum(chain: GibbsChain, time: VarianceTime | Exception, window: float, 
     modes: SlowModes | None = None
     if not isinstance(time, Exception):
         try:
-            progress("the slow modes", 1, N_PARTS)
+            progress("the slow modes", 0, 1)
             modes = modes_of(time)
-            progress("the spectral measure", 2, N_PARTS)
-            measure = measure_of(time, modes)
+            measure = counted_measure(time, modes, progress)
         except UNHAD as problem:
             measure = problem
-    progress("the gaps", 3, N_PARTS)
+    progress("the gaps", 0, 1)
 
     def gap_of(of: GibbsChain) -> tuple[float, float, str]:
         gap = gap_of_mode(of, modes.vectors[0]) if of is chain and modes is not None and modes.gaps.size else None

@@ -18,7 +18,7 @@ from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import NumericalError
 from thermokernels.common.results import Line, Result, html_table
 from thermokernels.estimates.estimate import estimate_q
-from thermokernels.estimates.intervals import Interval
+from thermokernels.estimates.intervals import Interval, three_digits
 from thermokernels.estimates.problem import model_of
 from thermokernels.estimates.result import QEstimate
 from thermokernels.model.chain import gibbs_chain
@@ -306,16 +306,19 @@ def _sentences(rows: tuple[TrackedModel, ...], window: float) -> Iterator[str]:
     """When the window becomes too short, when it is long enough again, and what could not be trusted."""
     known = [row for row in rows if row.trusted]
     if known and all(row.value >= 1 for row in known):
-        yield f"{window:g} sweeps are enough at every checkpoint that can be trusted: Q is at least {min(row.value for row in known):.3g}."
+        least = three_digits(min(row.value for row in known))
+        yield f"{window:g} sweeps are enough at every checkpoint that can be trusted: Q is at least {least}."
     short = False
     for row in known:
         if (row.value < 1) is not short:
             short = not short
-            needed = f"{row.window_for_unit_q:.3g} are needed" if math.isfinite(row.window_for_unit_q) else "no window is long enough"
+            needed = (
+                f"{three_digits(row.window_for_unit_q)} are needed" if math.isfinite(row.window_for_unit_q) else "no window is long enough"
+            )
             yield (
-                f"From checkpoint {row.name} on {window:g} sweeps are too few (Q = {row.value:.3g}): {needed}."
+                f"From checkpoint {row.name} on {window:g} sweeps are too few (Q = {three_digits(row.value)}): {needed}."
                 if short
-                else f"From checkpoint {row.name} on {window:g} sweeps are enough again (Q = {row.value:.3g})."
+                else f"From checkpoint {row.name} on {window:g} sweeps are enough again (Q = {three_digits(row.value)})."
             )
     for row in rows:
         if not row.trusted:

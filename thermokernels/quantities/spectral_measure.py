@@ -14,6 +14,7 @@ sum w / lambda. Rules from A^+ b_a have T_O in full, and a bound of their own fo
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,7 +22,7 @@ from typing import Any
 import numpy as np
 import scipy
 
-from thermokernels.common import memory, tolerances
+from thermokernels.common import memory, threads, tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import ConstantError, NotConvergedError, NumericalError, UnresolvedError
@@ -31,7 +32,7 @@ from thermokernels.model.chain import GibbsChain, as_chain
 from thermokernels.model.exchangeable import ExchangeableChain
 from thermokernels.model.rounding import entry_error, law_error
 from thermokernels.quantities.exchangeable import exchangeable_spectrum
-from thermokernels.quantities.remaining_rules import STEPS, RemainingRules
+from thermokernels.quantities.remaining_rules import RemainingRules
 from thermokernels.quantities.slow_modes import SlowModes, cluster_cut, slow_modes, slowest_relevant
 from thermokernels.quantities.variance_time import VarianceTime, with_solutions
 from thermokernels.solvers.lanczos import COPY, GaussRules, LanczosRuns, tridiagonal_eigenvalues
@@ -43,6 +44,9 @@ DENSE_STATES = 128
 DENSE_CLUSTER = 2**10
 DENSE_FALLBACK = 2**11
 GAP_STEPS = 2_000
+
+# (observables done) -> anything
+Tell = Callable[[int], object]
 
 # Accepted relative uncertainty of gamma_eff and of the relevant gap before more Lanczos steps are run.
 RESOLUTION = 1e-8
@@ -305,14 +309,15 @@ def modes_of(time: VarianceTime) -> SlowModes | None:
     return None if time.chain.n_states <= DENSE_STATES else slow_modes(time.chain, time.right_hand_sides, CLUSTER_SPREAD)
 
 
-def measure_of(time: VarianceTime, modes: SlowModes | None = None) -> SpectralMeasure:
+def measure_of(time: VarianceTime, modes: SlowModes | None = None, tell: Tell | None = None) -> SpectralMeasure:
     """:func:`spectral_measure` from right-hand sides and solutions that T_O has needed already, and ``modes`` where they are known.
 
-    Where float64 does not resolve the slow end, state reduction does, of up to 2**11 states.
+    ``tell`` hears of how many observables are done. Where float64 does not resolve the slow end, state reduction does, of up to 2**11
+    states.
     """
     chain, found, failure = time.chain, None, None
     try:
-        found = _of_eigenvalues(time, modes)
+        found = _of_eigenvalues(time, modes, tell)
     except UnresolvedError as error:
         failure = error
     by_reduction = reduced_gap.applies_to(chain) and not isinstance(failure, ConstantError)
@@ -332,10 +337,12 @@ def measure_of(time: VarianceTime, modes: SlowModes | None = None) -> SpectralMe
     return found
 
 
-def _of_eigenvalues(time: VarianceTime, modes: SlowModes | None = None) -> SpectralMeasure:
+def _of_eigenvalues(time: VarianceTime, modes: SlowModes | None = None, tell: Tell | None = None) -> SpectralMeasure:
     """The measure from eigenvalues of A in float64: all of them, or slow modes and Gauss rules."""
     chain, starts = time.chain, time.right_hand_sides
-    memory.require(3 * starts.nbytes, f"the spectral measure of {len(starts)} observables", "use a smaller model")
+    # of every thread, two vectors of a run, its start, sqrt(pi) and what it takes to put these together
+    n_bytes = 8 * threads.get_threads() * starts[:1].nbytes
+    memory.require(n_bytes, f"the spectral measure of {len(starts)} observables", "use a smaller model")
     modes = modes or modes_of(time)
     if modes is None:
         return _decomposed(chain, starts)
@@ -346,13 +353,10 @@ def _of_eigenvalues(time: VarianceTime, modes: SlowModes | None = None) -> Spect
     if slowest == np.inf:
         raise NotConvergedError("the slowest mode that the observables see has not converged in Lanczos runs; scale the couplings down")
     remaining = RemainingRules(time, modes)
-    for n_steps in STEPS:
-        rules = remaining.extend(n_steps)
-        gaps, weights = np.append(modes.gaps, rules.gaps), np.append(modes.weights, rules.weights)
-        measure = _measure(gaps, weights, chain.steps_per_sweep)
-        error = _uncertainty(measure, modes, rules, cut, remaining.missing(rules))
-        if remaining.settled(rules) and (modes.complete or error <= RESOLUTION):
-            break
+    rules = remaining.rules(tell)
+    gaps, weights = np.append(modes.gaps, rules.gaps), np.append(modes.weights, rules.weights)
+    measure = _measure(gaps, weights, chain.steps_per_sweep)
+    error = _uncertainty(measure, modes, rules, cut, remaining.missing(rules))
     told_apart = modes.complete and cut < np.inf
     measure = replace(measure, gamma_eff_error=error, cluster_size=measure.cluster_size if told_apart else None)
     slow = np.abs(modes.gaps - measure.relevant_gap) <= MERGED * measure.relevant_gap

@@ -33,6 +33,7 @@ from thermokernels.quantities.exchangeable import exchangeable_sums
 from thermokernels.quantities.small_models import LOOSEST, SMALLEST_LAW
 from thermokernels.solvers import gap_bounds, red_black, spanning_tree_bound
 from thermokernels.solvers.checkpoint import PathLike, RestartFile
+from thermokernels.solvers.layer_functions import MANY
 from thermokernels.solvers.many_observables import Accumulator, Observables, RowSums
 from thermokernels.solvers.observable_tasks import accumulate
 from thermokernels.solvers.resolvent import Solution, Solver, require_residual, resolved
@@ -106,7 +107,7 @@ class VarianceTime:
         n_bytes = 8 * (footprint.ARRAYS_OF_A_ROW * observables.n_rows + 8) * chain.n_states
         memory.require(n_bytes, f"the solutions for {observables.n_rows} observables on {chain.n_states} states", "use fewer spins")
         right_hand_sides = observables.right_hand_sides(slice(None))
-        return right_hand_sides, Solver(chain, self.method, self.rtol).solve(right_hand_sides)
+        return right_hand_sides, Solver(chain, self.method, self.rtol, observables.n_rows >= MANY).solve(right_hand_sides)
 
     @cached_property
     def bound(self) -> float:
@@ -378,11 +379,12 @@ def in_room(chain: GibbsChain, room: small_models.Room, solve: Solve) -> Varianc
 
 def _solved_variance_time(chain: GibbsChain, solve: Solve, accumulators: Sequence[Accumulator]) -> VarianceTime:
     """T_O from the symmetrised system, by Cholesky or conjugate gradients."""
-    solver = Solver(chain, solve.method, solve.rtol)
+    observables = gradient_observables(chain)
+    solver = Solver(chain, solve.method, solve.rtol, observables.n_rows >= MANY)
     footprint.require_solves(chain.n_visible, chain.n_hidden, not chain.quotient, chain.dynamics.single_flips, bool(accumulators))
     sums = sorted(name for accumulator in accumulators for name in accumulator.arrays)
     saved = None if solve.checkpoint is None else RestartFile(solve.checkpoint, solver.inputs | {"sums": " ".join(sums)})
-    row_sums, kept = accumulate(solver, gradient_observables(chain), solve, accumulators, saved)
+    row_sums, kept = accumulate(solver, observables, solve, accumulators, saved)
     value = float(row_sums.values.sum())
     _require_variance(value)
     return VarianceTime(chain, value, row_sums.residual, row_sums.iterations, solver.method, solver.rtol, row_sums, _kept=kept)

@@ -34,11 +34,15 @@ KEPT_VECTORS, KEPT_BYTES = 32, 2**26
 
 @dataclass(frozen=True, eq=False)
 class GaussRules:
-    """One Gauss rule a row: nodes ascending, weights, and the residual norms of the Ritz pairs; all (k, steps)."""
+    """One Gauss rule a row: nodes ascending, weights, and the residual norms of the Ritz pairs; all (k, steps).
+
+    A row has ``n_nodes`` (k,) nodes of its run; the others are at gap 1 and carry no weight.
+    """
 
     gaps: Floats
     weights: Floats
     residuals: Floats
+    n_nodes: np.ndarray
 
 
 @jit
@@ -199,6 +203,30 @@ def tridiagonal_eigenvalues(diagonals: Floats, offdiagonals: Floats, rows: Float
     return np.take_along_axis(values, order, axis=1), np.take_along_axis(turned[:, :, : rows.shape[2]], order[:, :, None], axis=1)
 
 
+def gauss_rules(norms: Floats, diagonals: Floats, offdiagonals: Floats, n_nodes: np.ndarray) -> GaussRules:
+    """The rules of runs (k, n) from vectors of so many ``norms`` (k,), each of the first ``n_nodes`` (k,) of its steps."""
+    rows, last_steps = np.arange(len(norms)), n_nodes - 1
+    inside = np.arange(diagonals.shape[1]) < n_nodes[:, None]
+    ends = np.zeros((*diagonals.shape, 2))
+    ends[:, 0, 0] = ends[rows, last_steps, 1] = 1.0
+    beyond = offdiagonals[rows, last_steps]
+    kept = np.where(np.arange(diagonals.shape[1]) < last_steps[:, None], offdiagonals, 0.0)
+    gaps, components = tridiagonal_eigenvalues(np.where(inside, diagonals, 1.0), kept, ends)
+    first, last = components[:, :, 0], components[:, :, 1]
+    return GaussRules(gaps, (norms[:, None] * first) ** 2, beyond[:, None] * np.abs(last), n_nodes)
+
+
+def radau_rules(norms: Floats, diagonals: Floats, offdiagonals: Floats) -> GaussRules:
+    """The rules of Radau of the same runs: one node more, at gap 0 (Golub and Meurant 2010, section 6.2)."""
+    n_rows, n_steps = diagonals.shape
+    pivot = diagonals[:, 0]
+    for k in range(1, n_steps):
+        pivot = diagonals[:, k] - offdiagonals[:, k - 1] ** 2 / pivot
+    last = offdiagonals[:, -1:] ** 2 / pivot[:, None]
+    more = np.hstack([offdiagonals, np.zeros((n_rows, 1))])
+    return gauss_rules(norms, np.hstack([diagonals, last]), more, np.full(n_rows, n_steps + 1))
+
+
 class LanczosRuns:
     """Lanczos runs from several start vectors (k, n_states), one after the other in cache, that can be extended."""
 
@@ -254,11 +282,7 @@ class LanczosRuns:
             self._current, self._previous = previous, current
 
     def gauss_rules(self) -> GaussRules:
-        ends = np.zeros((*self.diagonals.shape, 2))
-        ends[:, 0, 0] = ends[:, -1, 1] = 1.0
-        gaps, components = tridiagonal_eigenvalues(self.diagonals, self.offdiagonals, ends)
-        first, last = components[:, :, 0], components[:, :, 1]
-        return GaussRules(gaps, (self.norms[:, None] * first) ** 2, self.offdiagonals[:, -1:] * np.abs(last))
+        return gauss_rules(self.norms, self.diagonals, self.offdiagonals, np.full(len(self.norms), self.n_steps))
 
     def ritz_vectors(self, limit: float) -> Floats:
         """Normalised Ritz vectors (j, n_states) of the first run, for Ritz values up to ``limit``.

@@ -21,8 +21,9 @@ from thermokernels.compiled.decorator import inlined, jit
 from thermokernels.compiled.register_tiles import PADDED_COLUMNS
 from thermokernels.compiled.simd_states import DOUBLES, FLOATS, add_multiple, dot, fill, load, multiply, multiply_add, store
 from thermokernels.model.chain import GibbsChain
-from thermokernels.solvers import red_black
+from thermokernels.solvers import corrected_steps, red_black
 from thermokernels.solvers.conjugate_gradients import FLOOR, MAX_ITERATIONS
+from thermokernels.solvers.layer_functions import NO_LAYERS, LayerFunctions
 from thermokernels.solvers.parity_classes import EVEN, STAGGER, Classes, _split
 from thermokernels.solvers.parity_coupling import _couple, _from_other
 from thermokernels.solvers.red_black import AIM, _assemble, _conjugate_gradients, _iterate, _odd_half, _project
@@ -48,6 +49,7 @@ class Mixed(NamedTuple):
 
     double: Classes
     single: Classes
+    layers: LayerFunctions
 
 
 @jit
@@ -100,7 +102,7 @@ def _go_on_in_double(classes, halves, residual, odd, tolerance, singles, x):
 
 
 @inlined
-def _solve_row(mixed, halves, tolerance, residual, odd, singles, x):
+def _solve_row(mixed, halves, tolerance, residual, odd, singles, spread, x):
     """x = the even half of z to an absolute residual ``tolerance``; returns the number of iterations. halves[0] may be overwritten."""
     double, single = mixed.double, mixed.single
     shape, stride = double.shape, single.shape.stride
@@ -118,7 +120,14 @@ def _solve_row(mixed, halves, tolerance, residual, odd, singles, x):
         before *= NORM / (norm * factor) if factor > 0.0 else 0.0  # the direction was made for residuals of another scale
         last, factor = norm, NORM / norm
         _narrow(residual, shape, factor, stride, small)
-        done, rest, size, before = _iterate(single, small, tolerance * factor, DRIFT, STEPS, before, step, singles[3], singles[4], solution)
+        if mixed.layers.size > 0:
+            done, rest, size, before = corrected_steps._iterate(
+                single, mixed.layers, small, tolerance * factor, DRIFT, STEPS, before, step, singles[3], singles[4], solution, spread
+            )
+        else:
+            done, rest, size, before = _iterate(
+                single, small, tolerance * factor, DRIFT, STEPS, before, step, singles[3], singles[4], solution
+            )
         iteration += done
         room = done < STEPS and rest < np.inf  # which it is not after an overflow
         if rest < np.inf:
@@ -129,14 +138,14 @@ def _solve_row(mixed, halves, tolerance, residual, odd, singles, x):
 
 
 @jit
-def _solve(mixed, right_hand_sides, rtol, work, singles, solutions, iterations):
+def _solve(mixed, right_hand_sides, rtol, work, singles, spread, solutions, iterations):
     """A z = b for every row of right_hand_sides; z orthogonal to sqrt(pi) where A is singular."""
     double = mixed.double
     halves, even, residual, odd = work[0:2], work[2], work[3], work[4]
     for a in range(right_hand_sides.shape[0]):
         _split(right_hand_sides[a], double.shape, halves)
         norm = np.sqrt(dot(halves[0], halves[0]) + dot(halves[1], halves[1]))
-        iterations[a] = _solve_row(mixed, halves, AIM * rtol * norm, residual, odd, singles, even)
+        iterations[a] = _solve_row(mixed, halves, AIM * rtol * norm, residual, odd, singles, spread, even)
         _odd_half(double, halves[1], even, residual, halves[1])
         halves[0, :] = even
         _assemble(double, halves, solutions[a])
@@ -148,7 +157,7 @@ def applies_to(chain: GibbsChain) -> bool:
     return large and red_black.applies_to(chain) and min(chain.root_law.min(), chain.escape.min()) > SMALLEST
 
 
-def mixed_classes(double: Classes) -> Mixed:
+def mixed_classes(double: Classes, layers: LayerFunctions = NO_LAYERS) -> Mixed:
     """The classes in both types."""
     shape = double.shape
     stride = shape.n_half + (FLOATS if shape.n_half >= PADDED_COLUMNS else 0)
@@ -168,7 +177,7 @@ def mixed_classes(double: Classes) -> Mixed:
 
     free = narrowed(double.free) if double.free.size else np.empty((2, 0), dtype=np.float32)
     tables = narrowed(double.diagonal[:1]), narrowed(double.inverse), free, narrowed(double.null[:1])
-    return Mixed(double, Classes(flat(double.visible_rates), flat(double.hidden_rates), *tables, shape._replace(stride=stride)))
+    return Mixed(double, Classes(flat(double.visible_rates), flat(double.hidden_rates), *tables, shape._replace(stride=stride)), layers)
 
 
 def solve(mixed: Mixed, right_hand_sides: np.ndarray, rtol: float) -> tuple[np.ndarray, np.ndarray]:
@@ -180,7 +189,8 @@ def solve(mixed: Mixed, right_hand_sides: np.ndarray, rtol: float) -> tuple[np.n
     def solve_rows(rows: slice) -> None:
         work = simd_states.aligned_zeros(5, mixed.double.null.shape[1])
         singles = simd_states.aligned_singles(5, mixed.single.null.shape[1])
-        _solve(mixed, right_hand_sides[rows], rtol, work, singles, solutions[rows], iterations[rows])
+        spread = corrected_steps.room(mixed.single.shape, mixed.layers)
+        _solve(mixed, right_hand_sides[rows], rtol, work, singles, spread, solutions[rows], iterations[rows])
 
     threads.for_rows(solve_rows, len(right_hand_sides), right_hand_sides.size * mixed.double.shape.n_visible)
     return solutions, iterations

@@ -156,16 +156,17 @@ class _Question:
     quotient: bool
     method: str
     rtol: float
+    many: bool
 
     @classmethod
     def of(cls, solver: Solver) -> _Question:
         chain = solver.chain
-        return cls(chain.model, chain.kernel, chain.quotient, solver.method, solver.rtol)
+        return cls(chain.model, chain.kernel, chain.quotient, solver.method, solver.rtol, solver.many)
 
     def solver(self, gradient: bool) -> Solver:
         shape = self.model.n_visible, self.model.n_hidden
         footprint.require_variance_time(*shape, not self.quotient, KERNELS[self.kernel].single_flips, gradient)
-        return Solver(gibbs_chain(self.model, quotient=self.quotient, kernel=self.kernel), self.method, self.rtol)
+        return Solver(gibbs_chain(self.model, quotient=self.quotient, kernel=self.kernel), self.method, self.rtol, self.many)
 
 
 # The last model of this process: tasks in its threads share it, the first one makes it.

@@ -27,7 +27,7 @@ from thermokernels.compiled.simd_states import DOUBLES, fill, load, multiply_add
 from thermokernels.model.chain import MAX_DENSE_STATES, GibbsChain, as_chain
 from thermokernels.model.kernels.single_site import _apply_to_vector
 from thermokernels.model.rounding import entry_error, product_error
-from thermokernels.solvers import conjugate_gradients, entrywise, gap_bounds, mixed_precision, parity_classes, red_black
+from thermokernels.solvers import conjugate_gradients, entrywise, gap_bounds, layer_functions, mixed_precision, parity_classes, red_black
 from thermokernels.solvers.small import small_cholesky
 from thermokernels.solvers.solve import METHODS, SOLVERS
 from thermokernels.solvers.state_reduction import reduced_resolvent
@@ -76,6 +76,7 @@ class Solver:
     chain : GibbsChain
     method : "cholesky" or "cg"
     rtol : largest accepted relative residual
+    many : whether so many rows are to be solved for, one after the other or at once, that they repay a second level of the solver
 
     Raises
     ------
@@ -87,11 +88,12 @@ class Solver:
         Unknown method, or method="cholesky" above 2**13 states.
     """
 
-    def __init__(self, chain: GibbsChain, method: str = "auto", rtol: float = tolerances.SOLVE) -> None:
+    def __init__(self, chain: GibbsChain, method: str = "auto", rtol: float = tolerances.SOLVE, many: bool = False) -> None:
         arguments.as_choice(method, SOLVERS, "method")
         self.rtol = arguments.as_positive(rtol, "rtol", "relative residual")
         chain.require_reversible()
         self.chain = chain
+        self.many = many
         self.method = resolved(chain.n_states, method)
         if self.method == "cholesky" and chain.n_states > MAX_DENSE_STATES:
             raise ValueError(
@@ -113,15 +115,20 @@ class Solver:
         """All that solutions depend on beside their right-hand sides, by name."""
         chain = self.chain
         masked = {} if chain.model.mask is None else {"mask": chain.model.mask}  # which right-hand sides there are
-        return masked | {
-            "W": chain.weights,
-            "b": chain.b,
-            "c": chain.c,
-            "kernel": chain.kernel,
-            "quotient": chain.quotient,
-            "method": self.method,
-            "rtol": self.rtol,
-        }
+        levels = {"layers": True} if self._has_layers else {}
+        return (
+            masked
+            | levels
+            | {
+                "W": chain.weights,
+                "b": chain.b,
+                "c": chain.c,
+                "kernel": chain.kernel,
+                "quotient": chain.quotient,
+                "method": self.method,
+                "rtol": self.rtol,
+            }
+        )
 
     @cached_property
     def _classes(self) -> parity_classes.Classes:
@@ -129,7 +136,13 @@ class Solver:
 
     @cached_property
     def _mixed(self) -> mixed_precision.Mixed:
-        return mixed_precision.mixed_classes(self._classes)
+        layers = layer_functions.layer_functions(self.chain) if self._has_layers else layer_functions.NO_LAYERS
+        return mixed_precision.mixed_classes(self._classes, layers)
+
+    @property
+    def _has_layers(self) -> bool:
+        iterative = self.many and self.method == "cg" and layer_functions.applies_to(self.chain)
+        return iterative and mixed_precision.applies_to(self.chain)
 
     @cached_property
     def _small_factor(self) -> small_cholesky.Factor:

@@ -12,6 +12,7 @@ import textwrap
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -24,6 +25,8 @@ EXIT_CODES = (
     "3 not what was frozen, or a file that was altered; "
     "10 a FAIL; 11 HALT; 12 stopped by the cap; 130 interrupted (what is done is kept)"
 )
+
+INTERRUPTED = 130
 
 GRID_HELP = "`default`, `smoke` (small and quick), `factorization` (P5), `steering` (P6), or a TOML file with keys of the design."
 Grid = Annotated[str, typer.Option("--grid", "-g", help=GRID_HELP)]
@@ -86,7 +89,7 @@ def errors(as_json: bool) -> Iterator[None]:
     except (typer.Exit, typer.Abort):
         raise
     except KeyboardInterrupt:
-        code, message = 130, "interrupted"
+        code, message = INTERRUPTED, "interrupted"
     except UnwritableError as error:
         raise typer.Exit(error.exit_code) from None
     except OSError as error:
@@ -127,6 +130,59 @@ def say(words: str) -> None:
 
 
 # Progress, on stderr.
+
+# From so many states on, what takes seconds says what it is at work on where there is no terminal, too.
+TOLD_STATES = 2**16
+
+# On fewer columns there is room for words only.
+BAR_COLUMNS = 60
+
+
+@contextmanager
+def parts_done(told: bool) -> Iterator[Callable[[str, int, int], None] | None]:
+    """The part that is at work with what is done of it, on a terminal; elsewhere, where it is to be ``told``, a line when a part begins."""
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress as Bar
+        from rich.table import Column
+
+        console = Console(stderr=True)
+        words = TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1))
+        wide = [BarColumn(bar_width=20)] if console.width >= BAR_COLUMNS else []
+        with Bar(
+            words, TextColumn("{task.fields[count]}"), *wide, TimeElapsedColumn(), console=console, transient=True, expand=True
+        ) as bar:
+            task = bar.add_task("", total=None, count="")
+
+            def draw(part: str, done: int, total: int) -> None:
+                counted = total > 1
+                bar.update(
+                    task, description=part, completed=done, total=total if counted else None, count=f"{done}/{total}" if counted else ""
+                )
+
+            yield draw
+        return
+    last = ""
+
+    def show(part: str, done: int, total: int) -> None:
+        nonlocal last
+        if part != last and done < total:
+            print(f"at work on {part}", file=sys.stderr)
+            last = part
+
+    yield show if told else None
+
+
+@contextmanager
+def kept_on_interrupt(checkpoint: Path | None) -> Iterator[None]:
+    """An interrupt is raised again after a sentence on what has been kept."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if checkpoint is not None and checkpoint.exists():
+            print(f"finished parts are kept in {checkpoint}: the same command goes on from them", file=sys.stderr)
+        raise
 
 
 @contextmanager

@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from thermokernels_app.commands.console import errors
+from thermokernels_app.commands.console import TOLD_STATES, errors, kept_on_interrupt, parts_done
 from thermokernels_app.commands.models import Convention, read_model
 
 if TYPE_CHECKING:
     from thermokernels_app.report.pictures import Picture
 
-EXIT_CODES = "Exit codes: 0 drawn; 1 unexpected error; 2 bad usage or input, or the extra `report` is missing; 130 interrupted"
+EXIT_CODES = (
+    "Exit codes: 0 drawn; 1 unexpected error; 2 bad usage or input, or the extra `report` is missing; "
+    "130 interrupted (with --checkpoint what is done is kept)"
+)
 
 Cells = Annotated[
     list[str] | None,
@@ -35,18 +38,21 @@ def plot(
     cells: Cells = None,
     colour: Colour = "mass",
     convention: Convention = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option("--checkpoint", help="File that keeps what a model's pictures are drawn from; the same command goes on.")
+    ] = None,
 ) -> None:
     """Draw a run or a model: one file a picture.
 
     Of a run: qualifying-events, q, training, ranks, gradient-errors, and disconnectivity, spectrum and barriers of two telling cells or
     of each --cell. Of a run of the steering: steering. Of runs of --seeds: ensemble. Of a model: these three.
     """
-    with errors(False):
+    with errors(False), kept_on_interrupt(checkpoint):
         _require_extra()
         from thermokernels.common.atomic_file import replacing
         from thermokernels_app.report import style
 
-        chosen = _pictures(source, cells, colour, convention)
+        chosen = _pictures(source, cells, colour, convention, checkpoint)
         if kind not in style.FORMATS:
             raise ValueError(f"--format must be svg or png; got {kind!r}")
         if names:
@@ -97,12 +103,15 @@ def _require_extra() -> None:
             raise ValueError(f"pictures need {module}, which is not installed: pip install '.[report]'")
 
 
-def _pictures(source: Path, cells: list[str] | None, colour: str, convention: str | None) -> Sequence[Picture]:
+def _pictures(source: Path, cells: list[str] | None, colour: str, convention: str | None, checkpoint: Path | None) -> Sequence[Picture]:
     import thermokernels as tk
+    from thermokernels.diagnosis.measured import kept_measure
     from thermokernels_app.experiment.records import store
     from thermokernels_app.experiment.running import steering
     from thermokernels_app.report import ensemble, pictures
 
+    if checkpoint is not None and (source.is_dir() or source.suffix == ".json"):
+        raise ValueError(f"--checkpoint is for the pictures of a model; {source} is a run, whose numbers are there")
     if steering.QUESTION.holds(source):
         return [pictures.of_steering(steering.QUESTION.read(source))]
     if many := ensemble.folders_of(source):
@@ -115,4 +124,10 @@ def _pictures(source: Path, cells: list[str] | None, colour: str, convention: st
         return pictures.of_run(store.read_results(source), store.read_arrays(source), keys, colour)
     if cells is not None:
         raise ValueError(f"--cell names a cell of a run; {source} is a model file")
-    return pictures.of_model(tk.gibbs_chain(read_model(source, convention)), colour, of=source.name)
+    chain = tk.gibbs_chain(read_model(source, convention))
+
+    def measure() -> tk.SpectralMeasure:
+        with parts_done(chain.n_states >= TOLD_STATES) as progress:
+            return kept_measure(chain, progress or (lambda part, done, total: None), checkpoint)
+
+    return pictures.of_model(chain, colour, of=source.name, measure=measure)

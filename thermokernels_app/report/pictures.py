@@ -33,7 +33,11 @@ class Picture:
 
 
 def of_model(
-    chain: tk.GibbsChain, colour: str = "mass", suffix: str = "", of: str = "the model", measure: tk.SpectralMeasure | None = None
+    chain: tk.GibbsChain,
+    colour: str = "mass",
+    suffix: str = "",
+    of: str = "the model",
+    measure: tk.SpectralMeasure | Callable[[], tk.SpectralMeasure] | None = None,
 ) -> list[Picture]:
     """The pictures of one model: its disconnectivity graph, its spectral measure, and its barriers where there are any.
 
@@ -42,7 +46,7 @@ def of_model(
     chain : GibbsChain
     colour : "mass", or an observable: "magnetisation", "v0", "h1", "v0h2" (spins numbered from 0)
     suffix, of : added to the names and titles
-    measure : where it is known; otherwise it is computed when drawn
+    measure : where it is known, or what finds it when it is drawn
 
     Raises
     ------
@@ -57,7 +61,7 @@ def of_model(
         return figures.figure_of(lambda ax: plot.disconnectivity(chain, colour, ax=ax, caption=caption), 4.8 if caption else 4.0)
 
     def modes(caption: bool) -> Figure:
-        found = measure or tk.spectral_measure(chain)
+        found = measure() if callable(measure) else measure or tk.spectral_measure(chain)
         return figures.figure_of(lambda ax: plot.spectrum(found, ax=ax, caption=caption), 4.4 if caption else 3.4)
 
     def heights(caption: bool) -> Figure:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from thermokernels.estimates.intervals import three_digits
 from thermokernels_app.report.layout import print_line, print_table, print_wrapped
 
 if TYPE_CHECKING:
@@ -20,7 +21,9 @@ def print_track(track: Track) -> None:
     for sentence in track.sentences:
         print_wrapped(sentence, "* ", "  ")
     print()
-    print_table(HEADER, [_row(row) for row in track.rows])
+    rows = [_row(row) for row in track.rows]
+    known = [column for column in range(len(HEADER)) if any(row[column] != "-" for row in rows)]
+    print_table([HEADER[column] for column in known], [[row[column] for column in known] for row in rows])
     print_line("Windows are in sweeps, KL and pseudo-likelihood in nats a sample; '?' marks what cannot be trusted.")
 
 
@@ -30,4 +33,4 @@ def _row(row: TrackedModel) -> tuple[str, ...]:
 
 
 def _short(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.3g}"
+    return "-" if math.isnan(value) else three_digits(value)

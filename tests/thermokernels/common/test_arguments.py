@@ -185,3 +185,11 @@ def test_one_sample_and_one_spin_are_samples(shape):
 def test_none_of_either_are_not(shape):
     with pytest.raises(ValueError, match=r"samples must have shape \(n, n_v\) with at least one sample of at least one spin; got shape"):
         arguments.as_samples(np.ones(shape))
+
+
+def test_counts_fit_into_63_bits():
+    for value in (1, 10**6, 2**63 - 1):
+        assert arguments.as_count(value, "k") == value
+    for value in (0, 2**63):
+        with pytest.raises(ValueError, match="k must be an integer of at least 1"):
+            arguments.as_count(value, "k")

@@ -189,6 +189,45 @@ def test_as_many_threads_as_there_are_tasks_or_cores_for(n_tasks, work, submitte
 
 
 @small
+@pytest.mark.parametrize("number", [1, 3])
+@pytest.mark.parametrize("work", [2**18, 2**30])
+def test_who_deals_out_tasks_hears_how_many_are_done(number, work):
+    tk.set_threads(number)
+    told, done = [], []
+
+    def tell(n_done):
+        assert threading.current_thread() is threading.main_thread()
+        assert len(done) >= n_done
+        told.append(n_done)
+
+    threads.for_each(done.append, 9, work, tell)
+    assert told == list(range(1, 10))
+    assert sorted(done) == list(range(9))
+
+
+@small
+def test_tasks_of_an_interrupted_call_are_known_to_be_at_work(monkeypatch):
+    monkeypatch.setattr(threads, "_pool", None)
+    tk.set_threads(2)
+    begun, go_on = threading.Barrier(3, timeout=60), threading.Event()
+
+    def task(number):
+        if number > 0:
+            begun.wait()
+            go_on.wait(60)
+
+    def interrupt(n_done):
+        begun.wait()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        threads.for_each(task, 5, 2**30, interrupt)
+    assert threads.at_work()
+    go_on.set()
+    threads._pool[1].shutdown()
+    assert not threads.at_work()
+
+
 @pytest.mark.parametrize(("number", "n_tasks"), [(2, 1), (1, 3)])
 def test_one_task_has_all_threads_and_one_thread_has_all_tasks(number, n_tasks, every_work_is_worth_it):
     tk.set_threads(number)

@@ -1,6 +1,7 @@
 """Estimators beside the exact time: what is exact, what is said in words, and what is refused."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -336,3 +337,22 @@ def test_a_slow_mode_that_the_observable_hardly_sees_is_named():
     found = compare_module._Found("emcee", 2 * exact.tau, 0.1, 0.0)
     cause, fits = compare_module._cause(found, looked_at, chain, exact, np.zeros((2, n_records)), recorded, None)
     assert (cause, fits) == (f"a chain is only {slow:.3g} relaxation times of the slowest mode long", None)
+
+
+@pytest.mark.parametrize(("dying", "surviving", "stuck"), [(1e-3, 0.9, False), (0.9, 1e-3, False), (0.3, 0.3, True)])
+def test_only_a_division_into_basins_that_matter_counts_as_stuck(dying, surviving, stuck, monkeypatch):
+    """One chain in each of the basins for ever."""
+    basin = np.arange(16) < 8
+    event = SimpleNamespace(dying=basin, surviving=~basin, dying_mass=dying, surviving_mass=surviving)
+    monkeypatch.setattr(compare_module, "merge_tree", lambda _: SimpleNamespace(events=[event]))
+    rbm = tk.Model(W, [0.1, 0.0])
+    states = np.array([[0, 1, 2, 3], [8, 9, 10, 15]])
+    recorded = compare_module._Recorded(rbm, "single-site", 1, states, 3.0)
+    assert compare_module._stuck(compare_module.observable("v0", rbm), recorded) is stuck
+    crossed = recorded._replace(states=np.array([[0, 9, 2, 3], [8, 9, 10, 15]]))
+    assert not compare_module._stuck(compare_module.observable("v0", rbm), crossed)
+
+
+@pytest.mark.parametrize(("least", "most", "biased"), [(0.95, 1.2, False), (1.05, 1.2, False), (1.15, 1.2, True), (0.8, 0.85, True)])
+def test_an_average_that_is_off_by_more_than_the_error_is_a_bias(least, most, biased):
+    assert ("its average in chains of this length is" in _verdict(1.3, least, most, 0.1, 0.5, 2.0)) is biased

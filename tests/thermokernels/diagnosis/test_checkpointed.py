@@ -1,16 +1,19 @@
 """A diagnosis that is interrupted at any of its parts goes on from its file: same bits, and no finished part is done again."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 import thermokernels as tk
-from thermokernels.diagnosis import checkpointed
+from thermokernels.diagnosis import checkpointed, measured
 from thermokernels.diagnosis import diagnose as rooms
 from thermokernels.diagnosis.result import Crossing, Number
+from thermokernels.quantities import first_passage
 
 draws = np.random.default_rng(4)
-W, B = 0.8 * draws.normal(size=(7, 4)), 0.1 * draws.normal(size=7)  # 2048 states: beyond those that one call answers
-LAW = np.full(2**7, 2.0**-7)
+W, B = 0.8 * draws.normal(size=(8, 4)), 0.1 * draws.normal(size=8)  # 4096 states: beyond those that one call answers
+LAW = np.full(2**8, 2.0**-8)
 PARTS = ["the slow modes", "the spectral measure", "the gaps", "autocorrelation times", "basins and the passages between them"]
 WORK = {"solves": "with_solutions", "spectrum": "solve_spectral_gap", "correlations": "correlations", "basins": "basins"}
 
@@ -41,7 +44,7 @@ def test_no_finished_part_is_done_again(whole, tmp_path, monkeypatch):
     path = tmp_path / "kept.npz"
     interrupted_at("the slow modes", path)
     with np.load(path) as kept:
-        assert kept[checkpointed.SOLUTIONS].shape == (28, 2048)
+        assert kept[checkpointed.SOLUTIONS].shape == (32, 4096)
 
     def forbid(*names):
         for name in names:
@@ -55,6 +58,59 @@ def test_no_finished_part_is_done_again(whole, tmp_path, monkeypatch):
     assert tk.diagnose(W, B, p_data=LAW, checkpoint=path).as_dict() == whole
     forbid("basins")
     assert tk.diagnose(W, B, p_data=LAW, checkpoint=path).as_dict() == whole
+
+
+def test_passages_that_are_done_are_not_done_again(whole, tmp_path, monkeypatch):
+    """Stopped after the third of them, and gone on with: the others alone are solved for."""
+    monkeypatch.setattr("thermokernels.common.threads._chosen", 1)  # on more of them others may be done meanwhile
+    path, told, solved = tmp_path / "kept.npz", [], []
+
+    def stop(part, done, total):
+        if part == "basins and the passages between them":
+            told.append((done, total))
+            if done == 3:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tk.diagnose(W, B, p_data=LAW, progress=stop, checkpoint=path)
+    n_passages = 2 * len(whole["crossings"])
+    assert n_passages > 4
+    assert told == [(0, 1), *((done, n_passages) for done in range(4))]
+    solve = first_passage.solve_mean_first_passage
+    monkeypatch.setattr(first_passage, "solve_mean_first_passage", lambda *ends: solved.append(1) or solve(*ends))
+    assert tk.diagnose(W, B, p_data=LAW, checkpoint=path).as_dict() == whole
+    assert len(solved) == n_passages - 3
+
+
+def test_observables_of_the_measure_are_counted():
+    told = []
+    tk.diagnose(W, B, progress=lambda part, done, total: told.append((part, done, total)))
+    counts = [(done, total) for part, done, total in told if part == "the spectral measure"]
+    assert counts[0] == (0, 32)
+    assert counts[-1] == (32, 32)
+    assert told[-1] == ("done", 1, 1)
+
+
+def test_a_measure_that_is_interrupted_goes_on_from_its_file(tmp_path, monkeypatch):
+    chain, path = tk.gibbs_chain(W, B), tmp_path / "kept.npz"
+    whole = tk.spectral_measure(chain)
+
+    def stop(part, done, total):
+        if part == "the spectral measure":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        measured.kept_measure(chain, stop, path)
+    monkeypatch.setattr(measured, "with_solutions", lambda *args: pytest.fail("solved for once more"))
+    for _ in range(2):  # from the solutions, then from the measure
+        found = measured.kept_measure(chain, lambda part, done, total: None, path)
+        for field in dataclasses.fields(whole):
+            np.testing.assert_array_equal(getattr(found, field.name), getattr(whole, field.name))
+        monkeypatch.setattr(measured, "measure_of", lambda *args: pytest.fail("measured once more"))
+    with pytest.raises(ValueError, match="belongs to another model, other options or another version"):
+        tk.diagnose(W, B, checkpoint=path)
+    with pytest.raises(ValueError, match="belongs to another model, other options or another version"):
+        measured.kept_measure(tk.gibbs_chain(2 * W, B), stop, path)
 
 
 def test_the_alternating_scan_keeps_its_parts_too(tmp_path):

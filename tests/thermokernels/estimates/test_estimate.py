@@ -422,3 +422,13 @@ def test_a_lower_bound_has_what_is_left_of_the_budget_or_a_quarter_of_it(budget,
         assert estimate_module._with_lower_bound(doubtful, problem, 5, clock.now - taken, budget).t_obs_at_least == 3.0
     assert estimate_module._with_lower_bound(replace(trusted, largest_share=0.2), problem, 5, clock.now - taken, budget) is not None
     assert asked == 2 * [(5, left)]
+
+
+def test_as_many_replicates_as_the_page_says_where_nothing_is_asked_for():
+    assert tk.estimate_q([[0.3]], None, kernel="single-site").n_replicates == 512
+    tally = SimpleNamespace(n_replicates=0, n_lost=0, replicates_for=lambda precision: round(1000 / precision))
+    run = Planned(None, tally, SimpleNamespace(executor=None), None, lambda: False, None)
+    run.asked, run.clock, run.each = [], Clock(), 0.1
+    run.to(0.5, 1500)
+    run.to(0.9, 100)
+    assert run.asked == [512, 1500, 100, 100]

@@ -10,6 +10,7 @@ import pytest
 import thermokernels as tk
 from thermokernels.estimates import batch_means, estimate, replicates, running
 from thermokernels.estimates.coupling.lag_pairs import Schedule
+from thermokernels.estimates.pool import Task
 from thermokernels.estimates.problem import Problem
 
 WELLS = np.full((4, 4), 3.0), np.full(4, 1e-3), np.zeros(4)
@@ -120,3 +121,24 @@ def test_futures_of_an_executor_are_cancelled_when_the_budget_is_over(monkeypatc
     assert "was over before any of the" in found.reason
     assert executor.futures
     assert all(future.cancelled() for future, *_ in executor.futures)
+
+
+@pytest.mark.parametrize("losses", [0, 2, 3])
+def test_a_task_is_run_three_times_at_most(losses):
+    runs = []
+
+    def submit():
+        runs.append(Future())
+        if len(runs) <= losses:
+            runs[-1].set_exception(OSError("the worker is gone"))
+        else:
+            runs[-1].set_result(5)
+        return runs[-1]
+
+    task = Task("replicates 0 to 7", submit, is_here=False)
+    if losses < 3:
+        assert task.result() == 5
+    else:
+        with pytest.raises(tk.ExecutorError, match=r"lost replicates 0 to 7 \(.*\), 3 times"):
+            task.result()
+    assert len(runs) == min(losses + 1, 3)

@@ -67,12 +67,12 @@ def row(name, value, trusted=True):
 def test_the_sentences_say_when_a_window_becomes_too_short():
     rows = (row("1", 12.0), row("30", 0.13), row("40", 0.2), row("50", 3.0), row("60", 0.5, trusted=False))
     assert module.Track(rows, 100.0, "alternating").sentences == (
-        "From checkpoint 30 on 100 sweeps are too few (Q = 0.13): 769 are needed.",
-        "From checkpoint 50 on 100 sweeps are enough again (Q = 3).",
+        "From checkpoint 30 on 100 sweeps are too few (Q = 0.130): 769 are needed.",
+        "From checkpoint 50 on 100 sweeps are enough again (Q = 3.00).",
         "Checkpoint 60 is not trusted: rare events.",
     )
     assert module.Track(rows[:1], 100.0, "alternating").sentences == (
-        "100 sweeps are enough at every checkpoint that can be trusted: Q is at least 12.",
+        "100 sweeps are enough at every checkpoint that can be trusted: Q is at least 12.0.",
     )
 
 

@@ -7,6 +7,7 @@ from contextlib import nullcontext
 import numba
 import numpy as np
 import pytest
+from mpmath import mp
 from numba import njit
 
 import thermokernels as tk
@@ -463,3 +464,31 @@ def test_a_law_of_one_layer_has_a_digit_up_to_so_large_a_sum_of_couplings():
         model = tk.Model(np.full((1, 2), share / 6 * sum_of_all), [-share / 3 * sum_of_all], [0.0, share / 3 * sum_of_all])
         with pytest.raises(tk.UnresolvedError, match="leave no digit of the law of one layer") if refused else nullcontext():
             chain_module._require_digits(model)
+
+
+@pytest.mark.parametrize("kernel", ["single-site", "alternating-visible", "alternating-hidden"])
+def test_energies_and_their_remainders_add_up_to_far_more_digits(kernel):
+    W, b, c = (np.random.default_rng(3).normal(size=shape) for shape in ((2, 3), 2, 3))
+    chain = tk.gibbs_chain(30 * W, 30 * b, 30 * c, kernel=kernel)
+    model, (hidden, visible) = chain.model, ([[1 - 2 * (x >> i & 1) for i in range(n)] for x in range(2**n)] for n in (3, 2))
+    with mp.workdps(50):
+
+        def fields(couplings, field, spins):
+            return [mp.mpf(f) + along(row, spins) for f, row in zip(field, couplings, strict=True)]
+
+        def along(field, spins):
+            return mp.fdot(map(mp.mpf, field), map(mp.mpf, spins))
+
+        def summed_out(of_layer):
+            return mp.fsum(mp.log(2 * mp.cosh(f)) for f in of_layer)
+
+        if kernel == "alternating-visible":
+            exact = [-along(model.b, v) - summed_out(fields(model.W.T, model.c, v)) for v in visible]
+        elif kernel == "alternating-hidden":
+            exact = [-along(model.c, h) - summed_out(fields(model.W, model.b, h)) for h in hidden]
+        else:
+            exact = [-along(model.b, v) - along(fields(model.W.T, model.c, v), h) for h in hidden for v in visible]
+        found = [mp.mpf(e) + mp.mpf(r) for e, r in zip(chain.energy, chain.energy_remainders, strict=True)]
+        off = [float(f - e - (found[0] - exact[0])) for f, e in zip(found, exact, strict=True)]
+    assert len(found) == chain.n_states
+    assert np.abs(off).max() <= (1e-17 if chain.dynamics.layer else 1e-27)

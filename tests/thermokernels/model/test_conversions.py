@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import thermokernels as tk
+from thermokernels.model import conversions
 
 pytestmark = pytest.mark.small
 
@@ -151,3 +152,10 @@ def test_what_is_within_a_millionth_of_a_spin_is_one():
 def test_law_of_too_many_spins():
     with pytest.raises(tk.ModelTooLargeError, match="the law of 60 visible spins"):
         tk.law_of_samples(np.ones((1, 60)))
+
+
+def test_a_law_asks_for_so_many_bytes_a_state(monkeypatch):
+    asked = []
+    monkeypatch.setattr(conversions.memory, "require", lambda n_bytes, *_: asked.append(n_bytes))
+    tk.law_of_samples(np.ones((3, 5)))
+    assert asked == [32 * 2**5]  # counts, the law, and copies of each

@@ -65,14 +65,14 @@ def test_numbers_of_the_full_chain(model):
     chain, full = exchangeable_chain(W, b, c), tk.gibbs_chain(W, b, c)
     time = exchangeable_sums.variance_time(chain)
     exact = tk.observable_variance_time(full)
-    assert time.value == pytest.approx(exact, rel=1e-10)
+    assert time.value == pytest.approx(exact, rel=1e-10, abs=0)
     assert abs(time.value - exact) <= time.bound + 1e-12 * exact
     assert time.bound < 1e-9 * exact
-    assert time.variance == pytest.approx(total_variance(full)[0], rel=1e-11)
+    assert time.variance == pytest.approx(total_variance(full)[0], rel=1e-11, abs=0)
     assert tk.observable_variance_time(chain) == time.value
-    assert tk.asymptotic_variance(chain) == pytest.approx(tk.asymptotic_variance(full), rel=1e-10)
+    assert tk.asymptotic_variance(chain) == pytest.approx(tk.asymptotic_variance(full), rel=1e-10, abs=0)
     every = tk.gibbs_chain(W, b, c, quotient=False)
-    assert tk.spectral_gap(chain) == pytest.approx(tk.spectral_gap(every), rel=1e-9)
+    assert tk.spectral_gap(chain) == pytest.approx(tk.spectral_gap(every), rel=1e-9, abs=0)
     assert 0.05 * tk.spectral_gap(every) < gap_lower_bound(chain.lumped) <= tk.spectral_gap(every) * (1 + 1e-10)
 
 
@@ -100,7 +100,7 @@ def test_spectral_measure_of_the_full_chain(model, monkeypatch):
     for dense in (lumped_solves.DENSE_STATES, 0):
         monkeypatch.setattr(lumped_solves, "DENSE_STATES", dense)
         measure = tk.spectral_measure(chain)
-        assert measure.weights.sum() == pytest.approx(full.weights.sum(), rel=1e-11)
+        assert measure.weights.sum() == pytest.approx(full.weights.sum(), rel=1e-11, abs=0)
         assert measure.relevant_gap == pytest.approx(full.relevant_gap, rel=1e-7)
         assert measure.gamma_eff == pytest.approx(full.gamma_eff, rel=1e-6)
         for steps in (1, 17, 1000):
@@ -116,19 +116,19 @@ def test_signal_q_and_gradient_of_the_full_chain(model):
     counts = exchangeable_sums.data_counts(chain, samples)
     full, by_W = adjoints.q_struct(W, p_data, window=50.0, b=b, c=c)
     q, by_w = adjoints.exchangeable_q(chain, samples, window=50.0)
-    assert q.value == pytest.approx(full.value, rel=1e-10)
+    assert q.value == pytest.approx(full.value, rel=1e-10, abs=0)
     assert q.q_limit == pytest.approx(full.q_limit, rel=1e-10)
-    assert q.signal == pytest.approx(full.signal, rel=1e-10)
+    assert q.signal == pytest.approx(full.signal, rel=1e-10, abs=0)
     shaped = counts.reshape([len(one) + 1 for one in chain.visible_classes], order="F")
     for law in (counts, shaped):
-        assert tk.exchangeable_q(chain, law, window=50.0).value == pytest.approx(q.value, rel=1e-13)
+        assert tk.exchangeable_q(chain, law, window=50.0).value == pytest.approx(q.value, rel=1e-13, abs=0)
     gauged = chain.visible_signs[:, None] * by_W * chain.hidden_signs
     expected = [[gauged[np.ix_(row, column)].sum() for column in chain.hidden_classes] for row in chain.visible_classes]
     np.testing.assert_allclose(by_w, expected, rtol=1e-7, atol=1e-8 * np.abs(expected).max())
     gauged = chain.visible_signs[:, None] * adjoints.asymptotic_variance(W, b, c)[1] * chain.hidden_signs
     expected = [[gauged[np.ix_(row, column)].sum() for column in chain.hidden_classes] for row in chain.visible_classes]
     value, gradient = adjoints.exchangeable_asymptotic_variance(chain)
-    assert value == pytest.approx(tk.asymptotic_variance(chain), rel=1e-12)
+    assert value == pytest.approx(tk.asymptotic_variance(chain), rel=1e-12, abs=0)
     np.testing.assert_allclose(gradient, expected, rtol=1e-7, atol=1e-8 * np.abs(expected).max())
 
 
@@ -157,10 +157,10 @@ def test_finite_windows_of_the_full_chain(model):
                 tk.operational_q(of, data, window, burn_in, start, n_chains=2, n_data=5, hidden="sampled")
                 for of, data in ((chain, samples), (full, p_data))
             )
-            assert one.value == pytest.approx(other.value, rel=1e-9)
-            assert (one.bias2, one.variance, one.positive) == pytest.approx((other.bias2, other.variance, other.positive), rel=1e-9)
+            assert one.value == pytest.approx(other.value, rel=1e-9, abs=0)
+            assert (one.bias2, one.variance, one.positive) == pytest.approx((other.bias2, other.variance, other.positive), rel=1e-9, abs=0)
     expected, sampled = (tk.operational_q(chain, samples, 3, n_data=1, hidden=hidden).positive for hidden in ("expected", "sampled"))
-    assert expected == pytest.approx(tk.operational_q(full, p_data, 3, n_data=1).positive, rel=1e-10)
+    assert expected == pytest.approx(tk.operational_q(full, p_data, 3, n_data=1).positive, rel=1e-10, abs=0)
     assert expected < sampled
     with pytest.raises(ValueError, match="window must be a whole number of records"):
         tk.operational_q(chain, samples, 0.01)
@@ -177,7 +177,9 @@ def test_curves_of_the_full_chain(start):
     )
     for name in ("value", "bias2", "variance", "positive", "signal", "q_struct", "q_limit"):
         np.testing.assert_allclose(getattr(one, name), getattr(other, name), rtol=1e-9, atol=1e-15, err_msg=name)
-    assert tk.operational_q(chain, samples, 3, 1.25, start, method="recursion").variance == pytest.approx(one.variance[1, 1], rel=1e-9)
+    assert tk.operational_q(chain, samples, 3, 1.25, start, method="recursion").variance == pytest.approx(
+        one.variance[1, 1], rel=1e-9, abs=0
+    )
 
 
 @small
@@ -210,7 +212,7 @@ def test_passages_and_cuts_of_the_full_chain(model):
     start[-3:] = True
     expected = tk.mean_first_passage(full, start[lumped], target[lumped])
     assert tk.mean_first_passage(chain, start, target) == pytest.approx(expected, rel=1e-8)
-    assert tk.conductance(chain, target) == pytest.approx(tk.conductance(full, target[lumped]), rel=1e-11)
+    assert tk.conductance(chain, target) == pytest.approx(tk.conductance(full, target[lumped]), rel=1e-11, abs=0)
 
 
 @small
@@ -267,10 +269,10 @@ def test_classes_are_found_after_gauge_signs():
 def test_free_spins_of_any_size():
     """Products of free spins have the gap 2 / N, and the gap of the chain is 1 / N: at N = 300, far from any enumeration."""
     chain = tk.exchangeable_chain(np.zeros((150, 150)))
-    assert tk.observable_variance_time(chain) == pytest.approx(150 * 150 * 150, rel=1e-11)
-    assert tk.spectral_gap(chain) == pytest.approx(1 / 300, rel=1e-9)
+    assert tk.observable_variance_time(chain) == pytest.approx(150 * 150 * 150, rel=1e-11, abs=0)
+    assert tk.spectral_gap(chain) == pytest.approx(1 / 300, rel=1e-9, abs=0)
     measure = tk.spectral_measure(chain)
-    assert measure.relevant_gap == pytest.approx(2 / 300, rel=1e-8)
+    assert measure.relevant_gap == pytest.approx(2 / 300, rel=1e-8, abs=0)
 
 
 def test_sixty_digits():
@@ -418,10 +420,10 @@ def test_parts_that_a_symmetry_exchanges_are_solved_once(second, n_hidden, solve
     every = exchangeable_sums.variance_time(chain, visit=lambda *_: None)
     assert len(count) - solves == rows
     np.testing.assert_allclose(time.by_class, every.by_class, rtol=1e-9)
-    assert time.value == pytest.approx(tk.observable_variance_time(full), rel=1e-10)
+    assert time.value == pytest.approx(tk.observable_variance_time(full), rel=1e-10, abs=0)
     assert (time.variance, time.residual) == pytest.approx((every.variance, every.residual), rel=1e-3, abs=1e-10)
     monkeypatch.setattr(lumped_solves, "DENSE_STATES", 0)
-    assert tk.spectral_measure(chain).gamma_eff == pytest.approx(tk.spectral_measure(full).gamma_eff, rel=1e-8)
+    assert tk.spectral_measure(chain).gamma_eff == pytest.approx(tk.spectral_measure(full).gamma_eff, rel=1e-8, abs=0)
 
 
 @small
@@ -432,16 +434,16 @@ def test_block_samplers_of_the_full_model(model, kernel):
     full = tk.gibbs_chain(W, b, c, kernel=kernel)
     blocks = tk.exchangeable_blocks(exchangeable_chain(W, b, c), kernel)
     exact = tk.observable_variance_time(full)
-    assert blocks.value == pytest.approx(exact, rel=1e-10)
+    assert blocks.value == pytest.approx(exact, rel=1e-10, abs=0)
     assert abs(blocks.value - exact) <= blocks.bound + 1e-13 * exact
     assert blocks.bound < 1e-7 * blocks.value
-    assert blocks.asymptotic_variance == pytest.approx(tk.asymptotic_variance(full), rel=1e-10)
+    assert blocks.asymptotic_variance == pytest.approx(tk.asymptotic_variance(full), rel=1e-10, abs=0)
     law = np.full(2 ** len(W), 0.5 ** len(W))
     for records in (1, 2, 7):
         exact = tk.operational_q(full, law, records / full.steps_per_sweep).variance
-        assert blocks.window_variance(records) == pytest.approx(exact, rel=1e-9)
+        assert blocks.window_variance(records) == pytest.approx(exact, rel=1e-9, abs=0)
     if full.reversible:
-        assert blocks.gap == pytest.approx(tk.spectral_measure(full).relevant_gap, rel=1e-8)
+        assert blocks.gap == pytest.approx(tk.spectral_measure(full).relevant_gap, rel=1e-8, abs=0)
 
 
 @small
@@ -450,7 +452,7 @@ def test_blocks_of_layers_of_other_sizes(shape):
     """What a layer that is kept has that the other does not see: more counts on one side than on the other."""
     W = np.full(shape, 0.4)
     full = tk.observable_variance_time(tk.gibbs_chain(W, kernel="two-block"))
-    assert tk.exchangeable_blocks(exchangeable_chain(W), "two-block").value == pytest.approx(full, rel=1e-11)
+    assert tk.exchangeable_blocks(exchangeable_chain(W), "two-block").value == pytest.approx(full, rel=1e-11, abs=0)
 
 
 @small

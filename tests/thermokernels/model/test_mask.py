@@ -153,11 +153,11 @@ def test_sums_run_over_the_edges_that_exist(kernel, fields):
     for edge, g in zip(EDGES, dense.g(DATA), strict=True):
         expected[edge] = g
     np.testing.assert_allclose(q.g, expected, atol=1e-15)
-    assert q.t_obs == pytest.approx(dense.time(), rel=1e-10)
+    assert q.t_obs == pytest.approx(dense.time(), rel=1e-10, abs=0)
     assert tk.observable_variance_time(chain) == q.t_obs
-    assert q.value == pytest.approx(dense.q(DATA), rel=1e-10)
+    assert q.value == pytest.approx(dense.q(DATA), rel=1e-10, abs=0)
     assert abs(q.value - dense.q(DATA)) <= q.bound + 1e-12 * q.value
-    assert q.asymptotic_variance == pytest.approx(dense.asymptotic_variance(), rel=1e-9)
+    assert q.asymptotic_variance == pytest.approx(dense.asymptotic_variance(), rel=1e-9, abs=0)
     assert tk.asymptotic_variance(chain) == q.asymptotic_variance
     covariances, later = [], dense.f
     for _ in range(4):
@@ -170,7 +170,7 @@ def test_sums_run_over_the_edges_that_exist(kernel, fields):
 def test_every_solver_has_the_same_edges(method):
     dense = Dense(W, B, C, EDGES)
     chain = tk.gibbs_chain(MODEL)
-    assert tk.observable_variance_time(chain, method=method) == pytest.approx(dense.time(), rel=1e-10)
+    assert tk.observable_variance_time(chain, method=method) == pytest.approx(dense.time(), rel=1e-10, abs=0)
     np.testing.assert_allclose(observable_variances(chain).sum(), dense.variance(), rtol=1e-13)
     value, gradient = adjoints.observable_variance_time(MODEL, method=method)
     np.testing.assert_allclose(gradient, slopes(lambda w, b, c: Dense(w, b, c, EDGES).time(), 1)[0], atol=1e-8 * value)
@@ -246,7 +246,7 @@ def test_random_signs_run_over_the_edges():
     exact = tk.q_struct(MODEL, DATA)
     q, gradient, error = adjoints.probe_q_struct(MODEL, DATA, seed=1, n_directions=9)
     assert len(q.time.directions) == 4
-    assert q.value == pytest.approx(exact.value, rel=1e-10)
+    assert q.value == pytest.approx(exact.value, rel=1e-10, abs=0)
     np.testing.assert_allclose(gradient, adjoints.q_struct(MODEL, DATA)[1], atol=1e-8)
     assert not error[~MASK].any()
     loose = tk.probe_variance_time(tk.gibbs_chain(MODEL), n_probes=400, seed=2, n_directions=0)
@@ -264,13 +264,13 @@ def test_the_noise_of_finite_windows(hidden):
         centred = f - dense.pi @ f
         powers = [dense.pi @ (centred * (np.linalg.matrix_power(dense.P, lag) @ centred)) for lag in range(K)]
         noise += (powers[0] + 2 * sum((1 - lag / K) * powers[lag] for lag in range(1, K))) / K
-    assert found.variance == pytest.approx(noise, rel=1e-10)
+    assert found.variance == pytest.approx(noise, rel=1e-10, abs=0)
     v = 1.0 - 2.0 * ((np.arange(4)[:, None] >> np.arange(2)) & 1)
     means = np.tanh(v @ W + C)
     positive = sum((DATA @ means[:, j] ** 2 if hidden == "expected" else 1.0) - (DATA @ (v[:, i] * means[:, j])) ** 2 for i, j in EDGES)
-    assert found.positive == pytest.approx(positive / 7, rel=1e-12)
+    assert found.positive == pytest.approx(positive / 7, rel=1e-12, abs=0)
     measure = tk.spectral_measure(tk.gibbs_chain(MODEL))
-    assert tk.window_variance(measure, K) == pytest.approx(noise, rel=1e-9)
+    assert tk.window_variance(measure, K) == pytest.approx(noise, rel=1e-9, abs=0)
 
 
 def test_what_the_gradient_sees():
@@ -281,7 +281,7 @@ def test_what_the_gradient_sees():
     columns = np.stack([root * (f - dense.pi @ f) for f in dense.f], axis=1)
     target = root * (inside - dense.pi @ inside)
     rest = target - columns @ np.linalg.lstsq(columns, target, rcond=None)[0]
-    assert tk.relevance(chain, inside) == pytest.approx(1 - rest @ rest / (target @ target), rel=1e-9)
+    assert tk.relevance(chain, inside) == pytest.approx(1 - rest @ rest / (target @ target), rel=1e-9, abs=0)
     assert tk.observable_span(chain, np.eye(6)[:, [0, 2]]) == 2
     with pytest.raises(ValueError, match="span must be zero in the rows of couplings that do not exist, by the model's mask"):
         tk.relevance(chain, inside, np.eye(6))
@@ -290,12 +290,12 @@ def test_what_the_gradient_sees():
 def test_a_diagnosis_of_the_edges():
     d = tk.diagnose(MODEL, p_data=DATA)
     dense = Dense(W, B, C, EDGES)
-    assert d.t_obs.value == pytest.approx(dense.time(), rel=1e-9)
-    assert d.q.value == pytest.approx(dense.q(DATA), rel=1e-9)
-    assert d.tau_gradient.value == pytest.approx(2 * dense.time() / dense.variance() - 1, rel=1e-9)
+    assert d.t_obs.value == pytest.approx(dense.time(), rel=1e-9, abs=0)
+    assert d.q.value == pytest.approx(dense.q(DATA), rel=1e-9, abs=0)
+    assert d.tau_gradient.value == pytest.approx(2 * dense.time() / dense.variance() - 1, rel=1e-9, abs=0)
     single = [2 * time / (dense.pi @ (f - dense.pi @ f) ** 2) - 1 for time, f in zip(dense.times(), dense.f, strict=True)]
     assert d.slowest_observable == EDGES[int(np.argmax(single))]
-    assert d.tau_observable.value == pytest.approx(max(single), rel=1e-9)
+    assert d.tau_observable.value == pytest.approx(max(single), rel=1e-9, abs=0)
 
 
 def test_a_checkpoint_of_other_edges_is_another_computation(tmp_path):

@@ -68,11 +68,11 @@ def test_times_are_those_of_the_dense_chain(shape, with_fields, what, units, fie
             tk.alternating_variance_time(W, b, c, observables=what, units=units, fields=fields)
         return
     time = tk.alternating_variance_time(W, b, c, observables=what, units=units, fields=fields)
-    assert time.value == pytest.approx(values.sum(), rel=1e-12)
-    assert time.variance == pytest.approx(variances.sum(), rel=1e-12)
+    assert time.value == pytest.approx(values.sum(), rel=1e-12, abs=0)
+    assert time.variance == pytest.approx(variances.sum(), rel=1e-12, abs=0)
     assert abs(time.variance - variances.sum()) <= time.variance_error
     assert abs(time.value - values.sum()) <= time.bound + 1e-13 * time.value < 1e-10 * time.value
-    assert time.asymptotic_variance == pytest.approx(2 * values.sum() - variances.sum(), rel=1e-12)
+    assert time.asymptotic_variance == pytest.approx(2 * values.sum() - variances.sum(), rel=1e-12, abs=0)
     np.testing.assert_allclose(time.times, values[: W.size].reshape(shape), atol=1e-12)
     np.testing.assert_allclose(time.variances, variances[: W.size].reshape(shape), rtol=1e-12, atol=1e-15)
     if fields:
@@ -101,10 +101,10 @@ def test_the_same_through_the_functions_of_a_chain():
     q, of_chain = tk.q_struct(W, p_data, 7.0, b=b, c=c, kernel="alternating"), chain_q_struct(chain, p_data, 7.0)
     assert (q.value, q.q_limit, q.t_obs, q.method) == (of_chain.value, of_chain.q_limit, time.value, "cg")
     single = tk.q_struct(W, p_data, 7.0, b=b, c=c)
-    assert q.signal == pytest.approx(single.signal, rel=1e-14)
+    assert q.signal == pytest.approx(single.signal, rel=1e-14, abs=0)
     assert q.window_steps == 7.0
-    assert q.value == pytest.approx(3.5 * q.signal / time.value, rel=1e-14)
-    assert q.q_limit == pytest.approx(7.0 * q.signal / time.asymptotic_variance, rel=1e-14)
+    assert q.value == pytest.approx(3.5 * q.signal / time.value, rel=1e-14, abs=0)
+    assert q.q_limit == pytest.approx(7.0 * q.signal / time.asymptotic_variance, rel=1e-14, abs=0)
     assert 0 < q.bound < 1e-9 * q.value
     assert 0 < q.q_limit_bound < 1e-9 * q.q_limit
 
@@ -116,7 +116,7 @@ def test_q_of_the_other_kernels(kernel):
     chain = tk.gibbs_chain(W, kernel=kernel)
     q = tk.q_struct(W, p_data, 5.0, kernel=kernel)
     assert q.window_steps == 5 * chain.steps_per_sweep
-    assert q.value == pytest.approx(q.window_steps * q.signal / (2 * tk.observable_variance_time(chain)), rel=1e-13)
+    assert q.value == pytest.approx(q.window_steps * q.signal / (2 * tk.observable_variance_time(chain)), rel=1e-13, abs=0)
 
 
 @pytest.mark.parametrize("units", ["pm1", "zero-one"])
@@ -130,7 +130,7 @@ def test_signal_in_other_units_and_with_fields(units, what):
     f = -observables(W, c, x, "products", units, True)
     g = data @ f - law @ f
     np.testing.assert_allclose(np.concatenate([q.g.ravel(), q.g_visible, q.g_hidden]), g, atol=1e-14)
-    assert q.signal == pytest.approx(g @ g, rel=1e-12)
+    assert q.signal == pytest.approx(g @ g, rel=1e-12, abs=0)
     assert q.value == pytest.approx(50 * (g @ g) / tk.alternating_variance_time(W, b, c, units=units, observables=what, fields=True).value)
 
 
@@ -216,7 +216,7 @@ def test_free_spins_are_drawn_anew():
     a, b = np.meshgrid(tanh, tanh, indexing="ij")
     expected = 1 + a * b / (1 - (a * b) ** 2) * a * b
     expected[np.diag_indices(3)] = 1 - tanh**2
-    assert diagonal.times == pytest.approx(expected, rel=1e-10)
+    assert diagonal.times == pytest.approx(expected, rel=1e-10, abs=0)
 
 
 def test_progress_is_told():

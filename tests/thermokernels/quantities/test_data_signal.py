@@ -64,4 +64,4 @@ def test_the_size_of_g_rounds_with_every_entry():
 def test_the_size_of_g_is_off_by_the_errors_of_its_entries():
     g, off = np.array([[0.5, -0.25], [0.1, 3.0]]), 1e-3
     signal, bound = _signal(g, off, 0.0)
-    assert bound == pytest.approx(((np.abs(g) + off) ** 2).sum() - signal, rel=1e-12)
+    assert bound == pytest.approx(((np.abs(g) + off) ** 2).sum() - signal, rel=1e-12, abs=0)

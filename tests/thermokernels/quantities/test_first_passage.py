@@ -78,7 +78,7 @@ def test_closed_form_of_a_ferromagnet_of_two_spins():
     down, up = 1 / (1 + np.exp(2 * coupling)), 1 / (1 + np.exp(-2 * coupling))
     # t(++) = 1 / down + t(mixed); t(mixed) = 1 / up + t(++) / 2
     expected = 2 * (1 / down + 1 / up)
-    assert hitting_times(gibbs_chain([[coupling]], quotient=False), [3])[0] == pytest.approx(expected, rel=1e-12)
+    assert hitting_times(gibbs_chain([[coupling]], quotient=False), [3])[0] == pytest.approx(expected, rel=1e-12, abs=0)
 
 
 @given(seed=st.integers(0, 10**6))
@@ -86,7 +86,7 @@ def test_kac(seed):
     """From a set started in pi restricted to it, the mean return time is 1 / pi(set): sum_{x in A} pi_x (1 + P t)_x = 1."""
     chain, mask = random_chain(seed)
     returns = 1 + chain.apply(hitting_times(chain, mask))
-    assert chain.law[mask] @ returns[mask] == pytest.approx(1, rel=1e-9)
+    assert chain.law[mask] @ returns[mask] == pytest.approx(1, rel=1e-9, abs=0)
 
 
 @given(seed=st.integers(0, 10**6))
@@ -107,7 +107,7 @@ def test_mean_first_passage_is_the_stationary_mean(seed):
     times = naive_hitting_times(chain, target)
     expected = chain.law[start] @ times[start] / chain.law[start].sum()
     assert mean_first_passage(chain, start, target) == pytest.approx(expected, rel=1e-9)
-    assert mean_over(chain, start, times) == pytest.approx(expected, rel=1e-12)
+    assert mean_over(chain, start, times) == pytest.approx(expected, rel=1e-12, abs=0)
     assert mean_first_passage(chain, target, target) == 0
 
 

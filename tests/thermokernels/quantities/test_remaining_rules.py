@@ -8,6 +8,7 @@ from thermokernels.quantities import remaining_rules
 from thermokernels.quantities.remaining_rules import RemainingRules, sweep_error
 from thermokernels.quantities.slow_modes import slow_modes
 from thermokernels.quantities.variance_time import with_solutions
+from thermokernels.solvers.lanczos import radau_rules
 
 small = pytest.mark.small
 
@@ -40,32 +41,82 @@ def test_variance_resolvent_and_windows_are_those_of_all_eigenpairs(shape, begin
     modes = slow_modes(chain, time.right_hand_sides, 3.0)
     rest = RemainingRules(time, modes)
     assert rest.power == (2 if begin == "solutions" else 0)
-    rules = rest.extend(40)
+    rules = rest.rules()
     gaps, weights = np.append(modes.gaps, rules.gaps), np.append(modes.weights, rules.weights)
     exact_gaps, exact = dense(chain)
-    assert weights.sum() == pytest.approx(exact.sum(), rel=1e-11)
-    assert (weights / gaps).sum() == pytest.approx((exact / exact_gaps).sum(), rel=1e-10)
+    assert weights.sum() == pytest.approx(exact.sum(), rel=1e-11, abs=0)
+    assert (weights / gaps).sum() == pytest.approx((exact / exact_gaps).sum(), rel=1e-10, abs=0)
     for K in (1, 7, 60, 900):
-        assert window(gaps, weights, K) == pytest.approx(window(exact_gaps, exact, K), rel=1e-10)
+        assert window(gaps, weights, K) == pytest.approx(window(exact_gaps, exact, K), rel=1e-10, abs=0)
 
 
-def test_runs_that_have_settled_have_every_window_and_no_sooner():
+def by_observable(chain):
+    """Gaps of all modes but the constant one, and what every observable has of each, (couplings, modes)."""
+    root, spins = chain.root_law, chain.spins().astype(float)
+    gaps, modes = np.linalg.eigh(chain.symmetrised_generator_matrix() + 2 * np.outer(root, root))
+    f = (spins[:, : chain.n_visible, None] * spins[:, None, chain.n_visible :]).reshape(chain.n_states, -1)
+    return gaps[:-1], (modes[:, :-1].T @ (root[:, None] * (f - chain.law @ f))).T ** 2
+
+
+def test_every_observable_goes_on_until_rules_of_gauss_and_radau_agree(monkeypatch):
+    """Between the two lies what all eigenpairs say, after any number of steps, and what settles is right to the resolution."""
     chain = chain_of((4, 5), scale=0.8)
     time = with_solutions(chain)
     modes = slow_modes(chain, time.right_hand_sides, 3.0)
-    rest, exact = RemainingRules(time, modes), dense(chain)
-    errors, settled = [], []
-    for n_steps in (2, 4, 6, *remaining_rules.STEPS):
-        rules = rest.extend(n_steps)
-        settled.append(rest.settled(rules))
-        gaps, weights = np.append(modes.gaps, rules.gaps), np.append(modes.weights, rules.weights)
-        errors.append(max(abs(window(gaps, weights, K) / window(*exact, K) - 1) for K in (8, 32, 128, 512)))
-        if settled[-1]:
-            break
-    assert settled[-1]
-    assert errors[-1] <= remaining_rules.RESOLUTION
-    assert errors[0] > 1e3 * remaining_rules.RESOLUTION
-    assert not any(settled[:3])
+    rest, (gaps, seen) = RemainingRules(time, modes), by_observable(chain)
+    kept = np.abs(gaps[:, None] - modes.gaps).min(axis=1) > 1e-8
+    runs = rest._begun(slice(None))
+    exact = remaining_rules._decayed(np.broadcast_to(gaps[kept], seen[:, kept].shape), seen[:, kept] / gaps[kept] ** 2)
+    for _ in range(5):
+        runs.extend(2)
+        lower = runs.gauss_rules()
+        upper = radau_rules(runs.norms, runs.diagonals, runs.offdiagonals)
+        low, high = (remaining_rules._decayed(rules.gaps, rules.weights) for rules in (lower, upper))
+        slack = 1e-10 * exact
+        assert (low <= exact + slack).all()
+        assert (exact <= high + slack).all()
+        assert (high - low > 1e-6 * exact).any()
+    monkeypatch.setattr(remaining_rules, "STEPS", tuple(range(4, 40)))
+    rules = rest.rules()
+    assert (rules.n_nodes < 39).all()
+    assert len(set(rules.n_nodes.tolist())) > 1  # some need fewer steps than others
+    whole = remaining_rules.window_sums(np.broadcast_to(gaps, seen.shape), seen)
+    found = remaining_rules.window_sums(rules.gaps, rules.weights) + remaining_rules.window_sums(
+        np.broadcast_to(modes.gaps, rest._seen.shape), rest._seen
+    )
+    assert (np.abs(found - whole) <= remaining_rules.RESOLUTION * whole).all()
+    monkeypatch.setattr(remaining_rules, "STEPS", (4,))
+    too_few = rest.rules()
+    assert (too_few.n_nodes == 4).all()
+    assert abs(1 - window(too_few.gaps.ravel(), too_few.weights.ravel(), 32) / window(rules.gaps.ravel(), rules.weights.ravel(), 32)) > 1e-8
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_observables_in_parts_are_the_same_bits_and_are_counted(threads, monkeypatch):
+    chain = chain_of((4, 5), scale=0.8)
+    time = with_solutions(chain)
+    modes = slow_modes(chain, time.right_hand_sides, 3.0)
+    whole = RemainingRules(time, modes).rules()
+    monkeypatch.setattr(remaining_rules, "TOGETHER", 3 * chain.n_states)
+    monkeypatch.setattr("thermokernels.common.threads.SMALLEST_WORK", 0)
+    monkeypatch.setattr("thermokernels.common.threads._chosen", threads)
+    told = []
+    parts = RemainingRules(time, modes).rules(told.append)
+    assert told == [3, 6, 9, 12, 15, 18, 20]
+    for name in ("gaps", "weights", "residuals", "n_nodes"):
+        np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name))
+
+
+@small
+def test_sums_of_windows_are_those_of_autocovariances():
+    gaps, weights = np.array([[1e-9, 0.3, 1.0], [0.02, 0.5, 0.9]]), np.array([[1.0, 2.0, 0.5], [0.1, 1.0, 3.0]])
+    sums, decayed = remaining_rules.window_sums(gaps, weights), remaining_rules._decayed(gaps, weights)
+    assert sums.shape == (2, 26)
+    for j, K in enumerate((4, 8, 16, 32)):
+        for a in range(2):
+            assert sums[a, j] == pytest.approx(K * window(gaps[a], weights[a], K), rel=1e-12)
+            assert decayed[a, j] == pytest.approx(2 / K * float(weights[a] @ (1 - gaps[a]) ** (K + 1)), rel=1e-12)
+    assert sums[0, -1] == pytest.approx(2**27 + 2.0 * (2 / 0.3 - 1) + 0.5, rel=0.05)  # a mode of 1e9 steps stands still for 2^27
 
 
 @small
@@ -104,13 +155,14 @@ def test_a_sweep_of_one_step_has_no_pole_but_zero():
     assert sweep_error(2, 1) == 0.0
 
 
-def test_a_resolvent_that_was_solved_badly_is_missed():
+def test_a_resolvent_that_was_solved_badly_is_missed(monkeypatch):
     """Dropping what the residual says of T_O, or the bound of the sweep, uncovers what each stands for."""
     chain = chain_of((4, 5))
     time = with_solutions(chain)
     modes = slow_modes(chain, time.right_hand_sides, 3.0)
     rest = RemainingRules(time, modes)
-    rules = rest.extend(2)
+    monkeypatch.setattr(remaining_rules, "STEPS", (2,))
+    rules = rest.rules()
     exact_gaps, exact = dense(chain)
 
     def by_sweep(gaps, weights):

@@ -1,5 +1,7 @@
 """The proven gap against closed forms and dense eigenvalues: every route, and each of its lower bounds."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import scipy.linalg
@@ -37,7 +39,7 @@ def test_independent_pairs_in_closed_form_however_slow(scale):
         chain = tk.gibbs_chain(np.diag(couplings), quotient=quotient)
         found = spectral_gap.solve_spectral_gap(chain)
         assert abs(found.value - exact) <= found.bound <= 1e-8 * exact
-        assert tk.spectral_gap(chain) == pytest.approx(exact, rel=1e-9)
+        assert tk.spectral_gap(chain) == pytest.approx(exact, rel=1e-9, abs=0)
         lower = tk.gap_lower_bound(chain)
         assert 0.1 * exact <= lower <= exact * (1 + 1e-12)
     assert found.method == ("eigenvalues" if scale < 10 else "reduction")
@@ -111,7 +113,7 @@ def test_without_a_factorisation_the_bound_is_that_of_interlacing():
     found, sharp = spectral_gap.solve_spectral_gap(chain, sharp=False), spectral_gap.solve_spectral_gap(chain)
     assert found.value == pytest.approx(sharp.value, abs=sharp.bound)
     assert sharp.bound < spectral_gap.SHARP * sharp.value < found.bound
-    assert found.value - found.bound == pytest.approx(tk.gap_lower_bound(chain), rel=1e-9)
+    assert found.value - found.bound == pytest.approx(tk.gap_lower_bound(chain), rel=1e-9, abs=0)
     assert abs(found.value - dense_gap(chain)) <= found.bound + DENSE
 
 
@@ -228,3 +230,37 @@ def test_a_bound_that_is_not_sharp_is_worth_an_inertia(missing, asked, monkeypat
     assert shifts == ([pytest.approx(0.1 * (1 - 5e-7), rel=1e-15, abs=0)] if asked else [])
     assert found.bound == pytest.approx(0.5e-7 + (2e-12 if asked else 1e-12), rel=1e-6, abs=0)
     assert spectral_gap._from_lanczos(chain, sharp=False).bound == pytest.approx(missing + 1e-12, rel=1e-6, abs=0)
+
+
+@pytest.mark.parametrize("quotient", [True, False])
+def test_a_value_that_is_too_large_is_as_far_off_as_the_least_eigenvalue_lies_below(quotient, monkeypatch):
+    """Where Temple says nothing: the second eigenvalue would be no bound from below."""
+    chain = tk.gibbs_chain(np.diag([1.0, 1.1]), quotient=quotient)
+    right = spectral_gap._from_eigenvalues(chain).value
+    for rayleigh in ("_rayleigh", "_extended_rayleigh"):
+        monkeypatch.setattr(spectral_gap, rayleigh, lambda *_: (right + 1e-3, 1.0, 1e-6))
+    assert spectral_gap._from_eigenvalues(chain).bound == pytest.approx(1e-3 + 1e-6, rel=1e-8, abs=0)
+
+
+@pytest.mark.parametrize(
+    ("found", "lower", "value", "bound"), [(0.09, 0.089, 0.09, 0.001), (0.11, 0.089, 0.1, 0.011), (0.09, 0.07, 0.09, 0.01)]
+)
+def test_of_two_pairs_of_bounds_the_nearer_ones_are_taken(found, lower, value, bound, monkeypatch):
+    """A mode by itself says 0.08 to 0.1, a cluster something else; either bound holds."""
+    chain = tk.gibbs_chain(np.diag([1.0, 1.1]))
+    cluster = SimpleNamespace(values=np.array([found]), lower=np.array([lower]), rounding=1e-5)
+    monkeypatch.setattr(spectral_gap, "_ritz_vector", lambda _: None)
+    monkeypatch.setattr(spectral_gap, "_from_one_mode", lambda *_: (0.1, 0.08, 1e-12))
+    monkeypatch.setattr(spectral_gap, "slow_cluster", lambda *_: cluster)
+    monkeypatch.setattr(spectral_gap, "_inertia", lambda *_: 0.0)
+    gap = spectral_gap._from_lanczos(chain, sharp=True)
+    assert gap.value == value
+    assert gap.bound == pytest.approx(bound + 1e-5, rel=1e-9, abs=0)
+
+
+@pytest.mark.parametrize(("missing", "proven"), [(0.9e-7, True), (1.1e-7, False)])
+def test_a_mode_is_the_gap_to_a_relative_millionth_or_not_at_all(missing, proven, monkeypatch):
+    monkeypatch.setattr(spectral_gap, "_from_one_mode", lambda *_: (0.1, 0.1 - missing, 0.0))
+    found = spectral_gap.gap_of_mode(tk.gibbs_chain(np.diag([1.0, 1.1])), np.ones(8))
+    assert (found is not None) is proven
+    assert not proven or found.bound == pytest.approx(missing, rel=1e-6, abs=0)

@@ -9,7 +9,7 @@ import pytest
 import scipy.linalg
 
 import thermokernels as tk
-from thermokernels.quantities import slow_modes, spectral_measure, variance_time
+from thermokernels.quantities import remaining_rules, slow_modes, spectral_measure, variance_time
 from thermokernels.solvers import lanczos
 from thermokernels.solvers.state_reduction import reduced_gap
 from thermokernels_app.experiment.design import load_design
@@ -91,23 +91,23 @@ def test_measure_and_gap_equal_the_dense_eigendecomposition(name, shape, options
     chain = tk.gibbs_chain(model(name, shape), **options)
     gaps, weights = dense_modes(chain)
     measure, dense = tk.spectral_measure(chain), summary(gaps, weights, chain.steps_per_sweep)
-    assert measure.relevant_gap == pytest.approx(dense.relevant_gap, rel=1e-8)
-    assert measure.gamma_eff == pytest.approx(dense.gamma_eff, rel=1e-8)
-    assert measure.gamma_eff_step == pytest.approx(dense.gamma_eff_step, rel=1e-8)
+    assert measure.relevant_gap == pytest.approx(dense.relevant_gap, rel=1e-8, abs=0)
+    assert measure.gamma_eff == pytest.approx(dense.gamma_eff, rel=1e-8, abs=0)
+    assert measure.gamma_eff_step == pytest.approx(dense.gamma_eff_step, rel=1e-8, abs=0)
     assert 0 <= measure.gamma_eff_error <= 1e-8
     assert measure.steps_per_sweep == chain.steps_per_sweep
-    assert tk.spectral_gap(chain) == pytest.approx(gaps[0], rel=1e-9)
+    assert tk.spectral_gap(chain) == pytest.approx(gaps[0], rel=1e-9, abs=0)
 
     for K in (1, 10, 1000):
         expected = tk.window_variance(dataclasses.replace(measure, gaps=np.abs(gaps), weights=weights), K)
-        assert tk.window_variance(measure, K) == pytest.approx(expected, rel=1e-8)
+        assert tk.window_variance(measure, K) == pytest.approx(expected, rel=1e-8, abs=0)
 
     np.testing.assert_array_equal(measure.nodes, 1 - measure.gaps)
     assert np.all(np.diff(measure.gaps) > 0)
     assert np.all(measure.weights >= 0)
     variance = np.einsum("x,xa->", chain.law, products(chain) ** 2)
-    assert measure.weights.sum() == pytest.approx(variance, rel=1e-11)
-    assert (measure.weights / measure.gaps).sum() == pytest.approx(tk.observable_variance_time(chain), rel=1e-8)
+    assert measure.weights.sum() == pytest.approx(variance, rel=1e-11, abs=0)
+    assert (measure.weights / measure.gaps).sum() == pytest.approx(tk.observable_variance_time(chain), rel=1e-8, abs=0)
 
 
 @pytest.mark.parametrize("name", ["free", "random", "pairs", "ferromagnet"])
@@ -118,10 +118,10 @@ def test_runs_that_exhaust_their_subspace_agree_with_all_eigenpairs(name, monkey
     monkeypatch.setattr(spectral_measure, "DENSE_CLUSTER", 0)
     monkeypatch.setattr(spectral_measure, "DENSE_FALLBACK", 0)
     runs = tk.spectral_measure(chain)
-    assert runs.relevant_gap == pytest.approx(direct.relevant_gap, rel=1e-9)
-    assert runs.gamma_eff_step == pytest.approx(direct.gamma_eff_step, rel=1e-9)
-    assert runs.weights.sum() == pytest.approx(direct.weights.sum(), rel=1e-11)
-    assert tk.spectral_gap(chain) == pytest.approx(gap, rel=1e-9)
+    assert runs.relevant_gap == pytest.approx(direct.relevant_gap, rel=1e-9, abs=0)
+    assert runs.gamma_eff_step == pytest.approx(direct.gamma_eff_step, rel=1e-9, abs=0)
+    assert runs.weights.sum() == pytest.approx(direct.weights.sum(), rel=1e-11, abs=0)
+    assert tk.spectral_gap(chain) == pytest.approx(gap, rel=1e-9, abs=0)
 
 
 @small
@@ -129,12 +129,12 @@ def test_runs_that_exhaust_their_subspace_agree_with_all_eigenpairs(name, monkey
 def test_free_spins_in_closed_form(shape):
     n_spins = sum(shape)
     measure = tk.spectral_measure(tk.gibbs_chain(np.zeros(shape)))
-    assert measure.relevant_gap == pytest.approx(2 / n_spins, rel=1e-13)
-    assert measure.gamma_eff_step == pytest.approx(2 / n_spins, rel=1e-13)
-    assert measure.gamma_eff == pytest.approx(1 - (1 - 2 / n_spins) ** n_spins, rel=1e-13)
+    assert measure.relevant_gap == pytest.approx(2 / n_spins, rel=1e-13, abs=0)
+    assert measure.gamma_eff_step == pytest.approx(2 / n_spins, rel=1e-13, abs=0)
+    assert measure.gamma_eff == pytest.approx(1 - (1 - 2 / n_spins) ** n_spins, rel=1e-13, abs=0)
     assert measure.cluster_size == 1
-    assert tk.spectral_gap(tk.gibbs_chain(np.zeros(shape))) == pytest.approx(2 / n_spins, rel=1e-13)
-    assert tk.spectral_gap(tk.gibbs_chain(np.zeros(shape), quotient=False)) == pytest.approx(1 / n_spins, rel=1e-13)
+    assert tk.spectral_gap(tk.gibbs_chain(np.zeros(shape))) == pytest.approx(2 / n_spins, rel=1e-13, abs=0)
+    assert tk.spectral_gap(tk.gibbs_chain(np.zeros(shape), quotient=False)) == pytest.approx(1 / n_spins, rel=1e-13, abs=0)
     blocks = tk.spectral_measure(tk.gibbs_chain(np.zeros(shape), kernel="two-block"))
     assert (blocks.relevant_gap, blocks.gamma_eff) == (pytest.approx(1.0), pytest.approx(1.0))
 
@@ -144,18 +144,18 @@ def test_independent_pairs_in_closed_form(couplings):
     # odd modes v + h, v - h of one pair relax at (1 -+ tanh w)/N, their products at the sum, the product v h at 2/N
     n_spins, slow = 2 * len(couplings), np.sort(1 - np.abs(np.tanh(couplings)))
     chain = tk.gibbs_chain(np.diag(couplings))
-    assert tk.spectral_gap(tk.gibbs_chain(np.diag(couplings), quotient=False)) == pytest.approx(slow[0] / n_spins, rel=1e-10)
-    assert tk.spectral_gap(chain) == pytest.approx((slow[0] + slow[1]) / n_spins, rel=1e-10)
-    assert tk.spectral_measure(chain).relevant_gap == pytest.approx((slow[0] + slow[1]) / n_spins, rel=1e-10)
+    assert tk.spectral_gap(tk.gibbs_chain(np.diag(couplings), quotient=False)) == pytest.approx(slow[0] / n_spins, rel=1e-10, abs=0)
+    assert tk.spectral_gap(chain) == pytest.approx((slow[0] + slow[1]) / n_spins, rel=1e-10, abs=0)
+    assert tk.spectral_measure(chain).relevant_gap == pytest.approx((slow[0] + slow[1]) / n_spins, rel=1e-10, abs=0)
 
 
 @small
 @pytest.mark.parametrize("w", [-1.0, 0.4, 3.0])
 def test_one_coupling_forgets_in_one_step(w):
     measure = tk.spectral_measure(tk.gibbs_chain([[w]]))
-    assert measure.relevant_gap == pytest.approx(1, rel=1e-14)
-    assert measure.gamma_eff == pytest.approx(1, rel=1e-14)
-    assert tk.window_variance(measure, 25) == pytest.approx(1 / np.cosh(w) ** 2 / 25, rel=1e-12)
+    assert measure.relevant_gap == pytest.approx(1, rel=1e-14, abs=0)
+    assert measure.gamma_eff == pytest.approx(1, rel=1e-14, abs=0)
+    assert tk.window_variance(measure, 25) == pytest.approx(1 / np.cosh(w) ** 2 / 25, rel=1e-12, abs=0)
 
 
 @pytest.mark.parametrize("shape", [(2, 3), (3, 3), (4, 4)])
@@ -165,8 +165,8 @@ def test_odd_modes_are_invisible(shape):
     pairs, full = tk.gibbs_chain(W), tk.gibbs_chain(W, quotient=False)
     by_pairs, by_states = tk.spectral_measure(pairs), tk.spectral_measure(full)
     assert tk.spectral_gap(full) < 0.5 * by_pairs.relevant_gap
-    assert by_states.relevant_gap == pytest.approx(by_pairs.relevant_gap, rel=1e-9)
-    assert by_states.gamma_eff == pytest.approx(by_pairs.gamma_eff, rel=1e-9)
+    assert by_states.relevant_gap == pytest.approx(by_pairs.relevant_gap, rel=1e-9, abs=0)
+    assert by_states.gamma_eff == pytest.approx(by_pairs.gamma_eff, rel=1e-9, abs=0)
     slower = by_states.gaps < by_pairs.relevant_gap * (1 - 1e-6)
     assert by_states.weights[slower].sum() < 1e-25
     even = dense_modes(pairs)[0]
@@ -186,7 +186,7 @@ def test_a_trained_cell_has_exactly_degenerate_eigenvalues():
         chain = tk.gibbs_chain(tk.couplings(network, code))
         matrix = np.eye(chain.n_states) - chain.apply_symmetrised_generator(np.eye(chain.n_states))
         spacings.append(np.diff(np.linalg.eigvalsh((matrix + matrix.T) / 2)).min())
-        assert tk.spectral_measure(chain).relevant_gap == pytest.approx(summary(*dense_modes(chain), 8).relevant_gap, rel=1e-8)
+        assert tk.spectral_measure(chain).relevant_gap == pytest.approx(summary(*dense_modes(chain), 8).relevant_gap, rel=1e-8, abs=0)
     assert max(spacings) < 1e-14  # what LAPACK rounds: a few u times the number of states
 
 
@@ -197,14 +197,14 @@ def test_window_variance_equals_the_sum_over_lags(shape, kernel):
     chain = tk.gibbs_chain(model("random", shape), kernel=kernel)
     measure = tk.spectral_measure(chain)
     for K in (1, 2, 3, 17, 200):
-        assert tk.window_variance(measure, K) == pytest.approx(lag_variance(chain, K), rel=1e-10)
+        assert tk.window_variance(measure, K) == pytest.approx(lag_variance(chain, K), rel=1e-10, abs=0)
 
 
 def test_window_variance_of_a_larger_chain_equals_the_sum_over_lags():
     chain = tk.gibbs_chain(model("trained", (4, 5)))
     measure = tk.spectral_measure(chain)
     for K in (1, 9, 90):
-        assert tk.window_variance(measure, K) == pytest.approx(lag_variance(chain, K), rel=1e-8)
+        assert tk.window_variance(measure, K) == pytest.approx(lag_variance(chain, K), rel=1e-8, abs=0)
 
 
 @small
@@ -212,7 +212,7 @@ def test_window_variance_in_its_limits():
     chain = tk.gibbs_chain(model("random", (2, 3)))
     measure = tk.spectral_measure(chain)
     variance, time = measure.weights.sum(), tk.observable_variance_time(chain)
-    assert tk.window_variance(measure, 1) == pytest.approx(variance, rel=1e-12)
+    assert tk.window_variance(measure, 1) == pytest.approx(variance, rel=1e-12, abs=0)
     assert tk.window_variance(measure, 1e9) == pytest.approx((2 * time - variance) / 1e9, rel=1e-6)
 
 
@@ -225,7 +225,7 @@ def test_window_variance_keeps_its_digits_in_every_regime(gap, K):
         s, k = 1 - Decimal(gap), Decimal(K)
         power = s**k if s else Decimal(0)
         exact = ((1 + s) / (1 - s) - 2 * s * (1 - power) / (k * (1 - s) ** 2)) / k
-    assert tk.window_variance(measure, K) == pytest.approx(float(exact), rel=1e-12)
+    assert tk.window_variance(measure, K) == pytest.approx(float(exact), rel=1e-12, abs=0)
 
 
 @pytest.mark.parametrize("name", ["random", "trained", "pairs", "ferromagnet"])
@@ -234,7 +234,7 @@ def test_slow_modes_with_all_copies_of_degenerate_eigenvalues(name, monkeypatch)
     monkeypatch.setattr(spectral_measure, "DENSE_FALLBACK", 0)
     chain = tk.gibbs_chain(1.5 * model(name, (5, 5)))
     measure, dense = tk.spectral_measure(chain), summary(*dense_modes(chain), chain.steps_per_sweep)
-    assert measure.gamma_eff == pytest.approx(dense.gamma_eff, rel=1e-9)
+    assert measure.gamma_eff == pytest.approx(dense.gamma_eff, rel=1e-9, abs=0)
     assert measure.gamma_eff_error <= 1e-8
     starts = variance_time.variance_time(chain).right_hand_sides
     modes = slow_modes.slow_modes(chain, starts, 3.0)
@@ -251,7 +251,7 @@ def test_a_cluster_that_ends_in_a_bulk_is_had_from_all_eigenvalues(monkeypatch):
     measure = tk.spectral_measure(chain)
     assert measure.cluster_size == 41
     assert measure.gamma_eff_error < 1e-9
-    monkeypatch.setattr(spectral_measure, "STEPS", (24,))
+    monkeypatch.setattr(remaining_rules, "STEPS", (24,))
     monkeypatch.setattr(spectral_measure, "DENSE_FALLBACK", chain.n_states - 1)
     rules = spectral_measure._of_eigenvalues(variance_time.variance_time(chain))
     assert rules.cluster_size is None
@@ -265,7 +265,7 @@ def test_beside_extremely_slow_modes_the_fast_ones_keep_their_digits(kernel):
     measure = tk.spectral_measure(chain)
     assert measure.relevant_gap < 1e-30
     for K in (1, 10, 100):
-        assert tk.window_variance(measure, K) == pytest.approx(lag_variance(chain, K), rel=1e-11)
+        assert tk.window_variance(measure, K) == pytest.approx(lag_variance(chain, K), rel=1e-11, abs=0)
 
 
 @small
@@ -400,6 +400,70 @@ def test_small_relevant_gaps_in_closed_form(coupling, quotient):
     assert abs(measure.relevant_gap - exact) <= measure.relevant_gap_bound
     if coupling > 5:  # one mode alone
         assert abs(measure.gamma_eff_step - exact) <= measure.gamma_eff_error * exact + 1e-15 * exact
-    assert measure.relevant_gap == pytest.approx(exact, rel=1e-11)
+    assert measure.relevant_gap == pytest.approx(exact, rel=1e-11, abs=0)
     assert measure.relevant_gap_bound <= 1e-4 * exact
     assert measure.resolved == (max(measure.relevant_gap_bound / measure.relevant_gap, measure.gamma_eff_error) <= 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("n_states", "cut", "complete", "decomposed"),
+    [
+        (8, np.inf, True, "DENSE_CLUSTER"),
+        (8, 0.5, True, None),
+        (8, 0.5, False, "DENSE_FALLBACK"),
+        (8, np.inf, False, "DENSE_FALLBACK"),
+    ],
+)
+def test_all_eigenvalues_are_computed_where_slow_modes_are_not_a_part_of_them(n_states, cut, complete, decomposed, monkeypatch):
+    """Where all modes are in the cluster, or some of it was not found, up to as many states as that pays for."""
+    chain = tk.gibbs_chain(np.diag([1.0, 1.1]))
+    assert chain.n_states == n_states
+    time, found = variance_time.with_solutions(chain), object()
+    modes = SimpleNamespace(gaps=np.array([0.1]), weights=np.array([1.0]), complete=complete)
+    monkeypatch.setattr(spectral_measure, "cluster_cut", lambda *_: cut)
+    monkeypatch.setattr(spectral_measure, "_decomposed", lambda *_: found)
+    monkeypatch.setattr(spectral_measure, "RemainingRules", lambda *_: (_ for _ in ()).throw(tk.NotConvergedError("rules")))
+    for limit, reached in ((n_states, decomposed is not None), (n_states - 1, False)):
+        for name in ("DENSE_CLUSTER", "DENSE_FALLBACK"):
+            monkeypatch.setattr(spectral_measure, name, limit if name == decomposed else 0)
+        if reached:
+            assert spectral_measure._of_eigenvalues(time, modes) is found
+        else:
+            with pytest.raises(tk.NotConvergedError, match="rules"):
+                spectral_measure._of_eigenvalues(time, modes)
+
+
+class Scripted:
+    """Lanczos runs whose least Ritz values and residuals are known."""
+
+    def __init__(self, rules):
+        self.rules, self.n_steps = iter(rules), 0
+
+    def extend(self, n_steps):
+        self.n_steps += n_steps
+
+    def gauss_rules(self):
+        gap, residual = next(self.rules)
+        return SimpleNamespace(gaps=np.array([[gap, 1.0]]), residuals=np.array([[residual, 1.0]]))
+
+
+@pytest.mark.parametrize(
+    ("rules", "steps"),
+    [
+        ([(0.02, 0.9 * 0.02)], 16),
+        ([(0.02, 1.1 * 0.02), (0.01, 1.1 * 0.01), (0.01, 0.9 * 0.01)], 48),
+        ([(0.02, 1.1 * 0.02), (0.9e-12, 1.0)], 32),
+    ],
+)
+def test_a_run_for_the_gap_goes_on_until_its_residual_is_a_share_of_it(rules, steps, monkeypatch):
+    """In units of that share; or the gap is below what float64 resolves."""
+    shares = [(gap, spectral_measure.RESOLUTION * residual) for gap, residual in rules]
+    monkeypatch.setattr(spectral_measure, "LanczosRuns", lambda *_: Scripted(shares))
+    chain = tk.gibbs_chain(np.full((3, 4), 0.1))
+    assert spectral_measure.gap_run(chain).n_steps == steps
+
+
+def test_a_run_for_the_gap_ends_with_the_states(monkeypatch):
+    monkeypatch.setattr(spectral_measure, "LanczosRuns", lambda *_: Scripted(4 * [(0.02, 1.0)]))
+    with pytest.raises(tk.NotConvergedError, match=r"the spectral gap 0.02 still has a residual of 1 after 64 Lanczos steps"):
+        spectral_measure.gap_run(tk.gibbs_chain(np.full((3, 4), 0.1)))

@@ -340,3 +340,23 @@ def test_samples_that_do_not_fit_say_what_they_would_take():
     huge = tk.Samples(octets, octets, np.arange(1), np.random.SeedSequence(0), "two-block", 8, 8, packed=True)
     with pytest.raises(tk.ModelTooLargeError, match=r"unpacked samples would take .* unpack fewer records at a time"):
         huge.unpacked()
+
+
+@pytest.mark.parametrize("parts", [([[0.4, -0.4, 0.3]],), ([[0.4], [-0.4], [0.3]],), ([[0.5]], [0.6], [0.0]), ([[0.5]], [0.0], [-0.6])])
+def test_local_fields_add_up_couplings_and_field_of_either_layer(parts):
+    with pytest.raises(ValueError, match=r"local fields of at most 1e\+30 in absolute value; they reach 1.1e\+30"):
+        samplers.require_moderate(tk.Model(*(1e30 * np.array(part) for part in parts)))
+    samplers.require_moderate(tk.Model(*(0.9e30 * np.array(part) for part in parts)))
+
+
+def test_pieces_of_a_bundle_change_no_bit(monkeypatch):
+    """Of a burn-in of seven sweeps and five records, in one call each and in calls of three sweeps."""
+    model, found, checked = tk.Model(*rbm(2, 3)), [], []
+    for products in (samplers.PRODUCTS_PER_CALL, 3 * 128 * 6):
+        monkeypatch.setattr(samplers, "PRODUCTS_PER_CALL", products)
+        checks = []
+        sequence = np.random.SeedSequence(5)
+        found.append(samplers.alternating_bundle(model, samplers.LANES, 0, 5, 7, sequence, lambda checks=checks: checks.append(1)))
+        checked.append(len(checks))
+    np.testing.assert_array_equal(found[0].trace(), found[1].trace())
+    assert checked == [2, 3 + 2]

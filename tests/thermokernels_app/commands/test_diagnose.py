@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -11,7 +12,7 @@ from typer.testing import CliRunner
 
 import thermokernels as tk
 from thermokernels_app import main
-from thermokernels_app.commands import diagnose as diagnose_command
+from thermokernels_app.commands import console
 
 W = np.array([[1.2, 0.4, -0.3], [0.5, -1.1, 0.8], [-0.2, 0.9, 1.3]])
 SAMPLES = np.array([[1, 1, -1], [1, -1, 1], [1, 1, -1], [-1, -1, 1]])
@@ -166,12 +167,28 @@ def test_help_loads_no_numerics():
 
 
 def test_parts_of_a_large_model_are_told_where_there_is_no_terminal(capsys):
-    with diagnose_command._parts_done(True) as show:
+    with console.parts_done(True) as show:
         for part in (("the observables", 8, 16), ("the observables", 12, 16), ("the gaps", 1, 4), ("done", 4, 4)):
             show(*part)
     assert capsys.readouterr() == ("", "at work on the observables\nat work on the gaps\n")
-    with diagnose_command._parts_done(False) as show:
+    with console.parts_done(False) as show:
         assert show is None
+
+
+@pytest.mark.parametrize(("columns", "counted"), [(80, True), (40, True), (20, False)])
+def test_the_bar_stays_on_its_line(columns, counted, monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with console.parts_done(True) as show:
+        show("basins and the passages between them", 3, 16)
+    drawn = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().err)
+    lines = [line for line in re.split(r"[\r\n]+", drawn) if line.strip()]
+    assert lines
+    assert max(map(len, lines)) <= columns
+    assert any("basins and" in line for line in lines) or columns < 40
+    assert any("3/16" in line for line in lines) or not counted
 
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGINT to a child process")

@@ -20,6 +20,7 @@ pytestmark = [pytest.mark.report, pytest.mark.xdist_group("pictures")]
 pytest.importorskip("matplotlib", reason="needs the extra `report`")
 pytest.importorskip("jinja2", reason="needs the extra `report`")
 
+from thermokernels.diagnosis import measured  # noqa: E402
 from thermokernels.plot.basins import values_of  # noqa: E402
 from thermokernels.plot.style import COLOURS  # noqa: E402
 from thermokernels_app.commands import pictures as commands  # noqa: E402
@@ -203,9 +204,25 @@ def test_plot_of_a_model(invoke, tmp_path):
     assert result.stdout.split() == ["disconnectivity.svg", "spectrum.svg", "barriers.svg"]
 
 
+def test_plot_goes_on_from_its_checkpoint(invoke, tmp_path, monkeypatch):
+    """Interrupted before the measure, the same command draws the same picture without solving once more."""
+    np.save("W.npy", np.random.default_rng(0).normal(0, 0.8, (7, 6)))
+    assert invoke("plot", "W.npy", "spectrum", "--out", "whole", "-f", "png").exit_code == 0
+    words = ("plot", "W.npy", "spectrum", "--out", "drawn", "-f", "png", "--checkpoint", "kept.npz")
+    with monkeypatch.context() as patched:
+        patched.setattr(measured, "modes_of", lambda time: (_ for _ in ()).throw(KeyboardInterrupt))
+        stopped = invoke(*words)
+    assert (stopped.exit_code, stopped.stdout) == (130, "")
+    assert "finished parts are kept in kept.npz: the same command goes on from them" in stopped.stderr
+    monkeypatch.setattr(measured, "with_solutions", lambda *args: pytest.fail("solved for once more"))
+    assert invoke(*words).exit_code == 0
+    assert (tmp_path / "drawn/spectrum.png").read_bytes() == (tmp_path / "whole/spectrum.png").read_bytes()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (("RUN", "--checkpoint", "kept.npz"), "--checkpoint is for the pictures of a model"),
         (("RUN", "portrait"), "has no picture 'portrait'; it has qualifying-events"),
         (("RUN", "--format", "pdf"), "--format must be svg or png; got 'pdf'"),
         (("RUN", "--cell", "4/2"), "--cell must look like m6/s2/half/code1; got '4/2'"),

@@ -102,15 +102,9 @@ class SingleSite(Kernel):
         return products.reshape(vectors.shape)
 
     def differences(self, chain: Chain, functions: Reals) -> Terms:
-        values = functions.reshape(len(functions), -1)
-        states, sizes = np.arange(values.shape[1]), np.zeros_like(values)
-        n_visible, n_columns = chain.visible_flips.shape[1], functions.shape[2]
-        h, v = np.divmod(states, n_columns)
-        for i, mask in enumerate(chain.flip_masks):
-            j = i - n_visible
-            rates = chain.visible_flips[v >> i & 1, i, h] if j < 0 else chain.hidden_flips[h >> j & 1, j, v]
-            sizes += rates * np.abs(values - values[:, states ^ mask])
-        return self.apply_generator(chain, functions), sizes.reshape(functions.shape)
+        sizes = np.empty_like(functions)
+        _term_sizes(functions, chain.visible_flips, chain.hidden_flips, chain.quotient, sizes)
+        return self.apply_generator(chain, functions), sizes
 
     def compiled_product(self, chain: Chain) -> tuple[Floats, Floats] | None:
         return np.empty((0, 0)), np.empty((0, 0))
@@ -311,3 +305,20 @@ def _apply_generator(functions, visible_flips, hidden_flips, quotient, products)
                         other = functions[a, h ^ (1 << j), v]
                     total += hidden_flips[bit, j, v] * (row[v] - other)
                 products[a, h, v] = total
+
+
+@jit
+def _term_sizes(functions, visible_flips, hidden_flips, quotient, sizes):
+    """sizes[a](x) = sum_i P(x, x^i) |f(x) - f(x^i)|."""
+    n_rows, n_columns = functions.shape[1:]
+    for a in range(functions.shape[0]):
+        for h in range(n_rows):
+            row = functions[a, h]
+            for v in range(n_columns):
+                total = 0.0
+                for i in range(visible_flips.shape[1]):
+                    total += visible_flips[(v >> i) & 1, i, h] * abs(row[v] - row[v ^ (1 << i)])
+                for j in range(hidden_flips.shape[1]):
+                    g, u = _after_hidden_flip(h, v, j, (n_rows, n_columns), hidden_flips.shape[1], quotient)
+                    total += hidden_flips[(h >> j) & 1, j, v] * abs(row[v] - functions[a, g, u])
+                sizes[a, h, v] = total

@@ -1,5 +1,6 @@
 """State reduction against mpmath with as many digits as the energies call for, where every float64 solve has lost its digits."""
 
+import dataclasses
 import itertools
 from types import SimpleNamespace
 
@@ -503,3 +504,32 @@ def test_every_loss_of_a_total_by_flows_is_counted_once(monkeypatch):
     moved, slipped = np.abs(charges * responses).sum(), (np.abs(charges) * drift).sum()
     expected = 0.3 + (0.05 + sums) * energy + (0.06 + sums) * moved + 2 * slipped + 2 * np.sqrt(0.02 * energy) + 0.02
     assert float(bound.to_floats()) == pytest.approx(expected, rel=1e-12, abs=0)
+
+
+def test_every_error_of_a_resolvent_is_counted_once(monkeypatch):
+    """precision G|f^| + (1 + precision) G s off the ground state, for errors s of sources, and the means of both as y^ is centred."""
+    chain, planted = tk.gibbs_chain(np.array([[0.3, -0.2], [0.1, 0.4]])), 0.01
+    columns = np.random.default_rng(1).normal(size=(chain.n_states, 2))
+    eliminate = reduced_resolvent.eliminate
+    lost = np.random.default_rng(2).uniform(0.1, 0.2, size=columns.shape)
+    monkeypatch.setattr(reduced_resolvent, "eliminate", lambda *given: dataclasses.replace(eliminate(*given), precision=planted))
+    monkeypatch.setattr(reduced_resolvent, "_rounding_of_sources", lambda *_: lost)
+    monkeypatch.setattr(reduced_resolvent, "law_error", lambda _: 0.0)
+    monkeypatch.setattr(reduced_resolvent, "UNIT", 0.0)
+    values, bounds = reduced_resolvent.resolvent(chain, columns)
+    ground = int(chain.law.argmax())
+    off, P = np.delete(np.arange(chain.n_states), ground), chain.transition_matrix()
+    hitting = np.linalg.inv(np.eye(len(off)) - P[np.ix_(off, off)])
+    f = columns - chain.law @ columns
+
+    def on_all(part):
+        return np.insert(hitting @ part[off], ground, 0.0, axis=0)
+
+    y = on_all(f)
+    assert_allclose(values, y - chain.law @ y, rtol=1e-11)
+    of_sources, of_losses = on_all(np.abs(f)), on_all(lost)
+    assert_allclose(
+        bounds,
+        planted * of_sources + (1 + planted) * of_losses + chain.law @ (planted * of_sources + of_losses),
+        rtol=1e-11,
+    )
