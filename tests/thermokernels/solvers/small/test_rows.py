@@ -22,9 +22,9 @@ def chain_of(shape, fields, scale=1.0):
     return tk.gibbs_chain(scale * draws.normal(size=shape), draws.normal(size=shape[0]) if fields else None)
 
 
-def require_the_same(chain, found, known, width=1):
+def require_the_same(chain, vectors, counts, width=1):
     """Every bit, where a class is one panel of columns; more of them are added up in another order."""
-    (solutions, others), (iterations, as_many) = found, known
+    (solutions, others), (iterations, as_many) = vectors, counts
     if 2 ** (chain.n_visible - 1) <= PANEL_COLUMNS * width:
         np.testing.assert_array_equal(solutions, others)
         np.testing.assert_array_equal(iterations, as_many)
@@ -84,12 +84,10 @@ def test_all_observables_of_a_chain():
 def in_float32(chain, right_hand_sides, rtol):
     """Solutions and iterations, in step and one after the other."""
     classes, count = parity_classes.parity_classes(chain), len(right_hand_sides)
-    mixed = mixed_precision.mixed_classes(classes)
-    work, singles = simd_states.aligned_zeros(5, classes.null.shape[1]), simd_states.aligned_singles(5, mixed.single.null.shape[1])
-    found, one_by_one = [simd_states.aligned_empty(*right_hand_sides.shape) for _ in range(2)], np.zeros((2, count), np.int64)
-    mixed_side_by_side._solve(classes, right_hand_sides, rtol, found[0], one_by_one[0])
-    mixed_precision._solve(mixed, right_hand_sides, rtol, work, singles, found[1], one_by_one[1])
-    return found, one_by_one
+    solutions, iterations = simd_states.aligned_empty(*right_hand_sides.shape), np.zeros(count, np.int64)
+    mixed_side_by_side._solve(classes, right_hand_sides, rtol, solutions, iterations)
+    others, as_many = mixed_precision.solve(mixed_precision.mixed_classes(classes), right_hand_sides, rtol)
+    return (solutions, others), (iterations, as_many)
 
 
 @pytest.mark.parametrize(
@@ -110,9 +108,7 @@ def test_a_right_hand_side_that_goes_on_in_float64_leaves_the_others_their_direc
     gamma, modes = np.linalg.eigh(chain.symmetrised_generator_matrix())
     right_hand_sides[:2] = modes[:, -2:].T + modes[:, 40:42].T  # without the slow modes
     assert gamma[1] < 2.0**-24 * gamma[40]  # solutions with the slow mode are so large that float32 has no room
-    (solutions, others), (iterations, as_many) = in_float32(chain, right_hand_sides, 1e-10)
-    np.testing.assert_array_equal(solutions, others)
-    np.testing.assert_array_equal(iterations, as_many)
+    require_the_same(chain, *in_float32(chain, right_hand_sides, 1e-10), width=2)
 
 
 @pytest.mark.parametrize(
