@@ -114,7 +114,7 @@ def _forms(chain: GibbsChain, hidden: bool, visible: bool) -> tuple[Floats, Floa
     spins_h, spins_v = chain.block_spins
     (n_visible, n_hidden), (n_rows, n_columns) = chain.weights.shape, chain.shape
     weighted, roots = (values.reshape(chain.shape) for values in (chain.law * chain.escape, chain.root_law))
-    of_h, of_v = _Layer(weighted, spins_h, spins_v), _Layer(weighted.T, spins_v, spins_h)
+    of_h, of_v = _Layer(weighted, spins_h, spins_v, hidden), _Layer(weighted.T, spins_v, spins_h, visible)
     flows, of_rows, of_columns = np.empty(chain.shape), np.empty(n_rows), np.empty(n_columns)
     for j in range(n_hidden):
         across = chain.quotient and j == n_hidden - 1
@@ -155,13 +155,14 @@ class _Layer:
 
     Attributes
     ----------
-    dirichlet : (rows, rows), E of the functions of this layer; with_products : (2, rows, n, n of the other), E and G of them with the
-        products of a spin of either layer; steepness : of each spin s, (n of the other, n of the other), E of s t and s u from flips of s
+    dirichlet : (rows, rows), E of the functions of this layer, or nothing where they are not asked for; with_products : (2, rows, n, n of
+        the other), E and G of them with the products of a spin of either layer; steepness : of each spin s, (n of the other, n of the
+        other), E of s t and s u from flips of s
     """
 
-    def __init__(self, weighted: Floats, spins: Floats, others: Floats) -> None:
+    def __init__(self, weighted: Floats, spins: Floats, others: Floats, functions: bool) -> None:
         self.spins, self.others, n_rows = spins, others, len(weighted)
-        self.dirichlet = np.zeros((n_rows, n_rows))
+        self.dirichlet = np.zeros((n_rows, n_rows) if functions else (0, 0))  # a layer of many spins has no room for it
         self.with_products = np.empty((2, n_rows, spins.shape[1], others.shape[1]))
         self.with_products[1] = spins[:, :, None] * (weighted @ others)[:, None, :]
         self.steepness: list[Floats] = []

@@ -1,5 +1,7 @@
 """The second level of the solves against dense matrices: its forms, its preconditioner as it is applied, and the solves."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -140,3 +142,17 @@ def test_a_kernel_that_float32_does_not_hold_is_none(monkeypatch):
     monkeypatch.setattr(layer_functions, "_kernel", lambda dirichlet, gram: np.full(gram.shape, np.nan, dtype=np.float32))
     assert layer_functions.layer_functions(random_chain((6, 2))) is layer_functions.NO_LAYERS
     assert np.isnan(layer_functions._inverse(-np.eye(3, dtype=np.float32))).all()
+
+
+def test_a_layer_of_many_spins_takes_no_matrix_of_its_functions():
+    """Of 2^14 visible configurations, which are too many to be taken, the matrix alone would be 2 GiB."""
+    draws = np.random.default_rng(0)
+    chain = tk.gibbs_chain(0.3 * draws.normal(size=(14, 3)), 0.1 * draws.normal(size=14))
+    tracemalloc.start()
+    try:
+        found = layer_functions.layer_functions(chain)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert not found.visible
+    assert peak < 2**28

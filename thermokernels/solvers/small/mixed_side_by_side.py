@@ -1,6 +1,6 @@
 """Right-hand sides in step (`side_by_side.py`) whose iterations are in float32, with residuals of float64.
 
-Each has the bits of :mod:`thermokernels.solvers.mixed_precision`, which is where all of it is explained.
+Each is solved for as in :mod:`thermokernels.solvers.mixed_precision`, where all of it is explained.
 """
 
 from __future__ import annotations

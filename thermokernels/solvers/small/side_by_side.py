@@ -2,7 +2,8 @@
 
 To go through such a vector takes a tenth of a microsecond, and a call, an inner product and the quotient that waits for it take as long
 again. Here every pass goes through the vectors of :data:`TOGETHER` right-hand sides, which wait for nothing of each other; one that has
-converged is left out from then on. Each has the bits of :mod:`thermokernels.solvers.red_black`, which is where all of it is explained.
+converged is left out from then on. Each has the bits of :mod:`thermokernels.solvers.red_black`, where all of it is
+explained, but for the order in which step'A step is added up where a class is more than a panel of columns.
 The passes are for float64 and for float32 (`mixed_side_by_side.py`); a vector of many is the one from ``base`` on.
 """
 

@@ -5,6 +5,7 @@ import pytest
 
 import thermokernels as tk
 from thermokernels.compiled import simd_states
+from thermokernels.compiled.register_tiles import PANEL_COLUMNS
 from thermokernels.quantities.variance_time import gradient_observables
 from thermokernels.solvers import mixed_precision, parity_classes, red_black
 from thermokernels.solvers.conjugate_gradients import MAX_ITERATIONS
@@ -19,6 +20,17 @@ CASES = [((5, 3), False), ((5, 2), True), ((6, 2), True), ((7, 3), False), ((5, 
 def chain_of(shape, fields, scale=1.0):
     draws = np.random.default_rng(sum(shape))
     return tk.gibbs_chain(scale * draws.normal(size=shape), draws.normal(size=shape[0]) if fields else None)
+
+
+def require_the_same(chain, found, known, width=1):
+    """Every bit, where a class is one panel of columns; more of them are added up in another order."""
+    (solutions, others), (iterations, as_many) = found, known
+    if 2 ** (chain.n_visible - 1) <= PANEL_COLUMNS * width:
+        np.testing.assert_array_equal(solutions, others)
+        np.testing.assert_array_equal(iterations, as_many)
+    else:
+        np.testing.assert_allclose(solutions, others, rtol=0.0, atol=1e-7 * np.abs(others).max())
+        np.testing.assert_allclose(iterations, as_many, rtol=0.0, atol=3.0)
 
 
 def both_ways(chain, right_hand_sides, rtol):
@@ -50,11 +62,23 @@ def test_larger_ones_too_and_each_stops_when_it_is_done(shape, fields):
     right_hand_sides[1] = 0.0
     right_hand_sides[2] += right_hand_sides[3]
     (solutions, iterations), (others, as_many) = both_ways(chain, right_hand_sides, 1e-10)
-    np.testing.assert_array_equal(solutions, others)
-    np.testing.assert_array_equal(iterations, as_many)
+    require_the_same(chain, (solutions, others), (iterations, as_many))
     assert iterations[1] == 0 < iterations[0]
     matrix = chain.symmetrised_generator_matrix()
     assert (np.linalg.norm(solutions @ matrix - right_hand_sides, axis=1) <= 1e-10 * np.linalg.norm(right_hand_sides, axis=1)).all()
+
+
+@pytest.mark.small
+def test_all_observables_of_a_chain():
+    chain = chain_of((5, 3), False)
+    right_hand_sides = gradient_observables(chain).right_hand_sides(slice(None))
+    solved = small_chains.Solved(np.empty((15, 128)), simd_states.aligned_empty(15, 128), np.empty((15, 6)))
+    time, residual, iterations = small_chains._solve_products(chain.generator, chain.law, chain.root_law, 1e-10, solved)
+    inverse = np.linalg.pinv(chain.symmetrised_generator_matrix(), rcond=1e-10)
+    assert time == pytest.approx(np.einsum("ax,xy,ay->", right_hand_sides, inverse, right_hand_sides), rel=1e-12)
+    np.testing.assert_allclose(solved.vectors, right_hand_sides @ inverse, atol=1e-9)
+    assert residual <= 1e-10
+    assert 5 < iterations < 60
 
 
 def in_float32(chain, right_hand_sides, rtol):
@@ -69,16 +93,15 @@ def in_float32(chain, right_hand_sides, rtol):
 
 
 @pytest.mark.parametrize(
-    ("shape", "fields", "scale"), [((6, 2), True, 1.0), ((6, 4), False, 2.2), ((8, 2), True, 0.5), ((7, 5), False, 1.0)]
+    ("shape", "fields", "scale"),
+    [pytest.param((6, 2), True, 1.0, marks=pytest.mark.small), ((6, 4), False, 2.2), ((8, 2), True, 0.5), ((7, 5), False, 1.0)],
 )
 def test_iterations_in_float32_have_the_bits_of_one_after_the_other(shape, fields, scale):
     chain = chain_of(shape, fields, scale)
     right_hand_sides = gradient_observables(chain).right_hand_sides(slice(None))[:7]
     right_hand_sides[3] = 0.0
-    for rtol in (1e-3, 1e-10):
-        (solutions, others), (iterations, as_many) = in_float32(chain, right_hand_sides, rtol)
-        np.testing.assert_array_equal(solutions, others)
-        np.testing.assert_array_equal(iterations, as_many)
+    for rtol in (1e-8, 1e-10):
+        require_the_same(chain, *in_float32(chain, right_hand_sides, rtol), width=2)
 
 
 def test_a_right_hand_side_that_goes_on_in_float64_leaves_the_others_their_directions():
@@ -93,11 +116,18 @@ def test_a_right_hand_side_that_goes_on_in_float64_leaves_the_others_their_direc
 
 
 @pytest.mark.parametrize(
-    ("shape", "scale", "fits"), [((6, 6), 0.5, True), ((6, 5), 0.5, False), ((5, 7), 0.5, False), ((6, 6), 3.0, False)]
+    ("shape", "scale", "fits"),
+    [
+        pytest.param((6, 3), 0.5, False, marks=pytest.mark.small),
+        ((6, 6), 0.5, True),
+        ((6, 5), 0.5, False),
+        ((5, 7), 0.5, False),
+        ((6, 6), 3.0, False),
+    ],
 )
 def test_which_chains_are_solved_in_float32(shape, scale, fits):
     chain = chain_of(shape, False, scale)
-    assert mixed_side_by_side._fits.py_func(shape[0], chain.escape, chain.root_law) == fits
+    assert mixed_side_by_side._fits(shape[0], chain.escape, chain.root_law) == fits
 
 
 def test_one_that_does_not_converge_is_no_others_affair():
@@ -112,7 +142,7 @@ def test_one_that_does_not_converge_is_no_others_affair():
     assert max(iterations) < MAX_ITERATIONS
 
 
-@pytest.mark.parametrize(("shape", "fields"), CASES)
+@pytest.mark.parametrize(("shape", "fields"), [pytest.param(*CASES[0], marks=pytest.mark.small), *CASES[1:]])
 def test_sources_and_sums_are_those_of_any_number_of_states(shape, fields):
     chain = chain_of(shape, fields)
     expected = gradient_observables(chain).right_hand_sides(slice(None))
@@ -131,6 +161,7 @@ def test_sources_and_sums_are_those_of_any_number_of_states(shape, fields):
     np.testing.assert_array_equal(sums, known.arrays["sums"])
 
 
+@pytest.mark.small
 @pytest.mark.parametrize(
     ("shape", "quotient", "fit"),
     [
