@@ -10,9 +10,10 @@ a run that is ended early is a sample too.
 
 What makes it cheap: a process that has imported everything is forked for each mutant, where the code of the changed function is exchanged;
 kernels are compiled once, since outside of a kernel no mutant changes what is compiled. What lies outside of functions, and whatever
-survives, runs in a fork that imports the changed file from the start. Mutants inside of kernels run without compilation by the tests marked
-small, and what survives there with everything compiled again: ``--kernels`` is their share of the draw. ``--folder`` keeps copy and
-compiled kernels for the next run of the same commit.
+survives, runs in a fork that imports the changed file from the start. A test that fails is run once more as things are, instead of all
+tests before: where it fails then too, it is left out. Mutants inside of kernels run without compilation by the tests marked small, and what
+survives there with everything compiled again: ``--kernels`` is their share of the draw. ``--folder`` keeps copy and compiled kernels for
+the next run of the same commit.
 
 A survivor is a gap or an equivalent program: the list is for reading. Exit code 1 where more than 5 % survive.
 """

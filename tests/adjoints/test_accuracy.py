@@ -151,6 +151,6 @@ def test_a_solve_goes_no_further_than_rtol(monkeypatch):
 def test_the_guess_goes_with_the_relaxation_time(for_value, expected, monkeypatch):
     """accuracy / 2 over 4 s + 2 s sqrt(2 s) of s = 8 sweeps, and no more than what the value itself needs."""
     chain = tk.gibbs_chain(W)
-    monkeypatch.setattr(to_accuracy.gap_bounds, "gap_lower_bound", lambda _: 1 / (12 * 8))
+    monkeypatch.setattr(to_accuracy.gap_bounds, "gap_lower_bound", lambda chain: 1 / (8 * chain.n_spins))
     monkeypatch.setattr(to_accuracy, "sufficient_residual", lambda *_: for_value)
     assert to_accuracy._first_residual(chain, Solve(accuracy=1e-2)) == pytest.approx(expected, rel=1e-12, abs=0)
