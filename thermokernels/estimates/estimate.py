@@ -135,7 +135,7 @@ def estimate_q(
     if pilot.schedule is None:
         is_cut = pilot.cap < most_sweeps(*problem.shape, None)
         result = problem.without_estimate(pilot.meetings, pilot, trust.unmet(pilot.unmet, pilot.cap, is_cut))
-        return _with_lower_bound(result, problem, int(seed), began, budget)
+        return _with_lower_bound(result, problem, int(seed), budget)
     left = math.inf if budget is None else budget - (time.perf_counter() - began)
     if left <= 0:
         raise ValueError(f"budget must last longer than the pilot, which took {time.perf_counter() - began:.2g} s; got {budget:g} s")
@@ -165,16 +165,16 @@ def estimate_q(
         )
     if budget is not None and 0 < result.n_replicates < trust.FEWEST and math.isfinite(result.t_obs):
         result = replace(result, reason=f"{result.reason}, which take about {run.seconds_for(trust.FEWEST):.2g} s")
-    return _with_lower_bound(result, problem, int(seed), began, budget)
+    return _with_lower_bound(result, problem, int(seed), budget)
 
 
-def _with_lower_bound(result: QEstimate, problem: Problem, seed: int, began: float, budget: float | None) -> QEstimate:
-    """What still holds where there is no estimate, or where rare events dominate it; in what is left of the budget, or a quarter of it."""
+def _with_lower_bound(result: QEstimate, problem: Problem, seed: int, budget: float | None) -> QEstimate:
+    """What still holds where there is no estimate, or where rare events dominate it; of a quarter of the budget, whatever a clock says."""
     dominated = result.n_replicates >= trust.FEWEST and result.largest_share > trust.LARGEST_SHARE
     if math.isfinite(result.t_obs) and not dominated:
         return result
-    left = None if budget is None else max(budget - (time.perf_counter() - began), OVER * budget)
-    at_least = variance_time_at_least(problem.model, problem.kernel, problem.features, problem.quotient, seed, left)
+    seconds = None if budget is None else OVER * budget
+    at_least = variance_time_at_least(problem.model, problem.kernel, problem.features, problem.quotient, seed, seconds)
     return replace(result, t_obs_at_least=at_least)
 
 

@@ -12,7 +12,8 @@ from thermokernels.solvers import corrected_steps, layer_functions, mixed_precis
 from thermokernels.solvers.resolvent import Solver
 
 RTOL = 1e-10
-CHAINS = [((6, 2), {}), ((6, 4), {}), ((7, 3), {}), ((6, 3), {"fields": True}), ((6, 2), {"quotient": False}), ((9, 3), {})]
+SMALL = [((6, 2), {}), ((6, 4), {}), ((7, 3), {}), ((6, 3), {"fields": True}), ((6, 2), {"quotient": False})]
+CHAINS = [*(pytest.param(*chain, marks=pytest.mark.small) for chain in SMALL), ((9, 3), {})]
 
 
 def random_chain(shape, scale=1.0, fields=False, **options):

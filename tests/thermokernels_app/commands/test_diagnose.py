@@ -193,7 +193,7 @@ def test_the_bar_stays_on_its_line(columns, counted, monkeypatch, capsys):
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGINT to a child process")
 def test_an_interrupt_keeps_finished_parts(tmp_path):
-    np.save(tmp_path / "W.npy", 0.5 * np.random.default_rng(0).standard_normal((6, 6)))  # not solved in one call
+    np.save(tmp_path / "W.npy", 0.5 * np.random.default_rng(0).standard_normal((6, 7)))  # not solved in one call
     code = (  # the signal of Ctrl-C when the second part has been kept
         "import os, signal, sys\n"
         "from thermokernels.solvers import checkpoint\n"

@@ -113,7 +113,7 @@ def test_wrong_calls_are_one_sentence(invoke, options, message):
 
 
 def test_a_task_that_is_lost_is_one_sentence(invoke, monkeypatch):
-    np.save("model.npy", np.random.default_rng(0).standard_normal((6, 6)))  # not solved in one call
+    np.save("model.npy", np.random.default_rng(0).standard_normal((6, 7)))  # not solved in one call
 
     class Failing(ThreadPoolExecutor):
         def submit(self, *_):
@@ -122,7 +122,7 @@ def test_a_task_that_is_lost_is_one_sentence(invoke, monkeypatch):
     monkeypatch.setattr("thermokernels_app.experiment.running.pool.WorkerPool", Failing)
     result = invoke("model.npy", "--workers", 2, "--json")
     assert result.exit_code == 1
-    sentence = "the executor lost observables 1 to 36 (ZeroDivisionError: "
+    sentence = "the executor lost observables 1 to 42 (ZeroDivisionError: "
     assert f"thermo: {sentence}" in result.stderr
     assert json.loads(result.stdout)["error"]["message"].startswith(sentence)
 
@@ -140,7 +140,7 @@ def test_a_model_that_is_too_large_says_what_it_would_take(invoke):
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGINT to a child process")
 def test_an_interrupt_keeps_finished_chunks(tmp_path):
-    np.save(tmp_path / "W.npy", np.random.default_rng(0).standard_normal((6, 6)))  # not solved in one call
+    np.save(tmp_path / "W.npy", np.random.default_rng(0).standard_normal((6, 7)))  # not solved in one call
     code = (  # chunks of two, and the signal of Ctrl-C after the second of them
         "import os, signal, sys\n"
         "from thermokernels.common import footprint\n"
