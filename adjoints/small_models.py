@@ -20,6 +20,7 @@ from thermokernels.model.chain_tables import ChainTables
 from thermokernels.model.kernels.flip_tables import _energies, _local_fields
 from thermokernels.model.model import Model
 from thermokernels.model.spin_sums import _correlate, _fold
+from thermokernels.quantities import small_models
 from thermokernels.quantities.signal_to_noise import QStruct, small_q_struct
 from thermokernels.quantities.small_models import N_NUMBERS, ONE, Room, _tables_of, _value
 from thermokernels.quantities.variance_time import VarianceTime
@@ -195,6 +196,12 @@ def _gradients(laws, quotient, wanted, room, ct_weights, ct_visible, ct_hidden):
             solved = Solved(room.solved.right_hand_sides[k], room.solved.vectors[k], room.solved.sums[k])
             tables, law, g, numbers = _tables_of(room.tables, k), laws[k], room.g[k], room.numbers[k]
             _cotangents(tables, quotient, solved, law, g, numbers, ct_weights[k], ct_visible[k], ct_hidden[k])
+
+
+def compile_gradients(quotient: bool) -> None:
+    """Compile, or load from the cache, what turns solutions into gradients, without any solution."""
+    filled = small_models.room(1, 1, 1, quotient)
+    _gradients(np.ones((1, 2)), quotient, ~ONE, filled, np.empty((1, 1, 1)), np.empty((1, 1)), np.empty((1, 1)))
 
 
 def _one_gradient(law: Floats, quotient: bool, room: Room) -> Cotangents:

@@ -20,8 +20,10 @@ from threadpoolctl import ThreadpoolController
 from adjoints.bounds import q_struct_gradient_bound
 from adjoints.hypernetwork import couplings_jacobian, couplings_vjp
 from adjoints.signal_to_noise import chain_q_struct_gradient
+from adjoints.small_models import compile_gradients
 from thermokernels.common.arrays import Floats
 from thermokernels.common.errors import NumericalError
+from thermokernels.compiled.simd_states import aligned_zeros
 from thermokernels.model.chain import GibbsChain, gibbs_chain
 from thermokernels.model.hypernetwork import Hypernetwork, couplings
 from thermokernels.quantities import first_passage, landscape, spectral_measure
@@ -30,9 +32,12 @@ from thermokernels.quantities.landscape import MergeEvent
 from thermokernels.quantities.relevance import ObservableBasis, observable_basis
 from thermokernels.quantities.signal_to_noise import QStruct
 from thermokernels.quantities.spectral_gap import solve_spectral_gap
+from thermokernels.quantities.variance_time import is_small
 from thermokernels.quantities.windows.window_variance import window_variance
-from thermokernels.solvers import gap_bounds, resolvent
+from thermokernels.solvers import gap_bounds, parity_classes, resolvent
 from thermokernels.solvers.off_target import CHOLESKY_STATES
+from thermokernels.solvers.small import mixed_side_by_side
+from thermokernels.solvers.small.small_cholesky import DENSE_STATES
 from thermokernels.solvers.solve import Solve
 from thermokernels.solvers.state_reduction import reduced_gap
 from thermokernels.solvers.state_reduction.gth_elimination import eliminate_in_float64
@@ -67,24 +72,28 @@ def compile_training(design: Design) -> None:
 
 
 def compile_solves(design: Design) -> None:
-    """Compile, or load from the cache, what Q and its gradient of the smallest models need: most of the work."""
-    _compile_solves(design, *next(_untrained(design)))
+    """Compile, or load from the cache, what Q of all models, spectra, the landscape and its cuts need: half of the work.
 
-
-def compile_measures(design: Design) -> None:
-    """The same for what else cells and checks need: Q of larger models, first passages, spectra, the landscape and its cuts, state
-    reduction and the bound of a small chain's gap.
-
-    It is the lesser half, for the worker that compiles the training first; what it shares with the other half comes last.
+    What the other half compiles too comes last.
     """
-    smallest, *larger = _untrained(design)
-    models = smallest, *larger
+    models = list(_untrained(design))
     for chain, _ in models:
         spectral_measure.gap_run(chain).gauss_rules()
         landscape.merge_tree(chain)
         conductance(chain, [0])
-    for chain, law in larger:
+    for chain, law in models:
         spectral_measure.measure_of(_compile_solves(design, chain, law).state_time)
+
+
+def compile_measures(design: Design) -> None:
+    """The same for what else cells and checks need: the solves and gradients of small models by themselves, first passages, state reduction
+    and the bound of a small chain's gap. For the worker that compiles the training first."""
+    models = list(_untrained(design))
+    for chain, _ in models:
+        if chain.n_states > DENSE_STATES and is_small(chain, Solve()):
+            classes = parity_classes.parity_classes(chain)
+            mixed_side_by_side.solve(classes, aligned_zeros(1, chain.n_states), design.thresholds.solve, in_single=True)
+    compile_gradients(quotient=True)
     for chain, _ in models:
         first_passage.solve_mean_first_passage(chain, [0], [1])
         if chain.n_states <= CHOLESKY_STATES:

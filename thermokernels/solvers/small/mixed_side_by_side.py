@@ -6,13 +6,15 @@ Each is solved for as in :mod:`thermokernels.solvers.mixed_precision`, where all
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
+from thermokernels.common.arrays import Floats
 from thermokernels.compiled.decorator import inlined, jit
 from thermokernels.compiled.register_tiles import PADDED_COLUMNS
-from thermokernels.compiled.simd_states import DOUBLES, FLOATS, fill, load, multiply_add, store, zeros_on_a_line
+from thermokernels.compiled.simd_states import DOUBLES, FLOATS, aligned_empty, fill, load, multiply_add, store, zeros_on_a_line
 from thermokernels.solvers.conjugate_gradients import FLOOR
 from thermokernels.solvers.mixed_precision import DRIFT, NORM, ROOM, SMALLEST, STEPS, VISIBLE, _add_widened, _narrow
-from thermokernels.solvers.parity_classes import EVEN, ODD, STAGGER, Shape
+from thermokernels.solvers.parity_classes import EVEN, ODD, STAGGER, Classes, Shape
 from thermokernels.solvers.small.side_by_side import (
     TOGETHER,
     Tables,
@@ -101,9 +103,16 @@ def _classify(norm, tolerance, size, room, last):
     return 1 if room and norm < ROOM * last else 2
 
 
+def solve(classes: Classes, right_hand_sides: Floats, rtol: float, in_single: bool) -> tuple[Floats, npt.NDArray[np.int64]]:
+    """Solutions A z = b of rows (k, n_states), sqrt(pi) taken out, and their iterations (k,)."""
+    solutions, iterations = aligned_empty(*right_hand_sides.shape), np.zeros(len(right_hand_sides), np.int64)
+    _solve(classes, right_hand_sides, rtol, in_single, solutions, iterations)
+    return solutions, iterations
+
+
 @jit
-def _solve(classes, right_hand_sides, rtol, solutions, iterations):
-    """As mixed_precision._solve, of a chain without a target."""
+def _solve(classes, right_hand_sides, rtol, in_single, solutions, iterations):
+    """As mixed_precision._solve, of a chain without a target; as red_black._solve unless ``in_single``."""
     tables, state, state_in_double, size = _tables(classes), _iteration(), _iteration(), classes.null.shape[1]
     single = _single_tables(tables)
     stride, length = single.shape.stride, single.null.size
@@ -118,7 +127,7 @@ def _solve(classes, right_hand_sides, rtol, solutions, iterations):
         who, moved = _begin(tables, right_hand_sides, first, rtol, halves, source, tolerances), False
         going = who
         x[:], small_step[:], state.before[:] = 0.0, np.float32(0.0), 0.0
-        last[:], factors[:], room[:] = np.inf, 0.0, True
+        last[:], factors[:], room[:] = np.inf, 0.0, in_single
         while going.size > 0:
             _true_residuals(tables, halves, source, x, moved, going, image, odd, residual, products)
             kinds[:] = 0
@@ -135,6 +144,9 @@ def _solve(classes, right_hand_sides, rtol, solutions, iterations):
                     _narrow(own, tables.shape, factors[number], stride, small[number * length : (number + 1) * length])
             on, beyond, moved = np.flatnonzero(kinds == 1), np.flatnonzero(kinds == 2), True
             if beyond.size > 0:
+                if in_single:  # once more, as mixed_precision._go_on_in_double
+                    for number in beyond:
+                        _project(tables.null, residual, number * size)
                 _conjugate_gradients(tables, residual, tolerances, beyond, step, image, odd, correction, products, state_in_double)
                 for number in beyond:
                     _add_multiple(1.0, correction, number * size, x, number * size, size)

@@ -44,7 +44,6 @@ from thermokernels.compiled.simd_states import (
     store,
     subtract,
     total,
-    zeros_on_a_line,
 )
 from thermokernels.solvers.conjugate_gradients import FLOOR, MAX_ITERATIONS
 from thermokernels.solvers.parity_classes import EVEN, ODD, Shape, _parity, _split
@@ -185,7 +184,7 @@ def _project(null, x, base):
     _add_multiple(-_inner(null, x, base) / _inner(null, null, 0), null, 0, x, base, null.size)
 
 
-@jit
+@inlined
 def _iterate(tables, residual, tolerances, floor, limit, who, step, image, odd, x, products, state):
     """As red_black._iterate, for the right-hand sides ``who``; x is zero at the start."""
     inverse, null, size = tables.inverse, tables.null, tables.null.size
@@ -227,10 +226,8 @@ def _iterate(tables, residual, tolerances, floor, limit, who, step, image, odd, 
 
 @inlined
 def _conjugate_gradients(tables, residual, tolerances, who, step, image, odd, x, products, state):
-    """Schur complement x = residual (overwritten) until |residual| <= tolerance, for the right-hand sides ``who``."""
+    """Schur complement x = residual (overwritten; without what lies along the null vector) until |residual| <= tolerance, for ``who``."""
     step[:], x[:], state.before[:] = 0.0, 0.0, 0.0
-    for number in who:
-        _project(tables.null, residual, number * tables.null.size)
     _iterate(tables, residual, tolerances, FLOOR, MAX_ITERATIONS, who, step, image, odd, x, products, state)
 
 
@@ -258,23 +255,3 @@ def _end(tables, classes, first, who, halves, even, image, products, solutions):
             store(both[0], k, load(even, base + k))
             store(both[1], k, multiply_add(load(tables.inverse_odd, k), load(both[1], k), load(image, base + k)))
         _assemble(classes, both, solutions[first + number])
-
-
-@jit
-def _solve(classes, right_hand_sides, rtol, solutions, iterations):
-    """As red_black._solve, of a chain without a target."""
-    tables, state, tolerances, size = _tables(classes), _iteration(), np.empty(TOGETHER), classes.null.shape[1]
-    halves, products = zeros_on_a_line(2 * TOGETHER * size).reshape((TOGETHER, 2, size)), zeros_on_a_line(TOGETHER * DOUBLES)
-    work = zeros_on_a_line(6 * TOGETHER * size).reshape((6, TOGETHER * size))
-    residual, even, step, image, odd, source = work[0], work[1], work[2], work[3], work[4], work[5]
-    nothing = residual[:0]
-    for first in range(0, right_hand_sides.shape[0], TOGETHER):
-        who = _begin(tables, right_hand_sides, first, rtol, halves, source, tolerances)
-        _couple(tables.visible_rates, tables.hidden_rates, tables.shape, EVEN, source, nothing, nothing, nothing, who, image, products)
-        for number in who:
-            for k in range(0, size, DOUBLES):
-                store(residual, number * size + k, add(load(halves[number, 0], k), load(image, number * size + k)))
-        _conjugate_gradients(tables, residual, tolerances, who, step, image, odd, even, products, state)
-        _end(tables, classes, first, who, halves, even, image, products, solutions)
-        for number in who:
-            iterations[first + number] = state.steps[number]

@@ -17,7 +17,7 @@ from thermokernels.compiled.simd_states import DOUBLES, zeros_on_a_line
 from thermokernels.model.spin_sums import _correlate
 from thermokernels.solvers.parity_classes import _parity_classes
 from thermokernels.solvers.red_black import AIM
-from thermokernels.solvers.small import mixed_side_by_side, packed_classes, packed_gradients, packs, rows, side_by_side, small_cholesky
+from thermokernels.solvers.small import mixed_side_by_side, packed_classes, packed_gradients, packs, rows, small_cholesky
 from thermokernels.solvers.small.small_cholesky import DENSE_STATES
 
 # On more states the solves are worth threads, and packs leave the nearest caches before rows do.
@@ -112,10 +112,8 @@ def _solve_in_rows(generator, means, root_law, rtol, solved):
     nothing, iterations = np.empty(0), np.zeros(solved.vectors.shape[0], np.int64)
     rates = generator.visible_rates, generator.hidden_rates
     classes = _parity_classes(generator.escape.ravel(), nothing, root_law, rates[0], rates[1], generator.quotient)
-    if mixed_side_by_side._fits(rates[0].shape[0], generator.escape, root_law):
-        mixed_side_by_side._solve(classes, solved.right_hand_sides, rtol, solved.vectors, iterations)
-    else:
-        side_by_side._solve(classes, solved.right_hand_sides, rtol, solved.vectors, iterations)
+    in_single = mixed_side_by_side._fits(rates[0].shape[0], generator.escape, root_law)
+    mixed_side_by_side._solve(classes, solved.right_hand_sides, rtol, in_single, solved.vectors, iterations)
     rows._sums(generator, solved.right_hand_sides, solved.vectors, solved.sums)
     return iterations.max()
 
@@ -126,10 +124,10 @@ def _solve_products(generator, law, root_law, rtol, solved):
     n_visible, n_hidden = generator.visible_rates.shape[0], generator.hidden_rates.shape[0]
     means = np.empty((n_visible, n_hidden))
     _correlate(law, generator.escape.shape[1], means, np.empty(n_visible), np.empty(n_hidden))
-    if _are_rows(solved.vectors, root_law.size):
-        iterations = _solve_in_rows(generator, means, root_law, rtol, solved)
-    else:
+    if not _are_rows(solved.vectors, root_law.size):
         iterations = _solve_in_packs(generator, means, root_law, rtol, solved)
+    else:
+        iterations = _solve_in_rows(generator, means, root_law, rtol, solved)
     parts, worst = np.zeros(DOUBLES), 0.0  # as many roundings as NumPy's sum of so many numbers has
     for a in range(solved.sums.shape[0]):
         parts[a % DOUBLES] += solved.sums[a, 0] + solved.sums[a, 1]

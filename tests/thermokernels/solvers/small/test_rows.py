@@ -11,7 +11,7 @@ from thermokernels.solvers import mixed_precision, parity_classes, red_black
 from thermokernels.solvers.conjugate_gradients import MAX_ITERATIONS
 from thermokernels.solvers.many_observables import RowSums
 from thermokernels.solvers.resolvent import Solution
-from thermokernels.solvers.small import mixed_side_by_side, rows, side_by_side, small_chains
+from thermokernels.solvers.small import mixed_side_by_side, rows, small_chains
 
 # rows of one tile and of two, far visible flips, far row flips, classes with padded rows, all states and pairs
 CASES = [((5, 3), False), ((5, 2), True), ((6, 2), True), ((7, 3), False), ((5, 6), True), ((8, 2), True)]
@@ -35,14 +35,12 @@ def require_the_same(chain, vectors, counts, width=1):
 
 def both_ways(chain, right_hand_sides, rtol):
     """Solutions and iterations, in step and one after the other."""
-    classes, found = parity_classes.parity_classes(chain), []
-    for solve in (side_by_side._solve, red_black._solve):
-        solutions, iterations = simd_states.aligned_empty(*right_hand_sides.shape), np.zeros(len(right_hand_sides), np.int64)
-        work = () if solve is side_by_side._solve else (simd_states.aligned_zeros(7, classes.null.shape[1]),)
-        with np.errstate(invalid="ignore"):
-            solve(classes, right_hand_sides, rtol, *work, solutions, iterations)
-        found.append((solutions, iterations))
-    return found
+    classes = parity_classes.parity_classes(chain)
+    work = simd_states.aligned_zeros(7, classes.null.shape[1])
+    solutions, iterations = simd_states.aligned_empty(*right_hand_sides.shape), np.zeros(len(right_hand_sides), np.int64)
+    with np.errstate(invalid="ignore"):
+        red_black._solve(classes, right_hand_sides, rtol, work, solutions, iterations)
+        return mixed_side_by_side.solve(classes, right_hand_sides, rtol, in_single=False), (solutions, iterations)
 
 
 @pytest.mark.small
@@ -83,9 +81,8 @@ def test_all_observables_of_a_chain():
 
 def in_float32(chain, right_hand_sides, rtol):
     """Solutions and iterations, in step and one after the other."""
-    classes, count = parity_classes.parity_classes(chain), len(right_hand_sides)
-    solutions, iterations = simd_states.aligned_empty(*right_hand_sides.shape), np.zeros(count, np.int64)
-    mixed_side_by_side._solve(classes, right_hand_sides, rtol, solutions, iterations)
+    classes = parity_classes.parity_classes(chain)
+    solutions, iterations = mixed_side_by_side.solve(classes, right_hand_sides, rtol, in_single=True)
     others, as_many = mixed_precision.solve(mixed_precision.mixed_classes(classes), right_hand_sides, rtol)
     return (solutions, others), (iterations, as_many)
 
