@@ -11,7 +11,7 @@ import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,14 @@ from thermokernels.compiled.decorator import kernel_hash
 
 Array = NDArray[Any]
 PathLike = str | os.PathLike[str]
+
+
+class Kept(Protocol):
+    """Where a computation keeps what is done of it, as :class:`RestartFile` does; what it loads is empty or what it was given last."""
+
+    def load(self) -> dict[str, Array]: ...
+
+    def save(self, arrays: Mapping[str, Array]) -> None: ...
 
 
 class RestartFile:
