@@ -29,7 +29,7 @@ from thermokernels.quantities.variance_time import variance_time
 from thermokernels.solvers import mixed_precision, parity_classes, parity_coupling, red_black
 
 LEVELS = {"L1": 2**14, "L2": 2**18, "L3": 2**23, "DRAM": 2**28}  # bytes of each array of a triad
-LARGE = 12
+LARGE = (11, 12)
 SECONDS = 0.05
 
 
@@ -200,7 +200,7 @@ def kernels_of(m: int) -> list[Kernel]:
 
 
 def print_kernels(m: int, roofs: dict[str, dict[str, float]]) -> None:
-    print(f"\nm = {m}: {2 ** (2 * m - 1)} states; one thread")
+    print(f"\nm = {m}: {2 ** (2 * m - 1)} states; one thread", flush=True)
     print(f"  {'kernel':18s} {'flop/B':>7s} {'level':>5s} {'Gflop/s':>8s} {'GB/s':>7s} {'ceiling':>8s}  {'bound by':26s} {'share':>5s}")
     for kernel in kernels_of(m):
         level = next((name for name, size in LEVELS.items() if kernel.footprint <= 2 * size), "DRAM")
@@ -215,7 +215,8 @@ def print_kernels(m: int, roofs: dict[str, dict[str, float]]) -> None:
         intensity, moved = kernel.operations / kernel.n_bytes, reached * kernel.n_bytes / kernel.operations
         print(
             f"  {kernel.name:18s} {intensity:7.2f} {level:>5s} {reached:8.1f} {moved:7.1f} {bounds[bound]:8.1f}"
-            f"  {bound:26s} {reached / bounds[bound]:5.0%}"
+            f"  {bound:26s} {reached / bounds[bound]:5.0%}",
+            flush=True,
         )
 
 
@@ -245,7 +246,7 @@ def print_cell(m: int) -> None:
             start = time.perf_counter()
             part()
             times.append(time.perf_counter() - start)
-        print(f"  {name:26s} {1e3 * min(times):9.2f}")
+        print(f"  {name:26s} {1e3 * min(times):9.2f}", flush=True)
 
 
 def print_solves(m: int, threads: int) -> None:
@@ -267,14 +268,15 @@ def print_solves(m: int, threads: int) -> None:
         print(
             f"  m = {m}, {number} thread{'s' * (number > 1)}: value {medians['value']:.4g} ms, value and gradient"
             f" {medians['value and gradient']:.4g} ms, ratio {ratio:.2f}; {solution.iterations} iterations,"
-            f" residual {solution.relative_residual:.1e}"
+            f" residual {solution.relative_residual:.1e}",
+            flush=True,
         )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--m", type=int, nargs="*", default=[6, 7, 8, 9, 10])
-    parser.add_argument("--large", action="store_true", help=f"m = {LARGE} too: about 1 GB")
+    parser.add_argument("--large", action="store_true", help="m = 11 and 12 too: about 2 GiB")
     parser.add_argument("--solve", type=int, nargs="*", default=[6, 7, 8], help="sizes m of whole solves")
     parser.add_argument("--cell", type=int, nargs="*", default=[6, 7], help="sizes m of whole cells")
     parser.add_argument("--threads", type=int, default=2)
@@ -285,8 +287,8 @@ def main() -> None:
     for number, roof in ((1, roofs), (arguments.threads, ceilings(arguments.threads))):
         print(f"ceilings, {number} thread{'s' * (number > 1)}: multiply-adds {roof['flop']['']:.0f} Gflop/s")
         for kind in ("read", "triad"):
-            print(f"  {kind:5s} " + ", ".join(f"{level} {value:.0f} GB/s" for level, value in roof[kind].items()))
-    for m in arguments.m + [LARGE] * arguments.large:
+            print(f"  {kind:5s} " + ", ".join(f"{level} {value:.0f} GB/s" for level, value in roof[kind].items()), flush=True)
+    for m in [*arguments.m, *(LARGE if arguments.large else ())]:
         print_kernels(m, roofs)
     print("\nwhole solves, medians")
     for m in arguments.solve:
