@@ -6,7 +6,6 @@ written into, so that whatever moment the process ends at it holds the state aft
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import zipfile
@@ -17,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from thermokernels.common.atomic_file import replacing
+from thermokernels.common.atomic_file import replacing, require_folder
 from thermokernels.compiled.decorator import kernel_hash
 
 Array = NDArray[Any]
@@ -61,9 +60,8 @@ class RestartFile:
         OSError
             It cannot be read.
         """
+        require_folder(self.path)  # said now, not when the first chunk is to be saved
         if not self.path.exists():
-            if not self.path.parent.is_dir():  # said now, not when the first chunk is to be saved
-                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.path.parent))
             return {}
         try:
             with self.path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
