@@ -67,7 +67,8 @@ def _layer_rates(chain: GibbsChain) -> Floats:
     if not np.isfinite(squares).all():
         return np.empty(0)
     above = np.append(np.clip(squares[::-1][1:] + error, 0.0, np.inf), 0.0)
-    return (1 - above) / (1 + np.sqrt(above)) * ((1 - 8 * UNIT) / chain.n_spins)
+    rates: Floats = (1 - above) / (1 + np.sqrt(above)) * ((1 - 8 * UNIT) / chain.n_spins)
+    return rates
 
 
 def _squares(coupling: Floats, entry: float) -> tuple[Floats, float]:
