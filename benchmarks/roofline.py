@@ -21,7 +21,7 @@ from numba import njit
 
 import adjoints
 import thermokernels as tk
-from adjoints.overlaps import _hidden_overlaps, _visible_overlaps
+from adjoints.overlaps import TOGETHER, _flip_overlaps
 from thermokernels.compiled.register_tiles import COLUMNS
 from thermokernels.compiled.simd_states import DOUBLES, add, aligned_singles, aligned_zeros, dot, fill, load, multiply_add, store, total
 from thermokernels.model.kernels import single_site
@@ -174,20 +174,20 @@ def kernels_of(m: int) -> list[Kernel]:
     work = aligned_zeros(5, classes.null.shape[1])
     x, product = (rng.standard_normal(n) for _ in range(2))
     _split(x, classes.shape, work[:2])
-    visible, hidden, squares = (np.zeros(size) for size in (m * shape[0], m * shape[1], n))
-    generator, vectors = chain.generator, x[None]
+    vectors, sources = aligned_zeros(2, TOGETHER, n)
+    sums = aligned_zeros(shape[0], m, DOUBLES), aligned_zeros(m, shape[1]), aligned_zeros(*shape), aligned_zeros(n)
+    generator = chain.generator
 
     def overlaps(k: int) -> None:
         for _ in range(k):
-            _visible_overlaps(vectors, shape, 0, shape[0], visible, squares)
-            _hidden_overlaps(vectors, shape, chain.quotient, 0, shape[1], hidden)
+            _flip_overlaps(vectors, sources, chain.quotient, *sums)
 
     mixed = mixed_precision.mixed_classes(classes)
     singles = aligned_singles(5, mixed.single.null.shape[1])
     singles[:2, : n // 4] = x[: n // 4]
     single = mixed.single
 
-    met = 3 + (m - 3) / 2 + (m - 1) / 2 + 1 + 1  # pairs that exchange rows or registers are met once, the others twice
+    met = 3 + (m - 3) / 2 + (m - 1) / 2 + 1 + 2  # pairs that exchange rows or registers are met once, the others twice
     return [
         Kernel("operator A x", (2 * N + 1) * n, 24 * n, 24 * n, True, lambda k: _apply_again(k, generator, x, product)),
         Kernel("reduced operator", (2 * N + 1) * n / 2, 24 * n / 2, 24 * n / 2, True, lambda k: _couple_again(k, classes, work)),
@@ -195,7 +195,7 @@ def kernels_of(m: int) -> list[Kernel]:
         Kernel("reduced, float32", (2 * N + 1) * n / 2, 12 * n / 2, 12 * n / 2, True, lambda k: _couple_again(k, single, singles), 2),
         Kernel("CG step, float32", (4 * N + 17) * n / 2, 68 * n / 2, 32 * n / 2, True, lambda k: _step_again(k, single, singles), 2),
         Kernel("right-hand sides", n, 40 * n, 16 * n, False, lambda k: _sources_again(k, classes, x, work)),
-        Kernel("adjoint pass", 2 * met * n, 32 * n, 16 * n, False, overlaps),
+        Kernel("adjoint pass", 2 * met * n * TOGETHER, (16 * TOGETHER + 32) * n, (16 * TOGETHER + 16) * n, False, overlaps),
     ]
 
 
