@@ -492,3 +492,11 @@ def test_energies_and_their_remainders_add_up_to_far_more_digits(kernel):
         off = [float(f - e - (found[0] - exact[0])) for f, e in zip(found, exact, strict=True)]
     assert len(found) == chain.n_states
     assert np.abs(off).max() <= (1e-17 if chain.dynamics.layer else 1e-27)
+
+
+@small
+@pytest.mark.parametrize("coupling", [150.0, 175.0, 180.0, 300.0])
+def test_roots_of_a_law_that_underflows_have_all_their_digits(coupling):
+    chain = tk.gibbs_chain([[coupling, coupling]])
+    lowest = chain.energy.argmax()
+    assert chain.root_law[lowest] == pytest.approx(np.exp(-2 * coupling) / np.sqrt(1 + np.exp(-4 * coupling)), rel=1e-13)
