@@ -32,7 +32,7 @@ from thermokernels.quantities.alternating_scan import of_model
 from thermokernels.quantities.exchangeable import exchangeable_sums
 from thermokernels.quantities.small_models import LOOSEST, SMALLEST_LAW
 from thermokernels.solvers import gap_bounds, red_black, spanning_tree_bound
-from thermokernels.solvers.checkpoint import PathLike, RestartFile
+from thermokernels.solvers.checkpoint import Array, Kept, PathLike, RestartFile
 from thermokernels.solvers.layer_functions import MANY
 from thermokernels.solvers.many_observables import Accumulator, Observables, RowSums
 from thermokernels.solvers.observable_tasks import accumulate
@@ -266,8 +266,39 @@ class _Rows:
             self.arrays[name][rows] = array
 
 
+class _KeptRows:
+    """What is kept of solves whose rows are wanted: solutions, but nothing that follows from them."""
+
+    def __init__(self, chain: GibbsChain, rows: _Rows, kept: Kept) -> None:
+        self._chain, self._rows, self._kept = chain, rows, kept
+
+    def load(self) -> dict[str, Array]:
+        arrays = self._kept.load()
+        vectors = arrays.pop("vectors", np.empty((0, 0)))
+        for start in range(0, len(vectors), footprint.CHUNK_ROWS):  # no more memory than they take anyway
+            rows = slice(start, min(start + footprint.CHUNK_ROWS, len(vectors)))
+            for name, part in zip(self._rows.arrays, _solved_rows(self._chain, vectors[rows], rows), strict=True):
+                self._rows.arrays[name][rows] = part
+        return arrays
+
+    def save(self, arrays: Mapping[str, Array]) -> None:
+        sums = {name: array for name, array in arrays.items() if name not in self._rows.arrays}
+        self._kept.save(sums | {"vectors": arrays["vectors"][: int(arrays["done"][0])]})
+
+
+def _solved_rows(chain: GibbsChain, vectors: Floats, rows: slice) -> tuple[Floats, Floats, Floats]:
+    """Right-hand sides of these observables, solutions and residuals, from solutions that have been kept."""
+    right_hand_sides = gradient_observables(chain).right_hand_sides(rows)
+    residuals = chain.apply_symmetrised_generator(vectors)
+    np.subtract(right_hand_sides, residuals, out=residuals)
+    return right_hand_sides, vectors, residuals
+
+
 def with_solutions(chain: GibbsChain, solve: Solve = AUTOMATIC) -> VarianceTime:
-    """:func:`variance_time` for who goes on with all right-hand sides and solutions: kept in memory, and not solved for once more."""
+    """:func:`variance_time` for who goes on with all right-hand sides and solutions: kept in memory, and not solved for once more.
+
+    ``solve.kept`` gets solutions along with the sums.
+    """
     chain.require_both_layers("the products v_i h_j")
     if is_small(chain, solve):
         return variance_time(chain, solve)
@@ -275,7 +306,8 @@ def with_solutions(chain: GibbsChain, solve: Solve = AUTOMATIC) -> VarianceTime:
     what = f"right-hand sides and solutions of {n_rows} observables on {chain.n_states} states"
     memory.require(8 * footprint.ARRAYS_OF_A_ROW * n_rows * chain.n_states, what, "use a smaller model")
     rows = _Rows(n_rows, chain.n_states)
-    time = variance_time(chain, solve, (rows,))
+    kept = None if solve.kept is None else _KeptRows(chain, rows, solve.kept)
+    time = variance_time(chain, replace(solve, kept=kept), (rows,))
     if time.reduced is not None:
         return time
     right_hand_sides, vectors, residuals = rows.arrays.values()
@@ -288,8 +320,7 @@ def restored(chain: GibbsChain, sums: Floats, worst: Floats, vectors: Floats | N
     method = resolved(chain.n_states, AUTOMATIC.method)
     kept = None
     if vectors is not None:
-        right_hand_sides = gradient_observables(chain).right_hand_sides(slice(None))
-        residuals = right_hand_sides - chain.apply_symmetrised_generator(vectors)
+        right_hand_sides, vectors, residuals = _solved_rows(chain, vectors, slice(None))
         kept = right_hand_sides, Solution(vectors, residuals, row_sums.residual, row_sums.iterations, method)
     value = float(row_sums.values.sum())
     return VarianceTime(chain, value, row_sums.residual, row_sums.iterations, method, AUTOMATIC.rtol, row_sums, _kept=kept)
@@ -383,7 +414,9 @@ def _solved_variance_time(chain: GibbsChain, solve: Solve, accumulators: Sequenc
     solver = Solver(chain, solve.method, solve.rtol, observables.n_rows >= MANY)
     footprint.require_solves(chain.n_visible, chain.n_hidden, not chain.quotient, chain.dynamics.single_flips, bool(accumulators))
     sums = sorted(name for accumulator in accumulators for name in accumulator.arrays)
-    saved = None if solve.checkpoint is None else RestartFile(solve.checkpoint, solver.inputs | {"sums": " ".join(sums)})
+    saved = solve.kept
+    if solve.checkpoint is not None:
+        saved = RestartFile(solve.checkpoint, solver.inputs | {"sums": " ".join(sums)})
     row_sums, kept = accumulate(solver, observables, solve, accumulators, saved)
     value = float(row_sums.values.sum())
     _require_variance(value)
