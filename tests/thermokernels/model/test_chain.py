@@ -525,3 +525,11 @@ def test_a_chain_says_what_it_would_take(shape, options, what, numbers, monkeypa
 def test_memory_is_not_looked_up_for_small_chains(monkeypatch):
     monkeypatch.setattr("thermokernels.common.memory.available", lambda: 0)
     assert tk.gibbs_chain(np.zeros((8, 8))).n_states == 2**15
+
+
+@small
+@pytest.mark.parametrize("coupling", [150.0, 175.0, 180.0, 300.0])
+def test_roots_of_a_law_that_underflows_have_all_their_digits(coupling):
+    chain = tk.gibbs_chain([[coupling, coupling]])
+    lowest = chain.energy.argmax()
+    assert chain.root_law[lowest] == pytest.approx(np.exp(-2 * coupling) / np.sqrt(1 + np.exp(-4 * coupling)), rel=1e-13)
