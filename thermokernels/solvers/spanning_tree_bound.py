@@ -21,7 +21,7 @@ from thermokernels.model.chain import GibbsChain
 
 def quick_bound(chain: GibbsChain) -> float:
     """A bound of 1 / gap in steps from the tree that flips spins back to the ground state, the easiest flip first; single-site kernel."""
-    return float(_flip_tree(chain.law, chain.visible_flips, chain.hidden_flips, chain.quotient, int(chain.energy.argmin())))
+    return float(_flip_tree(chain.law, chain.visible_flips, chain.hidden_flips, int(chain.energy.argmin())))
 
 
 def sharp_bound(chain: GibbsChain) -> float:
@@ -70,20 +70,37 @@ def _sum_subtrees(order, parents, masses):
 
 
 @jit
-def _flip_tree(law, visible_flips, hidden_flips, quotient, ground):
+def _easiest_flips(visible_flips, hidden_flips, ground, h, easiest, towards):
+    """For the states (h, v): the rate of the easiest flip of a spin that is not as in the ground state, and the bit it changes."""
+    n_visible, n_columns, other_row = visible_flips.shape[1], easiest.size, h ^ (ground // easiest.size)
+    easiest[0], towards[0] = -1.0, 0
+    for i in range(n_visible):  # by doubling: half of the states differ in spin i
+        half, in_ground = 1 << i, (ground >> i) & 1
+        rate = visible_flips[1 - in_ground, i, h]
+        own, others = half * in_ground, half * (1 - in_ground)
+        for v in range(half):
+            best, flip = easiest[v], towards[v]
+            easiest[own + v], towards[own + v] = best, flip
+            easiest[others + v], towards[others + v] = max(rate, best), half if rate > best else flip
+    for j in range(hidden_flips.shape[1]):
+        if (other_row >> j) & 1:
+            rates, flip = hidden_flips[(h >> j) & 1, j], n_columns << j
+            for v in range(n_columns):
+                if rates[v] > easiest[v]:
+                    easiest[v], towards[v] = rates[v], flip
+
+
+@jit
+def _flip_tree(law, visible_flips, hidden_flips, ground):
     """sum over the states x != ground of pi(subtree of x) / c(x, parent of x); parents have a smaller x ^ ground."""
-    n_visible, n_hidden = visible_flips.shape[1], hidden_flips.shape[1] - (1 if quotient else 0)
-    masses, n_columns, bound = law.copy(), hidden_flips.shape[2], 0.0
-    for difference in range(law.size - 1, 0, -1):
-        state = difference ^ ground
-        h, v = state // n_columns, state % n_columns
-        easiest, towards = -1.0, 0
-        for i in range(n_visible + n_hidden):
-            if (difference >> i) & 1:
-                j = i - n_visible
-                rate = visible_flips[(v >> i) & 1, i, h] if j < 0 else hidden_flips[(h >> j) & 1, j, v]
-                if rate > easiest:
-                    easiest, towards = rate, 1 << i
-        bound += masses[state] / (law[state] * easiest)
-        masses[state ^ towards] += masses[state]
+    n_columns, masses, bound = hidden_flips.shape[2], law.copy(), 0.0
+    easiest, towards = np.empty(n_columns), np.empty(n_columns, np.int64)
+    for other_row in range(law.size // n_columns - 1, -1, -1):
+        h = other_row ^ (ground // n_columns)
+        _easiest_flips(visible_flips, hidden_flips, ground, h, easiest, towards)
+        for difference in range(n_columns - 1, -1 if other_row else 0, -1):
+            v = difference ^ (ground % n_columns)
+            state = h * n_columns + v
+            bound += masses[state] / (law[state] * easiest[v])
+            masses[state ^ towards[v]] += masses[state]
     return bound
