@@ -176,7 +176,7 @@ def test_gradients_follow_permutation_gauge_and_transposition(shape):
 )
 def test_overlaps_of_flipped_states_against_indexing(shape, quotient):
     time = variance_time(tk.gibbs_chain(random_point(shape, 3)[0], quotient=quotient))
-    chain, vectors = time.chain, time.solution.vectors
+    chain, vectors = time.chain, time.solutions
     by_visible, by_hidden, squares = np.zeros_like(chain.visible_rates), np.zeros_like(chain.hidden_rates), np.zeros(chain.shape)
     _flip_overlaps(vectors.reshape(-1, *chain.shape), chain.quotient, by_visible, by_hidden, squares)
     states = np.arange(chain.n_states)

@@ -58,7 +58,7 @@ class Parts:
             return restored(chain, self._kept["sums"], self._kept["worst"], self._kept.get(SOLUTIONS))
         time = compute()
         if self._file and isinstance(time, VarianceTime) and time.row_sums is not None and time.in_one_call is None:
-            self._keep({**time.row_sums.arrays, SOLUTIONS: time.solution.vectors})
+            self._keep({**time.row_sums.arrays, SOLUTIONS: time.solutions})
         return time
 
     def forget_solutions(self) -> None:

@@ -14,19 +14,35 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from thermokernels.common import threads
+from thermokernels.common.arrays import Floats
 from thermokernels.compiled import simd_states
 from thermokernels.compiled.decorator import inlined, jit
 from thermokernels.compiled.register_tiles import PADDED_COLUMNS
-from thermokernels.compiled.simd_states import DOUBLES, FLOATS, add_multiple, dot, fill, load, multiply, multiply_add, store
+from thermokernels.compiled.simd_states import (
+    DOUBLES,
+    FLOATS,
+    add,
+    add_multiple,
+    dot,
+    fill,
+    load,
+    multiply,
+    multiply_add,
+    store,
+    subtract,
+    total,
+)
 from thermokernels.model.chain import GibbsChain
 from thermokernels.solvers import corrected_steps, red_black
 from thermokernels.solvers.conjugate_gradients import FLOOR, MAX_ITERATIONS
 from thermokernels.solvers.layer_functions import NO_LAYERS, LayerFunctions
-from thermokernels.solvers.parity_classes import EVEN, STAGGER, Classes, _split
+from thermokernels.solvers.parity_classes import EVEN, ODD, STAGGER, Classes, _split
 from thermokernels.solvers.parity_coupling import _couple, _from_other
 from thermokernels.solvers.red_black import AIM, _assemble, _conjugate_gradients, _iterate, _odd_half, _project
+from thermokernels.solvers.row_sums import N_SUMS
 
 # On fewer states the vectors of float64 lie in the first two levels of the cache, and little is gained; a tile takes 32 columns.
 STATES, VISIBLE = 2**13, 6
@@ -138,17 +154,56 @@ def _solve_row(mixed, halves, tolerance, residual, odd, singles, spread, x):
 
 
 @jit
-def _solve(mixed, right_hand_sides, rtol, work, singles, spread, solutions, iterations):
-    """A z = b for every row of right_hand_sides; z orthogonal to sqrt(pi) where A is singular."""
+def _class_sums(classes, source, solution, residual, block, sums):
+    """sums = :func:`thermokernels.solvers.row_sums._add_up` of b and z in their classes, (2, length); residual = b - A z."""
+    shape, nothing = classes.shape, residual[0, :0]
+    n_half, stride = shape.n_half, shape.stride
+    for parity in (EVEN, ODD):
+        here = solution[parity]
+        _couple(
+            classes.visible_rates,
+            classes.hidden_rates,
+            shape,
+            parity,
+            solution[1 - parity],
+            nothing,
+            classes.diagonal[parity],
+            here,
+            residual[parity],
+        )
+    sums[:] = 0.0
+    together = max(block // (2 * n_half), 1)
+    for first in range(0, shape.n_rows, together):
+        bz, rz, rr, zz, bb, dz = fill(0.0), fill(0.0), fill(0.0), fill(0.0), fill(0.0), fill(0.0)
+        for parity in (EVEN, ODD):
+            sources, solutions, residuals, diagonal = source[parity], solution[parity], residual[parity], classes.diagonal[parity]
+            for h in range(first, min(first + together, shape.n_rows)):
+                for k in range(h * stride, h * stride + n_half, DOUBLES):
+                    b, z = load(sources, k), load(solutions, k)
+                    r = subtract(b, load(residuals, k))
+                    store(residuals, k, r)
+                    bz, rz = multiply_add(b, z, bz), multiply_add(r, z, rz)
+                    rr, bb = multiply_add(r, r, rr), multiply_add(b, b, bb)
+                    square = multiply(z, z)
+                    zz, dz = add(zz, square), multiply_add(load(diagonal, k), square, dz)
+        sums[0], sums[1], sums[2] = sums[0] + total(bz), sums[1] + total(rz), sums[2] + total(rr)
+        sums[3], sums[4], sums[5] = sums[3] + total(zz), sums[4] + total(bb), sums[5] + total(dz)
+
+
+@jit
+def _solve(mixed, right_hand_sides, rtol, block, room, solutions, sums, iterations):
+    """A z = b for every row of right_hand_sides, z orthogonal to sqrt(pi), with its sums."""
     double = mixed.double
-    halves, even, residual, odd = work[0:2], work[2], work[3], work[4]
+    source, solution, residual = room.work[0:2], room.work[2:4], room.work[4:6]
+    halves, odd = room.work[6:8], room.work[8]
     for a in range(right_hand_sides.shape[0]):
-        _split(right_hand_sides[a], double.shape, halves)
-        norm = np.sqrt(dot(halves[0], halves[0]) + dot(halves[1], halves[1]))
-        iterations[a] = _solve_row(mixed, halves, AIM * rtol * norm, residual, odd, singles, spread, even)
-        _odd_half(double, halves[1], even, residual, halves[1])
-        halves[0, :] = even
-        _assemble(double, halves, solutions[a])
+        _split(right_hand_sides[a], double.shape, source)
+        halves[:] = source
+        norm = np.sqrt(dot(source[0], source[0]) + dot(source[1], source[1]))
+        iterations[a] = _solve_row(mixed, halves, AIM * rtol * norm, residual[0], odd, room.singles, room.spread, solution[0])
+        _odd_half(double, source[1], solution[0], residual[0], solution[1])
+        _assemble(double, solution, solutions[a])
+        _class_sums(double, source, solution, residual, block, sums[a])
 
 
 def applies_to(chain: GibbsChain) -> bool:
@@ -180,17 +235,39 @@ def mixed_classes(double: Classes, layers: LayerFunctions = NO_LAYERS) -> Mixed:
     return Mixed(double, Classes(flat(double.visible_rates), flat(double.hidden_rates), *tables, shape._replace(stride=stride)), layers)
 
 
-def solve(mixed: Mixed, right_hand_sides: np.ndarray, rtol: float) -> tuple[np.ndarray, np.ndarray]:
-    """Solutions (k, n_states) of A z = b for the rows b, and the CG iterations (k,) that each took, as :func:`red_black.solve`."""
-    right_hand_sides = np.ascontiguousarray(right_hand_sides)
-    solutions = simd_states.aligned_empty(*right_hand_sides.shape)
-    iterations = np.zeros(len(right_hand_sides), dtype=np.int64)
+class Room(NamedTuple):
+    """Work space of one thread: vectors of a class in float64 (9, length) and in float32 (5, length), and that of the second level."""
+
+    work: np.ndarray
+    singles: np.ndarray
+    spread: corrected_steps.Room
+
+
+def room(mixed: Mixed) -> Room:
+    """Work space for one thread."""
+    work = simd_states.aligned_zeros(9, mixed.double.null.shape[1])
+    singles = simd_states.aligned_singles(5, mixed.single.null.shape[1])
+    return Room(work, singles, corrected_steps.room(mixed.single.shape, mixed.layers))
+
+
+def solve(
+    mixed: Mixed, right_hand_sides: Floats, rtol: float, block: int, rooms: list[Room], solutions: Floats
+) -> tuple[Floats, npt.NDArray[np.int64]]:
+    """Fill ``solutions`` with those of A z = b for the rows b, both (k, n_states).
+
+    Returns their sums (k, 6), made in blocks of ``block`` entries (:mod:`thermokernels.solvers.row_sums`), and the CG iterations (k,).
+    ``rooms`` keeps the work space of threads from one call to the next.
+    """
+    n_rows = len(right_hand_sides)
+    sums, iterations = np.empty((n_rows, N_SUMS)), np.zeros(n_rows, dtype=np.int64)
 
     def solve_rows(rows: slice) -> None:
-        work = simd_states.aligned_zeros(5, mixed.double.null.shape[1])
-        singles = simd_states.aligned_singles(5, mixed.single.null.shape[1])
-        spread = corrected_steps.room(mixed.single.shape, mixed.layers)
-        _solve(mixed, right_hand_sides[rows], rtol, work, singles, spread, solutions[rows], iterations[rows])
+        try:
+            ours = rooms.pop()
+        except IndexError:
+            ours = room(mixed)
+        _solve(mixed, right_hand_sides[rows], rtol, block, ours, solutions[rows], sums[rows], iterations[rows])
+        rooms.append(ours)
 
-    threads.for_rows(solve_rows, len(right_hand_sides), right_hand_sides.size * mixed.double.shape.n_visible)
-    return solutions, iterations
+    threads.for_rows(solve_rows, n_rows, right_hand_sides.size * mixed.double.shape.n_visible)
+    return sums, iterations

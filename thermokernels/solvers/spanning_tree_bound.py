@@ -10,6 +10,8 @@ by Cauchy and Schwarz: the sum over the tree bounds 1 / gap from above. Any tree
 
 from __future__ import annotations
 
+from weakref import WeakKeyDictionary
+
 import numpy as np
 import scipy
 from numpy.typing import NDArray
@@ -18,9 +20,18 @@ from thermokernels.common.arrays import Floats
 from thermokernels.compiled.decorator import jit
 from thermokernels.model.chain import GibbsChain
 
+# Of chains that are still in use: a value asks for its bound when it decides how far to solve, and again when it is done.
+_quick_bounds: WeakKeyDictionary[GibbsChain, float] = WeakKeyDictionary()
+
 
 def quick_bound(chain: GibbsChain) -> float:
     """A bound of 1 / gap in steps from the tree that flips spins back to the ground state, the easiest flip first; single-site kernel."""
+    if (known := _quick_bounds.get(chain)) is None:
+        known = _quick_bounds[chain] = _quick_bound(chain)
+    return known
+
+
+def _quick_bound(chain: GibbsChain) -> float:
     return float(_flip_tree(chain.law, chain.visible_flips, chain.hidden_flips, chain.quotient, int(chain.energy.argmin())))
 
 
@@ -70,20 +81,51 @@ def _sum_subtrees(order, parents, masses):
 
 
 @jit
+def _easiest_of_visible(rates, easiest, spins):
+    """Of every set of visible spins, the bits of v, the largest of ``rates`` (n_v,) and whose it is, by doubling; -1 of none."""
+    easiest[0], spins[0] = -1.0, 0
+    for i in range(rates.size):
+        half, rate = 1 << i, rates[i]
+        for v in range(half):
+            larger = rate > easiest[v]
+            easiest[half + v] = rate if larger else easiest[v]
+            spins[half + v] = i if larger else spins[v]
+
+
+@jit
+def _easiest_of_hidden(flips, h, difference, n_hidden, easiest, spins):
+    """Of the hidden spins in ``difference``, at every v the largest rate of leaving row h, and whose it is; -1 of none."""
+    easiest[:] = -1.0
+    for j in range(n_hidden):
+        if (difference >> j) & 1:
+            rates = flips[(h >> j) & 1, j]
+            for v in range(easiest.size):
+                larger = rates[v] > easiest[v]
+                easiest[v] = rates[v] if larger else easiest[v]
+                spins[v] = j if larger else spins[v]
+
+
+@jit
 def _flip_tree(law, visible_flips, hidden_flips, quotient, ground):
     """sum over the states x != ground of pi(subtree of x) / c(x, parent of x); parents have a smaller x ^ ground."""
     n_visible, n_hidden = visible_flips.shape[1], hidden_flips.shape[1] - (1 if quotient else 0)
-    masses, n_columns, bound = law.copy(), hidden_flips.shape[2], 0.0
-    for difference in range(law.size - 1, 0, -1):
-        state = difference ^ ground
-        h, v = state // n_columns, state % n_columns
-        easiest, towards = -1.0, 0
-        for i in range(n_visible + n_hidden):
-            if (difference >> i) & 1:
-                j = i - n_visible
-                rate = visible_flips[(v >> i) & 1, i, h] if j < 0 else hidden_flips[(h >> j) & 1, j, v]
-                if rate > easiest:
-                    easiest, towards = rate, 1 << i
-        bound += masses[state] / (law[state] * easiest)
-        masses[state ^ towards] += masses[state]
+    n_rows, n_columns = visible_flips.shape[2], hidden_flips.shape[2]
+    masses, bound, ground_h, ground_v = law.copy(), 0.0, ground // n_columns, ground % n_columns
+    rates, of_visible, of_hidden = np.empty(n_visible), np.empty(n_columns), np.empty(n_columns)
+    visible_spins, hidden_spins = np.zeros(n_columns, np.int64), np.zeros(n_columns, np.int64)
+    for row_difference in range(n_rows - 1, -1, -1):
+        h = row_difference ^ ground_h
+        for i in range(n_visible):
+            rates[i] = visible_flips[1 - ((ground_v >> i) & 1), i, h]  # a spin that is not as in the ground state
+        _easiest_of_visible(rates, of_visible, visible_spins)
+        _easiest_of_hidden(hidden_flips, h, row_difference, n_hidden, of_hidden, hidden_spins)
+        for difference in range(n_columns - 1, -1 if row_difference > 0 else 0, -1):
+            v = difference ^ ground_v
+            state = h * n_columns + v
+            if of_hidden[v] > of_visible[difference]:
+                easiest, parent = of_hidden[v], state ^ (n_columns << hidden_spins[v])
+            else:
+                easiest, parent = of_visible[difference], state ^ (1 << visible_spins[difference])
+            bound += masses[state] / (law[state] * easiest)
+            masses[parent] += masses[state]
     return bound

@@ -131,7 +131,7 @@ def test_the_numbers_that_come_with_the_value_are_the_same():
     expected, found = variance_time(chain, Solve("cg")), variance_time(chain, Solve("cg", executor=Here()))
     for name in ("value", "residual", "iterations", "method", "bound"):
         assert getattr(found, name) == getattr(expected, name)
-    np.testing.assert_array_equal(found.solution.vectors, expected.solution.vectors)  # solved for once more, here
+    np.testing.assert_array_equal(found.solutions, expected.solutions)  # solved for once more, here
 
 
 def test_what_is_small_or_slow_is_done_here():
