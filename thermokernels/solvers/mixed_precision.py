@@ -39,9 +39,9 @@ from thermokernels.model.chain import GibbsChain
 from thermokernels.solvers import corrected_steps, red_black
 from thermokernels.solvers.conjugate_gradients import FLOOR, MAX_ITERATIONS
 from thermokernels.solvers.layer_functions import NO_LAYERS, LayerFunctions
-from thermokernels.solvers.parity_classes import EVEN, ODD, STAGGER, Classes, _split
+from thermokernels.solvers.parity_classes import EVEN, ODD, STAGGER, Classes, _merge, _split
 from thermokernels.solvers.parity_coupling import _couple, _from_other
-from thermokernels.solvers.red_black import AIM, _assemble, _conjugate_gradients, _iterate, _odd_half, _project
+from thermokernels.solvers.red_black import AIM, _conjugate_gradients, _iterate, _odd_half, _project
 from thermokernels.solvers.row_sums import N_SUMS
 
 # On fewer states the vectors of float64 lie in the first two levels of the cache, and little is gained; a tile takes 32 columns.
@@ -66,6 +66,7 @@ class Mixed(NamedTuple):
     double: Classes
     single: Classes
     layers: LayerFunctions
+    along: np.ndarray  # see _along
 
 
 @jit
@@ -153,35 +154,41 @@ def _solve_row(mixed, halves, tolerance, residual, odd, singles, spread, x):
     return iteration
 
 
+@inlined
+def _finish(mixed, source, residual, solution):
+    """From the even half of the solution, orthogonal to sqrt(pi) from here on, the odd one; residual = b - A z.
+
+    What lies along sqrt(pi) is known from the even half alone, since the odd one follows from it: z_o = D_o^-1 (b_o + C' z_e).
+    """
+    double, weights = mixed.double, mixed.along
+    shape, nothing = double.shape, residual[0, :0]
+    rates, inverse, diagonal = (double.visible_rates, double.hidden_rates), double.inverse[1], double.diagonal[1]
+    along = dot(weights[0], solution[0]) + dot(weights[1], source[1])
+    add_multiple(-along, double.null[0], solution[0])
+    _couple(rates[0], rates[1], shape, ODD, solution[0], nothing, nothing, nothing, residual[1])
+    for k in range(0, inverse.size, DOUBLES):
+        known = add(load(source[1], k), load(residual[1], k))
+        z = multiply(load(inverse, k), known)
+        store(solution[1], k, z)
+        store(residual[1], k, subtract(known, multiply(load(diagonal, k), z)))
+    _couple(rates[0], rates[1], shape, EVEN, solution[1], nothing, double.diagonal[0], solution[0], residual[0])
+    for k in range(0, inverse.size, DOUBLES):
+        store(residual[0], k, subtract(load(source[0], k), load(residual[0], k)))
+
+
 @jit
 def _class_sums(classes, source, solution, residual, block, sums):
-    """sums = :func:`thermokernels.solvers.row_sums._add_up` of b and z in their classes, (2, length); residual = b - A z."""
-    shape, nothing = classes.shape, residual[0, :0]
-    n_half, stride = shape.n_half, shape.stride
-    for parity in (EVEN, ODD):
-        here = solution[parity]
-        _couple(
-            classes.visible_rates,
-            classes.hidden_rates,
-            shape,
-            parity,
-            solution[1 - parity],
-            nothing,
-            classes.diagonal[parity],
-            here,
-            residual[parity],
-        )
+    """:func:`thermokernels.solvers.row_sums._add_up` of b, z and b - A z in their classes, (2, length)."""
+    shape = classes.shape
+    n_half, stride, together = shape.n_half, shape.stride, max(block // (2 * shape.n_half), 1)
     sums[:] = 0.0
-    together = max(block // (2 * n_half), 1)
     for first in range(0, shape.n_rows, together):
         bz, rz, rr, zz, bb, dz = fill(0.0), fill(0.0), fill(0.0), fill(0.0), fill(0.0), fill(0.0)
         for parity in (EVEN, ODD):
             sources, solutions, residuals, diagonal = source[parity], solution[parity], residual[parity], classes.diagonal[parity]
             for h in range(first, min(first + together, shape.n_rows)):
                 for k in range(h * stride, h * stride + n_half, DOUBLES):
-                    b, z = load(sources, k), load(solutions, k)
-                    r = subtract(b, load(residuals, k))
-                    store(residuals, k, r)
+                    b, z, r = load(sources, k), load(solutions, k), load(residuals, k)
                     bz, rz = multiply_add(b, z, bz), multiply_add(r, z, rz)
                     rr, bb = multiply_add(r, r, rr), multiply_add(b, b, bb)
                     square = multiply(z, z)
@@ -201,9 +208,19 @@ def _solve(mixed, right_hand_sides, rtol, block, room, solutions, sums, iteratio
         halves[:] = source
         norm = np.sqrt(dot(source[0], source[0]) + dot(source[1], source[1]))
         iterations[a] = _solve_row(mixed, halves, AIM * rtol * norm, residual[0], odd, room.singles, room.spread, solution[0])
-        _odd_half(double, source[1], solution[0], residual[0], solution[1])
-        _assemble(double, solution, solutions[a])
+        _finish(mixed, source, residual, solution)
+        _merge(solution, double.shape, solutions[a])
         _class_sums(double, source, solution, residual, block, sums[a])
+
+
+@jit
+def _along(classes, weights):
+    """weights (2, length): sqrt(pi)'z = weights[0]'z_e + weights[1]'b_o where the odd equations hold, z_o = D_o^-1 (b_o + C' z_e)."""
+    for k in range(0, weights.shape[1], DOUBLES):
+        store(weights[1], k, multiply(load(classes.inverse[1], k), load(classes.null[1], k)))
+    _from_other(classes, EVEN, weights[1], weights[0, :0], weights[0])
+    for k in range(0, weights.shape[1], DOUBLES):
+        store(weights[0], k, add(load(weights[0], k), load(classes.null[0], k)))
 
 
 def applies_to(chain: GibbsChain) -> bool:
@@ -232,7 +249,10 @@ def mixed_classes(double: Classes, layers: LayerFunctions = NO_LAYERS) -> Mixed:
 
     free = narrowed(double.free) if double.free.size else np.empty((2, 0), dtype=np.float32)
     tables = narrowed(double.diagonal[:1]), narrowed(double.inverse), free, narrowed(double.null[:1])
-    return Mixed(double, Classes(flat(double.visible_rates), flat(double.hidden_rates), *tables, shape._replace(stride=stride)), layers)
+    single = Classes(flat(double.visible_rates), flat(double.hidden_rates), *tables, shape._replace(stride=stride))
+    along = simd_states.aligned_zeros(2, double.null.shape[1])
+    _along(double, along)
+    return Mixed(double, single, layers, along)
 
 
 class Room(NamedTuple):

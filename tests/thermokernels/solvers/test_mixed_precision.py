@@ -58,8 +58,10 @@ def test_sums_of_a_solution_are_those_of_its_row(shape, options):
     b, solutions, block = sources(chain), np.empty((2, chain.n_states)), max(chain.shape[1], SHORTEST_BLOCK)
     sums, _ = mixed_precision.solve(mixed_classes(parity_classes.parity_classes(chain)), b, 1e-4, block, [], solutions)
     expected = row_sums(chain, b, solutions)
-    np.testing.assert_allclose(sums[:, [0, 2, 3, 4, 5]], expected[:, [0, 2, 3, 4, 5]], rtol=1e-12)
-    np.testing.assert_allclose(sums[:, 1], expected[:, 1], rtol=0, atol=1e-15 * np.sqrt(sums[:, 2] * sums[:, 3]).max() * chain.n_states)
+    np.testing.assert_allclose(sums[:, [0, 3, 4, 5]], expected[:, [0, 3, 4, 5]], rtol=1e-12)
+    norms = np.sqrt(expected[:, [2, 3]])  # of residuals and of solutions, whose rounding the residuals have
+    np.testing.assert_allclose(np.sqrt(sums[:, 2]), norms[:, 0], rtol=0, atol=1e-15 * norms[:, 1].max())
+    np.testing.assert_allclose(sums[:, 1], expected[:, 1], rtol=0, atol=1e-15 * (norms[:, 1] ** 2).max())
 
 
 @pytest.mark.small

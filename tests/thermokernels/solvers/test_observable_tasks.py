@@ -155,7 +155,7 @@ def test_a_slow_model_falls_back_on_the_reduction():
 def test_a_task_uses_one_thread(monkeypatch):
     seen, solve = [], Solver.solve
     monkeypatch.setattr(threads, "get_threads", lambda: 1 if threads._state.serial else 8)
-    monkeypatch.setattr(Solver, "solve", lambda self, rows: seen.append(threads.get_threads()) or solve(self, rows))
+    monkeypatch.setattr(Solver, "solve", lambda self, *rows: seen.append(threads.get_threads()) or solve(self, *rows))
     with ThreadPoolExecutor(2) as pool:
         COMPUTATIONS["gradient"](executor=pool)
     assert seen == 6 * [1]
