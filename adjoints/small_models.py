@@ -6,16 +6,16 @@ halving tables (:mod:`thermokernels.model.spin_sums`), without a step in Python 
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from adjoints.cotangents import Cotangents
-from adjoints.overlaps import _add_products, _flip_overlaps
+from adjoints.overlaps import _flip_overlaps
 from thermokernels.common.arrays import Floats
 from thermokernels.compiled.decorator import inlined, jit
+from thermokernels.compiled.simd_states import DOUBLES, load, total, zeros_on_a_line
 from thermokernels.model.chain_tables import ChainTables
 from thermokernels.model.kernels.flip_tables import _energies, _local_fields
 from thermokernels.model.model import Model
@@ -45,10 +45,14 @@ def _add_log_law(weights, law, n_columns, ct_weights, ct_visible, ct_hidden):
 
 
 @jit
-def _add_field(n_spins, field, rate, overlap, along, ct_field):
-    """ct_field[s] = the derivative by the local field F(s) of one spin, from the overlap of flips and the diagonal, both tables of s."""
-    for s in range(field.size):
-        ct_field[s] = rate[s] * (2.0 * n_spins * rate[s] * along[s] - math.tanh(field[s]) * overlap[s])
+def _add_field(n_spins, flips, rate, overlap, along, ct_field):
+    """ct_field[s] = the derivative by the local field F(s) of one spin, from the overlap of flips and the diagonal, both tables of s.
+
+    tanh F is sigmoid(2 F) - sigmoid(-2 F), which the flips are.
+    """
+    for s in range(rate.size):
+        slope = n_spins * (flips[1, s] - flips[0, s])
+        ct_field[s] = rate[s] * (2.0 * n_spins * rate[s] * along[s] - slope * overlap[s])
 
 
 @jit
@@ -56,12 +60,14 @@ def _time_cotangents(tables, quotient, sources, vectors, ct_weights, ct_visible,
     """Overwrite the cotangents with the derivatives of T_O, from b and z of all observables, see :class:`Solved`."""
     (n_visible, n_rows), (n_hidden, n_columns) = tables.visible_rates.shape, tables.hidden_rates.shape
     n_spins = n_visible + n_hidden
-    by_visible, by_hidden = np.empty(tables.visible_rates.shape), np.empty(tables.hidden_rates.shape)
-    squares, law_weights = np.empty((n_rows, n_columns)), np.empty(tables.law.size)
+    by_visible, by_hidden = np.empty(tables.visible_rates.shape), zeros_on_a_line(n_hidden * n_columns).reshape((n_hidden, n_columns))
+    squares, law_weights = zeros_on_a_line(tables.law.size).reshape((n_rows, n_columns)), zeros_on_a_line(tables.law.size)
     if _are_rows(vectors, law_weights.size):
-        by_visible[:, :], by_hidden[:, :], squares[:, :], law_weights[:] = 0.0, 0.0, 0.0, 0.0
-        _flip_overlaps(vectors.reshape((-1, n_rows, n_columns)), quotient, by_visible, by_hidden, squares)
-        _add_products(vectors, sources, 0, law_weights.size, law_weights)
+        parts = zeros_on_a_line(by_visible.size * DOUBLES)
+        _flip_overlaps(vectors, sources, quotient, parts.reshape((n_rows, n_visible, DOUBLES)), by_hidden, squares, law_weights)
+        for h in range(n_rows):
+            for i in range(n_visible):
+                by_visible[i, h] = total(load(parts, (h * n_visible + i) * DOUBLES))
     else:
         _overlaps(vectors, (n_rows, n_columns), quotient, by_visible, by_hidden)
         _squares_and_products(vectors, sources, squares.ravel(), law_weights)
@@ -76,7 +82,7 @@ def _time_cotangents(tables, quotient, sources, vectors, ct_weights, ct_visible,
             along[i, h] = spins[i]
     ct_field, sums = np.empty(n_rows), np.empty(n_hidden)
     for i in range(n_visible):
-        _add_field(n_spins, tables.visible_local_fields[i], tables.visible_rates[i], by_visible[i], along[i], ct_field)
+        _add_field(n_spins, tables.visible_flips[:, i], tables.visible_rates[i], by_visible[i], along[i], ct_field)
         ct_visible[i] += _fold(ct_field, sums)
         for j in range(n_hidden):
             ct_weights[i, j] += sums[j]
@@ -88,7 +94,7 @@ def _time_cotangents(tables, quotient, sources, vectors, ct_weights, ct_visible,
             spin = 1.0 - 2.0 * ((h >> j) & 1)
             for v in range(n_columns):
                 column[v] += spin * squares[h, v]
-        _add_field(n_spins, tables.hidden_local_fields[j], tables.hidden_rates[j], by_hidden[j], column, ct_field)
+        _add_field(n_spins, tables.hidden_flips[:, j], tables.hidden_rates[j], by_hidden[j], column, ct_field)
         ct_hidden[j] += _fold(ct_field, spins)
         for i in range(n_visible):
             ct_weights[i, j] += spins[i]

@@ -16,10 +16,11 @@ from numpy.typing import ArrayLike
 from adjoints import accuracy as to_accuracy
 from adjoints import alternating_scan, reduced_resolvent, small_models
 from adjoints.cotangents import AccuracyOptions, Cotangents
-from adjoints.overlaps import add_products, flip_overlaps
+from adjoints.overlaps import flip_overlaps
 from thermokernels.common import arguments, tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
+from thermokernels.compiled.simd_states import DOUBLES, aligned_zeros
 from thermokernels.model.chain import GibbsChain
 from thermokernels.model.kernels.registry import as_kernel
 from thermokernels.model.model import Model, ModelLike, as_model
@@ -44,18 +45,18 @@ class VarianceTimeAdjoint:
 
     Attributes
     ----------
-    arrays : "visible_rates" (n_v, H) and "hidden_rates" (n_h, V), derivatives of sum_a z_a' S z_a by the tables of S; "squares" (H, V),
-        sum_a z_a^2; "law_weights" (n_states,), sum_a z_a * b_a
+    arrays : "visible_parts" (H, n_v, 8), summed over the last axis, and "hidden_rates" (n_h, V), derivatives of sum_a z_a' S z_a by the
+        tables of S; "squares" (H, V), sum_a z_a^2; "law_weights" (n_states,), sum_a z_a * b_a
     """
 
     def __init__(self, chain: GibbsChain) -> None:
         require_adjoint(chain)
         self.chain = chain
         self.arrays: dict[str, Floats] = {
-            "visible_rates": np.zeros(chain.visible_rates.shape),
-            "hidden_rates": np.zeros(chain.hidden_rates.shape),
-            "squares": np.zeros(chain.shape),
-            "law_weights": np.zeros(chain.n_states),
+            "visible_parts": aligned_zeros(chain.shape[0], chain.n_visible, DOUBLES),
+            "hidden_rates": aligned_zeros(*chain.hidden_rates.shape),
+            "squares": aligned_zeros(*chain.shape),
+            "law_weights": aligned_zeros(chain.n_states),
         }
 
     @classmethod
@@ -63,10 +64,8 @@ class VarianceTimeAdjoint:
         return cls(chain)
 
     def add(self, rows: slice, right_hand_sides: Floats, solution: Solution) -> None:
-        chain, arrays, vectors = self.chain, self.arrays, solution.vectors
-        rates = arrays["visible_rates"], arrays["hidden_rates"]
-        flip_overlaps(np.ascontiguousarray(vectors).reshape(-1, *chain.shape), chain.quotient, *rates, arrays["squares"])
-        add_products(vectors, right_hand_sides, arrays["law_weights"])
+        inputs = np.ascontiguousarray(solution.vectors), np.ascontiguousarray(right_hand_sides)
+        flip_overlaps(*inputs, self.chain.quotient, *self.arrays.values())
 
     def merge(self, rows: slice, arrays: Mapping[str, Floats]) -> None:
         for name, array in arrays.items():
@@ -80,7 +79,8 @@ class VarianceTimeAdjoint:
 
     def sums(self) -> Cotangents:
         """The gradient of sum_a (2 b_a'z_a - z_a'A z_a) over the observables seen so far."""
-        return _cotangents(self.chain, **self.arrays)
+        visible_parts, *others = self.arrays.values()
+        return _cotangents(self.chain, visible_parts.sum(axis=2).T, *others)
 
 
 def require_adjoint(chain: GibbsChain) -> None:

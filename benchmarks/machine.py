@@ -1,6 +1,8 @@
 """What every benchmark prints first: the machine and the versions. Not a benchmark itself."""
 
 import statistics
+import time
+from collections.abc import Callable
 
 import llvmlite.binding
 
@@ -17,3 +19,12 @@ def print_machine() -> None:
 def spread(seconds: list[float]) -> str:
     """Median and range of some times."""
     return f"{statistics.median(seconds):.3g} s ({min(seconds):.3g} to {max(seconds):.3g}, {len(seconds)} runs)"
+
+
+def settled(function: Callable[[], object], seconds: float) -> float:
+    """Seconds of a call, the mean over consecutive ones that last so long: caches and branches as a caller finds them who goes on."""
+    calls, start = 0, time.perf_counter()
+    while (passed := time.perf_counter() - start) < seconds:
+        function()
+        calls += 1
+    return passed / calls

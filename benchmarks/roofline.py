@@ -21,7 +21,7 @@ from numba import njit
 
 import adjoints
 import thermokernels as tk
-from adjoints.overlaps import _hidden_overlaps, _visible_overlaps
+from adjoints.overlaps import TOGETHER, _flip_overlaps
 from thermokernels.compiled.register_tiles import COLUMNS
 from thermokernels.compiled.simd_states import DOUBLES, add, aligned_singles, aligned_zeros, dot, fill, load, multiply_add, store, total
 from thermokernels.model.kernels import single_site
@@ -29,7 +29,7 @@ from thermokernels.quantities.variance_time import variance_time
 from thermokernels.solvers import mixed_precision, parity_classes, parity_coupling, red_black
 
 LEVELS = {"L1": 2**14, "L2": 2**18, "L3": 2**23, "DRAM": 2**28}  # bytes of each array of a triad
-LARGE = 12
+LARGE = (11, 12)
 SECONDS = 0.05
 
 
@@ -174,20 +174,20 @@ def kernels_of(m: int) -> list[Kernel]:
     work = aligned_zeros(5, classes.null.shape[1])
     x, product = (rng.standard_normal(n) for _ in range(2))
     _split(x, classes.shape, work[:2])
-    visible, hidden, squares = (np.zeros(size) for size in (m * shape[0], m * shape[1], n))
-    generator, vectors = chain.generator, x[None]
+    vectors, sources = aligned_zeros(2, TOGETHER, n)
+    sums = aligned_zeros(shape[0], m, DOUBLES), aligned_zeros(m, shape[1]), aligned_zeros(*shape), aligned_zeros(n)
+    generator = chain.generator
 
     def overlaps(k: int) -> None:
         for _ in range(k):
-            _visible_overlaps(vectors, shape, 0, shape[0], visible, squares)
-            _hidden_overlaps(vectors, shape, chain.quotient, 0, shape[1], hidden)
+            _flip_overlaps(vectors, sources, chain.quotient, *sums)
 
     mixed = mixed_precision.mixed_classes(classes)
     singles = aligned_singles(5, mixed.single.null.shape[1])
     singles[:2, : n // 4] = x[: n // 4]
     single = mixed.single
 
-    met = 3 + (m - 3) / 2 + (m - 1) / 2 + 1 + 1  # pairs that exchange rows or registers are met once, the others twice
+    met = 3 + (m - 3) / 2 + (m - 1) / 2 + 1 + 2  # pairs that exchange rows or registers are met once, the others twice
     return [
         Kernel("operator A x", (2 * N + 1) * n, 24 * n, 24 * n, True, lambda k: _apply_again(k, generator, x, product)),
         Kernel("reduced operator", (2 * N + 1) * n / 2, 24 * n / 2, 24 * n / 2, True, lambda k: _couple_again(k, classes, work)),
@@ -195,12 +195,12 @@ def kernels_of(m: int) -> list[Kernel]:
         Kernel("reduced, float32", (2 * N + 1) * n / 2, 12 * n / 2, 12 * n / 2, True, lambda k: _couple_again(k, single, singles), 2),
         Kernel("CG step, float32", (4 * N + 17) * n / 2, 68 * n / 2, 32 * n / 2, True, lambda k: _step_again(k, single, singles), 2),
         Kernel("right-hand sides", n, 40 * n, 16 * n, False, lambda k: _sources_again(k, classes, x, work)),
-        Kernel("adjoint pass", 2 * met * n, 32 * n, 16 * n, False, overlaps),
+        Kernel("adjoint pass", 2 * met * n * TOGETHER, (16 * TOGETHER + 32) * n, (16 * TOGETHER + 16) * n, False, overlaps),
     ]
 
 
 def print_kernels(m: int, roofs: dict[str, dict[str, float]]) -> None:
-    print(f"\nm = {m}: {2 ** (2 * m - 1)} states; one thread")
+    print(f"\nm = {m}: {2 ** (2 * m - 1)} states; one thread", flush=True)
     print(f"  {'kernel':18s} {'flop/B':>7s} {'level':>5s} {'Gflop/s':>8s} {'GB/s':>7s} {'ceiling':>8s}  {'bound by':26s} {'share':>5s}")
     for kernel in kernels_of(m):
         level = next((name for name, size in LEVELS.items() if kernel.footprint <= 2 * size), "DRAM")
@@ -215,7 +215,8 @@ def print_kernels(m: int, roofs: dict[str, dict[str, float]]) -> None:
         intensity, moved = kernel.operations / kernel.n_bytes, reached * kernel.n_bytes / kernel.operations
         print(
             f"  {kernel.name:18s} {intensity:7.2f} {level:>5s} {reached:8.1f} {moved:7.1f} {bounds[bound]:8.1f}"
-            f"  {bound:26s} {reached / bounds[bound]:5.0%}"
+            f"  {bound:26s} {reached / bounds[bound]:5.0%}",
+            flush=True,
         )
 
 
@@ -245,7 +246,7 @@ def print_cell(m: int) -> None:
             start = time.perf_counter()
             part()
             times.append(time.perf_counter() - start)
-        print(f"  {name:26s} {1e3 * min(times):9.2f}")
+        print(f"  {name:26s} {1e3 * min(times):9.2f}", flush=True)
 
 
 def print_solves(m: int, threads: int) -> None:
@@ -267,14 +268,15 @@ def print_solves(m: int, threads: int) -> None:
         print(
             f"  m = {m}, {number} thread{'s' * (number > 1)}: value {medians['value']:.4g} ms, value and gradient"
             f" {medians['value and gradient']:.4g} ms, ratio {ratio:.2f}; {solution.iterations} iterations,"
-            f" residual {solution.relative_residual:.1e}"
+            f" residual {solution.relative_residual:.1e}",
+            flush=True,
         )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--m", type=int, nargs="*", default=[6, 7, 8, 9, 10])
-    parser.add_argument("--large", action="store_true", help=f"m = {LARGE} too: about 1 GB")
+    parser.add_argument("--large", action="store_true", help="m = 11 and 12 too: about 2 GiB")
     parser.add_argument("--solve", type=int, nargs="*", default=[6, 7, 8], help="sizes m of whole solves")
     parser.add_argument("--cell", type=int, nargs="*", default=[6, 7], help="sizes m of whole cells")
     parser.add_argument("--threads", type=int, default=2)
@@ -285,8 +287,8 @@ def main() -> None:
     for number, roof in ((1, roofs), (arguments.threads, ceilings(arguments.threads))):
         print(f"ceilings, {number} thread{'s' * (number > 1)}: multiply-adds {roof['flop']['']:.0f} Gflop/s")
         for kind in ("read", "triad"):
-            print(f"  {kind:5s} " + ", ".join(f"{level} {value:.0f} GB/s" for level, value in roof[kind].items()))
-    for m in arguments.m + [LARGE] * arguments.large:
+            print(f"  {kind:5s} " + ", ".join(f"{level} {value:.0f} GB/s" for level, value in roof[kind].items()), flush=True)
+    for m in [*arguments.m, *(LARGE if arguments.large else ())]:
         print_kernels(m, roofs)
     print("\nwhole solves, medians")
     for m in arguments.solve:

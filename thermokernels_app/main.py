@@ -6,6 +6,7 @@ The answer goes to stdout, everything else to stderr. Where stdout is no termina
 from __future__ import annotations
 
 import os
+import reprlib
 import shutil
 import signal
 import sys
@@ -27,12 +28,16 @@ from thermokernels_app.commands import (
     variance,
     warmup,
 )
-from thermokernels_app.commands.console import EXIT_CODES, INTERRUPTED, Answer, UnwritableError, report
+from thermokernels_app.commands.console import EXIT_CODES, INTERRUPTED, Answer, UnwritableError, know_options, report
 
 # Columns of help at most: longer lines are harder to read.
 HELP = 100
 
 PACKAGES = ("numpy", "scipy", "numba")
+
+# What came, in a sentence: of thousands of digits the first and the last.
+BRIEF = reprlib.Repr()
+BRIEF.maxstring = 60
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -95,8 +100,11 @@ def _in_our_words(error: Any) -> str:
     name = parameter.opts[0] if parameter.opts[0].startswith("-") else parameter.make_metavar(error.ctx)
     said = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     _, of_many, choices = said.partition(" is not one of ")
-    wanted = f"one of {choices.rstrip('.')}" if of_many else said.partition(",")[0]
-    return f"{name} must be {wanted}; got {problem['input']!r}"
+    if problem["type"] == "int_parsing_size":
+        wanted = "an integer of fewer digits"
+    else:
+        wanted = f"one of {choices.rstrip('.')}" if of_many else said.partition(",")[0]
+    return f"{name} must be {wanted}; got {BRIEF.repr(problem['input'])}"
 
 
 def _interrupt(_signal: int, _frame: object) -> None:
@@ -117,11 +125,15 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback(epilog=EXIT_CODES)
 def _thermo(
+    context: typer.Context,
     _version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the versions and exit.")
     ] = False,
 ) -> None:
     """Exact trainability of energy-based models on Gibbs samplers: the preregistered run and its checks."""
+    group: Any = context.command
+    called = group.commands[context.invoked_subcommand]
+    know_options({option.name: option.opts[0] for option in called.params if option.opts[0].startswith("-")})
 
 
 app.command(epilog=EXIT_CODES, short_help="Run a design from training to its verdicts.")(grid.run)

@@ -5,8 +5,9 @@ import pytest
 
 import adjoints
 import thermokernels as tk
-from adjoints.overlaps import _flip_overlaps
+from adjoints.overlaps import _flip_overlaps, flip_overlaps
 from adjoints.signal_to_noise import chain_q_struct_gradient
+from adjoints.variance_time import VarianceTimeAdjoint
 from thermokernels.quantities.variance_time import variance_time
 
 small = pytest.mark.small
@@ -177,9 +178,11 @@ def test_gradients_follow_permutation_gauge_and_transposition(shape):
 def test_overlaps_of_flipped_states_against_indexing(shape, quotient):
     time = variance_time(tk.gibbs_chain(random_point(shape, 3)[0], quotient=quotient))
     chain, vectors = time.chain, time.solutions
-    by_visible, by_hidden, squares = np.zeros_like(chain.visible_rates), np.zeros_like(chain.hidden_rates), np.zeros(chain.shape)
-    _flip_overlaps(vectors.reshape(-1, *chain.shape), chain.quotient, by_visible, by_hidden, squares)
-    states = np.arange(chain.n_states)
+    sources, states = np.random.default_rng(4).normal(size=vectors.shape), np.arange(chain.n_states)
+    parts, by_hidden = np.zeros((chain.shape[0], chain.n_visible, 8)), np.zeros_like(chain.hidden_rates)
+    squares, products = np.zeros(chain.shape), np.zeros(chain.n_states)
+    _flip_overlaps(vectors, sources, chain.quotient, parts, by_hidden, squares, products)
+    by_visible = parts.sum(axis=2).T
     for i, mask in enumerate(chain.flip_masks):
         overlaps = (vectors * vectors[:, states ^ mask]).sum(axis=0).reshape(chain.shape)
         if i < shape[0]:
@@ -187,6 +190,26 @@ def test_overlaps_of_flipped_states_against_indexing(shape, quotient):
         else:
             np.testing.assert_allclose(by_hidden[i - shape[0]], overlaps.sum(axis=0), rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(squares, (vectors**2).sum(axis=0).reshape(chain.shape), rtol=1e-13)
+    np.testing.assert_allclose(products, (vectors * sources).sum(axis=0), rtol=1e-12, atol=1e-12)
+
+
+@small
+@pytest.mark.parametrize(("shape", "n_vectors"), [((3, 3), 7), ((4, 5), 6), ((6, 4), 5), ((7, 6), 3), ((8, 9), 2), ((5, 12), 2)])
+def test_overlaps_are_the_same_bits_however_observables_come_and_are_dealt_out(shape, n_vectors, monkeypatch):
+    chain, draws = tk.gibbs_chain(random_point(shape, 1)[0]), np.random.default_rng(5)
+    vectors, sources = draws.normal(size=(2, n_vectors, chain.n_states))
+
+    def found(parts):
+        adjoint = VarianceTimeAdjoint(chain)
+        for part in parts:
+            flip_overlaps(vectors[part], sources[part], chain.quotient, *adjoint.arrays.values())
+        return np.concatenate([array.ravel() for array in adjoint.arrays.values()])
+
+    whole = found([slice(None)])
+    np.testing.assert_array_equal(found([slice(0, 1), slice(1, n_vectors)]), whole)
+    monkeypatch.setattr("thermokernels.common.threads.SMALLEST_WORK", 1)
+    monkeypatch.setattr("thermokernels.common.threads.get_threads", lambda: 3)
+    np.testing.assert_array_equal(found([slice(None)]), whole)
 
 
 @small

@@ -18,7 +18,7 @@ from thermokernels.model.laws import divergence_error
 from thermokernels.quantities import alternating_scan, asymptotic_variance, conductance, first_passage, relevance, variance_time
 from thermokernels.quantities.autocorrelation_times import autocorrelation
 from thermokernels.quantities.scan_layers import Layers, Sources
-from thermokernels.solvers import entrywise, gap_bounds, slow_cluster
+from thermokernels.solvers import entrywise, gap_bounds, layer_bounds, slow_cluster
 from thermokernels.solvers.small import small_chains
 from thermokernels.solvers.state_reduction import gth_elimination, reduced_gap, reduced_resolvent, solution_differences
 
@@ -48,6 +48,10 @@ COUNTS = {
     "P on one layer": (
         lambda: rounding.entry_error(VISIBLE),
         FACTORS["visible"] * (RATE + 3) + 10 + VISIBLE.n_configurations + LAW + 2 * 3 * 3,
+    ),
+    "the coupling of two layers: roots of probabilities, each with a root and two products": (
+        lambda: layer_bounds._entry_error(SINGLE),
+        5 * (RATE / 2 + 3) + 2,
     ),
     "products A z of single flips": (lambda: rounding.product_error(SINGLE), 2 * (5 + 2)),
     "products A z of blocks": (lambda: rounding.product_error(BLOCK), BLOCK.n_configurations + 16),

@@ -164,8 +164,10 @@ def as_positive(value: Any, name: str, unit: str) -> float:
 
 def as_count(value: Any, name: str, least: int = 1) -> int:
     """An integer of at least ``least`` that fits into 63 bits; else ValueError."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not least <= value < 2**63:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
         raise ValueError(f"{name} must be an integer of at least {least}; got {in_brief(value)}")
+    if value >= 2**63:
+        raise ValueError(f"{name} must be less than 2**63; got {in_brief(value)}")
     return int(value)
 
 

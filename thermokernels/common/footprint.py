@@ -51,14 +51,14 @@ def variance_time(n_visible: int, n_hidden: int, full: bool, single_flips: bool 
 
     Of length n_states there are the chain's four arrays (two-block: four more of conditional laws), the solver's three tables and those in
     float32, which are one more, three and three quarters a thread (plain conjugate gradients: ten), two arrays a row, and for the
-    gradient two sums and two of one block. Where the solver has a second level, that takes two, and fourteen
-    while it is made, when none of the rows is there yet.
+    gradient two sums and two of one block, with a vector of eight for every visible spin and row. Where the solver has a second level, that
+    takes two, and fourteen while it is made, when none of the rows is there yet.
     """
     states = n_states(n_visible, n_hidden, full)
     bipartite = single_flips and n_visible >= 4 and (full or (n_visible + n_hidden) % 2 == 0)
     solver = 4 + 3.75 * min(rows, threads.get_threads()) if bipartite else 10 + 4 * (not single_flips)
     levelled = bipartite and LEVELLED_STATES[0] <= states <= LEVELLED_STATES[1]
-    arrays = 4 + solver + (ARRAYS_OF_A_ROW + (not single_flips)) * rows + (4 if gradient else 0)
+    arrays = 4 + solver + (ARRAYS_OF_A_ROW + (not single_flips)) * rows + (4 + 16 * n_visible / (1 << n_visible) if gradient else 0)
     arrays = max(arrays + 2, 4 + 5 + 14) if levelled else arrays
     return max(chain(n_visible, n_hidden, full), int(8 * arrays) * states)  # in integers: a float overflows at a thousand spins
 

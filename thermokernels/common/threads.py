@@ -10,7 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
@@ -26,6 +26,9 @@ SMALLEST_WORK = 2**18
 # Multiply-adds up to which the calling thread takes part: waking one thread less is worth it. It would not hear of an interrupt before it
 # is done, so that it only waits where that takes long.
 LARGEST_OWN_WORK = 2**24
+
+# Multiply-adds from which one task alone, or all of them on one thread, are worth a thread for which the main thread only waits.
+LONG_WORK = 2**26
 
 # Rows are dealt out in so many blocks, or two a thread: few enough for work space each, enough that a slow one keeps nobody waiting.
 BLOCKS = 8
@@ -112,10 +115,12 @@ def for_each(task: Callable[[int], None], n_tasks: int, work: int, tell: Callabl
     """task(0), ..., task(n_tasks - 1), on threads where ``work``, in multiply-adds over all tasks, is worth it.
 
     Tasks must not depend on each other. What one raises is raised here, and those not yet begun are dropped. ``tell`` is called, here, with
-    the number of tasks that are done.
+    the number of tasks that are done. The main thread hears of an interrupt at once where the work is long: it only waits.
     """
     tell = tell or (lambda done: None)
-    if min(n_tasks, worth_using(work)) == 1:
+    used = min(n_tasks, worth_using(work))
+    apart = used == 1 and work >= LONG_WORK and _hears_interrupts()
+    if used == 1 and not apart:
         for number in range(n_tasks):
             task(number)
             tell(number + 1)
@@ -124,7 +129,7 @@ def for_each(task: Callable[[int], None], n_tasks: int, work: int, tell: Callabl
     coming, ends = deque(range(n_tasks)), SimpleQueue[BaseException | None]()
 
     def take() -> None:
-        with serial(), _counted():
+        with nullcontext() if apart else serial(), _counted():
             while True:
                 try:
                     number = coming.popleft()
@@ -140,7 +145,9 @@ def for_each(task: Callable[[int], None], n_tasks: int, work: int, tell: Callabl
 
     takes_part = work <= LARGEST_OWN_WORK
     try:
-        for _ in range(min(n_tasks, worth_using(work)) - takes_part):
+        if apart:  # one of its own: what it does has all of the pool
+            threading.Thread(target=take, name="thermokernels").start()
+        for _ in range(0 if apart else used - takes_part):
             _shared_pool().submit(take)
         if takes_part:
             take()
@@ -151,6 +158,11 @@ def for_each(task: Callable[[int], None], n_tasks: int, work: int, tell: Callabl
     except BaseException:
         coming.clear()
         raise
+
+
+def _hears_interrupts() -> bool:
+    """Whether this is the main thread, which alone hears of them, and not one of many workers."""
+    return threading.current_thread() is threading.main_thread() and not _state.serial
 
 
 def at_work() -> bool:

@@ -20,9 +20,9 @@ from thermokernels.common.errors import ConstantError, ModelTooLargeError, Numer
 from thermokernels.common.tolerances import EPSILON
 from thermokernels.diagnosis import words
 from thermokernels.diagnosis.basins import basins
-from thermokernels.diagnosis.checkpointed import Found, Parts
+from thermokernels.diagnosis.checkpointed import SOLUTIONS, Found, Parts
 from thermokernels.diagnosis.correlations import correlations, full_chain
-from thermokernels.diagnosis.measured import Progress, counted_measure
+from thermokernels.diagnosis.measured import MEASURE, MODES, Progress, counted_measure
 from thermokernels.diagnosis.resolved import NOT_MADE, none, number, reason_of
 from thermokernels.diagnosis.result import Findings, Number
 from thermokernels.model.chain import GibbsChain, gibbs_chain
@@ -36,12 +36,12 @@ from thermokernels.quantities import asymptotic_variance
 from thermokernels.quantities.signal_to_noise import chain_q_struct, q_struct_of
 from thermokernels.quantities.slow_modes import SlowModes
 from thermokernels.quantities.spectral_gap import gap_of_mode, solve_spectral_gap
-from thermokernels.quantities.spectral_measure import DENSE_STATES, SpectralMeasure, modes_of
+from thermokernels.quantities.spectral_measure import DENSE_STATES, SpectralMeasure
 from thermokernels.quantities.variance_time import VarianceTime, with_solutions
 from thermokernels.quantities.windows.operational_q import operational_q
 from thermokernels.quantities.windows.window_variance import window_variance
 from thermokernels.solvers import gap_bounds
-from thermokernels.solvers.checkpoint import PathLike
+from thermokernels.solvers.checkpoint import Kept, PathLike
 from thermokernels.solvers.solve import Solve
 
 CERTIFIED = "residual and proven gap"
@@ -127,9 +127,9 @@ def diagnose(
         None for that of the model, where it says one of these, else "single-site".
     progress : called as progress(part, done, total): when a part begins, and with what is done of its observables or passages
     checkpoint : path of a file
-        Finished parts and passages are kept in it, and solutions of the observables as long as they are needed. A call that was interrupted
-        goes on from it when it is repeated, to the same result in every bit. A file of another computation is a ValueError. It stays where
-        it is.
+        Finished parts and passages are kept in it, solutions of the observables as long as they are needed, and what is done of solves and
+        spectral measure. A call that was interrupted goes on from it when it is repeated, to the same result in every bit; lost is no
+        more than ten times as long as the file takes to be written. A file of another computation is a ValueError. It stays where it is.
 
     Returns
     -------
@@ -191,9 +191,9 @@ def _found(chain: GibbsChain, law: Floats | None, window: float, budget: float, 
         progress("the gaps", 0, 1)
         found = parts.part("spectrum", lambda: _layer_spectrum(chain, law, window))
     else:
-        time = solved = parts.solutions(chain, lambda: _solved(chain, progress))
-        found = parts.part("spectrum", lambda: _spectrum(chain, solved, window, progress))
-        parts.forget_solutions()
+        time = solved = parts.solutions(chain, lambda kept: _solved(chain, progress, kept))
+        found = parts.part("spectrum", lambda: _spectrum(chain, solved, window, progress, parts))
+        parts.forget(SOLUTIONS, MODES, MEASURE)
     progress("autocorrelation times", 0, 1)
     found |= parts.part("correlations", lambda: correlations(chain, time, found["gap_bound"]))
     found |= parts.part("basins", lambda: basins(chain, budget, partial(progress, "basins and the passages between them"), parts))
@@ -202,10 +202,10 @@ def _found(chain: GibbsChain, law: Floats | None, window: float, budget: float, 
     return found
 
 
-def _solved(chain: GibbsChain, progress: Progress) -> VarianceTime | Exception:
+def _solved(chain: GibbsChain, progress: Progress, kept: Kept) -> VarianceTime | Exception:
     """T_O with all solutions, or why it cannot be had."""
     try:
-        return with_solutions(chain, Solve(progress=lambda done, total: progress("the observables", done, total)))
+        return with_solutions(chain, Solve(progress=lambda done, total: progress("the observables", done, total), kept=kept))
     except UNHAD as problem:
         return problem
 
@@ -227,15 +227,13 @@ def require_memory(model: Model) -> int:
     return n_bytes
 
 
-def _spectrum(chain: GibbsChain, time: VarianceTime | Exception, window: float, progress: Progress) -> Found:
+def _spectrum(chain: GibbsChain, time: VarianceTime | Exception, window: float, progress: Progress, parts: Parts) -> Found:
     """The gaps, and the variance of a window mean for the exact Q; the slow modes of the measure are tried for the gap."""
     measure: SpectralMeasure | Exception = time if isinstance(time, Exception) else ConstantError("no observable")
     modes: SlowModes | None = None
     if not isinstance(time, Exception):
         try:
-            progress("the slow modes", 0, 1)
-            modes = modes_of(time)
-            measure = counted_measure(time, modes, progress)
+            measure, modes = counted_measure(time, progress, parts)
         except UNHAD as problem:
             measure = problem
     progress("the gaps", 0, 1)

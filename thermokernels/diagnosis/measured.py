@@ -5,27 +5,51 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import fields
 
-from thermokernels.diagnosis.checkpointed import Parts
+import numpy as np
+
+from thermokernels.diagnosis.checkpointed import SOLUTIONS, Parts
 from thermokernels.model.chain import GibbsChain
 from thermokernels.quantities.slow_modes import SlowModes
 from thermokernels.quantities.spectral_measure import SpectralMeasure, measure_of, modes_of
 from thermokernels.quantities.variance_time import VarianceTime, with_solutions
-from thermokernels.solvers.checkpoint import PathLike
+from thermokernels.solvers.checkpoint import Kept, PathLike
 from thermokernels.solvers.solve import Solve
 
 # (part, done, total) -> anything
 Progress = Callable[[str, int, int], object]
 
+MODES, MEASURE = "the slow modes", "the spectral measure"
 
-def counted_measure(time: VarianceTime, modes: SlowModes | None, progress: Progress) -> SpectralMeasure:
-    """:func:`thermokernels.spectral_measure` from the solutions behind T_O and the slow modes, observable by observable."""
+
+def counted_measure(time: VarianceTime, progress: Progress, parts: Parts) -> tuple[SpectralMeasure, SlowModes | None]:
+    """:func:`thermokernels.spectral_measure` from the solutions behind T_O, and the slow modes, where there are any.
+
+    What is done of it is kept in ``parts``, and itself once it is done, when the solutions are of no use any more.
+    """
+    modes, earlier = _modes(time, progress, parts.unfinished(MODES)), parts.kept("measure")
+    if earlier:
+        return SpectralMeasure(**earlier), modes
     n_rows = time.chain.model.n_couplings
-    progress("the spectral measure", 0, n_rows)
-    return measure_of(time, modes, lambda done: progress("the spectral measure", done, n_rows))
+    progress(MEASURE, 0, n_rows)
+    found = measure_of(time, modes, lambda done: progress(MEASURE, done, n_rows), parts.unfinished(MEASURE))
+    parts.forget(SOLUTIONS, MEASURE)
+    parts.keep({"measure": {field.name: getattr(found, field.name) for field in fields(found)}})
+    return found, modes
+
+
+def _modes(time: VarianceTime, progress: Progress, kept: Kept) -> SlowModes | None:
+    """The slow modes of the measure, found now or in an earlier call."""
+    progress(MODES, 0, 1)
+    if earlier := kept.load():
+        complete = bool(earlier["complete"])
+        return SlowModes(earlier["gaps"], earlier["vectors"], earlier["weights"], earlier["residuals"], complete)
+    if (modes := modes_of(time)) is not None:
+        kept.save({field.name: np.asarray(getattr(modes, field.name)) for field in fields(modes)})
+    return modes
 
 
 def kept_measure(chain: GibbsChain, progress: Progress, checkpoint: PathLike | None) -> SpectralMeasure:
-    """:func:`thermokernels.spectral_measure`; the solutions behind it, and then the measure, are kept in the file ``checkpoint``.
+    """:func:`thermokernels.spectral_measure`; what is done of the solves behind it and of itself is kept in the file ``checkpoint``.
 
     Raises
     ------
@@ -38,13 +62,9 @@ def kept_measure(chain: GibbsChain, progress: Progress, checkpoint: PathLike | N
     if earlier := parts.kept("measure"):
         return SpectralMeasure(**earlier)
 
-    def solve() -> VarianceTime:
-        return with_solutions(chain, Solve(progress=lambda done, total: progress("the observables", done, total)))
+    def solve(kept: Kept) -> VarianceTime:
+        return with_solutions(chain, Solve(progress=lambda done, total: progress("the observables", done, total), kept=kept))
 
     time = parts.solutions(chain, solve)
     assert not isinstance(time, Exception)
-    progress("the slow modes", 0, 1)
-    found = counted_measure(time, modes_of(time), progress)
-    parts.forget_solutions()
-    parts.keep({"measure": {field.name: getattr(found, field.name) for field in fields(found)}})
-    return found
+    return counted_measure(time, progress, parts)[0]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from thermokernels.common import arguments, threads
+from thermokernels.common import arguments, memory, threads
 from thermokernels.common.error_state import default_error_state
 from thermokernels.estimates import trust
 from thermokernels.estimates.batch_means import BatchMeans
@@ -26,7 +26,7 @@ from thermokernels.estimates.problem import Problem
 from thermokernels.estimates.replicates import Batch, OutOfTime, Question, grain, run_batch
 from thermokernels.estimates.result import QEstimate
 from thermokernels.estimates.running import FEWEST_IN_HAND, Pace, run_tasks
-from thermokernels.estimates.tally import MOST, Tally, filled
+from thermokernels.estimates.tally import BYTES, MOST, Tally, filled
 from thermokernels.model.model import Model
 from thermokernels.solvers.checkpoint import PathLike, RestartFile
 from thermokernels.solvers.solve import as_executor
@@ -117,12 +117,8 @@ def estimate_q(
     """
     problem = Problem.of(model, data, window, kernel, observables, units, fields)
     executor, progress = as_executor(executor), arguments.as_callback(progress, "progress")
-    key = _key(seed)
-    precision = None if precision is None else arguments.as_positive(precision, "precision", "parts of the value")
-    budget = None if budget is None else arguments.as_positive(budget, "budget", "seconds")
-    n_wanted = None if n_replicates is None else filled(arguments.as_count(n_replicates, "n_replicates"))
-    if n_wanted is not None and not (precision is None and budget is None):
-        raise ValueError("n_replicates must be given alone, without precision and budget; they choose it")
+    key = as_key(seed)
+    precision, budget, n_wanted = as_effort(precision, budget, n_replicates)
     if not (like is None or isinstance(like, QEstimate)):
         raise ValueError(f"like must be a QEstimate or None; got {arguments.in_brief(like)}")
     path = arguments.as_path(checkpoint, "checkpoint")
@@ -163,6 +159,10 @@ def estimate_q(
         return problem.without_estimate(
             pilot.meetings, pilot, trust.out_of_time(budget, run.done, run.wanted, run.seconds_for(trust.FEWEST))
         )
+    if precision is not None and run.done < run.asked_for and (reached := tally.half_width(result)) > precision:
+        needed = run.done * (reached / precision) ** 2
+        seconds = run.seconds_for(needed) if needed <= MOST else math.inf
+        result = replace(result, shortfall=trust.shortfall(precision, reached, seconds, MOST))
     if budget is not None and 0 < result.n_replicates < trust.FEWEST and math.isfinite(result.t_obs):
         result = replace(result, reason=f"{result.reason}, which take about {run.seconds_for(trust.FEWEST):.2g} s")
     return _with_lower_bound(result, problem, int(seed), budget)
@@ -187,7 +187,21 @@ def _warm_up(kernel: str, observables: str, masked: bool) -> None:
     run_batch(problem.question(Schedule(0.0, True, 1, 1, 2, 1000), 0, True), 0, 2)
 
 
-def _key(seed: Any) -> np.uint64:
+def as_effort(precision: Any, budget: Any, n_replicates: Any) -> tuple[float | None, float | None, int | None]:
+    """How much is to be done: the three as they are used, the number filled up; else ValueError."""
+    precision = None if precision is None else arguments.as_positive(precision, "precision", "parts of the value")
+    budget = None if budget is None else arguments.as_positive(budget, "budget", "seconds")
+    if n_replicates is None:
+        return precision, budget, None
+    n_wanted = filled(arguments.as_count(n_replicates, "n_replicates"))
+    if not (precision is None and budget is None):
+        raise ValueError("n_replicates must be given alone, without precision and budget; they choose it")
+    memory.require(BYTES * n_wanted, f"{n_wanted} replicates", "use fewer")
+    return None, None, n_wanted
+
+
+def as_key(seed: Any) -> np.uint64:
+    """The key of all random numbers; else ValueError."""
     if isinstance(seed, np.random.SeedSequence):  # batch means and bounds have streams of their own, named by the number
         raise ValueError(f"seed must be a nonnegative integer; got {arguments.in_brief(seed)}")
     return np.uint64(arguments.as_seed(seed).generate_state(1, np.uint64)[0])
@@ -209,6 +223,7 @@ class _Run:
     pace: Pace = field(default_factory=Pace)
     saved_at: float = field(default_factory=time.monotonic)
     wanted: int = 0
+    asked_for: int = FIRST_LOOK  # by the precision
     ends_at: float = math.inf
 
     @property
@@ -267,9 +282,10 @@ class _Run:
         """As many as the precision asks for, and no more than ``most``."""
         self.up_to(min(FIRST_LOOK, most))
         if not self.tally.n_lost and self.done:
-            self.up_to(min(self.tally.replicates_for(precision), most))
+            self.asked_for = self.tally.replicates_for(precision)
+            self.up_to(min(self.asked_for, most))
 
-    def seconds_for(self, n_replicates: int) -> float:
+    def seconds_for(self, n_replicates: float) -> float:
         """How long so many take, infinite where none is finished."""
         a_second = self.pace.replicates_in(1000.0) / 1000.0
         return n_replicates / a_second if a_second > 0 else math.inf

@@ -133,6 +133,7 @@ class Problem:
         }
         nothing |= {f"{name}_interval".lstrip("_"): NOWHERE for name in estimated}
         rest: dict[str, Any] = {
+            "shortfall": "",
             "n_replicates": 0,
             "g": np.full(self.shape, NAN),
             "t_obs_at_most": variance_time_bound(self.model, self.kernel, self.units, self.fields),

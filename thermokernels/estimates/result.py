@@ -35,6 +35,7 @@ class QEstimate(Result):
     window_for_unit_q, window_for_unit_q_interval : sweeps for Q = 1; infinite where g may be zero
     trusted, reason : whether the intervals can be believed, and the reason why not, else ""
     meeting_times : sweeps of the alternating scan after which the lag pairs met, of the pilot where no replicate was run; -1 for not at all
+    shortfall : of an estimate to a ``precision`` that was ended before it got there: how far it got and what it would take, else ""
     tv_bound : bound on the total variation between a chain after ``lag`` sweeps from coin flips and pi
     largest_share : of the replicate farthest from the mean in the sum of squares, for T_O
     n_replicates : independent replicates in the averages; ``estimate_q(..., n_replicates=...)`` with the same seed gives the same bits
@@ -60,6 +61,7 @@ class QEstimate(Result):
     _facts = (
         "trusted",
         "reason",
+        "shortfall",
         "meeting_times",
         "tv_bound",
         "largest_share",
@@ -90,6 +92,7 @@ class QEstimate(Result):
     window_for_unit_q_interval: Interval
     trusted: bool
     reason: str
+    shortfall: str
     meeting_times: NDArray[np.int64]
     tv_bound: float
     largest_share: float
@@ -132,6 +135,8 @@ def _sentences(e: QEstimate) -> list[str]:
     said = [_answer(e)]
     if math.isfinite(e.value) and e.trusted:
         said += _what_stops_it(e)
+    if e.shortfall:
+        said.append(f"The precision that was asked for is not reached: {e.shortfall}.")
     if math.isfinite(e.t_obs) and e.trusted and math.isnan(e.value):
         said.append("Signal, Q and the window that is needed ask for samples of the data (--data).")
     if not e.trusted:
@@ -144,8 +149,7 @@ def _answer(e: QEstimate) -> str:
         return f"Not to be trusted: {e.reason}."
     if math.isnan(e.value):
         _, least, most = in_sweeps(e, e.t_obs, e.t_obs_interval)
-        correlated = f"Records stay correlated for about {_correlated_for(e):.2g} sweeps"
-        return f"{correlated}: T_O, a sum over all observables, is {least} to {most} sweeps."
+        return f"Records stay correlated for about {_correlated_for(e)}: T_O, a sum over all observables, is {least} to {most} sweeps."
     low, high = e.interval
     q = "Q = {}, {} to {}".format(*estimated(e.value, e.interval))
     if low > 1:
@@ -160,12 +164,12 @@ def _what_stops_it(e: QEstimate) -> list[str]:
         return ["The gradient cannot be told from zero: no window is known to be long enough."]
     said = ["{} sweeps are needed for Q = 1 ({} to {}).".format(*estimated(e.window_for_unit_q, e.window_for_unit_q_interval))]
     if e.interval[1] < 1:
-        correlated, independent = f"{_correlated_for(e):.2g}", e.value * 2 * e.t_obs / _variance(e) / e.steps_per_sweep
+        correlated, independent = _correlated_for(e), e.value * 2 * e.t_obs / _variance(e) / e.steps_per_sweep
         if independent >= 1:
-            cause = f"the sampler: its records stay correlated for about {correlated} sweeps, and independent ones, one a sweep,"
+            cause = f"the sampler: its records stay correlated for about {correlated}, and independent ones, one a sweep,"
             said.append(f"What stops it is {cause} would give K |g|^2 / V = {independent:.2g}.")
         else:
-            cause = f"the signal: records stay correlated for about {correlated} sweeps, and even independent ones, one a sweep,"
+            cause = f"the signal: records stay correlated for about {correlated}, and even independent ones, one a sweep,"
             said.append(f"What stops it is {cause} would give K |g|^2 / V = {independent:.2g} only.")
     return said
 
@@ -175,9 +179,10 @@ def _variance(e: QEstimate) -> float:
     return 2 * e.t_obs - e.asymptotic_variance
 
 
-def _correlated_for(e: QEstimate) -> float:
+def _correlated_for(e: QEstimate) -> str:
     """V / sum_a Var f_a in sweeps, 1 for independent records: 1 + 2 sum rho over all observables, weighted by their variances."""
-    return e.asymptotic_variance / _variance(e) / e.steps_per_sweep
+    sweeps = f"{e.asymptotic_variance / _variance(e) / e.steps_per_sweep:.2g}"
+    return f"{sweeps} sweep{'' if sweeps == '1' else 's'}"
 
 
 def in_sweeps(e: QEstimate, value: float, interval: Interval) -> tuple[str, str, str]:

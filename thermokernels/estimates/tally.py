@@ -22,6 +22,8 @@ from thermokernels.estimates.signal import FEWEST_GROUPS, Groups, Signal, estima
 
 # What comes for each replicate.
 SERIES = ("times", "zero_lags", "weights", "first_moments", "meetings")
+# Bytes of a replicate in them: two meetings, and its number in the answer.
+BYTES = 8 * (len(SERIES) + 2)
 # A precision never asks for more replicates.
 MOST = 10_000_000
 
@@ -79,12 +81,15 @@ class Tally:
         return controlled(np.concatenate(sums), np.concatenate(self.weights))
 
     def replicates_for(self, precision: float) -> int:
-        """How many replicates give an interval of this relative half width."""
-        answer = self.answer()
-        value, interval = (answer.t_obs, answer.t_obs_interval) if self.data is None else (answer.value, answer.interval)
-        half = (interval[1] - interval[0]) / (2 * abs(value))
-        wanted = self.n_replicates * (half / precision) ** 2
-        return filled(int(min(wanted, MOST) if math.isfinite(wanted) else MOST))
+        """How many replicates give an interval of this relative half width; no more than MOST."""
+        wanted = self.n_replicates * (self.half_width(self.answer()) / precision) ** 2
+        return filled(int(min(wanted, MOST)))
+
+    def half_width(self, answer: QEstimate) -> float:
+        """Of the interval of Q, or of T_O without data, relative to the value; infinite where either is not known."""
+        value, (low, high) = (answer.t_obs, answer.t_obs_interval) if self.data is None else (answer.value, answer.interval)
+        half = (high - low) / (2 * abs(value)) if value else math.inf
+        return half if math.isfinite(half) else math.inf
 
     def answer(self) -> QEstimate:
         """The result of what has come."""

@@ -17,7 +17,7 @@ from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import NumericalError
 from thermokernels.common.results import Line, Result, html_table
-from thermokernels.estimates.estimate import estimate_q
+from thermokernels.estimates.estimate import as_effort, as_key, estimate_q
 from thermokernels.estimates.intervals import Interval, three_digits
 from thermokernels.estimates.problem import model_of
 from thermokernels.estimates.result import QEstimate
@@ -52,6 +52,7 @@ class TrackedModel(Result):
     pseudo_likelihood : of the data, in nats a sample
     method : "exact" or "estimated"
     trusted, reason : whether the numbers can be believed, and why not
+    shortfall : as of :class:`thermokernels.QEstimate`, of a ``precision`` that was not reached
     """
 
     _lines = (
@@ -67,6 +68,7 @@ class TrackedModel(Result):
         "method",
         "trusted",
         "reason",
+        "shortfall",
     )
 
     name: str
@@ -81,6 +83,7 @@ class TrackedModel(Result):
     method: str
     trusted: bool
     reason: str
+    shortfall: str
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -218,6 +221,8 @@ class Tracker:
         self.window = arguments.as_positive(window, "window", "sweeps")
         self.kernel = as_kernel(kernel).name
         self.every = arguments.as_count(every, "every")
+        as_effort(precision, budget, n_replicates)
+        as_key(seed)
         self.options: dict[str, Any] = {
             "precision": precision, "budget": budget, "n_replicates": n_replicates, "seed": seed, "executor": executor,
         }  # fmt: skip
@@ -278,12 +283,13 @@ class Tracker:
             "method": "exact",
             "trusted": True,
             "reason": "",
+            "shortfall": "",
         }
 
     def _estimated(self, model: Model) -> dict[str, Any]:
         estimate = estimate_q(model, self.samples, self.window, self.kernel, like=self._last, **self.options)
         self._last = estimate
-        names = ("value", "interval", "t_obs", "t_obs_interval", "signal", "window_for_unit_q", "trusted", "reason")
+        names = ("value", "interval", "t_obs", "t_obs_interval", "signal", "window_for_unit_q", "trusted", "reason", "shortfall")
         return {name: getattr(estimate, name) for name in names} | {"method": "estimated"}
 
 
@@ -323,3 +329,5 @@ def _sentences(rows: tuple[TrackedModel, ...], window: float) -> Iterator[str]:
     for row in rows:
         if not row.trusted:
             yield f"Checkpoint {row.name} is not trusted: {row.reason}."
+        elif row.shortfall:
+            yield f"Checkpoint {row.name} has not the precision that was asked for: {row.shortfall}."

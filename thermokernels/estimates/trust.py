@@ -39,6 +39,13 @@ def out_of_time(budget: float, n_done: int, n_begun: int, seconds: float) -> str
     )
 
 
+def shortfall(precision: float, reached: float, seconds: float, most: int) -> str:
+    """How far an estimate is from the precision asked for, and what that takes; infinitely many seconds are ``most`` replicates."""
+    far = f"the half width of its interval is {reached:.2g} of the value" if math.isfinite(reached) else "its interval has no end"
+    needed = f"about {seconds:.2g} s" if math.isfinite(seconds) else f"more than {most} replicates"
+    return f"{far}, and {precision:.2g} takes {needed}"
+
+
 def doubt(n_replicates: int, share: float, t_obs: Interval, batch_means: Interval, batch_means_bias: float) -> str:
     """Why an estimate is not to be trusted, or ""."""
     if n_replicates < FEWEST:

@@ -16,6 +16,8 @@ from thermokernels.common.atomic_file import replacing
 from thermokernels.model.text_numbers import read_numbers
 
 FORMATS = ".npy, .npz or .csv"
+# Of all files that hold a model, those of other packages too.
+READABLE = ".npy, .npz, .csv, .h5, .hdf5, .pt, .pth or .skops"
 SUFFIXES = (".npy", ".npz", ".csv")
 NUMBERS, NAMES, KERNEL = ("W", "b", "c", "mask"), ("visible", "hidden"), "kernel"
 MAGIC = (b"\x93NUMPY", b"PK\x03\x04", b"PK\x05\x06")  # of .npy, and of .npz with arrays and without
@@ -33,7 +35,7 @@ def read_model(path: str | PathLike[str]) -> tuple[str, dict[str, Any]]:
     """
     path = _as_path(path)
     what = f"the model file {path}"
-    arrays = read_arrays(path, what) if path.suffix == ".npz" else {"W": read_array(path, what, FORMATS)}
+    arrays = read_arrays(path, what) if path.suffix == ".npz" else {"W": read_array(path, what, READABLE)}
     if "W" not in arrays or not set(arrays) <= {*NUMBERS, *NAMES, KERNEL}:
         raise ValueError(f"{what}: it must hold W and may hold b, c, mask, visible, hidden and kernel; it holds {_names(arrays)}")
     for name in NAMES:

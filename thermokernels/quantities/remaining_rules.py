@@ -35,6 +35,7 @@ from thermokernels.common.tolerances import EPSILON
 from thermokernels.compiled.decorator import jit
 from thermokernels.quantities.slow_modes import SlowModes
 from thermokernels.quantities.variance_time import VarianceTime
+from thermokernels.solvers.checkpoint import Kept
 from thermokernels.solvers.lanczos import GaussRules, LanczosRuns, gauss_rules, radau_rules
 from thermokernels.solvers.row_sums import _inner
 
@@ -45,9 +46,6 @@ STEPS = (12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 128, 192, 384)
 # Where the cut of the cluster falls into a bulk of eigenvalues every observable takes this many steps, and fewer on larger chains: what
 # their rules leave in doubt at the cut falls slowly, and the time is not to be out of proportion to that of the solves.
 BULK_STEPS, LARGE, LARGE_BULK_STEPS = 384, 2**16, 64
-
-# Steps that are taken at a time: an interrupt is heard of between pieces.
-PIECE = 4
 
 # Observables that run side by side have so many entries in all, so that a look at whether they have settled costs little.
 TOGETHER = 2**18
@@ -90,20 +88,27 @@ class RemainingRules:
         self._seen **= 2
         self.power = 2 if EPSILON * float(self._masses.sum()) <= 0.1 * RESOLUTION * float(self._variances.sum()) else 0
 
-    def rules(self, tell: Callable[[int], object] | None = None) -> GaussRules:
-        """The rules of all observables, each of as many nodes as it needs; ``tell`` hears of how many of them are done."""
+    def rules(self, tell: Callable[[int], object] | None = None, kept: Kept | None = None) -> GaussRules:
+        """The rules of all observables, each of as many nodes as it needs; ``tell`` hears of how many are done, ``kept`` keeps them."""
         n_rows, chain = len(self._values), self._time.chain
         least = 0 if self._modes.complete else min(BULK_STEPS if chain.n_states <= LARGE else LARGE_BULK_STEPS, STEPS[-1])
         norms, n_nodes = np.empty(n_rows), np.empty(n_rows, dtype=np.int64)
         diagonals, offdiagonals = np.ones((n_rows, STEPS[-1])), np.zeros((n_rows, STEPS[-1]))
+        found = {"norms": norms, "n_nodes": n_nodes, "diagonals": diagonals, "offdiagonals": offdiagonals}
+        done, earlier = np.zeros(n_rows, dtype=np.bool_), kept.load() if kept else {}
+        if earlier:
+            done[earlier["rows"]] = True
+            for name, array in found.items():
+                array[done] = earlier[name]
+        coming = [rows for rows in self._parts if not done[rows].all()]
+        counts = int(done.sum()) + np.cumsum([0, *(rows.stop - rows.start for rows in coming)])
 
         def run(number: int) -> None:
-            rows = self._parts[number]
+            rows = coming[number]
             runs = self._begun(rows)
             norms[rows], n_nodes[rows] = runs.norms, 0
             for n_steps in STEPS:
-                while runs.n_steps < n_steps:
-                    runs.extend(min(PIECE, n_steps - runs.n_steps))
+                runs.extend(n_steps - runs.n_steps)
                 left = np.flatnonzero(n_nodes[rows] == 0)
                 if n_steps >= least:
                     settled = left[self._settled(runs, left, rows)] if n_steps < STEPS[-1] else left
@@ -111,15 +116,21 @@ class RemainingRules:
                     if settled.size == left.size:
                         break
             diagonals[rows, :n_steps], offdiagonals[rows, :n_steps] = runs.diagonals, runs.offdiagonals
+            done[rows] = True
 
-        threads.for_each(run, len(self._parts), STEPS[0] * n_rows * chain.n_states * chain.n_spins, self._told(tell))
+        def told(n_parts: int) -> None:
+            if kept:
+                rows = np.flatnonzero(done)
+                kept.save({"rows": rows} | {name: array[rows] for name, array in found.items()})
+            if tell:
+                tell(int(counts[n_parts]))
+
+        if earlier:
+            told(0)
+        threads.for_each(run, len(coming), STEPS[0] * n_rows * chain.n_states * chain.n_spins, told)
         most = int(n_nodes.max())
         rules = gauss_rules(norms, diagonals[:, :most], offdiagonals[:, :most], n_nodes)
         return GaussRules(rules.gaps, rules.weights * rules.gaps**self.power, rules.residuals, n_nodes)
-
-    def _told(self, tell: Callable[[int], object] | None) -> Callable[[int], object] | None:
-        """``tell`` in observables, for who counts their parts."""
-        return None if tell is None else lambda n_parts: tell(self._parts[n_parts - 1].stop)
 
     def _begun(self, rows: slice) -> LanczosRuns:
         time = self._time

@@ -3,13 +3,13 @@
 Above: Rayleigh. A unit vector x orthogonal to psi = sqrt(pi) has gap <= rho = x' A x, A = I - S. Below, with r = A x - rho x, in turn:
 
     Temple: gap >= rho - |r|^2 / (nu - rho) if the next eigenvalue is at least nu > rho (Proc. R. Soc. A 119 (1928) 276; Kato, J. Phys.
-        Soc. Jpn. 4 (1949) 334). nu comes from all eigenvalues (small chains) or is the least eigenvalue off two states (interlacing),
-        bounded by Collatz and Wielandt (:func:`thermokernels.solvers.gap_bounds.killed_rate_bound`).
+        Soc. Jpn. 4 (1949) 334). nu comes from all eigenvalues (small chains), from the layers (:mod:`thermokernels.solvers.layer_bounds`),
+        or is the least eigenvalue off two states (interlacing), bounded by Collatz and Wielandt (:mod:`thermokernels.solvers.gap_bounds`).
     Lehmann, where up to eleven modes are about as slow and the next one is separated (:mod:`thermokernels.solvers.slow_cluster`).
     Inertia, where none is: gap > mu if A - mu has one negative eigenvalue only, that of psi. So it is if its Schur
         complement on one parity class (Haynsworth, Linear Algebra Appl. 1 (1968) 73), plus any positive matrix of rank one, has a
         Cholesky factor in float64 that survives a shift by its own rounding error (Rump, BIT 46 (2006) 433, theorem 2.3).
-    Interlacing alone (:func:`thermokernels.solvers.gap_bounds.gap_lower_bound`) for larger chains.
+    The lower bound alone (:func:`thermokernels.solvers.gap_bounds.gap_lower_bound`) for larger chains.
 
 Rounding of A moves no eigenvalue by more than 2 h, h = ``chain.entry_error``, for |diag A| and |A - diag A| are at most 1 in norm. Of up to
 128 states rho is the quotient of two sums of positive terms in long double (:mod:`thermokernels.model.extended`),
@@ -190,7 +190,7 @@ def _from_one_mode(chain: GibbsChain, vector: Floats) -> tuple[float, float, flo
     ground = int(chain.law.argmax())
     other = int((-np.sign(vector[ground]) * vector).argmax())  # where the slowest mode has most of its other side
     try:
-        next_ = gap_bounds.killed_rate_bound(chain, np.array([ground, other]))
+        next_ = gap_bounds.rate_bound(chain, np.array([ground, other]), value + rounding)
     except UnresolvedError:
         return value, 0.0, rounding
     return value, _temple(value, residual, rounding, next_), rounding

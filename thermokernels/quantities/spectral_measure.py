@@ -35,6 +35,7 @@ from thermokernels.quantities.exchangeable import exchangeable_spectrum
 from thermokernels.quantities.remaining_rules import RemainingRules
 from thermokernels.quantities.slow_modes import SlowModes, cluster_cut, slow_modes, slowest_relevant
 from thermokernels.quantities.variance_time import VarianceTime, with_solutions
+from thermokernels.solvers.checkpoint import Kept
 from thermokernels.solvers.lanczos import COPY, GaussRules, LanczosRuns, tridiagonal_eigenvalues
 from thermokernels.solvers.state_reduction import reduced_gap
 
@@ -309,15 +310,15 @@ def modes_of(time: VarianceTime) -> SlowModes | None:
     return None if time.chain.n_states <= DENSE_STATES else slow_modes(time.chain, time.right_hand_sides, CLUSTER_SPREAD)
 
 
-def measure_of(time: VarianceTime, modes: SlowModes | None = None, tell: Tell | None = None) -> SpectralMeasure:
+def measure_of(time: VarianceTime, modes: SlowModes | None = None, tell: Tell | None = None, kept: Kept | None = None) -> SpectralMeasure:
     """:func:`spectral_measure` from right-hand sides and solutions that T_O has needed already, and ``modes`` where they are known.
 
-    ``tell`` hears of how many observables are done. Where float64 does not resolve the slow end, state reduction does, of up to 2**11
-    states.
+    ``tell`` hears of how many observables are done, and ``kept`` keeps their rules. Where float64 does not resolve the slow end, state
+    reduction does, of up to 2**11 states.
     """
     chain, found, failure = time.chain, None, None
     try:
-        found = _of_eigenvalues(time, modes, tell)
+        found = _of_eigenvalues(time, modes, tell, kept)
     except UnresolvedError as error:
         failure = error
     by_reduction = reduced_gap.applies_to(chain) and not isinstance(failure, ConstantError)
@@ -337,7 +338,9 @@ def measure_of(time: VarianceTime, modes: SlowModes | None = None, tell: Tell | 
     return found
 
 
-def _of_eigenvalues(time: VarianceTime, modes: SlowModes | None = None, tell: Tell | None = None) -> SpectralMeasure:
+def _of_eigenvalues(
+    time: VarianceTime, modes: SlowModes | None = None, tell: Tell | None = None, kept: Kept | None = None
+) -> SpectralMeasure:
     """The measure from eigenvalues of A in float64: all of them, or slow modes and Gauss rules."""
     chain, starts = time.chain, time.right_hand_sides
     # of every thread, two vectors of a run, its start, sqrt(pi) and what it takes to put these together
@@ -353,7 +356,7 @@ def _of_eigenvalues(time: VarianceTime, modes: SlowModes | None = None, tell: Te
     if slowest == np.inf:
         raise NotConvergedError("the slowest mode that the observables see has not converged in Lanczos runs; scale the couplings down")
     remaining = RemainingRules(time, modes)
-    rules = remaining.rules(tell)
+    rules = remaining.rules(tell, kept)
     gaps, weights = np.append(modes.gaps, rules.gaps), np.append(modes.weights, rules.weights)
     measure = _measure(gaps, weights, chain.steps_per_sweep)
     error = _uncertainty(measure, modes, rules, cut, remaining.missing(rules))

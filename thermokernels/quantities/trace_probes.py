@@ -24,7 +24,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike
 
-from thermokernels.common import arguments, footprint, tolerances
+from thermokernels.common import arguments, footprint, memory, tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import UnresolvedError
@@ -202,6 +202,7 @@ def probed(
     n_directions = min(n_directions, n_observables)
     solver = Solver(chain, solve.method, solve.rtol)
     footprint.require_solves(chain.n_visible, chain.n_hidden, not chain.quotient, chain.dynamics.single_flips, bool(accumulators))
+    memory.require(32 * n_probes * n_observables, f"the signs of {n_observables} observables in {n_probes} probes", "use fewer probes")
     sums = sorted(name for accumulator in accumulators for name in accumulator.arrays)
     saved = None
     if solve.checkpoint is not None:

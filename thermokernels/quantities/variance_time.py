@@ -32,7 +32,7 @@ from thermokernels.quantities.alternating_scan import of_model
 from thermokernels.quantities.exchangeable import exchangeable_sums
 from thermokernels.quantities.small_models import LOOSEST, SMALLEST_LAW
 from thermokernels.solvers import gap_bounds, red_black, spanning_tree_bound
-from thermokernels.solvers.checkpoint import PathLike, RestartFile
+from thermokernels.solvers.checkpoint import Array, Kept, PathLike, RestartFile
 from thermokernels.solvers.layer_functions import MANY
 from thermokernels.solvers.many_observables import Accumulator, Observables, RowSums
 from thermokernels.solvers.observable_tasks import accumulate
@@ -266,8 +266,31 @@ class _Rows:
             self.arrays[name][rows] = array
 
 
+class _KeptRows:
+    """What is kept of solves whose rows are wanted: solutions, but nothing that follows from them."""
+
+    def __init__(self, chain: GibbsChain, rows: _Rows, kept: Kept) -> None:
+        self._chain, self._rows, self._kept = chain, rows, kept
+
+    def load(self) -> dict[str, Array]:
+        arrays = self._kept.load()
+        vectors = arrays.pop("vectors", np.empty((0, 0)))
+        for start in range(0, len(vectors), footprint.CHUNK_ROWS):  # no more memory than they take anyway
+            rows = slice(start, min(start + footprint.CHUNK_ROWS, len(vectors)))
+            right_hand_sides = gradient_observables(self._chain).right_hand_sides(rows)
+            self._rows.merge(rows, {"right_hand_sides": right_hand_sides, "vectors": vectors[rows]})
+        return arrays
+
+    def save(self, arrays: Mapping[str, Array]) -> None:
+        sums = {name: array for name, array in arrays.items() if name not in self._rows.arrays}
+        self._kept.save(sums | {"vectors": arrays["vectors"][: int(arrays["done"][0])]})
+
+
 def with_solutions(chain: GibbsChain, solve: Solve = AUTOMATIC) -> VarianceTime:
-    """:func:`variance_time` for who goes on with all right-hand sides and solutions: kept in memory, and not solved for once more."""
+    """:func:`variance_time` for who goes on with all right-hand sides and solutions: kept in memory, and not solved for once more.
+
+    ``solve.kept`` gets solutions along with the sums.
+    """
     chain.require_both_layers("the products v_i h_j")
     if is_small(chain, solve):
         return variance_time(chain, solve)
@@ -275,7 +298,8 @@ def with_solutions(chain: GibbsChain, solve: Solve = AUTOMATIC) -> VarianceTime:
     what = f"right-hand sides and solutions of {n_rows} observables on {chain.n_states} states"
     memory.require(8 * footprint.ARRAYS_OF_A_ROW * n_rows * chain.n_states, what, "use a smaller model")
     rows = _Rows(n_rows, chain.n_states)
-    time = variance_time(chain, solve, (rows,))
+    kept = None if solve.kept is None else _KeptRows(chain, rows, solve.kept)
+    time = variance_time(chain, replace(solve, kept=kept), (rows,))
     if time.reduced is not None:
         return time
     right_hand_sides, vectors = rows.arrays.values()
@@ -379,7 +403,9 @@ def _solved_variance_time(chain: GibbsChain, solve: Solve, accumulators: Sequenc
     solver = Solver(chain, solve.method, solve.rtol, observables.n_rows >= MANY)
     footprint.require_solves(chain.n_visible, chain.n_hidden, not chain.quotient, chain.dynamics.single_flips, bool(accumulators))
     sums = sorted(name for accumulator in accumulators for name in accumulator.arrays)
-    saved = None if solve.checkpoint is None else RestartFile(solve.checkpoint, solver.inputs | {"sums": " ".join(sums)})
+    saved = solve.kept
+    if solve.checkpoint is not None:
+        saved = RestartFile(solve.checkpoint, solver.inputs | {"sums": " ".join(sums)})
     row_sums = accumulate(solver, observables, solve, accumulators, saved)
     value = float(row_sums.values.sum())
     _require_variance(value)

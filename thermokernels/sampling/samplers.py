@@ -110,7 +110,7 @@ def sample(
     # the packed records twice (the chains of whole bundles, and without them), the unpacked ones, and the bundles
     n_bytes = n_records * n_bundles * LANES * (n_spins // 4 + 16 + (0 if packed else n_spins)) + n_bundles * LANES * (8 * n_spins + 64)
     memory.require(
-        n_bytes, f"{n_records} records of {n_chains} chains of {n_spins} spins", "use packed=True, a larger thin or fewer chains"
+        n_bytes, f"{n_records} records of {n_chains} chains of {n_spins} spins", "use a larger thin, fewer chains or packed=True"
     )
 
     # Bundles before records: what was asked for is checked before the large arrays are made.

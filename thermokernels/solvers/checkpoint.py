@@ -6,22 +6,29 @@ written into, so that whatever moment the process ends at it holds the state aft
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from thermokernels.common.atomic_file import replacing
+from thermokernels.common.atomic_file import replacing, require_folder
 from thermokernels.compiled.decorator import kernel_hash
 
 Array = NDArray[Any]
 PathLike = str | os.PathLike[str]
+
+
+class Kept(Protocol):
+    """Where a computation keeps what is done of it, as :class:`RestartFile` does; what it loads is empty or what it was given last."""
+
+    def load(self) -> dict[str, Array]: ...
+
+    def save(self, arrays: Mapping[str, Array]) -> None: ...
 
 
 class RestartFile:
@@ -53,9 +60,8 @@ class RestartFile:
         OSError
             It cannot be read.
         """
+        require_folder(self.path)  # said now, not when the first chunk is to be saved
         if not self.path.exists():
-            if not self.path.parent.is_dir():  # said now, not when the first chunk is to be saved
-                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.path.parent))
             return {}
         try:
             with self.path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:

@@ -24,7 +24,7 @@ from thermokernels.compiled.decorator import kernel_hash
 from thermokernels.model.chain import gibbs_chain
 from thermokernels.model.kernels.registry import KERNELS
 from thermokernels.model.model import Model
-from thermokernels.solvers.checkpoint import Array, RestartFile
+from thermokernels.solvers.checkpoint import Array, Kept
 from thermokernels.solvers.many_observables import Accumulator, Observables, RowSums, Sums, solve_in_chunks
 from thermokernels.solvers.resolvent import Solver
 from thermokernels.solvers.solve import Solve
@@ -37,7 +37,7 @@ def accumulate(
     observables: Observables,
     solve: Solve,
     accumulators: Sequence[Accumulator] = (),
-    saved: RestartFile | None = None,
+    saved: Kept | None = None,
     state: Mapping[str, Array] | None = None,
 ) -> RowSums:
     """Solve for all observables and add them up.

@@ -15,7 +15,7 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
-from thermokernels.common import tolerances
+from thermokernels.common import threads, tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.common.errors import UnresolvedError
 from thermokernels.common.tolerances import EPSILON
@@ -31,6 +31,9 @@ MAX_ROUNDS = 8
 
 # 2^27 + 1: splits a double into two halves whose products are exact (Dekker 1971).
 SPLITTER = 134217729.0
+
+# What a product in twice the working precision takes, in multiply-adds.
+OPERATIONS = 16
 
 
 class RestrictedSystem:
@@ -106,7 +109,12 @@ class RestrictedSystem:
         if not self._single_flips:
             return np.asarray(sources - chain.generator_terms(high.astype(np.longdouble) + low)[0], dtype=np.float64)
         high, low, residuals = high.reshape(chain.shape), low.reshape(chain.shape), sources.reshape(chain.shape).copy()
-        _subtract_generator(high, low, chain.visible_flips, chain.hidden_flips, chain.quotient, residuals)
+
+        def subtract(rows: slice) -> None:
+            flips = chain.visible_flips, chain.hidden_flips, chain.quotient
+            _subtract_generator(high, low, *flips, rows.start, rows.stop, residuals)
+
+        threads.for_rows(subtract, chain.shape[0], OPERATIONS * chain.n_states * chain.n_spins)
         return residuals.ravel()
 
     def correction(self, sources: Floats) -> Floats:
@@ -149,32 +157,32 @@ class RestrictedSystem:
         chain, shape = self.chain, self.chain.shape
         if self._single_flips:
             views = (sources.reshape(shape), self.free.reshape(shape), chain.escape.reshape(shape))
-            _gauss_seidel(*views, chain.visible_flips, chain.hidden_flips, chain.quotient, SWEEPS, times.reshape(shape))
+            for _ in range(SWEEPS):  # an interrupt is heard of in between
+                _gauss_seidel(*views, chain.visible_flips, chain.hidden_flips, chain.quotient, times.reshape(shape))
             return
         for _ in range(SWEEPS):
             times[self.free] = (sources + chain.apply(times))[self.free]
 
 
 @jit
-def _gauss_seidel(sources, free, escape, visible_flips, hidden_flips, quotient, n_sweeps, times):
+def _gauss_seidel(sources, free, escape, visible_flips, hidden_flips, quotient, times):
     """times[h, v] <- (source + sum_i P(x, x^i) t(x^i)) / escape at every free state in turn; positive sources keep t positive."""
     n_rows, n_columns = times.shape
     n_visible, n_hidden = visible_flips.shape[1], hidden_flips.shape[1]
-    for _ in range(n_sweeps):
-        for h in range(n_rows):
-            for v in range(n_columns):
-                if not free[h, v]:
-                    continue
-                total = sources[h, v]
-                for i in range(n_visible):
-                    total += visible_flips[(v >> i) & 1, i, h] * times[h, v ^ (1 << i)]
-                for j in range(n_hidden):
-                    flip = hidden_flips[(h >> j) & 1, j, v]
-                    if quotient and j == n_hidden - 1:
-                        total += flip * times[n_rows - 1 - h, n_columns - 1 - v]
-                    else:
-                        total += flip * times[h ^ (1 << j), v]
-                times[h, v] = total / escape[h, v]
+    for h in range(n_rows):
+        for v in range(n_columns):
+            if not free[h, v]:
+                continue
+            total = sources[h, v]
+            for i in range(n_visible):
+                total += visible_flips[(v >> i) & 1, i, h] * times[h, v ^ (1 << i)]
+            for j in range(n_hidden):
+                flip = hidden_flips[(h >> j) & 1, j, v]
+                if quotient and j == n_hidden - 1:
+                    total += flip * times[n_rows - 1 - h, n_columns - 1 - v]
+                else:
+                    total += flip * times[h ^ (1 << j), v]
+            times[h, v] = total / escape[h, v]
 
 
 @jit
@@ -204,11 +212,11 @@ def _subtract_product(factor, high, other_high, low_difference, total, error):
 
 
 @jit
-def _subtract_generator(high, low, visible_flips, hidden_flips, quotient, residuals):
-    """residuals(x) -= sum_i P(x, x^i) (t(x) - t(x^i)) for t = high + low, as if in twice the working precision."""
-    n_rows, n_columns = high.shape
+def _subtract_generator(high, low, visible_flips, hidden_flips, quotient, first, last, residuals):
+    """residuals(x) -= sum_i P(x, x^i) (t(x) - t(x^i)) for t = high + low, as if in twice the working precision; rows from first to last."""
+    n_columns = high.shape[1]
     n_visible, n_hidden = visible_flips.shape[1], hidden_flips.shape[1]
-    for h in range(n_rows):
+    for h in range(first, last):
         for v in range(n_columns):
             here, rest = high[h, v], low[h, v]
             total, error = residuals[h, v], 0.0

@@ -26,6 +26,9 @@ PROJECT_EVERY = 8
 # Aim well below the accepted residual: an iteration gains a factor of three, and gradients are of first order in the residual.
 AIM = 0.05
 
+# Products with A in a solve, or more: what it is worth in threads.
+PRODUCTS = 16
+
 # Entries whose squares are added up in one vector: longer sums would cost digits of float32.
 SUMMED = 2**13
 
@@ -167,5 +170,5 @@ def solve(classes: Classes, right_hand_sides: np.ndarray, rtol: float) -> tuple[
         work = simd_states.aligned_zeros(7, classes.null.shape[1])
         _solve(classes, right_hand_sides[rows], rtol, work, solutions[rows], iterations[rows])
 
-    threads.for_rows(solve_rows, n_rhs, right_hand_sides.size * classes.shape.n_visible)
+    threads.for_rows(solve_rows, n_rhs, PRODUCTS * right_hand_sides.size * classes.shape.n_visible)
     return solutions, iterations

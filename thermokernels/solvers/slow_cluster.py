@@ -9,8 +9,9 @@ separated from the next mode of the chain: lambda_(m+1) >= nu > theta_m. Then
 
 Above: Rayleigh and Ritz. Below: Lehmann's bounds (Z. angew. Math. Mech. 30 (1950) 1) are nu plus the eigenvalues of
 (Theta - nu) - (nu - Theta)^(-1/2) R'R (nu - Theta)^(-1/2), which lie no more than the norm of the last term below those of Theta - nu. For
-m = 1 this is Temple's bound. nu comes from interlacing: m + 1 states are taken out, one in each of the slow wells, and Collatz and
-Wielandt bound the least eigenvalue of what is left (:func:`thermokernels.solvers.gap_bounds.killed_rate_bound`).
+m = 1 this is Temple's bound. nu comes from the layers (:mod:`thermokernels.solvers.layer_bounds`), or else from interlacing: m + 1 states
+are taken out, one in each of the slow wells, and Collatz and Wielandt bound the least eigenvalue of what is left
+(:func:`thermokernels.solvers.gap_bounds.killed_rate_bound`).
 """
 
 from __future__ import annotations
@@ -27,14 +28,15 @@ from thermokernels.common.tolerances import UNIT
 from thermokernels.model.chain import GibbsChain
 from thermokernels.model.rounding import entry_error
 from thermokernels.solvers.gap_bounds import killed_rate_bound
+from thermokernels.solvers.layer_bounds import layer_rates
 from thermokernels.solvers.resolvent import Solver
 
 # Vectors of the block; clusters of fewer modes can be told from the rest.
 BLOCK = 12
 MAX_ROUNDS = 10
 
-# The cluster ends where the next Ritz value is larger by this factor.
-SEPARATION = 1.5
+# The cluster ends where the next Ritz value is larger by this factor, or what is proven of the next eigenvalue by this one.
+SEPARATION, PROVEN_SEPARATION = 1.5, 1.02
 
 # Solves are inexact: the residual of a mode gains no more than this in a round.
 INEXACT = 1e-4
@@ -82,8 +84,7 @@ def slow_cluster(chain: GibbsChain, accuracy: float) -> SlowCluster:
     known: tuple[int, float] | None = None
     for _ in range(MAX_ROUNDS):
         values, vectors, residuals = _rotated(chain, _orthonormal(chain, solver.solve(vectors).vectors))
-        if known is None and (candidate := _cluster_size(values, residuals)):
-            known = candidate, killed_rate_bound(chain, _representatives(chain, vectors[:candidate]))
+        known = known or _separated(chain, values, vectors, residuals)
         if known is None:
             continue
         m, next_ = known
@@ -98,12 +99,28 @@ def slow_cluster(chain: GibbsChain, accuracy: float) -> SlowCluster:
     return SlowCluster(values[:m], values[:m] - lost - rounding, next_, rounding, vectors[:m])
 
 
+def _separated(chain: GibbsChain, values: Floats, vectors: Floats, residuals: Floats) -> tuple[int, float] | None:
+    """How many modes the next one is separated from, and a proven lower bound of its eigenvalue; None before they have converged."""
+    rates = layer_rates(chain)
+    if rates.size:
+        next_ = rates[np.minimum(np.arange(1, len(values)), rates.size - 1)]
+        m = int((next_ / np.maximum(values[:-1], np.finfo(np.float64).tiny)).argmax()) + 1
+        bound = float(next_[m - 1])
+        if bound >= PROVEN_SEPARATION * values[m - 1] and _settled(residuals[:m], bound - values[m - 1]):
+            return m, bound
+    m = _cluster_size(values, residuals)
+    return (m, killed_rate_bound(chain, _representatives(chain, vectors[:m]))) if m else None
+
+
+def _settled(residuals: Floats, distance: float) -> bool:
+    return bool(np.linalg.norm(residuals, axis=1).max() <= 0.1 * distance)
+
+
 def _cluster_size(values: Floats, residuals: Floats) -> int:
     """Where the ratio of a Ritz value to the one before is largest, once the values before it have converged; 0 before that."""
     ratios = values[1:] / np.maximum(values[:-1], np.finfo(np.float64).tiny)
     m = int(ratios.argmax()) + 1
-    settled = np.linalg.norm(residuals[:m], axis=1).max() <= 0.1 * (values[m] - values[m - 1])
-    return m if ratios[m - 1] >= SEPARATION and settled else 0
+    return m if ratios[m - 1] >= SEPARATION and _settled(residuals[:m], values[m] - values[m - 1]) else 0
 
 
 def _representatives(chain: GibbsChain, vectors: Floats) -> np.ndarray:

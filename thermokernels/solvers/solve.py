@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypedDict
 
 from thermokernels.common import arguments, tolerances
-from thermokernels.solvers.checkpoint import PathLike
+from thermokernels.solvers.checkpoint import Kept, PathLike
 
 SOLVERS = ("auto", "cholesky", "cg")
 METHODS = (*SOLVERS, "reduction")
@@ -37,6 +37,7 @@ class Solve:
     executor : whose tasks the blocks are, or None for this process
     accuracy : largest relative error of the value, proven, for which a solve may stop before ``rtol``; None to solve to ``rtol``
     stop : relative residual, at least ``rtol``, at which a solve with an accuracy stops; None for what is enough for the value
+    kept : what holds finished blocks in place of a file, or None
 
     Raises
     ------
@@ -51,6 +52,7 @@ class Solve:
     executor: Executor | None = None
     accuracy: float | None = None
     stop: float | None = None
+    kept: Kept | None = None
 
     def __post_init__(self) -> None:
         arguments.as_choice(self.method, METHODS, "method")

@@ -32,7 +32,11 @@ GRID_HELP = "`default`, `smoke` (small and quick), `factorization` (P5), `steeri
 Grid = Annotated[str, typer.Option("--grid", "-g", help=GRID_HELP)]
 Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Replaces the seed of the design (registered: 0).")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout instead of tables.")]
-Workers = Annotated[int | None, typer.Option("--workers", "-w", min=1, help="Worker processes; by default one for every core.")]
+# More processes than any machine has cores for would only be in each other's way until memory is full.
+MOST_WORKERS = 1024
+Workers = Annotated[
+    int | None, typer.Option("--workers", "-w", min=1, max=MOST_WORKERS, help="Worker processes; by default one for every core.")
+]
 
 # Where the answer goes.
 
@@ -97,7 +101,7 @@ def errors(as_json: bool) -> Iterator[None]:
     except ValueError as error:
         from thermokernels_app.experiment.records.store import MismatchError
 
-        code, message = 3 if isinstance(error, MismatchError) else 2, str(error)
+        code, message = 3 if isinstance(error, MismatchError) else 2, _in_options(str(error))
     except Exception as error:
         from thermokernels.common.errors import ExecutorError, NumericalError
 
@@ -112,6 +116,22 @@ def errors(as_json: bool) -> Iterator[None]:
     if os.environ.get("THERMO_DEBUG"):
         traceback.print_exc()
     raise typer.Exit(report(code, message, as_json))
+
+
+# Options of the command that was called, by the names of their parameters.
+_options: dict[str, str] = {}
+
+
+def know_options(options: dict[str, str]) -> None:
+    """What the errors of this command may name."""
+    _options.clear()
+    _options.update(options)
+
+
+def _in_options(message: str) -> str:
+    """A sentence of the library on one of its arguments (n_replicates), as one on the option of that name (--replicates)."""
+    argument, must, rest = message.partition(" must ")
+    return f"{_options.get(argument.removeprefix('n_'), argument)}{must}{rest}"
 
 
 def report(code: int, message: str, as_json: bool) -> int:
@@ -218,12 +238,18 @@ def _plain_progress() -> Callable[[Progress], None]:
     return show
 
 
+# Of a time on the command line, in seconds: a leap year.
+LONGEST = 366 * 24 * 3600.0
+
+
 def seconds(text: str, option: str = "--cap") -> float:
-    """``3h``, ``90m``, ``45s``, ``1h30m`` or a number of seconds."""
+    """``3h``, ``90m``, ``45s``, ``1h30m`` or a number of seconds, of a year at most."""
     match = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", text.strip())
     seconds = sum(float(part) * unit for part, unit in zip(match.groups(), (3600, 60, 1), strict=True) if part) if match else 0.0
     if seconds <= 0:
         raise ValueError(f"{option} must be a positive time such as 3h, 90m, 45s or 1h30m; got {text!r}")
+    if seconds > LONGEST:
+        raise ValueError(f"{option} must be a time of at most a year, such as 3h, 90m, 45s or 1h30m; got {seconds:.3g} s")
     return seconds
 
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from thermokernels_app.commands.console import AsJson, errors, seconds
-from thermokernels_app.commands.executors import ExecutorKind, Kind, Scheduler, pool_of
+from thermokernels_app.commands.executors import ExecutorKind, Kind, Scheduler, WorkersForThreads, pool_of
 from thermokernels_app.commands.models import Convention, ModelFile, Samples, Window, read_model
 
 NOT_TRUSTED = 11
@@ -44,9 +44,7 @@ def estimate(
     observables: Annotated[str, typer.Option("--observables", help="`products` v_i h_j, or `expected` v_i E[h_j | v].")] = "products",
     units: Annotated[str, typer.Option("--units", help="`pm1`, or `zero-one`: gradients of couplings between units 0 and 1.")] = "pm1",
     fields: Annotated[bool, typer.Option("--fields", help="The gradients of b and c too.")] = False,
-    workers: Annotated[
-        int | None, typer.Option("--workers", "-w", min=1, help="Work in so many processes of this machine, not in threads of this one.")
-    ] = None,
+    workers: WorkersForThreads = None,
     executor: ExecutorKind = Kind.processes,
     scheduler: Scheduler = None,
     checkpoint: Annotated[

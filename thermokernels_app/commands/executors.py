@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from thermokernels_app.commands.console import MOST_WORKERS
+
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
@@ -20,6 +22,10 @@ class Kind(StrEnum):
 
 
 ExecutorKind = Annotated[Kind, typer.Option("--executor", help="`processes` of this machine, or `dask`: the workers of a Dask scheduler.")]
+WorkersForThreads = Annotated[
+    int | None,
+    typer.Option("--workers", "-w", min=1, max=MOST_WORKERS, help="Work in so many processes of this machine, not in threads of this one."),
+]
 Scheduler = Annotated[str | None, typer.Option("--scheduler", help="Address of the Dask scheduler, such as tcp://10.0.0.1:8786.")]
 
 

@@ -79,17 +79,18 @@ def report(
     """Write a run as one HTML page: verdicts, pictures and where they come from, with nothing to load from elsewhere."""
     with errors(False):
         _require_extra()
-        from thermokernels.common.atomic_file import replacing
+        from thermokernels.common.atomic_file import replacing, require_folder
         from thermokernels_app.experiment import audit
         from thermokernels_app.experiment.records import store
         from thermokernels_app.report import page, pictures
 
+        file = out if out is not None else (run if run.is_dir() else run.parent) / "report.html"
+        require_folder(file)
         document, arrays = store.read_results(run), store.read_arrays(run)
         found = audit.audit(document, run)
         if found.altered:
             raise store.MismatchError(found.altered)
         chosen = pictures.of_run(document, arrays, None if cells is None else [pictures.parse_cell(cell) for cell in cells], colour)
-        file = out if out is not None else (run if run.is_dir() else run.parent) / "report.html"
         content = page.render(document, found.verdicts, chosen, found.freeze.sentences() if found.freeze else ())
         with replacing(file) as opened:
             opened.write(content.encode())

@@ -39,10 +39,11 @@ def sample(
         import numpy as np
 
         import thermokernels as tk
-        from thermokernels.common.atomic_file import replacing
+        from thermokernels.common.atomic_file import replacing, require_folder
 
         if out.suffix not in (".npz", ".npy"):
             raise ValueError(f"--out must end in .npz or .npy; got {out.name!r}")
+        require_folder(out)
         shown = 0
 
         def progress(done: int, total: int) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from thermokernels_app.commands.console import AsJson, errors, seconds
-from thermokernels_app.commands.executors import ExecutorKind, Kind, Scheduler, pool_of
+from thermokernels_app.commands.executors import ExecutorKind, Kind, Scheduler, WorkersForThreads, pool_of
 from thermokernels_app.commands.models import Convention, Window, read_history
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def track(
     ] = None,
     budget: Annotated[str | None, typer.Option("--budget", help="Time for the estimate of each checkpoint, such as 30s.")] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the estimates.")] = 0,
-    workers: Annotated[int | None, typer.Option("--workers", "-w", min=1, help="Processes for the estimates, in place of threads.")] = None,
+    workers: WorkersForThreads = None,
     executor: ExecutorKind = Kind.processes,
     scheduler: Scheduler = None,
     table: Annotated[Path | None, typer.Option("--csv", help="Write the table as CSV to this file, too.")] = None,
@@ -54,9 +54,12 @@ def track(
     """
     with errors(as_json):
         import thermokernels as tk
+        from thermokernels.common.atomic_file import require_folder
         from thermokernels_app.report import track_tables
         from thermokernels_app.tools import data_files
 
+        if table is not None:
+            require_folder(table)
         models = read_history(history, convention)
         samples = data_files.read_samples(data, next(iter(models.values())).n_visible)
         time = None if budget is None else seconds(budget, "--budget")

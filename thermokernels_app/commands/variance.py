@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from thermokernels_app.commands.console import AsJson, errors, say
-from thermokernels_app.commands.executors import ExecutorKind, Kind, Scheduler, pool_of
+from thermokernels_app.commands.executors import ExecutorKind, Kind, Scheduler, WorkersForThreads, pool_of
 from thermokernels_app.commands.models import Convention, ModelFile, Samples, Window, read_model
 
 if TYPE_CHECKING:
@@ -45,9 +45,7 @@ def variance(
     threads: Annotated[
         int | None, typer.Option("--threads", min=1, help="Threads of this process; by default one for every core. A worker uses one.")
     ] = None,
-    workers: Annotated[
-        int | None, typer.Option("--workers", "-w", min=1, help="Solve in so many processes of this machine, not in threads of this one.")
-    ] = None,
+    workers: WorkersForThreads = None,
     executor: ExecutorKind = Kind.processes,
     scheduler: Scheduler = None,
     convention: Convention = None,

@@ -82,7 +82,7 @@ def _time(factor: float) -> Iterator[None]:
 
 @contextmanager
 def _overlaps(output: int, factor: float) -> Iterator[None]:
-    """One output of the kernel that differentiates sum_a z_a' S z_a: 2 visible tables, 3 hidden tables, 4 the diagonal."""
+    """One output of the kernel that differentiates sum_a z_a' S z_a: 3 visible tables, 4 hidden tables, 5 the diagonal."""
     kernel = _overlaps_module._flip_overlaps
 
     def broken(*arguments: Any) -> None:
@@ -98,8 +98,8 @@ def _rates(table: str, factor: float) -> Iterator[None]:
     """The fields of one block: every dF_i of it comes with its rate."""
     whole = _time_module._cotangents
 
-    def broken(chain: Any, **tables: Any) -> Any:
-        return whole(replace(chain, **{table: factor * getattr(chain, table)}), **tables)
+    def broken(chain: Any, *tables: Any) -> Any:
+        return whole(replace(chain, **{table: factor * getattr(chain, table)}), *tables)
 
     with patched(_time_module, "_cotangents", broken):
         yield
@@ -312,10 +312,10 @@ TERMS: dict[tuple[str, str], list[tuple[str, Sabotage, tuple[str, ...]]]] = {
         ("dlog pi in dT_O by reduction", partial(_law_inside, _time_module, "_reduced_cotangents"), ("time_by_reduction",)),
     ],
     ("variance_time", "off-diagonal"): [
-        ("dS(x, x^i) of visible flips", partial(_overlaps, 2), ("q_on_pairs", "q_with_fields")),
-        ("dS(x, x^i) of hidden flips", partial(_overlaps, 3), ("q_on_pairs", "q_with_fields")),
+        ("dS(x, x^i) of visible flips", partial(_overlaps, 3), ("q_on_pairs", "q_with_fields")),
+        ("dS(x, x^i) of hidden flips", partial(_overlaps, 4), ("q_on_pairs", "q_with_fields")),
     ],
-    ("variance_time", "diagonal"): [("dS(x, x)", partial(_overlaps, 4), ("q_on_pairs", "q_with_fields"))],
+    ("variance_time", "diagonal"): [("dS(x, x)", partial(_overlaps, 5), ("q_on_pairs", "q_with_fields"))],
     ("variance_time", "fields"): [
         ("dF_i of visible spins", partial(_rates, "visible_rates"), ("q_on_pairs", "q_with_fields")),
         ("dF_j of hidden spins", partial(_rates, "hidden_rates"), ("q_on_pairs", "q_with_fields")),

@@ -1,6 +1,7 @@
 """The switch for threads: the same bits for every number of them, what it refuses, and where there is only one."""
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -226,6 +227,44 @@ def test_tasks_of_an_interrupted_call_are_known_to_be_at_work(monkeypatch):
     go_on.set()
     threads._pool[1].shutdown()
     assert not threads.at_work()
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="no signal to a thread")
+@pytest.mark.parametrize(("number", "n_tasks"), [(2, 1), (1, 3)])
+def test_the_main_thread_hears_of_an_interrupt_while_long_work_goes_on(number, n_tasks, monkeypatch):
+    tk.set_threads(number)
+    seen, go_on, ended = [], threading.Event(), threading.Event()
+
+    def task(_):
+        seen.append((tk.get_threads(), threading.current_thread() is threading.main_thread()))
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        go_on.wait(60)
+        ended.set()
+
+    with pytest.raises(KeyboardInterrupt):
+        threads.for_each(task, n_tasks, threads.LONG_WORK)
+    assert threads.at_work()
+    assert not ended.is_set()
+    go_on.set()
+    assert ended.wait(60)
+    assert seen == [(number, False)]  # those not yet begun are dropped
+
+
+def test_what_is_raised_in_long_work_is_raised_here():
+    def task(_):
+        raise ZeroDivisionError("no such thing")
+
+    tk.set_threads(1)
+    with pytest.raises(ZeroDivisionError, match="no such thing"):
+        threads.for_each(task, 2, threads.LONG_WORK)
+
+
+def test_a_worker_does_long_work_itself():
+    """It hears of no interrupt, and there may be many of them."""
+    seen = []
+    with threads.serial():
+        threads.for_each(lambda _: seen.append(threading.current_thread()), 2, threads.LONG_WORK)
+    assert seen == 2 * [threading.main_thread()]
 
 
 @pytest.mark.parametrize(("number", "n_tasks"), [(2, 1), (1, 3)])

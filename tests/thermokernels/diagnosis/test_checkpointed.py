@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 import thermokernels as tk
+from thermokernels.common import footprint
 from thermokernels.diagnosis import checkpointed, measured
 from thermokernels.diagnosis import diagnose as rooms
 from thermokernels.diagnosis.result import Crossing, Number
-from thermokernels.quantities import first_passage
+from thermokernels.quantities import first_passage, remaining_rules
 
 draws = np.random.default_rng(4)
 W, B = 0.8 * draws.normal(size=(8, 4)), 0.1 * draws.normal(size=8)  # 4096 states: beyond those that one call answers
@@ -80,6 +81,56 @@ def test_passages_that_are_done_are_not_done_again(whole, tmp_path, monkeypatch)
     monkeypatch.setattr(first_passage, "solve_mean_first_passage", lambda *ends: solved.append(1) or solve(*ends))
     assert tk.diagnose(W, B, p_data=LAW, checkpoint=path).as_dict() == whole
     assert len(solved) == n_passages - 3
+
+
+@pytest.fixture
+def in_blocks_of_eight(monkeypatch):
+    """Observables are solved for and measured eight at a time, one after the other, and what is done is kept every time."""
+    monkeypatch.setattr("thermokernels.common.threads._chosen", 1)
+    monkeypatch.setattr(footprint, "BLOCK_NUMBERS", 8 * 4096)
+    monkeypatch.setattr(footprint, "CHUNK_BYTES", 8 * 8 * footprint.ARRAYS_OF_A_ROW * 4096)
+    monkeypatch.setattr(remaining_rules, "TOGETHER", 8 * 4096)
+    monkeypatch.setattr(checkpointed, "PATIENCE", 0.0)
+
+
+@pytest.mark.parametrize("part", ["the observables", "the spectral measure"])
+def test_observables_that_are_done_are_not_done_again(part, tmp_path, in_blocks_of_eight, monkeypatch):
+    path, told, run = tmp_path / "kept.npz", [], []
+    expected = tk.diagnose(W, B, p_data=LAW).as_dict()
+
+    def stop(at, done, total):
+        if (at, done) == (part, 16):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tk.diagnose(W, B, p_data=LAW, progress=stop, checkpoint=path)
+    begun = remaining_rules.RemainingRules._begun
+    monkeypatch.setattr(remaining_rules.RemainingRules, "_begun", lambda self, rows: run.append(rows) or begun(self, rows))
+    if part == "the spectral measure":
+        monkeypatch.setattr(measured, "modes_of", lambda *args: pytest.fail("the slow modes were sought again"))
+    found = tk.diagnose(W, B, p_data=LAW, progress=lambda *more: told.append(more), checkpoint=path).as_dict()
+    assert found == expected
+    counts = [done for at, done, _ in told if at == part]
+    if part == "the observables":
+        assert counts == [16, 24, 32]
+    else:
+        assert counts == [0, 16, 24, 32]
+        assert run == [slice(16, 24), slice(24, 32)]
+    with np.load(path) as kept:
+        assert not [name for name in kept.files if "." in name]  # nothing of parts that are finished
+
+
+def test_what_is_done_of_a_part_is_written_now_and_then(tmp_path, in_blocks_of_eight, monkeypatch):
+    """Each time the file is written as a whole, solutions included: not at every observable where that takes long."""
+    save, written = checkpointed.RestartFile.save, []
+    monkeypatch.setattr(checkpointed.RestartFile, "save", lambda self, arrays: written.append([*arrays]) or save(self, arrays))
+    tk.diagnose(W, B, checkpoint=tmp_path / "often.npz")
+    often = len(written)
+    monkeypatch.setattr(checkpointed, "PATIENCE", np.inf)
+    tk.diagnose(W, B, checkpoint=tmp_path / "seldom.npz")
+    seldom = written[often:]
+    assert often - len(seldom) == 8  # blocks of solves, but for the first; slow modes; blocks of the measure
+    assert sum("solutions.vectors" in names for names in seldom) == 1
 
 
 def test_observables_of_the_measure_are_counted():

@@ -14,7 +14,7 @@ from dense_chain import DenseChain, mask_of, model
 
 import thermokernels as tk
 from thermokernels.estimates import estimate as estimate_module
-from thermokernels.estimates import pilot, replicates
+from thermokernels.estimates import pilot, replicates, trust
 from thermokernels.estimates.coupling.lag_pairs import Schedule
 from thermokernels.estimates.problem import Problem
 
@@ -188,6 +188,29 @@ def test_precision_is_reached():
     low, high = estimate.t_obs_interval
     assert (high - low) / 2 < 0.012 * estimate.t_obs
     assert estimate.n_replicates > 512
+    assert estimate.shortfall == ""
+
+
+@pytest.mark.parametrize("data", [DATA, None])
+@pytest.mark.parametrize(("precision", "needed"), [(1e-3, r"about [\d.e+]+ s"), (1e-9, "more than 10000000 replicates")])
+def test_a_precision_that_does_not_go_into_the_budget_says_what_it_takes(data, precision, needed):
+    estimate = tk.estimate_q(model((3, 4), 0.5, False, 4), data, precision=precision, budget=1.0)
+    said = re.fullmatch(rf"the half width of its interval is ([\d.]+) of the value, and {precision:.2g} takes {needed}", estimate.shortfall)
+    value, (low, high) = (estimate.t_obs, estimate.t_obs_interval) if data is None else (estimate.value, estimate.interval)
+    assert float(said[1]) == pytest.approx((high - low) / 2 / value, rel=0.06)
+    assert f"The precision that was asked for is not reached: {estimate.shortfall}." in estimate.sentences
+    assert tk.estimate_q(model((3, 4), 0.5, False, 4), data, precision=0.5, budget=1.0).shortfall == ""
+
+
+def test_a_precision_that_was_stopped_before_says_what_it_takes():
+    seen = []
+    estimate = tk.estimate_q([[0.3, 0.1]], None, precision=1e-3, progress=lambda *told: seen.append(told), stop=lambda: len(seen) > 1)
+    assert estimate.n_replicates > 0
+    assert re.search(r"and 0.001 takes about [\d.e+]+ s", estimate.shortfall)
+
+
+def test_a_shortfall_of_an_interval_without_end():
+    assert trust.shortfall(0.1, np.inf, np.inf, 10) == "its interval has no end, and 0.1 takes more than 10 replicates"
 
 
 def test_budget_becomes_replicates():

@@ -60,16 +60,26 @@ def test_larger_ones_are_estimated_with_the_same_numbers(monkeypatch):
     assert (other.value, other.interval) == (again.value, again.interval)
 
 
-def row(name, value, trusted=True):
-    return module.TrackedModel(name, value, (value, value), 1.0, (1.0, 1.0), 1.0, 100 / value, 0.1, -1.0, "exact", trusted, "rare events")
+def row(name, value, trusted=True, shortfall=""):
+    return module.TrackedModel(
+        name, value, (value, value), 1.0, (1.0, 1.0), 1.0, 100 / value, 0.1, -1.0, "exact", trusted, "rare events", shortfall
+    )
 
 
 def test_the_sentences_say_when_a_window_becomes_too_short():
-    rows = (row("1", 12.0), row("30", 0.13), row("40", 0.2), row("50", 3.0), row("60", 0.5, trusted=False))
+    rows = (
+        row("1", 12.0),
+        row("30", 0.13),
+        row("40", 0.2),
+        row("50", 3.0),
+        row("60", 0.5, trusted=False),
+        row("70", 9.0, shortfall="far off"),
+    )
     assert module.Track(rows, 100.0, "alternating").sentences == (
         "From checkpoint 30 on 100 sweeps are too few (Q = 0.130): 769 are needed.",
         "From checkpoint 50 on 100 sweeps are enough again (Q = 3.00).",
         "Checkpoint 60 is not trusted: rare events.",
+        "Checkpoint 70 has not the precision that was asked for: far off.",
     )
     assert module.Track(rows[:1], 100.0, "alternating").sentences == (
         "100 sweeps are enough at every checkpoint that can be trusted: Q is at least 12.0.",
@@ -121,3 +131,10 @@ def test_histories_that_are_none(history, message):
 def test_bad_options(options, message):
     with pytest.raises(ValueError, match=message):
         tk.track(HISTORY, **({"data": DATA} | options))
+
+
+@pytest.mark.parametrize("wrong", [{"precision": -1.0}, {"budget": math.nan}, {"n_replicates": 0}, {"seed": -1}])
+def test_options_of_estimates_are_looked_at_where_all_is_exact_too(wrong):
+    (name,) = wrong
+    with pytest.raises(ValueError, match=f"^{name} must be "):
+        tk.track(np.zeros((1, 2, 2)), [[1, 1]], **wrong)

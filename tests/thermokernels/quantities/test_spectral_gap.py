@@ -8,6 +8,7 @@ import scipy.linalg
 
 import thermokernels as tk
 from thermokernels.quantities import first_passage, spectral_gap
+from thermokernels.solvers import layer_bounds
 from thermokernels.solvers import slow_cluster as slow_modes_of_a_cluster
 from thermokernels.solvers.slow_cluster import slow_cluster
 from thermokernels.solvers.state_reduction import reduced_gap
@@ -27,6 +28,12 @@ DENSE = 1e-15
 def dense_gap(chain):
     matrix = chain.apply_symmetrised_generator(np.eye(chain.n_states)) + 2 * np.outer(chain.root_law, chain.root_law)
     return scipy.linalg.eigvalsh(matrix, subset_by_index=(0, 0))[0]
+
+
+@pytest.fixture
+def without_layers(monkeypatch):
+    """As for chains whose layers are too large."""
+    monkeypatch.setattr(layer_bounds, "MAX_CONFIGURATIONS", 0)
 
 
 @pytest.mark.parametrize("scale", [0.5, 5.0, 20.0, 46.0, 60.0, 300.0])
@@ -64,10 +71,14 @@ def test_a_mode_is_the_gap_where_it_is_proven_to_be_the_slowest_and_no_other_is(
     assert spectral_gap.gap_of_mode(chain, vectors[:, 0] + 0.1 * vectors[:, 1]) is None
 
 
-def test_a_slowest_mode_beside_others_that_are_about_as_slow_is_not_proven_to_be_it():
+def test_a_slowest_mode_beside_others_that_are_about_as_slow_is_proven_to_be_it_by_the_layers_alone(monkeypatch):
     chain = tk.gibbs_chain(planted(5, 1))  # 0.0822, and the next 0.0987
     matrix = chain.apply_symmetrised_generator(np.eye(chain.n_states)) + 2 * np.outer(chain.root_law, chain.root_law)
-    assert spectral_gap.gap_of_mode(chain, scipy.linalg.eigh(matrix, subset_by_index=(0, 0))[1][:, 0]) is None
+    exact, vectors = scipy.linalg.eigh(matrix, subset_by_index=(0, 0))
+    found = spectral_gap.gap_of_mode(chain, vectors[:, 0])
+    assert abs(found.value - exact[0]) <= found.bound <= 1e-6 * exact[0]
+    monkeypatch.setattr(layer_bounds, "MAX_CONFIGURATIONS", 0)
+    assert spectral_gap.gap_of_mode(tk.gibbs_chain(planted(5, 1)), vectors[:, 0]) is None
 
 
 def test_chains_that_parity_does_not_halve():
@@ -108,6 +119,7 @@ def test_inertia_counts_the_roundings_of_what_it_factorises(weights, monkeypatch
         assert spectral_gap._inertia(chain, shift) == proven
 
 
+@pytest.mark.usefixtures("without_layers")
 def test_without_a_factorisation_the_bound_is_that_of_interlacing():
     chain = tk.gibbs_chain(planted(5, 1))
     found, sharp = spectral_gap.solve_spectral_gap(chain, sharp=False), spectral_gap.solve_spectral_gap(chain)
@@ -178,7 +190,9 @@ def test_the_rounding_of_the_rates_is_the_lesser_of_two_bounds(monkeypatch):
     )
 
 
-def test_a_cluster_of_slow_modes_keeps_the_digits_of_its_gap():
+@pytest.mark.parametrize("layers", [True, False])
+def test_a_cluster_of_slow_modes_keeps_the_digits_of_its_gap(layers, monkeypatch):
+    monkeypatch.setattr(layer_bounds, "MAX_CONFIGURATIONS", 2**11 if layers else 0)
     # two strong pairs among weak spins: an odd mode of each relaxes at r, their product at 2 r, and all others are fast
     chain = tk.gibbs_chain(np.diag([4.0, 4.0, 0.1, 0.1, 0.2]), quotient=False)
     rate = (1 - np.tanh(4.0)) / 10

@@ -333,7 +333,8 @@ def test_bad_arguments_are_named(change, message):
 @small
 def test_samples_that_do_not_fit_say_what_they_would_take():
     with pytest.raises(
-        tk.ModelTooLargeError, match=r"1000000 records of 1000000 chains of 4 spins would take .* GiB of memory .* use packed=True"
+        tk.ModelTooLargeError,
+        match=r"1000000 records of 1000000 chains of 4 spins would take .* GiB of memory .* use a larger thin, fewer chains or packed=True",
     ):
         tk.sample(np.ones((2, 2)), n_chains=10**6, n_sweeps=10**6)
     octets = np.broadcast_to(np.uint8(0), (10**8, 10**6, 1))

@@ -96,8 +96,8 @@ def write_bad_files():
     ("arguments", "words"),
     [
         (["missing.npy"], "the model file missing.npy: it must be a file; there is none"),
-        (["."], "the model file .: its name must end in .npy, .npz or .csv"),
-        (["W.txt"], "the model file W.txt: its name must end in .npy, .npz or .csv"),
+        (["."], "the model file .: its name must end in .npy, .npz, .csv, .h5, .hdf5, .pt, .pth or .skops"),
+        (["W.txt"], "the model file W.txt: its name must end in .npy, .npz, .csv, .h5, .hdf5, .pt, .pth or .skops"),
         (["W"], "the model file W: its name must end in"),
         (["complex.npy"], "complex.npy: W must be an array of real numbers; got dtype complex128"),
         (["nan.npy"], "nan.npy: W must be finite; entry (0, 0) is nan"),

@@ -88,7 +88,7 @@ def test_few_replicates_are_exit_code_11(invoke):
         (("W.npy", "--budget", "soon"), "--budget must be a positive time"),
         (("W.npy", "--budget", "1e-9s"), "--budget must be a positive time"),
         (("W.npy", "--budget", "0.00001s"), "budget must last longer than the pilot"),
-        (("W.npy", "--replicates", "64", "--budget", "1s"), "n_replicates must be given alone"),
+        (("W.npy", "--replicates", "64", "--budget", "1s"), "--replicates must be given alone"),
         (("W.npy", "--data", "W.npy"), r"the samples file W.npy: .*must hold spins"),
         (("nothing.npy",), "nothing.npy"),
         (("W.npy", "--scheduler", "tcp://x"), "--scheduler goes with --executor dask"),

@@ -63,10 +63,10 @@ def test_samples_in_files(invoke):
         (("track", "history.npz", "--data", "W.npy"), "thermo: the samples file W.npy: samples must hold spins +1 and -1"),
         (
             ("track", "history.npz", "--data", "samples.npy", "--window", 0),
-            "thermo: window must be a positive, finite number of sweeps; got 0",
+            "thermo: --window must be a positive, finite number of sweeps; got 0",
         ),
         (("sample", "W.npy", "--out", "s.txt"), "thermo: --out must end in .npz or .npy; got 's.txt'"),
-        (("sample", "W.npy", "--out", "s.npy", "--kernel", "x"), "thermo: kernel must be one of"),
+        (("sample", "W.npy", "--out", "s.npy", "--kernel", "x"), "thermo: --kernel must be one of"),
         (("sample", "none.npy", "--out", "s.npy"), "thermo: the model file none.npy: it must be a file; there is none"),
     ],
 )

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from thermokernels.common.arrays import Floats
+from thermokernels.common.errors import UnresolvedError
 from thermokernels.model.chain import GibbsChain, gibbs_chain
 from thermokernels.model.kernels.two_block import resample_hidden, resample_visible
 from thermokernels.quantities.autocorrelation_times.autocorrelation import autocorrelation_times
@@ -26,6 +27,8 @@ from thermokernels.quantities.autocorrelation_times.autocorrelation import autoc
 # Chains of at most so many states are diagonalised, larger ones are seen through so many Lanczos vectors.
 DENSE_STATES = 2**7
 LANCZOS_VECTORS = 160
+# States that a product of P may take between two records, and as many as take the time of a call.
+MOST_WORK, CALL = 2**38, 2**12
 # Lags of which the powers of all modes are taken at once, and the share below which a mode is forgotten.
 LAGS_AT_ONCE = 4096
 FORGOTTEN = 1e-18
@@ -76,7 +79,7 @@ def recorded_series(chain: GibbsChain, function: Floats, every: int = 1, functio
     ConstantError
         The function does not vary under pi in float64.
     UnresolvedError, NotConvergedError
-        The chain is too slow for an exact time.
+        The chain is too slow for an exact time, or too many steps lie between records.
 
     Examples
     --------
@@ -86,6 +89,8 @@ def recorded_series(chain: GibbsChain, function: Floats, every: int = 1, functio
     >>> round(series.tau, 12), series.autocovariances(4).round(12).tolist()
     (3.0, [1.0, 0.5, 0.25, 0.125])
     """
+    if every * max(chain.n_states, CALL) > MOST_WORK:
+        raise UnresolvedError(f"{every} steps lie between records, and so many products of P would take hours: record more often")
     times, errors, variances = autocorrelation_times(chain, function[:, None], every=every, function_error=function_error)
     if chain.reversible:
         nodes, weights = _modes(chain, function)
