@@ -133,7 +133,7 @@ def tree(tmp_path_factory):
     for file in ("pyproject.toml", "cli.py"):
         shutil.copy(ROOT / file, root)
     (root / "tests").mkdir()
-    kernels, public = root / "thermokernels/model/kernels", root / "thermokernels/__init__.py"
+    kernels, public = root / "thermokernels/model/kernels", root / "thermokernels/public.py"
     # a kernel: a file, a line in the registry, a line in the table of its tests
     (kernels / "coin_flip_blocks.py").write_text(KERNEL)
     replace(kernels / "registry.py", "\n_ALL", "from thermokernels.model.kernels.coin_flip_blocks import CoinFlipBlocks\n\n_ALL")

@@ -113,6 +113,19 @@ def test_results_are_frozen():
 
 
 def test_the_numerics_import_nothing_else():
-    code = "import sys, adjoints, thermokernels; print(*sorted({'typer', 'rich', 'jax', 'thermokernels_app'} & set(sys.modules)))"
+    code = "import sys, adjoints, thermokernels.public; print(*sorted({'typer', 'rich', 'jax', 'thermokernels_app'} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == ""
+
+
+def test_names_are_imported_when_they_are_asked_for():
+    code = (
+        "import sys; from thermokernels_app.experiment.running import runner; import thermokernels.common.errors; "
+        "print(*{'numba', 'scipy', 'thermokernels.public'} & set(sys.modules)); "
+        "import thermokernels as tk; print(tk.q_struct.__name__, tk.quantities.landscape.__name__)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines() == ["", "q_struct thermokernels.quantities.landscape"]
+    assert {*tk.__all__} <= {*dir(tk)}
+    with pytest.raises(AttributeError, match="module 'thermokernels' has no attribute 'q_structure'"):
+        _ = tk.q_structure

@@ -261,11 +261,13 @@ else:
         """The sum of the entries as float64, halves added until one is left: of eight ((0+4)+(2+6)) + ((1+5)+(3+7))."""
 
         def generate(context, builder, signature, arguments):
-            sums = [builder.extract_element(arguments[0], ir.Constant(ir.IntType(32), k)) for k in range(signature.args[0].size)]
-            while len(sums) > 1:
-                half = len(sums) // 2
-                sums = [builder.fadd(sums[k], sums[k + half]) for k in range(half)]
-            return sums[0] if signature.args[0].element is types.float64 else builder.fpext(sums[0], ir.DoubleType())
+            sums, size = arguments[0], signature.args[0].size
+            while size > 1:
+                undefined, size = ir.Constant(sums.type, ir.Undefined), size // 2
+                low, high = (builder.shuffle_vector(sums, undefined, _mask(range(first, first + size))) for first in (0, size))
+                sums = builder.fadd(low, high)
+            whole = builder.extract_element(sums, ir.Constant(ir.IntType(32), 0))
+            return whole if signature.args[0].element is types.float64 else builder.fpext(whole, ir.DoubleType())
 
         return types.float64(vector), generate
 

@@ -33,19 +33,22 @@ def _fold(values, sums):
 @jit
 def _correlate(weights, n_columns, products, visible, hidden):
     """products[i, j] = sum_x weights(x) v_i h_j, visible[i] and hidden[j] the same of v_i and h_j, for weights [h * n_columns + v]."""
-    products[:, :], visible[:], hidden[:] = 0.0, 0.0, 0.0
-    row, along = np.empty(n_columns), np.empty(visible.size)
-    for h in range(weights.size // n_columns):
-        for v in range(n_columns):
-            row[v] = weights[h * n_columns + v]
-        total = _fold(row, along)
-        for i in range(along.size):
-            visible[i] += along[i]
-        for j in range(hidden.size):
-            spin = 1.0 - 2.0 * ((h >> j) & 1)
-            hidden[j] += spin * total
-            for i in range(along.size):
-                products[i, j] += spin * along[i]
+    size, n_halved, rows, difference = weights.size, 0, weights.copy(), np.empty(n_columns)
+    while n_columns << n_halved < size:
+        n_halved += 1
+    for j in range(n_halved - 1, -1, -1):  # the hidden spins, whole rows at a time
+        size //= 2
+        difference[:] = 0.0
+        for h in range(0, size, n_columns):
+            for v in range(n_columns):
+                difference[v] += rows[h + v] - rows[size + h + v]
+                rows[h + v] += rows[size + h + v]
+        hidden[j] = _fold(difference, visible)
+        products[:, j] = visible
+    total = _fold(rows[:n_columns], visible)
+    for j in range(n_halved, hidden.size):
+        hidden[j] = total
+        products[:, j] = visible
 
 
 def correlate(weights: Floats, n_visible: int, n_hidden: int) -> tuple[Floats, Floats, Floats]:

@@ -74,7 +74,7 @@ def _solve_time(weights, visible_field, hidden_field, quotient, filled, limits, 
         return False
     escape = np.empty(shape)
     _escape(tables.visible_flips, tables.hidden_flips, escape)
-    relaxation, rtol = _flip_tree(tables.law, tables.visible_flips, tables.hidden_flips, quotient, tables.energy.argmin()), limits.residual
+    relaxation, rtol = _flip_tree(tables.law, tables.visible_flips, tables.hidden_flips, tables.energy.argmin()), limits.residual
     if limits.accuracy > 0.0 and tables.law.size > DENSE_STATES:
         # see thermokernels.quantities.variance_time.sufficient_residual
         rtol = max(rtol, min(math.sqrt(0.25 * limits.accuracy * n_spins / relaxation) / AIM, LOOSEST))

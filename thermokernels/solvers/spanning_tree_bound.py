@@ -32,7 +32,7 @@ def quick_bound(chain: GibbsChain) -> float:
 
 
 def _quick_bound(chain: GibbsChain) -> float:
-    return float(_flip_tree(chain.law, chain.visible_flips, chain.hidden_flips, chain.quotient, int(chain.energy.argmin())))
+    return float(_flip_tree(chain.law, chain.visible_flips, chain.hidden_flips, int(chain.energy.argmin())))
 
 
 def sharp_bound(chain: GibbsChain) -> float:
@@ -81,51 +81,37 @@ def _sum_subtrees(order, parents, masses):
 
 
 @jit
-def _easiest_of_visible(rates, easiest, spins):
-    """Of every set of visible spins, the bits of v, the largest of ``rates`` (n_v,) and whose it is, by doubling; -1 of none."""
-    easiest[0], spins[0] = -1.0, 0
-    for i in range(rates.size):
-        half, rate = 1 << i, rates[i]
+def _easiest_flips(visible_flips, hidden_flips, ground, h, easiest, towards):
+    """For the states (h, v): the rate of the easiest flip of a spin that is not as in the ground state, and the bit it changes."""
+    n_visible, n_columns, other_row = visible_flips.shape[1], easiest.size, h ^ (ground // easiest.size)
+    easiest[0], towards[0] = -1.0, 0
+    for i in range(n_visible):  # by doubling: half of the states differ in spin i
+        half, in_ground = 1 << i, (ground >> i) & 1
+        rate = visible_flips[1 - in_ground, i, h]
+        own, others = half * in_ground, half * (1 - in_ground)
         for v in range(half):
-            larger = rate > easiest[v]
-            easiest[half + v] = rate if larger else easiest[v]
-            spins[half + v] = i if larger else spins[v]
+            best, flip = easiest[v], towards[v]
+            easiest[own + v], towards[own + v] = best, flip
+            easiest[others + v], towards[others + v] = max(rate, best), half if rate > best else flip
+    for j in range(hidden_flips.shape[1]):
+        if (other_row >> j) & 1:
+            rates, flip = hidden_flips[(h >> j) & 1, j], n_columns << j
+            for v in range(n_columns):
+                if rates[v] > easiest[v]:
+                    easiest[v], towards[v] = rates[v], flip
 
 
 @jit
-def _easiest_of_hidden(flips, h, difference, n_hidden, easiest, spins):
-    """Of the hidden spins in ``difference``, at every v the largest rate of leaving row h, and whose it is; -1 of none."""
-    easiest[:] = -1.0
-    for j in range(n_hidden):
-        if (difference >> j) & 1:
-            rates = flips[(h >> j) & 1, j]
-            for v in range(easiest.size):
-                larger = rates[v] > easiest[v]
-                easiest[v] = rates[v] if larger else easiest[v]
-                spins[v] = j if larger else spins[v]
-
-
-@jit
-def _flip_tree(law, visible_flips, hidden_flips, quotient, ground):
+def _flip_tree(law, visible_flips, hidden_flips, ground):
     """sum over the states x != ground of pi(subtree of x) / c(x, parent of x); parents have a smaller x ^ ground."""
-    n_visible, n_hidden = visible_flips.shape[1], hidden_flips.shape[1] - (1 if quotient else 0)
-    n_rows, n_columns = visible_flips.shape[2], hidden_flips.shape[2]
-    masses, bound, ground_h, ground_v = law.copy(), 0.0, ground // n_columns, ground % n_columns
-    rates, of_visible, of_hidden = np.empty(n_visible), np.empty(n_columns), np.empty(n_columns)
-    visible_spins, hidden_spins = np.zeros(n_columns, np.int64), np.zeros(n_columns, np.int64)
-    for row_difference in range(n_rows - 1, -1, -1):
-        h = row_difference ^ ground_h
-        for i in range(n_visible):
-            rates[i] = visible_flips[1 - ((ground_v >> i) & 1), i, h]  # a spin that is not as in the ground state
-        _easiest_of_visible(rates, of_visible, visible_spins)
-        _easiest_of_hidden(hidden_flips, h, row_difference, n_hidden, of_hidden, hidden_spins)
-        for difference in range(n_columns - 1, -1 if row_difference > 0 else 0, -1):
-            v = difference ^ ground_v
+    n_columns, masses, bound = hidden_flips.shape[2], law.copy(), 0.0
+    easiest, towards = np.empty(n_columns), np.empty(n_columns, np.int64)
+    for other_row in range(law.size // n_columns - 1, -1, -1):
+        h = other_row ^ (ground // n_columns)
+        _easiest_flips(visible_flips, hidden_flips, ground, h, easiest, towards)
+        for difference in range(n_columns - 1, -1 if other_row else 0, -1):
+            v = difference ^ (ground % n_columns)
             state = h * n_columns + v
-            if of_hidden[v] > of_visible[difference]:
-                easiest, parent = of_hidden[v], state ^ (n_columns << hidden_spins[v])
-            else:
-                easiest, parent = of_visible[difference], state ^ (1 << visible_spins[difference])
-            bound += masses[state] / (law[state] * easiest)
-            masses[parent] += masses[state]
+            bound += masses[state] / (law[state] * easiest[v])
+            masses[state ^ towards[v]] += masses[state]
     return bound

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
@@ -73,7 +74,7 @@ def run(
     if grid in QUESTIONS:
         given = {"--freeze": freeze, "--cap": cap, "--task-limit": task_limit}
         _question(grid, out, workers, seed, seeds, resume, executor, scheduler, as_json, given)
-    with errors(as_json):
+    with errors(as_json), _workers_ahead(workers if executor is Kind.processes else 0):
         from thermokernels_app.experiment import freeze as freezes
         from thermokernels_app.experiment.design import load_design
         from thermokernels_app.experiment.running import runner
@@ -111,6 +112,15 @@ def run(
                 tables.print_document(result.document, result.document["verdicts"])
                 print(f"results: {folder}")
     raise typer.Exit(code)
+
+
+def _workers_ahead(workers: int | None) -> AbstractContextManager[None]:
+    """As many workers as the cores take, which import what a cell needs before anything else is done here."""
+    from thermokernels_app.experiment.records.environment import available_cores
+    from thermokernels_app.experiment.running.pool import workers_ahead
+
+    cores = available_cores()
+    return workers_ahead(cores if workers is None else min(workers, cores), "thermokernels_app.experiment.cell")
 
 
 def _question(

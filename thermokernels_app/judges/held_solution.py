@@ -21,8 +21,10 @@ factorisation of 2^N states.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
 
 from thermokernels_app.judges.reference import (
@@ -68,42 +70,30 @@ def verify(w: Floats, p_data: Floats, tangents: Floats, responses: Floats, windo
     window : in sweeps
     """
     n_visible, n_hidden = w.shape
-    n_spins = n_visible + n_hidden
-    x = spins(n_spins)
-    if len(responses) < len(x):
-        responses = np.concatenate([responses, responses[::-1]])  # the complement of state s is state 2^N - 1 - s
-    law, rates = law_and_rates(w)
+    n_spins, n_states = n_visible + n_hidden, len(responses)
+    x = spins(n_spins)[:n_states]
+    table = law_and_rates(w)
+    law, rates = _of_states(*table, n_states)
     epsilon = ((n_spins + 3) * np.abs(w).sum() + 8) * UNIT
     eta = (2 * (n_spins + 1) * max(np.abs(w).sum(axis=0).max(), np.abs(w).sum(axis=1).max()) + 8) * UNIT
-    products = -(x[:, :n_visible, None] * x[:, None, n_visible:]).reshape(len(x), -1)
-    n_observables = products.shape[1]
+    products = -(x[:, :n_visible, None] * x[:, None, n_visible:]).reshape(n_states, -1)
 
-    # One pass over the flips: (I - P) y for the residual, and sum_a (y_a(x) - y_a(x^i))^2 for the Dirichlet form. Two states that a flip
-    # exchanges are taken together.
+    # Flips as edges: y(x) - y(x^i) on each, (I - P) y for the residual as what flows off, and sum_a (y_a(x) - y_a(x^i))^2.
     # f - E f as a sum of probabilities: the difference would lose an observable that hardly varies
     centred = 2.0 * products * np.where(products > 0, law @ (products < 0), law @ (products > 0))
-    residual = centred.copy()
-    squares, rounding, sizes = np.empty((n_spins, len(x))), np.zeros_like(residual), np.abs(responses)
-    first, second = np.empty((2, residual.size // 2))  # work space: new arrays of this size would take half of the time
-    for spin in range(n_spins):
-        pairs = (-1, 2, 1 << spin)
-        y, size, left, lost = (array.reshape(*pairs, n_observables) for array in (responses, sizes, residual, rounding))
-        rate, half = rates[spin].reshape(*pairs, 1), y[:, 0].shape
-        difference, term = np.subtract(y[:, 0], y[:, 1], out=first.reshape(half)), second.reshape(half)
-        squares[spin].reshape(pairs)[:] = np.einsum("pxa,pxa->px", difference, difference)[:, None]
-        left[:, 0] -= np.multiply(rate[:, 0], difference, out=term)
-        left[:, 1] += np.multiply(rate[:, 1], difference, out=term)
-        np.add(size[:, 0], size[:, 1], out=term)
-        term *= epsilon
-        term += np.multiply(2 * eta, np.abs(difference, out=difference), out=difference)
-        lost[:, 0] += np.multiply(rate[:, 0], term, out=difference)
-        lost[:, 1] += np.multiply(rate[:, 1], term, out=difference)
-    unexplained = np.maximum(np.abs(residual) - rounding, 0.0)
+    edges, signs, ends = _edges(n_spins, n_states)
+    differences = ends @ responses
+    squares = np.einsum("ea,ea->e", differences, differences)[edges]
+    residual = centred - _at_states(signs * rates, edges) @ differences
+    sizes = abs(ends) @ (epsilon * np.abs(responses))
+    sizes += np.multiply(2 * eta, np.abs(differences, out=differences), out=differences)  # new arrays of this size would take the time
+    unexplained = np.maximum(np.abs(residual) - _at_states(rates, edges) @ sizes, 0.0)
     norms, errors = law @ centred**2, law @ unexplained**2
     overlap = np.einsum("xa,xa->x", products, responses)
 
-    def evaluate(law: Array, rates: Array, g: Array) -> ReferenceQ:
-        means = -correlations(law, n_visible, n_hidden).ravel()
+    def evaluate(full_law: Array, full_rates: Array, g: Array) -> ReferenceQ:
+        means = -correlations(full_law, n_visible, n_hidden).ravel()
+        law, rates = _of_states(full_law, full_rates, n_states)
         centre = law.real @ responses + 1j * (law.imag @ responses) if np.iscomplexobj(law) else law @ responses
         dirichlet = 0.5 * (law @ (rates * squares).sum(axis=0))
         t_obs, signal = 2.0 * (law @ overlap - means @ centre) - dirichlet, g @ g
@@ -117,4 +107,30 @@ def verify(w: Floats, p_data: Floats, tangents: Floats, responses: Floats, windo
         steps.append(evaluate(law_moved, rates_moved, g + 1j * signal_gradient(moved, p_data, law_moved).imag))
     slopes = [np.array([getattr(step, name).imag / STEP for step in steps]) for name in ("value", "t_obs", "signal")]
     relative = np.sqrt(np.divide(errors, norms, out=np.zeros_like(norms), where=norms > 0))
-    return Verified(evaluate(law, rates, g), Derivatives(*slopes), float(relative.max()))
+    return Verified(evaluate(*table, g), Derivatives(*slopes), float(relative.max()))
+
+
+def _of_states(law: Array, rates: Array, n_states: int) -> tuple[Array, Array]:
+    """Law and rates of ``n_states`` states, 2^N or half of them, each of which stands for itself and its complement 2^N - 1 - x."""
+    return (law, rates) if n_states == law.size else (law[:n_states] + law[: n_states - 1 : -1], rates[:, :n_states])
+
+
+@lru_cache(maxsize=8)
+def _edges(n_spins: int, n_states: int) -> tuple[NDArray[np.int64], Floats, scipy.sparse.csr_array]:
+    """Pairs of states that one flip exchanges, the edges: that of each spin and state and the sign of the state in it, (N, n_states), and
+    the matrix of signs, (edges, n_states)."""
+    states, numbers = np.arange(n_states), np.arange(n_spins)[:, None]
+    others = states ^ (1 << numbers)
+    others = np.where(others < n_states, others, 2**n_spins - 1 - others)  # of half of the states: its complement stands for it
+    first = states < others
+    edges = np.cumsum(first, axis=1) - 1 + numbers * (n_states // 2)
+    edges = np.where(first, edges, np.take_along_axis(edges, others, axis=1))
+    signs = np.where(first, 1.0, -1.0)
+    return edges, signs, _at_states(signs, edges).T.tocsr()
+
+
+def _at_states(values: Floats, edges: NDArray[np.int64]) -> scipy.sparse.csr_array:
+    """The matrix (n_states, edges) of these values (N, n_states), at each state and its edges."""
+    n_spins, n_states = edges.shape
+    starts = np.arange(0, edges.size + 1, n_spins)
+    return scipy.sparse.csr_array((values.T.ravel(), edges.T.ravel(), starts), shape=(n_states, edges.size // 2))

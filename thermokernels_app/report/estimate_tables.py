@@ -7,8 +7,8 @@ import math
 import numpy as np
 
 from thermokernels import Model, QEstimate
-from thermokernels.estimates.intervals import estimated
 from thermokernels.estimates.result import in_sweeps
+from thermokernels.estimates.statistics.intervals import estimated
 from thermokernels_app.report.layout import print_table, print_wrapped
 
 

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 import thermokernels as tk
-from thermokernels.estimates.intervals import three_digits
+from thermokernels.estimates.statistics.intervals import three_digits
 from thermokernels_app import main
 from thermokernels_app.report import layout
 

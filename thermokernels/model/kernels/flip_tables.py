@@ -77,7 +77,8 @@ def _block_tables(weights, field, n_spins, remainders, fields, rates, flips):
         for s in range(fields.shape[1]):
             # what rounding of the fields has left out, to first order: dlog S / dF = -tanh F, dlog sigmoid(-2 F) / dF = -2 sigmoid(2 F)
             remainder = remainders[i, s]
-            rates[i, s] -= rates[i, s] * (math.tanh(fields[i, s]) * remainder)
+            slope = n_spins * (flips[1, i, s] - flips[0, i, s])  # tanh F = sigmoid(2 F) - sigmoid(-2 F)
+            rates[i, s] -= rates[i, s] * (slope * remainder)
             moved = 2.0 * n_spins * remainder * flips[0, i, s] * flips[1, i, s]
             flips[0, i, s] -= moved
             flips[1, i, s] += moved

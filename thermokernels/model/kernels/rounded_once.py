@@ -12,6 +12,9 @@ import numpy as np
 from thermokernels.common.arrays import Floats
 from thermokernels.compiled.decorator import jit
 
+# Weights below this lose digits to underflow, their roots do not.
+SMALLEST_WEIGHT = 1e-300
+
 
 @jit
 def _add(value, remainder, term):
@@ -73,8 +76,12 @@ def _weights(energy, remainders, ground, weights, roots):
         exponent, rest = _add(exponent, 0.0, rest)
         weight = np.exp(exponent)
         weight += weight * rest
-        root = np.exp(0.5 * exponent)
-        weights[x], roots[x] = weight, root + root * (0.5 * rest)
+        if weight >= SMALLEST_WEIGHT:
+            roots[x] = np.sqrt(weight)
+        else:
+            root = np.exp(0.5 * exponent)
+            roots[x] = root + root * (0.5 * rest)
+        weights[x] = weight
         term = weight - lost
         updated = total + term
         lost = (updated - total) - term

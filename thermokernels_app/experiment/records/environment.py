@@ -11,8 +11,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from thermokernels_app.experiment.records import store
-
 
 def available_cores() -> int:
     """Cores that this process may use."""
@@ -39,6 +37,8 @@ def sources() -> dict[str, str]:
 
 def source_hash() -> str:
     """One SHA-256 over :func:`sources`."""
+    from thermokernels_app.experiment.records import store  # and NumPy, which who counts cores need not wait for
+
     return store.digest(sources())
 
 

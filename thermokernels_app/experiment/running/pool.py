@@ -13,14 +13,19 @@ import pickle
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
+from contextlib import contextmanager, suppress
+from importlib import import_module
 from multiprocessing.connection import Connection
 from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Any
 
 Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
+
+# Workers that wait for a pool.
+_AHEAD: SimpleQueue[_Worker] = SimpleQueue()
 
 
 class WorkerError(RuntimeError):
@@ -33,6 +38,25 @@ class LimitError(WorkerError):
     def __init__(self, limit: float) -> None:
         super().__init__(f"the worker process took more than {limit:g} s and was ended")
         self.limit = limit
+
+
+@contextmanager
+def workers_ahead(count: int, module: str) -> Iterator[None]:
+    """Start so many workers for a pool to come: they import ``module`` while this process imports what it needs itself."""
+    for _ in range(count):
+        _AHEAD.put(_Worker(module))
+    try:
+        yield
+    finally:
+        while worker := _ahead():
+            worker.spent = True
+            worker.end()
+
+
+def _ahead() -> _Worker | None:
+    with suppress(Empty):
+        return _AHEAD.get_nowait()
+    return None
 
 
 class WorkerPool(Executor):
@@ -125,7 +149,7 @@ class WorkerPool(Executor):
             worker.end()
         if not start:
             return None
-        fresh = _Worker()
+        fresh = _ahead() or _Worker()
         self._workers.add(fresh)
         if self._killed:  # the pool was killed while this one started
             fresh.process.kill()
@@ -133,12 +157,12 @@ class WorkerPool(Executor):
 
 
 class _Worker:
-    """One process and our end of its pipe."""
+    """One process, which begins with importing ``module``, and our end of its pipe."""
 
-    def __init__(self) -> None:
+    def __init__(self, module: str | None = None) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_work, args=(theirs,))
+        self.process = context.Process(target=_work, args=(theirs, module))
         self.process.start()
         theirs.close()  # now it is the worker's alone, and we see its end when the worker is gone
         self.spent = False
@@ -192,11 +216,14 @@ def _how_it_ended(code: int | None) -> str:
     return f"was killed by {name}" + (" (too little memory?)" if name == "SIGKILL" else "")
 
 
-def _work(connection: Connection) -> None:
+def _work(connection: Connection, module: str | None) -> None:
     """The worker: Ctrl-C and SIGTERM reach the whole process group and only the parent answers them."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
+    if module:
+        with suppress(Exception):  # the task that needs it says what is wrong
+            import_module(module)
     while True:
         try:
             call = connection.recv_bytes()

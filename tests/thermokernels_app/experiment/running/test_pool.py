@@ -152,3 +152,18 @@ def test_an_exception_ends_the_workers_at_once():
     with pytest.raises(CancelledError):
         waiting.result(timeout=0)
     assert multiprocessing.active_children() == []
+
+
+def test_a_pool_takes_the_workers_that_were_started_ahead_and_the_others_are_ended():
+    with pool_module.workers_ahead(2, "colorsys"):
+        ahead = {child.pid for child in multiprocessing.active_children()}
+        assert len(ahead) == 2
+        with WorkerPool(1) as pool:
+            assert pool.submit(os.getpid).result(60) in ahead
+            assert pool.submit(eval, "'colorsys' in __import__('sys').modules").result(60)
+    assert multiprocessing.active_children() == []
+
+
+def test_a_module_that_cannot_be_imported_ahead_costs_nothing():
+    with pool_module.workers_ahead(1, "no_such_module"), WorkerPool(1) as pool:
+        assert pool.submit(divmod, 17, 5).result(60) == (3, 2)
