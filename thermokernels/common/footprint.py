@@ -64,9 +64,16 @@ def variance_time(n_visible: int, n_hidden: int, full: bool, single_flips: bool 
 
 
 def diagnosis(n_visible: int, n_hidden: int, full: bool) -> int:
-    """A diagnosis: eight arrays of n_v n_h functions on the states, and the chain on all of them."""
-    states = n_states(n_visible, n_hidden, full)
-    return 64 * (n_visible * n_hidden + 4) * states + (96 << (n_visible + n_hidden))
+    """A diagnosis: right-hand sides, solutions and residuals of all observables, and what is at work beside them.
+
+    That is T_O with a chunk of observables and a block of them on its way to the others, or, with x and -x one state, the solve on the
+    chain where they are two, for the magnetisation, with its functions. An eighth is for what else there is for a moment.
+    """
+    states, n_rows = n_states(n_visible, n_hidden, full), n_visible * n_hidden
+    block = 8 * ARRAYS_OF_A_ROW * min(n_rows, block_rows(states)) * states
+    solves = variance_time(n_visible, n_hidden, full, rows=chunk_rows(n_rows, states)) + block
+    other = chain(n_visible, n_hidden, full) + variance_time(n_visible, n_hidden, True, rows=3)
+    return (8 * ARRAYS_OF_A_ROW * n_rows * states + (solves if full else max(solves, other))) * 9 // 8
 
 
 def landscape(n_visible: int, n_hidden: int, full: bool) -> int:
@@ -79,11 +86,15 @@ def block_rows(states: int) -> int:
     return max(BLOCK_NUMBERS // states, LEAST_BLOCK)
 
 
+def chunk_rows(n_rows: int, states: int) -> int:
+    """How many observables to solve for together where there is memory enough."""
+    used = threads.get_threads()
+    return min(n_rows, max(CHUNK_BYTES // (8 * ARRAYS_OF_A_ROW * states), 1 if used == 1 else CHUNK_ROWS, used))
+
+
 def rows_at_once(n_rows: int, states: int) -> int:
     """How many observables to solve for together: a matter of memory and of threads, never of the result."""
-    row = 8 * ARRAYS_OF_A_ROW * states
-    used = threads.get_threads()
-    rows = min(n_rows, max(CHUNK_BYTES // row, 1 if used == 1 else CHUNK_ROWS, used))
+    row, rows = 8 * ARRAYS_OF_A_ROW * states, chunk_rows(n_rows, states)
     return rows if rows * row <= SMALL else max(1, min(rows, memory.available() // (4 * row)))
 
 
