@@ -25,8 +25,8 @@ LEVELLED_STATES = 2**17, 2**23
 # What asks for no more than this is not worth the time to find out how much there is.
 SMALL = 2**22
 
-# Of every observable: right-hand side, solution and residual.
-ARRAYS_OF_A_ROW = 3
+# Of every observable: right-hand side and solution; of a block kernel its residual, too.
+ARRAYS_OF_A_ROW = 2
 
 
 def n_states(n_visible: int, n_hidden: int, full: bool) -> int:
@@ -50,7 +50,7 @@ def variance_time(n_visible: int, n_hidden: int, full: bool, single_flips: bool 
     """T_O by conjugate gradients with ``rows`` observables in memory at a time, the chain included.
 
     Of length n_states there are the chain's four arrays (two-block: four more of conditional laws), the solver's three tables and those in
-    float32, which are one more, three and three quarters a thread (plain conjugate gradients: ten), three arrays a row, and for the
+    float32, which are one more, three and three quarters a thread (plain conjugate gradients: ten), two arrays a row, and for the
     gradient two sums and two of one block, with a vector of eight for every visible spin and row. Where the solver has a second level, that
     takes two, and fourteen while it is made, when none of the rows is there yet.
     """
@@ -58,7 +58,7 @@ def variance_time(n_visible: int, n_hidden: int, full: bool, single_flips: bool 
     bipartite = single_flips and n_visible >= 4 and (full or (n_visible + n_hidden) % 2 == 0)
     solver = 4 + 3.75 * min(rows, threads.get_threads()) if bipartite else 10 + 4 * (not single_flips)
     levelled = bipartite and LEVELLED_STATES[0] <= states <= LEVELLED_STATES[1]
-    arrays = 4 + solver + ARRAYS_OF_A_ROW * rows + (4 + 16 * n_visible / (1 << n_visible) if gradient else 0)
+    arrays = 4 + solver + (ARRAYS_OF_A_ROW + (not single_flips)) * rows + (4 + 16 * n_visible / (1 << n_visible) if gradient else 0)
     arrays = max(arrays + 2, 4 + 5 + 14) if levelled else arrays
     return max(chain(n_visible, n_hidden, full), int(8 * arrays) * states)  # in integers: a float overflows at a thousand spins
 

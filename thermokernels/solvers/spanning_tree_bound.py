@@ -10,6 +10,8 @@ by Cauchy and Schwarz: the sum over the tree bounds 1 / gap from above. Any tree
 
 from __future__ import annotations
 
+from weakref import WeakKeyDictionary
+
 import numpy as np
 import scipy
 from numpy.typing import NDArray
@@ -18,9 +20,18 @@ from thermokernels.common.arrays import Floats
 from thermokernels.compiled.decorator import jit
 from thermokernels.model.chain import GibbsChain
 
+# Of chains that are still in use: a value asks for its bound when it decides how far to solve, and again when it is done.
+_quick_bounds: WeakKeyDictionary[GibbsChain, float] = WeakKeyDictionary()
+
 
 def quick_bound(chain: GibbsChain) -> float:
     """A bound of 1 / gap in steps from the tree that flips spins back to the ground state, the easiest flip first; single-site kernel."""
+    if (known := _quick_bounds.get(chain)) is None:
+        known = _quick_bounds[chain] = _quick_bound(chain)
+    return known
+
+
+def _quick_bound(chain: GibbsChain) -> float:
     return float(_flip_tree(chain.law, chain.visible_flips, chain.hidden_flips, int(chain.energy.argmin())))
 
 

@@ -10,6 +10,7 @@ from thermokernels.common import threads
 from thermokernels.compiled.simd_states import aligned_singles, aligned_zeros
 from thermokernels.solvers import corrected_steps, layer_functions, mixed_precision, parity_classes, red_black
 from thermokernels.solvers.resolvent import Solver
+from thermokernels.solvers.row_sums import SHORTEST_BLOCK
 
 RTOL = 1e-10
 SMALL = [((6, 2), {}), ((6, 4), {}), ((7, 3), {}), ((6, 3), {"fields": True}), ((6, 2), {"quotient": False})]
@@ -102,7 +103,8 @@ def test_solves_are_those_of_float64(shape, options):
     chain = random_chain(shape, 3.0, **options)
     b, double = sources(chain), parity_classes.parity_classes(chain)
     expected, steps = red_black.solve(double, b, RTOL)
-    solutions, iterations = mixed_precision.solve(mixed_precision.mixed_classes(double, layer_functions.layer_functions(chain)), b, RTOL)
+    solutions, mixed = np.empty(b.shape), mixed_precision.mixed_classes(double, layer_functions.layer_functions(chain))
+    _, iterations = mixed_precision.solve(mixed, b, RTOL, SHORTEST_BLOCK, [], solutions)
     rest = np.linalg.norm(b - chain.apply_symmetrised_generator(solutions), axis=1) / np.linalg.norm(b, axis=1)
     assert rest.max() <= red_black.AIM * RTOL * (1 + 1e-6)
     np.testing.assert_allclose(solutions, expected, rtol=0, atol=1e-9 * np.abs(expected).max())
