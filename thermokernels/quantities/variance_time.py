@@ -43,7 +43,7 @@ from thermokernels.solvers.solve import AUTOMATIC, Progress, Solve
 from thermokernels.solvers.state_reduction import reduced_resolvent
 
 # On so few states the gap's better bound costs more than the iterations that it saves.
-QUICK_STATES = 2**16
+QUICK_STATES = 2**14
 
 # A minimum spanning tree of all flips takes 50 bytes a flip.
 SPANNING_STATES = 2**18
