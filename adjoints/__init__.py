@@ -6,7 +6,7 @@ A function ``<quantity>_and_gradient`` returns the value as thermokernels does, 
 from adjoints.asymptotic_variance import asymptotic_variance, asymptotic_variance_and_gradient
 from adjoints.batches import QBatch
 from adjoints.cotangents import Cotangents
-from adjoints.estimate import EstimatedGradient, estimate_q_and_gradient
+from adjoints.estimates.estimate import EstimatedGradient, estimate_q_and_gradient
 from adjoints.exchangeable import exchangeable_asymptotic_variance, exchangeable_q, exchangeable_variance_time
 from adjoints.hypernetwork import couplings_jacobian, couplings_vjp
 from adjoints.laws import kl_divergence, kl_divergence_and_gradient

@@ -84,7 +84,7 @@ def variance_time(time: VarianceTime) -> ExtendedTime | None:
 
     functions = products(plain).T.astype(np.longdouble)
     sources = root * (functions - (functions @ chain.law)[:, None])
-    vectors = time.solution.vectors.astype(np.longdouble)
+    vectors = time.solutions.astype(np.longdouble)
     try:
         rest = np.asarray(_orthogonal(sources - apply(vectors), root), dtype=np.float64)
         vectors = _orthogonal(vectors + Solver(plain, rtol=time.rtol).solve(rest).vectors, root)

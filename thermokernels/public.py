@@ -21,11 +21,11 @@ from thermokernels.estimates.track import Track, TrackedModel, Tracker, track
 from thermokernels.model.chain import GibbsChain, gibbs_chain
 from thermokernels.model.conversions import from_ising, from_zero_one, law_of_samples
 from thermokernels.model.exchangeable import ExchangeableChain, exchangeable_chain
+from thermokernels.model.files.loading import load_history, load_model
 from thermokernels.model.graphs import from_dimod, from_graph, from_thrml
 from thermokernels.model.hypernetwork import Hypernetwork, couplings
 from thermokernels.model.importers import from_rbms, from_scikit_learn
 from thermokernels.model.laws import kl_divergence, visible_law
-from thermokernels.model.loading import load_history, load_model
 from thermokernels.model.model import Model
 from thermokernels.program import selftest
 from thermokernels.quantities.alternating_scan import AlternatingTime, alternating_variance_time

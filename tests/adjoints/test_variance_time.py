@@ -177,7 +177,7 @@ def test_gradients_follow_permutation_gauge_and_transposition(shape):
 )
 def test_overlaps_of_flipped_states_against_indexing(shape, quotient):
     time = variance_time(tk.gibbs_chain(random_point(shape, 3)[0], quotient=quotient))
-    chain, vectors = time.chain, time.solution.vectors
+    chain, vectors = time.chain, time.solutions
     sources, states = np.random.default_rng(4).normal(size=vectors.shape), np.arange(chain.n_states)
     parts, by_hidden = np.zeros((chain.shape[0], chain.n_visible, 8)), np.zeros_like(chain.hidden_rates)
     squares, products = np.zeros(chain.shape), np.zeros(chain.n_states)

@@ -37,7 +37,7 @@ INSTRUMENTED = [
     "thermokernels_app.experiment.records.store",
     "thermokernels_app.experiment.records.strict_json",
     "thermokernels_app.tools.data_files",
-    "thermokernels.model.model_files",
+    "thermokernels.model.files.model_files",
     "thermokernels.common.arguments",
     "thermokernels.model.conversions",
     "numpy.lib._format_impl",

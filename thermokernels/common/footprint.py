@@ -25,8 +25,8 @@ LEVELLED_STATES = 2**17, 2**23
 # What asks for no more than this is not worth the time to find out how much there is.
 SMALL = 2**22
 
-# Of every observable: right-hand side, solution and residual.
-ARRAYS_OF_A_ROW = 3
+# Of every observable: right-hand side and solution; of a block kernel its residual, too.
+ARRAYS_OF_A_ROW = 2
 
 
 def n_states(n_visible: int, n_hidden: int, full: bool) -> int:
@@ -50,7 +50,7 @@ def variance_time(n_visible: int, n_hidden: int, full: bool, single_flips: bool 
     """T_O by conjugate gradients with ``rows`` observables in memory at a time, the chain included.
 
     Of length n_states there are the chain's four arrays (two-block: four more of conditional laws), the solver's three tables and those in
-    float32, which are one more, three and three quarters a thread (plain conjugate gradients: ten), three arrays a row, and for the
+    float32, which are one more, three and three quarters a thread (plain conjugate gradients: ten), two arrays a row, and for the
     gradient two sums and two of one block, with a vector of eight for every visible spin and row. Where the solver has a second level, that
     takes two, and fourteen while it is made, when none of the rows is there yet.
     """
@@ -58,15 +58,22 @@ def variance_time(n_visible: int, n_hidden: int, full: bool, single_flips: bool 
     bipartite = single_flips and n_visible >= 4 and (full or (n_visible + n_hidden) % 2 == 0)
     solver = 4 + 3.75 * min(rows, threads.get_threads()) if bipartite else 10 + 4 * (not single_flips)
     levelled = bipartite and LEVELLED_STATES[0] <= states <= LEVELLED_STATES[1]
-    arrays = 4 + solver + ARRAYS_OF_A_ROW * rows + (4 + 16 * n_visible / (1 << n_visible) if gradient else 0)
+    arrays = 4 + solver + (ARRAYS_OF_A_ROW + (not single_flips)) * rows + (4 + 16 * n_visible / (1 << n_visible) if gradient else 0)
     arrays = max(arrays + 2, 4 + 5 + 14) if levelled else arrays
     return max(chain(n_visible, n_hidden, full), int(8 * arrays) * states)  # in integers: a float overflows at a thousand spins
 
 
 def diagnosis(n_visible: int, n_hidden: int, full: bool) -> int:
-    """A diagnosis: eight arrays of n_v n_h functions on the states, and the chain on all of them."""
-    states = n_states(n_visible, n_hidden, full)
-    return 64 * (n_visible * n_hidden + 4) * states + (96 << (n_visible + n_hidden))
+    """A diagnosis: right-hand sides, solutions and residuals of all observables, and what is at work beside them.
+
+    That is T_O with a chunk of observables and a block of them on its way to the others, or, with x and -x one state, the solve on the
+    chain where they are two, for the magnetisation, with its functions. An eighth is for what else there is for a moment.
+    """
+    states, n_rows = n_states(n_visible, n_hidden, full), n_visible * n_hidden
+    block = 8 * ARRAYS_OF_A_ROW * min(n_rows, block_rows(states)) * states
+    solves = variance_time(n_visible, n_hidden, full, rows=chunk_rows(n_rows, states)) + block
+    other = chain(n_visible, n_hidden, full) + variance_time(n_visible, n_hidden, True, rows=3)
+    return (8 * ARRAYS_OF_A_ROW * n_rows * states + (solves if full else max(solves, other))) * 9 // 8
 
 
 def landscape(n_visible: int, n_hidden: int, full: bool) -> int:
@@ -79,11 +86,15 @@ def block_rows(states: int) -> int:
     return max(BLOCK_NUMBERS // states, LEAST_BLOCK)
 
 
+def chunk_rows(n_rows: int, states: int) -> int:
+    """How many observables to solve for together where there is memory enough."""
+    used = threads.get_threads()
+    return min(n_rows, max(CHUNK_BYTES // (8 * ARRAYS_OF_A_ROW * states), 1 if used == 1 else CHUNK_ROWS, used))
+
+
 def rows_at_once(n_rows: int, states: int) -> int:
     """How many observables to solve for together: a matter of memory and of threads, never of the result."""
-    row = 8 * ARRAYS_OF_A_ROW * states
-    used = threads.get_threads()
-    rows = min(n_rows, max(CHUNK_BYTES // row, 1 if used == 1 else CHUNK_ROWS, used))
+    row, rows = 8 * ARRAYS_OF_A_ROW * states, chunk_rows(n_rows, states)
     return rows if rows * row <= SMALL else max(1, min(rows, memory.available() // (4 * row)))
 
 

@@ -70,7 +70,7 @@ class Parts:
         found = compute(self.unfinished(SOLUTIONS))
         self.forget(SOLUTIONS)
         if self._file and isinstance(found, VarianceTime) and found.row_sums is not None and found.in_one_call is None:
-            self._keep({**found.row_sums.arrays, SOLUTIONS: found.solution.vectors})
+            self._keep({**found.row_sums.arrays, SOLUTIONS: found.solutions})
         return found
 
     def forget(self, *names: str) -> None:

@@ -15,17 +15,17 @@ from numpy.typing import ArrayLike
 
 from thermokernels.common import arguments, memory, threads
 from thermokernels.common.error_state import default_error_state
-from thermokernels.estimates import trust
-from thermokernels.estimates.batch_means import BatchMeans
+from thermokernels.estimates.bounds.lower_bound import variance_time_at_least
 from thermokernels.estimates.coupling.lag_pairs import Schedule
-from thermokernels.estimates.intervals import Interval
-from thermokernels.estimates.lower_bound import variance_time_at_least
 from thermokernels.estimates.pilot import Pilot, most_sweeps
 from thermokernels.estimates.pool import Pool
 from thermokernels.estimates.problem import Problem
 from thermokernels.estimates.replicates import Batch, OutOfTime, Question, grain, run_batch
 from thermokernels.estimates.result import QEstimate
 from thermokernels.estimates.running import FEWEST_IN_HAND, Pace, run_tasks
+from thermokernels.estimates.statistics import trust
+from thermokernels.estimates.statistics.batch_means import BatchMeans
+from thermokernels.estimates.statistics.intervals import Interval
 from thermokernels.estimates.tally import BYTES, MOST, Tally, filled
 from thermokernels.model.model import Model
 from thermokernels.solvers.checkpoint import PathLike, RestartFile

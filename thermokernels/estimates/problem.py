@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from thermokernels.common import arguments, memory
 from thermokernels.common.arrays import Floats
-from thermokernels.estimates.analytic_bound import variance_time_bound
+from thermokernels.estimates.bounds.analytic_bound import variance_time_bound
 from thermokernels.estimates.correlations import data_correlations
 from thermokernels.estimates.coupling.lag_pairs import Schedule
 from thermokernels.estimates.coupling.single_site_coupling import couplings

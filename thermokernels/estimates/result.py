@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.results import Line, Result, required
-from thermokernels.estimates.intervals import Interval, estimated, three_digits
+from thermokernels.estimates.statistics.intervals import Interval, estimated, three_digits
 
 NAN = float("nan")
 NOWHERE: Interval = (NAN, NAN)

@@ -10,15 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thermokernels.common.arrays import Floats
-from thermokernels.estimates import trust
-from thermokernels.estimates.batch_means import BatchMeans
 from thermokernels.estimates.features import from_correlations
-from thermokernels.estimates.intervals import Interval, controlled, fieller, largest_share, mean_interval
 from thermokernels.estimates.pilot import Pilot
 from thermokernels.estimates.problem import Problem
 from thermokernels.estimates.replicates import GROUP, Batch
 from thermokernels.estimates.result import NAN, NOWHERE, QEstimate
-from thermokernels.estimates.signal import FEWEST_GROUPS, Groups, Signal, estimate_signal
+from thermokernels.estimates.statistics import trust
+from thermokernels.estimates.statistics.batch_means import BatchMeans
+from thermokernels.estimates.statistics.intervals import Interval, controlled, fieller, largest_share, mean_interval
+from thermokernels.estimates.statistics.signal import FEWEST_GROUPS, Groups, Signal, estimate_signal
 
 # What comes for each replicate.
 SERIES = ("times", "zero_lags", "weights", "first_moments", "meetings")

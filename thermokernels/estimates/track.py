@@ -18,9 +18,9 @@ from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import NumericalError
 from thermokernels.common.results import Line, Result, html_table
 from thermokernels.estimates.estimate import as_effort, as_key, estimate_q
-from thermokernels.estimates.intervals import Interval, three_digits
 from thermokernels.estimates.problem import model_of
 from thermokernels.estimates.result import QEstimate
+from thermokernels.estimates.statistics.intervals import Interval, three_digits
 from thermokernels.model.chain import gibbs_chain
 from thermokernels.model.conversions import law_of_samples
 from thermokernels.model.kernels.registry import KERNELS, as_kernel

@@ -15,7 +15,7 @@ from thermokernels.common import arguments
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.foreign_arrays import as_array, labels_of
-from thermokernels.model import model_files
+from thermokernels.model.files import model_files
 from thermokernels.model.kernels.registry import as_kernel
 
 Label = Hashable

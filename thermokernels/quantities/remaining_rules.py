@@ -37,7 +37,7 @@ from thermokernels.quantities.slow_modes import SlowModes
 from thermokernels.quantities.variance_time import VarianceTime
 from thermokernels.solvers.checkpoint import Kept
 from thermokernels.solvers.lanczos import GaussRules, LanczosRuns, gauss_rules, radau_rules
-from thermokernels.solvers.many_observables import _inner
+from thermokernels.solvers.row_sums import _inner
 
 Integers = NDArray[np.int64]
 
@@ -76,11 +76,8 @@ class RemainingRules:
 
         def add_up(number: int) -> None:
             rows = self._parts[number]
-            sources, residuals, rest = (
-                time.right_hand_sides[rows],
-                time.solution.residuals[rows],
-                modes.remainder(time.solution.vectors[rows]),
-            )
+            sources, solutions = time.right_hand_sides[rows], time.solutions[rows]
+            residuals, rest = sources - time.chain.apply_symmetrised_generator(solutions), modes.remainder(solutions)
             for a, (b, r, z) in enumerate(zip(sources, residuals, rest, strict=True), rows.start):
                 sums[a] = _inner(b, z), _inner(r, z), _inner(z, z), _inner(b, b)
                 self._seen[a] = modes.vectors @ b
@@ -137,7 +134,7 @@ class RemainingRules:
 
     def _begun(self, rows: slice) -> LanczosRuns:
         time = self._time
-        return LanczosRuns(time.chain, self._modes.remainder((time.solution.vectors if self.power else time.right_hand_sides)[rows]))
+        return LanczosRuns(time.chain, self._modes.remainder((time.solutions if self.power else time.right_hand_sides)[rows]))
 
     def missing(self, rules: GaussRules) -> float:
         """A bound on what the rules lack of sum w / lambda and of sum w / (1 - sigma^N), in steps."""

@@ -20,8 +20,8 @@ from thermokernels.model.kernels.registry import KERNELS
 from thermokernels.model.kernels.single_site import Generator, _escape
 from thermokernels.model.model import Model
 from thermokernels.quantities.data_signal import LARGEST_SUM, _data_gradient, _signal, gradient_error
-from thermokernels.solvers.many_observables import SHORTEST_BLOCK
 from thermokernels.solvers.red_black import AIM
+from thermokernels.solvers.row_sums import SHORTEST_BLOCK
 from thermokernels.solvers.small.small_chains import Rounding, Solved, _error_terms, _solve_products, is_small, shape_of
 from thermokernels.solvers.small.small_cholesky import DENSE_STATES
 from thermokernels.solvers.solve import Solve

@@ -219,7 +219,7 @@ def probed(
     signs = _signs(sequence, 1, n_probes, n_observables)
     rest = signs - (signs @ directions.T) @ directions
     coefficients = _on_couplings(np.concatenate([directions, rest]), chain)
-    row_sums, _ = accumulate(solver, Observables.combined(chain, means, coefficients), solve, accumulators, saved, basis.arrays)
+    row_sums = accumulate(solver, Observables.combined(chain, means, coefficients), solve, accumulators, saved, basis.arrays)
     values = row_sums.values
     exact, samples = float(values[:n_directions].sum()), values[n_directions:]
     value = exact + float(samples.mean())

@@ -73,7 +73,7 @@ class VarianceTime:
     row_sums: RowSums | None = field(default=None, repr=False)
     reduced: reduced_resolvent.ReducedTime | None = field(default=None, repr=False)
     in_one_call: small_chains.Solved | None = field(default=None, repr=False)
-    _kept: tuple[Floats, Solution] | None = field(default=None, repr=False)
+    _kept: tuple[Floats, Floats] | None = field(default=None, repr=False)
 
     @property
     def right_hand_sides(self) -> Floats:
@@ -81,33 +81,33 @@ class VarianceTime:
         return self._systems[0]
 
     @property
-    def solution(self) -> Solution:
-        """Of A z_a = b_a for all observables."""
+    def solutions(self) -> Floats:
+        """(n_couplings, n_states), the z_a of A z_a = b_a, orthogonal to sqrt(pi)."""
         return self._systems[1]
 
     @property
     def responses(self) -> Floats:
         """(n_states, n_couplings), y_a = (I - P)^+ f~_a in steps, in observables' C order."""
         if self.reduced is None:
-            return np.ascontiguousarray((self.solution.vectors / self.chain.root_law).T)
+            return np.ascontiguousarray((self.solutions / self.chain.root_law).T)
         # as pairs with exponents of their own y is right to one rounding; sqrt(pi) in float64 and back again would cost the error of pi
         values = reduced_resolvent.centre(self.reduced.law, self.reduced.responses).to_floats()
         return values if len(values) == self.chain.n_states else np.ascontiguousarray(np.concatenate([values, values[::-1]]))
 
     @cached_property
-    def _systems(self) -> tuple[Floats, Solution]:
-        """Kept where all observables were in memory together anyway; else solved for once more, where memory is enough for them."""
+    def _systems(self) -> tuple[Floats, Floats]:
+        """As they were kept, or else solved for once more, where memory is enough for them."""
         if self._kept is not None:
             return self._kept
         if self.in_one_call is not None:
-            sources, vectors = (small_chains.as_rows(part, self.chain.weights.size, self.chain.n_states) for part in self.in_one_call[:2])
-            residuals = sources - self.chain.apply_symmetrised_generator(vectors)
-            return sources, Solution(vectors, residuals, self.residual, self.iterations, self.method)
+            sources, vectors, _ = self.in_one_call
+            n_rows, n_states = self.chain.weights.size, self.chain.n_states
+            return small_chains.as_rows(sources, n_rows, n_states), small_chains.as_rows(vectors, n_rows, n_states)
         chain, observables = self.chain, gradient_observables(self.chain)
         n_bytes = 8 * (footprint.ARRAYS_OF_A_ROW * observables.n_rows + 8) * chain.n_states
         memory.require(n_bytes, f"the solutions for {observables.n_rows} observables on {chain.n_states} states", "use fewer spins")
         right_hand_sides = observables.right_hand_sides(slice(None))
-        return right_hand_sides, Solver(chain, self.method, self.rtol, observables.n_rows >= MANY).solve(right_hand_sides)
+        return right_hand_sides, Solver(chain, self.method, self.rtol, observables.n_rows >= MANY).solve(right_hand_sides).vectors
 
     @cached_property
     def bound(self) -> float:
@@ -248,17 +248,17 @@ def _variance_time(chain: GibbsChain, solve: Solve, accumulators: Sequence[Accum
 
 
 class _Rows:
-    """Right-hand sides, solutions and residuals themselves, one observable a row, as what is added up over observables."""
+    """Right-hand sides and solutions themselves, one observable a row, as what is added up over observables."""
 
     def __init__(self, n_rows: int, n_states: int) -> None:
-        self.arrays: dict[str, Floats] = {name: np.empty((n_rows, n_states)) for name in ("right_hand_sides", "vectors", "residuals")}
+        self.arrays: dict[str, Floats] = {name: np.empty((n_rows, n_states)) for name in ("right_hand_sides", "vectors")}
 
     @classmethod
     def empty(cls, chain: GibbsChain, n_rows: int) -> Self:
         return cls(n_rows, chain.n_states)
 
     def add(self, rows: slice, right_hand_sides: Floats, solution: Solution) -> None:
-        for name, part in zip(self.arrays, (right_hand_sides, solution.vectors, solution.residuals), strict=True):
+        for name, part in zip(self.arrays, (right_hand_sides, solution.vectors), strict=True):
             self.arrays[name][rows] = part
 
     def merge(self, rows: slice, arrays: Mapping[str, Floats]) -> None:
@@ -277,21 +277,13 @@ class _KeptRows:
         vectors = arrays.pop("vectors", np.empty((0, 0)))
         for start in range(0, len(vectors), footprint.CHUNK_ROWS):  # no more memory than they take anyway
             rows = slice(start, min(start + footprint.CHUNK_ROWS, len(vectors)))
-            for name, part in zip(self._rows.arrays, _solved_rows(self._chain, vectors[rows], rows), strict=True):
-                self._rows.arrays[name][rows] = part
+            right_hand_sides = gradient_observables(self._chain).right_hand_sides(rows)
+            self._rows.merge(rows, {"right_hand_sides": right_hand_sides, "vectors": vectors[rows]})
         return arrays
 
     def save(self, arrays: Mapping[str, Array]) -> None:
         sums = {name: array for name, array in arrays.items() if name not in self._rows.arrays}
         self._kept.save(sums | {"vectors": arrays["vectors"][: int(arrays["done"][0])]})
-
-
-def _solved_rows(chain: GibbsChain, vectors: Floats, rows: slice) -> tuple[Floats, Floats, Floats]:
-    """Right-hand sides of these observables, solutions and residuals, from solutions that have been kept."""
-    right_hand_sides = gradient_observables(chain).right_hand_sides(rows)
-    residuals = chain.apply_symmetrised_generator(vectors)
-    np.subtract(right_hand_sides, residuals, out=residuals)
-    return right_hand_sides, vectors, residuals
 
 
 def with_solutions(chain: GibbsChain, solve: Solve = AUTOMATIC) -> VarianceTime:
@@ -310,8 +302,8 @@ def with_solutions(chain: GibbsChain, solve: Solve = AUTOMATIC) -> VarianceTime:
     time = variance_time(chain, replace(solve, kept=kept), (rows,))
     if time.reduced is not None:
         return time
-    right_hand_sides, vectors, residuals = rows.arrays.values()
-    return replace(time, _kept=(right_hand_sides, Solution(vectors, residuals, time.residual, time.iterations, time.method)))
+    right_hand_sides, vectors = rows.arrays.values()
+    return replace(time, _kept=(right_hand_sides, vectors))
 
 
 def restored(chain: GibbsChain, sums: Floats, worst: Floats, vectors: Floats | None) -> VarianceTime:
@@ -320,8 +312,7 @@ def restored(chain: GibbsChain, sums: Floats, worst: Floats, vectors: Floats | N
     method = resolved(chain.n_states, AUTOMATIC.method)
     kept = None
     if vectors is not None:
-        right_hand_sides, vectors, residuals = _solved_rows(chain, vectors, slice(None))
-        kept = right_hand_sides, Solution(vectors, residuals, row_sums.residual, row_sums.iterations, method)
+        kept = gradient_observables(chain).right_hand_sides(slice(None)), vectors
     value = float(row_sums.values.sum())
     return VarianceTime(chain, value, row_sums.residual, row_sums.iterations, method, AUTOMATIC.rtol, row_sums, _kept=kept)
 
@@ -367,10 +358,8 @@ def _reduced_variance_time(chain: GibbsChain, rtol: float) -> VarianceTime:
     right_hand_sides, vectors = reduced_resolvent.symmetrised(chain, reduced)
     if not np.isfinite(vectors).all():
         raise UnresolvedError("the resolvent of the observables exceeds the range of float64; scale the couplings down")
-    residuals = right_hand_sides - chain.apply_symmetrised_generator(vectors)
-    residual = reduced.residual
-    kept = right_hand_sides, Solution(vectors, residuals, residual, 0, "reduction")
-    return VarianceTime(chain, value, residual, 0, "reduction", rtol, reduced=reduced, _kept=kept)
+    kept = right_hand_sides, vectors
+    return VarianceTime(chain, value, reduced.residual, 0, "reduction", rtol, reduced=reduced, _kept=kept)
 
 
 def _require_variance(value: float) -> None:
@@ -417,10 +406,10 @@ def _solved_variance_time(chain: GibbsChain, solve: Solve, accumulators: Sequenc
     saved = solve.kept
     if solve.checkpoint is not None:
         saved = RestartFile(solve.checkpoint, solver.inputs | {"sums": " ".join(sums)})
-    row_sums, kept = accumulate(solver, observables, solve, accumulators, saved)
+    row_sums = accumulate(solver, observables, solve, accumulators, saved)
     value = float(row_sums.values.sum())
     _require_variance(value)
-    return VarianceTime(chain, value, row_sums.residual, row_sums.iterations, solver.method, solver.rtol, row_sums, _kept=kept)
+    return VarianceTime(chain, value, row_sums.residual, row_sums.iterations, solver.method, solver.rtol, row_sums)
 
 
 @default_error_state

@@ -26,7 +26,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from thermokernels.common import blas
+from thermokernels.common import blas, threads
 from thermokernels.common.arrays import Floats
 from thermokernels.common.tolerances import UNIT
 from thermokernels.model.chain import GibbsChain
@@ -36,6 +36,9 @@ from thermokernels.solvers.state_reduction.reduced_gap import eigenvalue_error
 
 # Configurations of the smaller layer up to which all eigenvalues of its matrix are worth their time, seconds at the most.
 MAX_CONFIGURATIONS = 2**11
+
+# What these and the bound on their error take, in products of such matrices.
+PRODUCTS = 12
 
 
 def layer_rates(chain: GibbsChain) -> Floats:
@@ -62,25 +65,28 @@ def _layer_rates(chain: GibbsChain) -> Floats:
     if not applies_to(chain):
         return np.empty(0)
     coupling = layer_coupling(chain.visible_flips, chain.hidden_flips, bool(chain.quotient))
+    found: list[Floats] = []
     with blas.one_thread():  # no bit may depend on how many there are
-        squares, error = _squares(coupling, _entry_error(chain))
-    if not np.isfinite(squares).all():
+        threads.for_each(lambda _: found.append(_squares_above(coupling, _entry_error(chain))), 1, PRODUCTS * min(coupling.shape) ** 3)
+    if not np.isfinite(found[0]).all():
         return np.empty(0)
-    above = np.append(np.clip(squares[::-1][1:] + error, 0.0, np.inf), 0.0)
+    above = np.append(found[0][::-1][1:], 0.0)
     rates: Floats = (1 - above) / (1 + np.sqrt(above)) * ((1 - 8 * UNIT) / chain.n_spins)
     return rates
 
 
-def _squares(coupling: Floats, entry: float) -> tuple[Floats, float]:
-    """The eigenvalues of the smaller layer's matrix, ascending, and a bound on their error, entries of C being right to ``entry``."""
+def _squares_above(coupling: Floats, entry: float) -> Floats:
+    """Upper bounds of the eigenvalues of the smaller layer's matrix, ascending, entries of C being right to ``entry``."""
     narrow = coupling if coupling.shape[0] <= coupling.shape[1] else coupling.T
     matrix = narrow @ narrow.T
     if not np.isfinite(matrix).all():
-        return np.full(len(matrix), np.nan), np.inf
+        return np.full(len(matrix), np.nan)
     squares, vectors = np.linalg.eigh(matrix)
     # of the entries of C, twice, and of sums over the other layer
     rounding = (2 * entry + (narrow.shape[1] + 2) * UNIT) * 1.01
-    return squares, eigenvalue_error(matrix, squares, vectors) + rounding * (1 + rounding)
+    error = eigenvalue_error(matrix, squares, vectors) + rounding * (1 + rounding)
+    above: Floats = np.maximum(squares + error, 0.0)
+    return above
 
 
 def _entry_error(chain: GibbsChain) -> float:

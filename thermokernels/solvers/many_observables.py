@@ -16,14 +16,12 @@ from thermokernels.common import footprint, threads
 from thermokernels.common.arrays import Floats
 from thermokernels.compiled import simd_states
 from thermokernels.compiled.decorator import jit
-from thermokernels.compiled.simd_states import DOUBLES, add, fill, load, multiply, multiply_add, total
+from thermokernels.compiled.simd_states import DOUBLES, add, fill, load, multiply, multiply_add, store, total
 from thermokernels.model.chain import GibbsChain
-from thermokernels.model.kernels.flip_tables import _energy_row, _local_fields
+from thermokernels.model.kernels.flip_tables import _energy_row
+from thermokernels.solvers import row_sums
 from thermokernels.solvers.checkpoint import Array
 from thermokernels.solvers.resolvent import Solution, Solver
-
-# Entries that are added up together: fewer would cost more than they are worth.
-SHORTEST_BLOCK = 256
 
 
 class Accumulator(Protocol):
@@ -43,62 +41,52 @@ class Accumulator(Protocol):
 
 
 @jit
-def _inner(x, y):
-    """x'y in a fixed order of summation, of any length."""
-    if x.size % DOUBLES == 0:
-        return simd_states.dot(x, y)
-    narrow = 0.0
-    for k in range(x.size):
-        narrow += x[k] * y[k]
-    return narrow
+def _of_hidden_spins(coefficients, functions, spins):
+    """functions[k, v] = -sum_i w_ij v_i for the hidden spins j = spins[k] that have any coefficient, of which the number is returned."""
+    count = 0
+    for j in range(coefficients.shape[1]):
+        for i in range(coefficients.shape[0]):
+            if coefficients[i, j] != 0.0:
+                _energy_row(coefficients, j, 0.0, functions[count])
+                spins[count] = j
+                count += 1
+                break
+    return count
 
 
 @jit
 def _sources(coefficients, means, root_law, rows):
     """rows[a] = sqrt(pi) (f + means[a]) of f = -v'w h with w = coefficients[a], and without what rounding leaves along sqrt(pi)."""
-    n_visible, (n_rows, n_columns) = coefficients.shape[1], rows.shape[1:]
-    fields, no_field = np.empty((n_visible, n_rows)), np.zeros(n_visible)
+    n_hidden, (n_rows, n_columns) = coefficients.shape[2], rows.shape[1:]
+    functions, spins = np.empty((n_hidden, n_columns)), np.empty(n_hidden, np.int64)
+    flat, whole = functions.ravel(), n_columns // DOUBLES * DOUBLES
     for a in range(rows.shape[0]):
-        _local_fields(coefficients[a], no_field, fields)
-        mean, along = means[a], 0.0
+        count = _of_hidden_spins(coefficients[a], functions, spins)
+        values, mean, along, rest = rows[a].ravel(), fill(means[a]), fill(0.0), 0.0
         for h in range(n_rows):
-            row, roots = rows[a, h], root_law[h * n_columns : (h + 1) * n_columns]
-            _energy_row(fields, h, 0.0, row)  # f is the energy of the couplings w
-            for v in range(n_columns):
-                row[v] = roots[v] * (row[v] + mean)
-            along += _inner(row, roots)
+            first, of_row = h * n_columns, fill(0.0)
+            for v in range(0, whole, DOUBLES):
+                f = mean
+                for k in range(count):
+                    f = multiply_add(fill(1.0 - 2.0 * ((h >> spins[k]) & 1)), load(flat, k * n_columns + v), f)
+                root = load(root_law, first + v)
+                here = multiply(root, f)
+                store(values, first + v, here)
+                of_row = multiply_add(root, here, of_row)
+            along = add(along, of_row)
+            for v in range(whole, n_columns):  # of fewer than eight columns
+                f_narrow = means[a]
+                for k in range(count):
+                    f_narrow += (1 - 2 * ((h >> spins[k]) & 1)) * functions[k, v]
+                values[first + v] = root_law[first + v] * f_narrow
+                rest += root_law[first + v] * values[first + v]
         # rounding of the mean: of an observable that hardly varies it is a large share
-        for h in range(n_rows):
-            row, roots = rows[a, h], root_law[h * n_columns : (h + 1) * n_columns]
-            for v in range(n_columns):
-                row[v] -= along * roots[v]
-
-
-@jit
-def _add_up(sources, vectors, residuals, diagonal, block, sums):
-    """sums[a] = b'z, r'z, |r|^2, |z|^2, |b|^2 and sum_x A_xx z_x^2 of observable a, in one pass; an empty diagonal is one.
-
-    Every ``block`` entries have a sum of their own, so that rounding grows with their number and that of the blocks, not with the product.
-    """
-    whole = sources.shape[1] // DOUBLES * DOUBLES
-    for a in range(sources.shape[0]):
-        b, z, r, out = sources[a], vectors[a], residuals[a], sums[a]
-        out[:] = 0.0
-        for first in range(0, whole, block):
-            bz, rz, rr, zz, bb, dz = fill(0.0), fill(0.0), fill(0.0), fill(0.0), fill(0.0), fill(0.0)
-            for k in range(first, min(first + block, whole), DOUBLES):
-                source, solution, residual = load(b, k), load(z, k), load(r, k)
-                bz, rz = multiply_add(source, solution, bz), multiply_add(residual, solution, rz)
-                rr, bb = multiply_add(residual, residual, rr), multiply_add(source, source, bb)
-                square = multiply(solution, solution)
-                zz = add(zz, square)
-                dz = multiply_add(load(diagonal, k), square, dz) if diagonal.size > 0 else zz
-            out[0], out[1], out[2] = out[0] + total(bz), out[1] + total(rz), out[2] + total(rr)
-            out[3], out[4], out[5] = out[3] + total(zz), out[4] + total(bb), out[5] + total(dz)
-        for k in range(whole, z.size):  # of fewer than eight states
-            square = z[k] * z[k]
-            out[0], out[1], out[2] = out[0] + b[k] * z[k], out[1] + r[k] * z[k], out[2] + r[k] * r[k]
-            out[3], out[4], out[5] = out[3] + square, out[4] + b[k] * b[k], out[5] + (diagonal[k] if diagonal.size > 0 else 1.0) * square
+        rest += total(along)
+        remove, together = fill(-rest), values.size // DOUBLES * DOUBLES
+        for x in range(0, together, DOUBLES):
+            store(values, x, multiply_add(remove, load(root_law, x), load(values, x)))
+        for x in range(together, values.size):
+            values[x] -= rest * root_law[x]
 
 
 class Observables:
@@ -116,10 +104,10 @@ class Observables:
     def n_rows(self) -> int:
         return len(self.coefficients)
 
-    def right_hand_sides(self, rows: slice) -> Floats:
-        """b_a of the given rows, (k, n_states)."""
+    def right_hand_sides(self, rows: slice, room: Floats | None = None) -> Floats:
+        """b_a of the given rows, (k, n_states), in the ``room`` for them where it is given."""
         chain, means = self.chain, self.means[rows]
-        result = simd_states.aligned_empty(len(means), chain.n_states)
+        result = simd_states.aligned_empty(len(means), chain.n_states) if room is None else room
         coefficients, tables = self.coefficients[rows], result.reshape(-1, *chain.shape)
 
         def build(part: slice) -> None:
@@ -139,10 +127,8 @@ class RowSums:
     """
 
     def __init__(self, chain: GibbsChain, n_rows: int) -> None:
-        self.arrays: dict[str, Array] = {"sums": np.zeros((n_rows, 6)), "worst": np.zeros(2)}
+        self.arrays: dict[str, Array] = {"sums": np.zeros((n_rows, row_sums.N_SUMS)), "worst": np.zeros(2)}
         self._chain = chain
-        self._block = max(chain.shape[1], SHORTEST_BLOCK)
-        self._n_states = chain.n_states
 
     @classmethod
     def empty(cls, chain: GibbsChain, n_rows: int) -> Self:
@@ -156,14 +142,7 @@ class RowSums:
         return whole
 
     def add(self, rows: slice, right_hand_sides: Floats, solution: Solution) -> None:
-        sums = self.arrays["sums"][rows]
-        # the diagonal of a block kernel is at most 1
-        diagonal = self._chain.escape if self._chain.dynamics.single_flips else np.empty(0)
-
-        def add_up(part: slice) -> None:
-            _add_up(right_hand_sides[part], solution.vectors[part], solution.residuals[part], diagonal, self._block, sums[part])
-
-        threads.for_rows(add_up, len(sums), right_hand_sides.size)
+        self.arrays["sums"][rows] = solution.sums
         worst = self.arrays["worst"]
         worst[:] = max(worst[0], solution.relative_residual), max(worst[1], solution.iterations)
 
@@ -179,8 +158,8 @@ class RowSums:
 
     @property
     def additions(self) -> int:
-        """Roundings, one after the other, of a term of the sums: its product; in a lane, of lanes, of blocks, of what fills no lane."""
-        return 4 + min(self._block, self._n_states) // DOUBLES + self._n_states // self._block + self._n_states % DOUBLES
+        """Roundings, one after the other, of a term of the sums."""
+        return row_sums.additions(self._chain)
 
     @property
     def residual(self) -> float:
@@ -201,24 +180,24 @@ def solve_in_chunks(
     kinds: tuple[type[Accumulator], ...],
     take: Callable[[slice, Sums], None],
     tell: Callable[[int], None],
-) -> tuple[Floats, Solution] | None:
+) -> None:
     """Solve for the observables from ``first``, the head of a block, on.
 
     ``take(rows, sums)`` gets every block when it is complete, the sums one of each kind, and ``tell(done)`` is called after every chunk.
-    Returned are right-hand sides and solutions themselves where all were in memory at once.
     """
     chain, n_rows = solver.chain, observables.n_rows
     block = footprint.block_rows(chain.n_states)
     # a factorisation is for few states, and its solutions depend on their neighbours in the last bits
     together = n_rows if solver.method == "cholesky" else footprint.rows_at_once(n_rows, chain.n_states)
-    kept = None
+    # memory that is at hand: what is fresh costs a page fault for every 4 KiB, a tenth of a solve
+    rooms = simd_states.aligned_empty(2, min(together, n_rows - first), chain.n_states)
     start, stop, parts = first, first, list[Accumulator]()
     while stop < n_rows:
         start, stop = stop, min(stop + together, n_rows)
         if stop < n_rows and (edge := stop // block * block) > start:
             stop = edge
-        right_hand_sides = observables.right_hand_sides(slice(start, stop))
-        solution = solver.solve(right_hand_sides)
+        right_hand_sides = observables.right_hand_sides(slice(start, stop), rooms[0, : stop - start])
+        solution = solver.solve(right_hand_sides, rooms[1, : stop - start])
         for low in (start, *range(start // block * block + block, stop, block)):
             head = low // block * block
             tail, high = min(head + block, n_rows), min(head + block, stop)
@@ -230,7 +209,4 @@ def solve_in_chunks(
                 part.add(inside, sources, solved)
             if high == tail:
                 take(slice(head, tail), [part.arrays for part in parts])
-        kept = (right_hand_sides, solution) if (start, stop) == (0, n_rows) else None
-        del right_hand_sides, solution, sources, solved
         tell(stop)
-    return kept

@@ -14,19 +14,35 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from thermokernels.common import threads
+from thermokernels.common.arrays import Floats
 from thermokernels.compiled import simd_states
 from thermokernels.compiled.decorator import inlined, jit
 from thermokernels.compiled.register_tiles import PADDED_COLUMNS
-from thermokernels.compiled.simd_states import DOUBLES, FLOATS, add_multiple, dot, fill, load, multiply, multiply_add, store
+from thermokernels.compiled.simd_states import (
+    DOUBLES,
+    FLOATS,
+    add,
+    add_multiple,
+    dot,
+    fill,
+    load,
+    multiply,
+    multiply_add,
+    store,
+    subtract,
+    total,
+)
 from thermokernels.model.chain import GibbsChain
 from thermokernels.solvers import corrected_steps, red_black
 from thermokernels.solvers.conjugate_gradients import FLOOR, MAX_ITERATIONS
 from thermokernels.solvers.layer_functions import NO_LAYERS, LayerFunctions
-from thermokernels.solvers.parity_classes import EVEN, STAGGER, Classes, _split
+from thermokernels.solvers.parity_classes import EVEN, ODD, STAGGER, Classes, _merge, _split
 from thermokernels.solvers.parity_coupling import _couple, _from_other
-from thermokernels.solvers.red_black import AIM, _assemble, _conjugate_gradients, _iterate, _odd_half, _project
+from thermokernels.solvers.red_black import AIM, _conjugate_gradients, _iterate, _odd_half, _project
+from thermokernels.solvers.row_sums import N_SUMS
 
 # On fewer states the vectors of float64 lie in the first two levels of the cache, and little is gained; a tile takes 32 columns.
 STATES, VISIBLE = 2**13, 6
@@ -50,6 +66,7 @@ class Mixed(NamedTuple):
     double: Classes
     single: Classes
     layers: LayerFunctions
+    along: np.ndarray  # see _along
 
 
 @jit
@@ -137,18 +154,73 @@ def _solve_row(mixed, halves, tolerance, residual, odd, singles, spread, x):
     return iteration
 
 
+@inlined
+def _finish(mixed, source, residual, solution):
+    """From the even half of the solution, orthogonal to sqrt(pi) from here on, the odd one; residual = b - A z.
+
+    What lies along sqrt(pi) is known from the even half alone, since the odd one follows from it: z_o = D_o^-1 (b_o + C' z_e).
+    """
+    double, weights = mixed.double, mixed.along
+    shape, nothing = double.shape, residual[0, :0]
+    rates, inverse, diagonal = (double.visible_rates, double.hidden_rates), double.inverse[1], double.diagonal[1]
+    along = dot(weights[0], solution[0]) + dot(weights[1], source[1])
+    add_multiple(-along, double.null[0], solution[0])
+    _couple(rates[0], rates[1], shape, ODD, solution[0], nothing, nothing, nothing, residual[1])
+    for k in range(0, inverse.size, DOUBLES):
+        known = add(load(source[1], k), load(residual[1], k))
+        z = multiply(load(inverse, k), known)
+        store(solution[1], k, z)
+        store(residual[1], k, subtract(known, multiply(load(diagonal, k), z)))
+    _couple(rates[0], rates[1], shape, EVEN, solution[1], nothing, double.diagonal[0], solution[0], residual[0])
+    for k in range(0, inverse.size, DOUBLES):
+        store(residual[0], k, subtract(load(source[0], k), load(residual[0], k)))
+
+
 @jit
-def _solve(mixed, right_hand_sides, rtol, work, singles, spread, solutions, iterations):
-    """A z = b for every row of right_hand_sides; z orthogonal to sqrt(pi) where A is singular."""
+def _class_sums(classes, source, solution, residual, block, sums):
+    """:func:`thermokernels.solvers.row_sums._add_up` of b, z and b - A z in their classes, (2, length)."""
+    shape = classes.shape
+    n_half, stride, together = shape.n_half, shape.stride, max(block // (2 * shape.n_half), 1)
+    sums[:] = 0.0
+    for first in range(0, shape.n_rows, together):
+        bz, rz, rr, zz, bb, dz = fill(0.0), fill(0.0), fill(0.0), fill(0.0), fill(0.0), fill(0.0)
+        for parity in (EVEN, ODD):
+            sources, solutions, residuals, diagonal = source[parity], solution[parity], residual[parity], classes.diagonal[parity]
+            for h in range(first, min(first + together, shape.n_rows)):
+                for k in range(h * stride, h * stride + n_half, DOUBLES):
+                    b, z, r = load(sources, k), load(solutions, k), load(residuals, k)
+                    bz, rz = multiply_add(b, z, bz), multiply_add(r, z, rz)
+                    rr, bb = multiply_add(r, r, rr), multiply_add(b, b, bb)
+                    square = multiply(z, z)
+                    zz, dz = add(zz, square), multiply_add(load(diagonal, k), square, dz)
+        sums[0], sums[1], sums[2] = sums[0] + total(bz), sums[1] + total(rz), sums[2] + total(rr)
+        sums[3], sums[4], sums[5] = sums[3] + total(zz), sums[4] + total(bb), sums[5] + total(dz)
+
+
+@jit
+def _solve(mixed, right_hand_sides, rtol, block, room, solutions, sums, iterations):
+    """A z = b for every row of right_hand_sides, z orthogonal to sqrt(pi), with its sums."""
     double = mixed.double
-    halves, even, residual, odd = work[0:2], work[2], work[3], work[4]
+    source, solution, residual = room.work[0:2], room.work[2:4], room.work[4:6]
+    halves, odd = room.work[6:8], room.work[8]
     for a in range(right_hand_sides.shape[0]):
-        _split(right_hand_sides[a], double.shape, halves)
-        norm = np.sqrt(dot(halves[0], halves[0]) + dot(halves[1], halves[1]))
-        iterations[a] = _solve_row(mixed, halves, AIM * rtol * norm, residual, odd, singles, spread, even)
-        _odd_half(double, halves[1], even, residual, halves[1])
-        halves[0, :] = even
-        _assemble(double, halves, solutions[a])
+        _split(right_hand_sides[a], double.shape, source)
+        halves[:] = source
+        norm = np.sqrt(dot(source[0], source[0]) + dot(source[1], source[1]))
+        iterations[a] = _solve_row(mixed, halves, AIM * rtol * norm, residual[0], odd, room.singles, room.spread, solution[0])
+        _finish(mixed, source, residual, solution)
+        _merge(solution, double.shape, solutions[a])
+        _class_sums(double, source, solution, residual, block, sums[a])
+
+
+@jit
+def _along(classes, weights):
+    """weights (2, length): sqrt(pi)'z = weights[0]'z_e + weights[1]'b_o where the odd equations hold, z_o = D_o^-1 (b_o + C' z_e)."""
+    for k in range(0, weights.shape[1], DOUBLES):
+        store(weights[1], k, multiply(load(classes.inverse[1], k), load(classes.null[1], k)))
+    _from_other(classes, EVEN, weights[1], weights[0, :0], weights[0])
+    for k in range(0, weights.shape[1], DOUBLES):
+        store(weights[0], k, add(load(weights[0], k), load(classes.null[0], k)))
 
 
 def applies_to(chain: GibbsChain) -> bool:
@@ -177,20 +249,45 @@ def mixed_classes(double: Classes, layers: LayerFunctions = NO_LAYERS) -> Mixed:
 
     free = narrowed(double.free) if double.free.size else np.empty((2, 0), dtype=np.float32)
     tables = narrowed(double.diagonal[:1]), narrowed(double.inverse), free, narrowed(double.null[:1])
-    return Mixed(double, Classes(flat(double.visible_rates), flat(double.hidden_rates), *tables, shape._replace(stride=stride)), layers)
+    single = Classes(flat(double.visible_rates), flat(double.hidden_rates), *tables, shape._replace(stride=stride))
+    along = simd_states.aligned_zeros(2, double.null.shape[1])
+    _along(double, along)
+    return Mixed(double, single, layers, along)
 
 
-def solve(mixed: Mixed, right_hand_sides: np.ndarray, rtol: float) -> tuple[np.ndarray, np.ndarray]:
-    """Solutions (k, n_states) of A z = b for the rows b, and the CG iterations (k,) that each took, as :func:`red_black.solve`."""
-    right_hand_sides = np.ascontiguousarray(right_hand_sides)
-    solutions = simd_states.aligned_empty(*right_hand_sides.shape)
-    iterations = np.zeros(len(right_hand_sides), dtype=np.int64)
+class Room(NamedTuple):
+    """Work space of one thread: vectors of a class in float64 (9, length) and in float32 (5, length), and that of the second level."""
+
+    work: np.ndarray
+    singles: np.ndarray
+    spread: corrected_steps.Room
+
+
+def room(mixed: Mixed) -> Room:
+    """Work space for one thread."""
+    work = simd_states.aligned_zeros(9, mixed.double.null.shape[1])
+    singles = simd_states.aligned_singles(5, mixed.single.null.shape[1])
+    return Room(work, singles, corrected_steps.room(mixed.single.shape, mixed.layers))
+
+
+def solve(
+    mixed: Mixed, right_hand_sides: Floats, rtol: float, block: int, rooms: list[Room], solutions: Floats
+) -> tuple[Floats, npt.NDArray[np.int64]]:
+    """Fill ``solutions`` with those of A z = b for the rows b, both (k, n_states).
+
+    Returns their sums (k, 6), made in blocks of ``block`` entries (:mod:`thermokernels.solvers.row_sums`), and the CG iterations (k,).
+    ``rooms`` keeps the work space of threads from one call to the next.
+    """
+    n_rows = len(right_hand_sides)
+    sums, iterations = np.empty((n_rows, N_SUMS)), np.zeros(n_rows, dtype=np.int64)
 
     def solve_rows(rows: slice) -> None:
-        work = simd_states.aligned_zeros(5, mixed.double.null.shape[1])
-        singles = simd_states.aligned_singles(5, mixed.single.null.shape[1])
-        spread = corrected_steps.room(mixed.single.shape, mixed.layers)
-        _solve(mixed, right_hand_sides[rows], rtol, work, singles, spread, solutions[rows], iterations[rows])
+        try:
+            ours = rooms.pop()
+        except IndexError:
+            ours = room(mixed)
+        _solve(mixed, right_hand_sides[rows], rtol, block, ours, solutions[rows], sums[rows], iterations[rows])
+        rooms.append(ours)
 
-    threads.for_rows(solve_rows, len(right_hand_sides), right_hand_sides.size * mixed.double.shape.n_visible)
-    return solutions, iterations
+    threads.for_rows(solve_rows, n_rows, right_hand_sides.size * mixed.double.shape.n_visible)
+    return sums, iterations

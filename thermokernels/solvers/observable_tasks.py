@@ -26,7 +26,7 @@ from thermokernels.model.kernels.registry import KERNELS
 from thermokernels.model.model import Model
 from thermokernels.solvers.checkpoint import Array, Kept
 from thermokernels.solvers.many_observables import Accumulator, Observables, RowSums, Sums, solve_in_chunks
-from thermokernels.solvers.resolvent import Solution, Solver
+from thermokernels.solvers.resolvent import Solver
 from thermokernels.solvers.solve import Solve
 
 Kinds = tuple[type[Accumulator], ...]
@@ -39,8 +39,8 @@ def accumulate(
     accumulators: Sequence[Accumulator] = (),
     saved: Kept | None = None,
     state: Mapping[str, Array] | None = None,
-) -> tuple[RowSums, tuple[Floats, Solution] | None]:
-    """Solve for all observables and add them up; also right-hand sides and solutions themselves where all were in memory at once.
+) -> RowSums:
+    """Solve for all observables and add them up.
 
     ``solve.progress(done, total)`` is called after every chunk, or block of an executor. ``saved`` is read first and written whenever a
     block is complete, along with the arrays ``state`` of the caller. Systems that are factorised are solved here: they are small, and
@@ -72,10 +72,11 @@ def accumulate(
 
     kinds = tuple(type(accumulator) for accumulator in everything)
     if solve.executor is None or solver.method == "cholesky":
-        return row_sums, solve_in_chunks(solver, observables, int(done[0]), kinds, take, tell)
+        solve_in_chunks(solver, observables, int(done[0]), kinds, take, tell)
+        return row_sums
     size = sum(array.nbytes for accumulator in everything for array in accumulator.arrays.values())
     _solve_elsewhere(solve.executor, solver, observables, int(done[0]), kinds, size, take, tell)
-    return row_sums, None
+    return row_sums
 
 
 def _solve_elsewhere(

@@ -15,19 +15,17 @@ import numpy as np
 import scipy
 from numpy.typing import ArrayLike
 
-from thermokernels.common import arguments, threads, tolerances
+from thermokernels.common import arguments, tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import NotConvergedError, NumericalError, UnresolvedError
 from thermokernels.common.results import Result
 from thermokernels.common.tolerances import EPSILON
 from thermokernels.compiled import simd_states
-from thermokernels.compiled.decorator import jit
-from thermokernels.compiled.simd_states import DOUBLES, fill, load, multiply_add, store, subtract, total
 from thermokernels.model.chain import MAX_DENSE_STATES, GibbsChain, as_chain
-from thermokernels.model.kernels.single_site import _apply_to_vector
 from thermokernels.model.rounding import entry_error, product_error
 from thermokernels.solvers import conjugate_gradients, entrywise, gap_bounds, layer_functions, mixed_precision, parity_classes, red_black
+from thermokernels.solvers.row_sums import RESIDUALS, SOURCES, VECTORS, entries_together, row_sums
 from thermokernels.solvers.small import small_cholesky
 from thermokernels.solvers.solve import METHODS, SOLVERS
 from thermokernels.solvers.state_reduction import reduced_resolvent
@@ -43,7 +41,7 @@ class Solution:
     Attributes
     ----------
     vectors : (k, n_states), orthogonal to sqrt(pi)
-    residuals : (k, n_states), the true residuals b - A z
+    sums : (k, 6), with the true residuals b - A z, see :mod:`thermokernels.solvers.row_sums`
     relative_residual : float, the largest |b - A z| / |b| over the rows with b != 0; of a reduction the proven
         sqrt(r' A^+ r / b' A^+ b) of all rows together (:mod:`thermokernels.solvers.state_reduction.solution_differences`)
     iterations : int, the largest number of CG iterations of a row; 0 for a factorisation
@@ -51,14 +49,14 @@ class Solution:
     """
 
     vectors: Floats
-    residuals: Floats
+    sums: Floats
     relative_residual: float
     iterations: int
     method: str
 
     def part(self, rows: slice) -> Solution:
         """Some of the rows, with what is known about all of them."""
-        return replace(self, vectors=self.vectors[rows], residuals=self.residuals[rows])
+        return replace(self, vectors=self.vectors[rows], sums=self.sums[rows])
 
 
 def solve(chain: GibbsChain, right_hand_sides: Floats, method: str = "auto", rtol: float = tolerances.SOLVE) -> Solution:
@@ -94,6 +92,7 @@ class Solver:
         chain.require_reversible()
         self.chain = chain
         self.many = many
+        self._rooms: list[mixed_precision.Room] = []
         self.method = resolved(chain.n_states, method)
         if self.method == "cholesky" and chain.n_states > MAX_DENSE_STATES:
             raise ValueError(
@@ -161,53 +160,32 @@ class Solver:
             ) from None
         return factor
 
-    def solve(self, right_hand_sides: Floats) -> Solution:
-        """Solutions of A z = b for the rows b, with their true residuals."""
+    def solve(self, right_hand_sides: Floats, room: Floats | None = None) -> Solution:
+        """Solutions of A z = b for the rows b, with what their true residuals are.
+
+        Where ``room``, contiguous and of the shape of ``right_hand_sides``, is given, solutions may be left there.
+        """
+        sums = None
         if self.method == "cholesky" and self.chain.dynamics.single_flips and self.chain.n_states <= small_cholesky.DENSE_STATES:
             vectors, iterations = small_cholesky.solve(self._small_factor, self.chain, right_hand_sides), np.zeros(1, dtype=np.int64)
         elif self.method == "cholesky":
             vectors = scipy.linalg.cho_solve(self._factor, right_hand_sides.T, check_finite=False).T
             vectors, iterations = np.ascontiguousarray(_orthogonal(vectors, self.chain.root_law)), np.zeros(1, dtype=np.int64)
         elif mixed_precision.applies_to(self.chain):
-            vectors, iterations = mixed_precision.solve(self._mixed, right_hand_sides, self.rtol)
+            right_hand_sides = np.ascontiguousarray(right_hand_sides)
+            vectors = simd_states.aligned_empty(*right_hand_sides.shape) if room is None else room
+            block = entries_together(self.chain)
+            sums, iterations = mixed_precision.solve(self._mixed, right_hand_sides, self.rtol, block, self._rooms, vectors)
         elif red_black.applies_to(self.chain):
             vectors, iterations = red_black.solve(self._classes, right_hand_sides, self.rtol)
         else:
             vectors, iterations = conjugate_gradients.solve(self.chain, right_hand_sides, red_black.AIM * self.rtol)
-        residuals, sizes, errors = self._residuals(right_hand_sides, vectors)
+        if sums is None:
+            sums = row_sums(self.chain, right_hand_sides, vectors)
+        sizes, errors = np.sqrt(sums[:, SOURCES]), np.sqrt(sums[:, RESIDUALS])
         relative = float(np.max(np.divide(errors, sizes, out=np.zeros_like(sizes), where=sizes > 0), initial=0.0))
         require_residual(relative, self.rtol, self.method, int(iterations.max(initial=0)))
-        return Solution(vectors, residuals, relative, int(iterations.max(initial=0)), self.method)
-
-    def _residuals(self, right_hand_sides: Floats, vectors: Floats) -> tuple[Floats, Floats, Floats]:
-        """The true residuals b - A z (k, n_states), and the norms (k,) of b and of them."""
-        chain, n_rows = self.chain, len(vectors)
-        if not chain.dynamics.single_flips or chain.n_states < DOUBLES:
-            residuals = right_hand_sides - chain.apply_symmetrised_generator(vectors)
-            return residuals, _norms(right_hand_sides), _norms(residuals)
-        right_hand_sides, vectors = np.ascontiguousarray(right_hand_sides), np.ascontiguousarray(vectors)
-        generator, residuals, norms = chain.generator, simd_states.aligned_empty(n_rows, chain.n_states), np.empty((2, n_rows))
-
-        def find(rows: slice) -> None:
-            _residuals_of(generator, right_hand_sides[rows], vectors[rows], residuals[rows], norms[:, rows])
-
-        threads.for_rows(find, n_rows, vectors.size * chain.n_spins)
-        return residuals, norms[0], norms[1]
-
-
-@jit
-def _residuals_of(generator, right_hand_sides, vectors, residuals, norms):
-    """residuals[a] = b_a - A z_a; norms (2, k) of b_a and of that, added up while a row is in the cache."""
-    for a in range(vectors.shape[0]):
-        source, residual = right_hand_sides[a], residuals[a]
-        _apply_to_vector(generator, vectors[a], residual)
-        sizes, errors = fill(0.0), fill(0.0)
-        for k in range(0, residual.size, DOUBLES):
-            b = load(source, k)
-            r = subtract(b, load(residual, k))
-            store(residual, k, r)
-            sizes, errors = multiply_add(b, b, sizes), multiply_add(r, r, errors)
-        norms[0, a], norms[1, a] = np.sqrt(total(sizes)), np.sqrt(total(errors))
+        return Solution(vectors, sums, relative, int(iterations.max(initial=0)), self.method)
 
 
 def require_residual(relative: float, rtol: float, method: str, iterations: int) -> None:
@@ -222,11 +200,6 @@ def require_residual(relative: float, rtol: float, method: str, iterations: int)
 def resolved(n_states: int, method: str) -> str:
     """The solver that "auto" stands for on so many states."""
     return method if method != "auto" else "cholesky" if n_states <= small_cholesky.DENSE_STATES else "cg"
-
-
-def _norms(rows: Floats) -> Floats:
-    norms: Floats = np.sqrt(np.einsum("an,an->a", rows, rows))
-    return norms
 
 
 def _orthogonal(vectors: Floats, root_law: Floats) -> Floats:
@@ -358,12 +331,12 @@ def solved(chain: GibbsChain, values: Floats, method: str, rtol: float) -> Float
     sources = _orthogonal((chain.root_law[:, None] * centred).T, chain.root_law)
     solution = solve(chain, np.ascontiguousarray(sources), method, rtol)
     # |error of z| <= (|r| + |rounding of b and A|) / gap: a small residual says nothing where F hardly sees the slow modes.
-    sizes = _norms(solution.vectors)
+    sizes = np.sqrt(solution.sums[:, VECTORS])
     weighted = np.abs(chain.root_law[:, None] * columns)
     largest = np.maximum(weighted.max(axis=0), np.finfo(np.float64).tiny)  # taken out, so that no square overflows
     rounding = (chain.n_spins + 8) * EPSILON * largest * np.linalg.norm(weighted / largest, axis=0)
     rounding += (2 * entry_error(chain) + product_error(chain)) * sizes
-    errors = (_norms(solution.residuals) + rounding) / gap_bounds.gap_lower_bound(chain)
+    errors = (np.sqrt(solution.sums[:, RESIDUALS]) + rounding) / gap_bounds.gap_lower_bound(chain)
     doubtful = (errors > RESPONSE * rtol * sizes) & (sizes > 0)
     if doubtful.any():
         worst = float((errors[doubtful] / sizes[doubtful]).max())

@@ -12,6 +12,8 @@ are nearly as good where it is the one of lowest passes.
 
 from __future__ import annotations
 
+from weakref import WeakKeyDictionary
+
 import numpy as np
 import scipy
 from numpy.typing import NDArray
@@ -24,9 +26,18 @@ from thermokernels.model.chain import GibbsChain
 # Paths are shortened by at most so many sweeps, and no further once one has left more than this share of the bound.
 SWEEPS, WORTH_A_SWEEP = 8, 0.8
 
+# Of chains that are still in use: a value asks for its bound when it decides how far to solve, and again when it is done.
+_quick_bounds: WeakKeyDictionary[GibbsChain, float] = WeakKeyDictionary()
+
 
 def quick_bound(chain: GibbsChain) -> float:
     """A bound of 1 / gap in steps from nearly the shortest paths to the ground state; single-site kernel."""
+    if (known := _quick_bounds.get(chain)) is None:
+        known = _quick_bounds[chain] = _quick_bound(chain)
+    return known
+
+
+def _quick_bound(chain: GibbsChain) -> float:
     rates = chain.visible_rates, chain.hidden_rates
     return float(_path_bound(chain.root_law, *rates, bool(chain.quotient), int(chain.energy.argmin())))
 

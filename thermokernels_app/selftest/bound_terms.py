@@ -25,6 +25,8 @@ from thermokernels.quantities.autocorrelation_times import autocorrelation
 from thermokernels.quantities.relevance import observable_basis
 from thermokernels.quantities.variance_time import variance_time
 from thermokernels.solvers.gap_bounds import gap_lower_bound
+from thermokernels.solvers.resolvent import Solution
+from thermokernels.solvers.row_sums import N_SUMS
 from thermokernels.solvers.state_reduction import reduced_resolvent, solution_differences
 from thermokernels_app.selftest.case import Case, Spoken, patched
 
@@ -141,14 +143,14 @@ def _gradient(share: float) -> tuple[float, float]:
     """The solution longer by the planted share: of two states with one coupling z is b, and dlog pi nearly 2 where b is."""
     chain = tk.gibbs_chain([[2.0]])
     system = variance_time(chain)
-    sources, solution = system.right_hand_sides, system.solution
+    sources, solutions = system.right_hand_sides, system.solutions
 
     def gradient(factor: float) -> float:
         adjoint = VarianceTimeAdjoint(chain)
-        adjoint.add(slice(0, 1), sources, replace(solution, vectors=factor * solution.vectors))
+        adjoint.add(slice(0, 1), sources, Solution(factor * solutions, np.empty((1, N_SUMS)), 0.0, 0, "cg"))
         return float(adjoint.sums().W[0, 0])
 
-    vectors = (1 + PLANTED) * solution.vectors
+    vectors = (1 + PLANTED) * solutions
     residuals = sources - chain.apply_symmetrised_generator(vectors)
     norms = [np.linalg.norm(rows, axis=1) for rows in (residuals, vectors, share * sources, vectors)]
     bound = extended.bilinear_error(extended.Norms(*norms), chain.n_spins, 1 / gap_lower_bound(chain), 0.0, 0.0, 0.0, 0.0)

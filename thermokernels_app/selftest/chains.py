@@ -18,7 +18,6 @@ from thermokernels.common.errors import NotConvergedError, NotReversibleError, U
 from thermokernels.model.chain import GibbsChain, gibbs_chain
 from thermokernels.model.kernels import single_site
 from thermokernels.quantities import variance_time
-from thermokernels.solvers.resolvent import Solution
 from thermokernels.solvers.small import small_cholesky
 from thermokernels.solvers.solve import Solve
 from thermokernels_app.judges import battery
@@ -57,7 +56,7 @@ def _examine(thresholds: Mapping[str, Any], change: Callable[[dict[str, Any]], N
     target = np.isin(np.arange(chain.n_states), TARGET)
     parts: dict[str, Any] = {
         "chain": chain,
-        "solution": variance_time.variance_time(chain).solution,
+        "residual": variance_time.variance_time(chain).residual,
         "gap": tk.spectral_gap(chain),
         "cuts": cuts,
         "conductances": [tk.conductance(chain, cut) for cut in cuts],
@@ -65,11 +64,10 @@ def _examine(thresholds: Mapping[str, Any], change: Callable[[dict[str, Any]], N
         "target": target,
     }
     change(parts)
-    solution: Solution = parts.pop("solution")
     times, target = parts.pop("times"), parts.pop("target")
     certificate = battery.hitting_certificate(chain, times, target)
     found = battery.examine(
-        parts.pop("chain"), solver_residual=solution.relative_residual, hitting_residuals=[certificate], thresholds=thresholds, **parts
+        parts.pop("chain"), solver_residual=parts.pop("residual"), hitting_residuals=[certificate], thresholds=thresholds, **parts
     )
     return {gate_of(check.name): str(check) for check in found.checks if not check.met}
 
@@ -95,7 +93,7 @@ def _other_spins(parts: dict[str, Any]) -> None:
 
 
 def _solved_loosely(parts: dict[str, Any]) -> None:
-    parts["solution"] = variance_time.variance_time(parts["chain"], Solve("cg", 1e-4)).solution
+    parts["residual"] = variance_time.variance_time(parts["chain"], Solve("cg", 1e-4)).residual
 
 
 def _factor(name: str, factor: float) -> Callable[[dict[str, Any]], None]:

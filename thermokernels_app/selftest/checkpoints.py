@@ -85,8 +85,7 @@ def _solution(functions: Functions) -> Functions:
     def value_and_gradient(w: Floats, p_data: Floats) -> tuple[Any, Floats]:
         q, gradient = functions.value_and_gradient(w, p_data)
         time = q.variance_time
-        off = replace(time.solution, vectors=time.solution.vectors * (1.0 + 1e-6))
-        return replace(q, variance_time=replace(time, _kept=(time.right_hand_sides, off))), gradient
+        return replace(q, variance_time=replace(time, _kept=(time.right_hand_sides, time.solutions * (1.0 + 1e-6)))), gradient
 
     return replace(functions, value_and_gradient=value_and_gradient)
 

@@ -11,7 +11,7 @@ import numpy as np
 from thermokernels import law_of_samples
 from thermokernels.common.arguments import as_samples
 from thermokernels.common.arrays import Floats
-from thermokernels.model.model_files import read_array
+from thermokernels.model.files.model_files import read_array
 
 
 def read_data_law(path: Path, n_visible: int) -> Floats:

@@ -14,9 +14,10 @@ from dense_chain import DenseChain, mask_of, model
 
 import thermokernels as tk
 from thermokernels.estimates import estimate as estimate_module
-from thermokernels.estimates import pilot, replicates, trust
+from thermokernels.estimates import pilot, replicates
 from thermokernels.estimates.coupling.lag_pairs import Schedule
 from thermokernels.estimates.problem import Problem
+from thermokernels.estimates.statistics import trust
 
 DATA = np.where(np.random.default_rng(3).random((40, 3)) < 0.6, 1, -1)
 # Two-sided, over some fifty comparisons.

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 import thermokernels as tk
-from thermokernels.estimates import batch_means, estimate, replicates, running
+from thermokernels.estimates import estimate, replicates, running
 from thermokernels.estimates.coupling.lag_pairs import Schedule
 from thermokernels.estimates.pool import Task
 from thermokernels.estimates.problem import Problem
+from thermokernels.estimates.statistics import batch_means
 
 WELLS = np.full((4, 4), 3.0), np.full(4, 1e-3), np.zeros(4)
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from contextlib import nullcontext
 
 import numba
@@ -11,6 +12,7 @@ from mpmath import mp
 from numba import njit
 
 import thermokernels as tk
+from thermokernels.common import memory
 from thermokernels.model import chain as chain_module
 from thermokernels.model.kernels import registry, single_site
 
@@ -492,6 +494,37 @@ def test_energies_and_their_remainders_add_up_to_far_more_digits(kernel):
         off = [float(f - e - (found[0] - exact[0])) for f, e in zip(found, exact, strict=True)]
     assert len(found) == chain.n_states
     assert np.abs(off).max() <= (1e-17 if chain.dynamics.layer else 1e-27)
+
+
+@pytest.mark.small
+@pytest.mark.parametrize(
+    ("shape", "options", "what", "numbers"),
+    [
+        # of each state six numbers, and four tables of each block: a row for a spin, an entry for a configuration of the other layer
+        ((10, 9), {}, "a chain of 19 spins (2**18 states)", 6 * 2**18 + 4 * (10 * 2**8 + 9 * 2**10)),
+        ((10, 9), {"quotient": False}, "a chain of 19 spins (2**19 states)", 6 * 2**19 + 4 * (10 * 2**9 + 9 * 2**10)),
+        # the matrix that couples the layers: on pairs a quarter of it
+        (
+            (10, 11),
+            {"kernel": "alternating-visible"},
+            "the alternating scan of 21 spins on the visible ones",
+            2**19 + 6 * 2**11 + 4 * (10 * 2**10 + 11 * 2**10),
+        ),
+    ],
+)
+def test_a_chain_says_what_it_would_take(shape, options, what, numbers, monkeypatch):
+    monkeypatch.setattr("thermokernels.common.memory.available", lambda: 8 * numbers - 1)
+    taken = re.escape(f"{what} would take {memory.readable(8 * numbers)} of memory")
+    with pytest.raises(tk.ModelTooLargeError, match=rf"^{taken} and .* are available; use fewer spins: each one less halves it$"):
+        tk.gibbs_chain(np.zeros(shape), **options)
+    monkeypatch.setattr("thermokernels.common.memory.available", lambda: 8 * numbers)
+    assert tk.gibbs_chain(np.zeros(shape), **options).n_spins == sum(shape)
+
+
+@pytest.mark.small
+def test_memory_is_not_looked_up_for_small_chains(monkeypatch):
+    monkeypatch.setattr("thermokernels.common.memory.available", lambda: 0)
+    assert tk.gibbs_chain(np.zeros((8, 8))).n_states == 2**15
 
 
 @small

@@ -278,3 +278,24 @@ def test_a_mode_is_the_gap_to_a_relative_millionth_or_not_at_all(missing, proven
     found = spectral_gap.gap_of_mode(tk.gibbs_chain(np.diag([1.0, 1.1])), np.ones(8))
     assert (found is not None) is proven
     assert not proven or found.bound == pytest.approx(missing, rel=1e-6, abs=0)
+
+
+def test_a_quotient_in_long_double_loses_what_its_law_its_rates_and_its_sums_do(monkeypatch):
+    """Numerator and denominator are weighted with pi, sums run over all states, and the answer is rounded to float64."""
+    chain = tk.gibbs_chain(planted(3, 3), quotient=False)
+    vector = np.linalg.eigh(np.asarray(chain.symmetrised_generator_matrix()))[1][:, 1]
+    of_law, of_rates, unit = 3e-5, 2e-4, np.finfo(np.longdouble).eps / 2
+    rates_of, sums = spectral_gap.extended.transition_rates, 4 * (64 + 4) * float(unit)
+
+    def losses(law_error, rate_error):
+        with monkeypatch.context() as patch:
+            patch.setattr(spectral_gap.ExtendedChain, "law_error", law_error)
+            patch.setattr(spectral_gap.extended, "transition_rates", lambda tables: (rates_of(tables)[0], rate_error))
+            value, residual, rounding = spectral_gap._extended_rayleigh(chain, vector)
+        return rounding / value, residual / value
+
+    assert losses(0.0, 0.0)[0] == pytest.approx(sums + 2.0**-52, rel=1e-12, abs=0)
+    assert losses(of_law, of_rates)[0] == pytest.approx(2 * of_law + of_rates + sums + 2.0**-52, rel=1e-12, abs=0)
+    # the residual: of terms that add up to at least twice the value, and once more as a share of itself
+    plain, lost = losses(0.0, 0.0)[1], losses(of_law, of_rates)[1]
+    assert lost - plain > 2 * (2 * of_law + of_rates)

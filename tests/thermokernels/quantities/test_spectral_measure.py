@@ -473,3 +473,30 @@ def test_a_run_for_the_gap_ends_with_the_states(monkeypatch):
     monkeypatch.setattr(spectral_measure, "LanczosRuns", lambda *_: Scripted(4 * [(0.02, 1.0)]))
     with pytest.raises(tk.NotConvergedError, match=r"the spectral gap 0.02 still has a residual of 1 after 64 Lanczos steps"):
         spectral_measure.gap_run(tk.gibbs_chain(np.full((3, 4), 0.1)))
+
+
+@small
+def test_of_all_eigenvalues_the_slow_ones_come_from_reduction_and_the_others_from_the_matrix(monkeypatch):
+    """As many as there are states beside the constant, each once, and with the weight of every observable."""
+    chain, taken, measure_of = tk.gibbs_chain([[30.0, 0.3], [0.2, 28.0], [0.4, -0.1]], quotient=False), [], spectral_measure._measure
+
+    def measure(gaps, weights, *rest):
+        taken.append((gaps, weights))
+        return measure_of(gaps, weights, *rest)
+
+    monkeypatch.setattr(spectral_measure, "_measure", measure)
+    starts = variance_time.gradient_observables(chain).right_hand_sides(slice(None))
+    spectral_measure._from_reduction(chain, starts)
+    ((gaps, weights),) = taken
+    expected = np.linalg.eigvalsh(np.asarray(chain.symmetrised_generator_matrix()))[1:]
+    assert gaps.size == chain.n_states - 1
+    assert (gaps > 0.0).all()
+    np.testing.assert_allclose(np.sort(gaps), expected, rtol=0, atol=1e-13)
+    assert weights.sum() == pytest.approx((starts**2).sum(), rel=1e-12, abs=0)
+
+
+@small
+def test_eigenvalues_that_were_made_one_lie_within_the_spread_of_their_node():
+    nodes = SimpleNamespace(gaps=np.array([0.5, 1.0, 2.0]))
+    gaps = np.array([0.5, 1.0 - 4e-9, 1.0 + 2e-9, 2.0 + 6e-9])
+    np.testing.assert_allclose(spectral_measure._spread(nodes, gaps), [0.0, 4e-9, 3e-9], rtol=1e-6, atol=0)

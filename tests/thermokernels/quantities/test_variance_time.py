@@ -476,9 +476,7 @@ def test_solutions_that_are_kept_are_those_that_t_obs_was_added_up_from(shape, m
     kept, alone = (function(chain, Solve(method)) for function in (with_solutions, variance_time))
     assert (kept.value, kept.bound) == (alone.value, alone.bound)
     np.testing.assert_array_equal(kept.right_hand_sides, alone.right_hand_sides)
-    np.testing.assert_array_equal(kept.solution.vectors, alone.solution.vectors)
-    products = chain.apply_symmetrised_generator(kept.solution.vectors)
-    np.testing.assert_allclose(kept.solution.residuals, kept.right_hand_sides - products, atol=1e-14)
+    np.testing.assert_array_equal(kept.solutions, alone.solutions)
 
 
 def test_a_residual_costs_its_square_over_the_gap_and_a_product_rounds_like_one(monkeypatch):
@@ -544,3 +542,17 @@ def test_ten_digits_are_those_left_by_residuals_and_rounding(residuals, rounding
     time = SimpleNamespace(chain=None, value=3.0, error_terms=lambda _: (3 * residuals, 3 * rounding))
     monkeypatch.setattr(variance_time_module.reduced_resolvent, "applies_to", lambda _: applies)
     assert variance_time_module._has_its_digits(time, 1.0) is has
+
+
+@pytest.mark.small
+def test_solutions_that_are_asked_for_once_more_say_what_they_would_take(monkeypatch):
+    """Of each of 12 observables a right-hand side, a solution and a residual, and eight numbers of each of 64 states beside."""
+    time = dataclasses.replace(variance_time(tk.gibbs_chain(0.1 * np.ones((3, 4))), Solve("cg")), _kept=None, in_one_call=None)
+    numbers = (3 * 12 + 8) * 64
+    monkeypatch.setattr("thermokernels.common.memory.available", lambda: 8 * numbers - 1)
+    with pytest.raises(
+        tk.ModelTooLargeError, match=r"^the solutions for 12 observables on 64 states would take 1 MiB of .*; use fewer spins$"
+    ):
+        _ = time.responses
+    monkeypatch.setattr("thermokernels.common.memory.available", lambda: 8 * numbers)
+    assert time.responses.shape == (64, 12)

@@ -8,6 +8,7 @@ from thermokernels.common import threads
 from thermokernels.solvers import mixed_precision, parity_classes, parity_coupling, red_black
 from thermokernels.solvers.mixed_precision import mixed_classes
 from thermokernels.solvers.resolvent import Solver
+from thermokernels.solvers.row_sums import SHORTEST_BLOCK, row_sums
 
 RTOL = 1e-10
 ROWS_OF_ANY_KIND = [((6, 2), {}), ((6, 3), {"fields": True}), ((7, 3), {}), ((6, 2), {"quotient": False}), ((9, 3), {})]
@@ -24,6 +25,13 @@ def sources(chain, k=2):
     return rows - np.outer(rows @ chain.root_law, chain.root_law)
 
 
+def solved(mixed, right_hand_sides, rtol=RTOL):
+    """Solutions and iterations."""
+    solutions = np.empty(right_hand_sides.shape)
+    _, iterations = mixed_precision.solve(mixed, right_hand_sides, rtol, SHORTEST_BLOCK, [], solutions)
+    return solutions, iterations
+
+
 def residuals(chain, right_hand_sides, solutions):
     rest = right_hand_sides - chain.apply_symmetrised_generator(solutions)
     return np.linalg.norm(rest, axis=1) / np.linalg.norm(right_hand_sides, axis=1)
@@ -35,7 +43,7 @@ def test_float32_gives_what_float64_gives(shape, options):
     chain = random_chain(shape, **options)
     b, double = sources(chain), parity_classes.parity_classes(chain)
     expected, steps = red_black.solve(double, b, RTOL)
-    solutions, iterations = mixed_precision.solve(mixed_classes(double), b, RTOL)
+    solutions, iterations = solved(mixed_classes(double), b)
     assert residuals(chain, b, solutions).max() <= red_black.AIM * RTOL * (1 + 1e-6)
     np.testing.assert_allclose(solutions, expected, rtol=0, atol=1e-9 * np.abs(expected).max())
     assert (iterations <= 2 * steps + 3).all()  # of sources in which every mode is
@@ -43,11 +51,25 @@ def test_float32_gives_what_float64_gives(shape, options):
 
 
 @pytest.mark.small
+@pytest.mark.parametrize(("shape", "options"), ROWS_OF_ANY_KIND)
+def test_sums_of_a_solution_are_those_of_its_row(shape, options):
+    """Made in parity classes, in blocks of as many entries: the same numbers up to the order of additions."""
+    chain = random_chain(shape, **options)
+    b, solutions, block = sources(chain), np.empty((2, chain.n_states)), max(chain.shape[1], SHORTEST_BLOCK)
+    sums, _ = mixed_precision.solve(mixed_classes(parity_classes.parity_classes(chain)), b, 1e-4, block, [], solutions)
+    expected = row_sums(chain, b, solutions)
+    np.testing.assert_allclose(sums[:, [0, 3, 4, 5]], expected[:, [0, 3, 4, 5]], rtol=1e-12)
+    norms = np.sqrt(expected[:, [2, 3]])  # of residuals and of solutions, whose rounding the residuals have
+    np.testing.assert_allclose(np.sqrt(sums[:, 2]), norms[:, 0], rtol=0, atol=1e-15 * norms[:, 1].max())
+    np.testing.assert_allclose(sums[:, 1], expected[:, 1], rtol=0, atol=1e-15 * (norms[:, 1] ** 2).max())
+
+
+@pytest.mark.small
 def test_a_target_is_left_out():
     chain = random_chain((6, 4))
     target = np.arange(chain.n_states) % 37 == 5
     double, b = parity_classes.parity_classes(chain, target), np.random.default_rng(2).normal(size=(2, chain.n_states))
-    solutions, _ = mixed_precision.solve(mixed_classes(double), b, RTOL)
+    solutions, _ = solved(mixed_classes(double), b)
     rest = np.where(target, 0.0, b - chain.apply_symmetrised_generator(solutions))
     np.testing.assert_array_equal(solutions[:, target], 0.0)
     assert (np.linalg.norm(rest, axis=1) <= RTOL * np.linalg.norm(b, axis=1)).all()
@@ -56,7 +78,7 @@ def test_a_target_is_left_out():
 @pytest.mark.small
 def test_zero_takes_no_iteration():
     chain = random_chain((6, 2))
-    solutions, iterations = mixed_precision.solve(mixed_classes(parity_classes.parity_classes(chain)), np.zeros((1, chain.n_states)), RTOL)
+    solutions, iterations = solved(mixed_classes(parity_classes.parity_classes(chain)), np.zeros((1, chain.n_states)))
     assert iterations.tolist() == [0]
     np.testing.assert_array_equal(solutions, 0.0)
 
@@ -66,7 +88,7 @@ def test_a_slow_chain_goes_on_in_float64(scale):
     """Sources of every kind leave solutions so large that float32 has no digit of the residual."""
     chain = random_chain((8, 4), scale)
     b, double = sources(chain), parity_classes.parity_classes(chain)
-    solutions, iterations = mixed_precision.solve(mixed_classes(double), b, RTOL)
+    solutions, iterations = solved(mixed_classes(double), b)
     expected, steps = red_black.solve(double, b, RTOL)
     assert residuals(chain, b, solutions).max() <= max(RTOL, 2 * residuals(chain, b, expected).max())
     assert iterations.sum() <= 2 * steps.sum() + 3 * mixed_precision.STEPS
@@ -99,11 +121,15 @@ def test_what_float32_cannot_hold_is_solved_in_float64():
 def test_no_bit_depends_on_threads_or_neighbours():
     chain = random_chain((7, 7), 0.5)
     solver, b = Solver(chain, "cg"), sources(chain, 5)
-    whole = solver.solve(b)
+    whole, room = solver.solve(b), np.full((5, chain.n_states), np.nan)
+    assert solver.solve(b, room).vectors is room
+    np.testing.assert_array_equal(room, whole.vectors)
     before = threads.get_threads()
     try:
         threads.set_threads(3)
-        np.testing.assert_array_equal(solver.solve(b).vectors, whole.vectors)
+        on_threads = solver.solve(b)
+        np.testing.assert_array_equal(on_threads.vectors, whole.vectors)
+        np.testing.assert_array_equal(on_threads.sums, whole.sums)
     finally:
         threads.set_threads(before)
     for row in range(5):

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 import thermokernels as tk
 from thermokernels.solvers import entrywise, parity_classes, parity_coupling, red_black
 from thermokernels.solvers.resolvent import Solution, Solver, solve, solve_resolvent
+from thermokernels.solvers.row_sums import RESIDUALS, SOURCES, VECTORS
 
 small = pytest.mark.small
 
@@ -145,9 +146,12 @@ def test_methods_agree(case, scale, monkeypatch):
     gap = np.linalg.eigvalsh(generator)[1]
     for solution in (direct, iterative, plain):
         assert isinstance(solution, Solution)
-        np.testing.assert_allclose(solution.residuals, sources - solution.vectors @ generator, atol=1e-13)
-        sizes = np.linalg.norm(sources, axis=1)
-        assert solution.relative_residual == pytest.approx(np.max(np.linalg.norm(solution.residuals, axis=1) / sizes), rel=1e-12)
+        residuals, sizes = np.linalg.norm(sources - solution.vectors @ generator, axis=1), np.linalg.norm(sources, axis=1)
+        np.testing.assert_allclose(np.sqrt(solution.sums[:, RESIDUALS]), residuals, atol=1e-13)
+        np.testing.assert_allclose(
+            np.sqrt(solution.sums[:, [VECTORS, SOURCES]].T), [np.linalg.norm(solution.vectors, axis=1), sizes], rtol=1e-13
+        )
+        assert solution.relative_residual == pytest.approx(np.max(np.sqrt(solution.sums[:, RESIDUALS]) / sizes), rel=1e-12, abs=0)
         assert solution.relative_residual <= 1e-10
         np.testing.assert_allclose(solution.vectors @ chain.root_law, 0, atol=1e-11)
         errors = np.linalg.norm(solution.vectors - direct.vectors, axis=1)

@@ -42,7 +42,7 @@ def without_the_resolvent(w, p_data):
 def without_the_change_of_law(w, p_data):
     q, signal, time = parts(w, p_data)
     solved = variance_time(gibbs_chain(w))
-    law = _log_law_cotangents(solved.chain, np.einsum("an,an->n", solved.solution.vectors, solved.right_hand_sides)).W
+    law = _log_law_cotangents(solved.chain, np.einsum("an,an->n", solved.solutions, solved.right_hand_sides)).W
     return q, q.value * (signal - time + law / solved.value)
 
 

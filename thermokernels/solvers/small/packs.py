@@ -138,7 +138,7 @@ def _add_up(flips, source, vector, first, product, sums):
     """sums[a] = b'z, r'z, |r|^2, |z|^2, |b|^2 and sum_x A_xx z_x^2 of the observables of a pack, with the residual r = b - A z.
 
     ``product`` is work space. Eight sums a block of states leave as many roundings one after the other as those of
-    :func:`thermokernels.solvers.many_observables._add_up`.
+    :func:`thermokernels.solvers.row_sums._add_up`.
     """
     n_states, parts = flips.escape.size, np.zeros(6 * DOUBLES * DOUBLES)
     _couple(flips.masks, flips.rates, vector, flips.escape, vector, product, parts)

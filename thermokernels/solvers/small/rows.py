@@ -9,9 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from thermokernels.compiled.decorator import jit
-from thermokernels.compiled.simd_states import DOUBLES, add, fill, load, multiply, multiply_add, store, subtract, total, zeros_on_a_line
-from thermokernels.model.kernels.single_site import _apply_to_vector
-from thermokernels.solvers.many_observables import SHORTEST_BLOCK, _add_up
+from thermokernels.compiled.simd_states import DOUBLES, add, fill, load, multiply, multiply_add, store, subtract, total
 
 # Classes of fewer visible spins, or of fewer than two hidden spins that exchange rows, do not fill a tile.
 VISIBLE, ROW_FLIPS = 5, 2
@@ -44,16 +42,3 @@ def _sources(means, root_law, n_columns, rows):
         remove = fill(-total(along))
         for k in range(0, row.size, DOUBLES):
             store(row, k, multiply_add(remove, load(root_law, k), load(row, k)))
-
-
-@jit
-def _sums(generator, sources, vectors, sums):
-    """As packs._add_up, of all rows."""
-    residual, diagonal = zeros_on_a_line(vectors.shape[1]).reshape((1, vectors.shape[1])), generator.escape.ravel()
-    block = max(generator.escape.shape[1], SHORTEST_BLOCK)
-    for a in range(vectors.shape[0]):
-        source, r = sources[a], residual[0]
-        _apply_to_vector(generator, vectors[a], r)
-        for k in range(0, r.size, DOUBLES):
-            store(r, k, subtract(load(source, k), load(r, k)))
-        _add_up(sources[a : a + 1], vectors[a : a + 1], residual, diagonal, block, sums[a : a + 1])

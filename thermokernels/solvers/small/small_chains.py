@@ -17,6 +17,7 @@ from thermokernels.compiled.simd_states import DOUBLES, zeros_on_a_line
 from thermokernels.model.spin_sums import _correlate
 from thermokernels.solvers.parity_classes import _parity_classes
 from thermokernels.solvers.red_black import AIM
+from thermokernels.solvers.row_sums import SHORTEST_BLOCK, _sums
 from thermokernels.solvers.small import mixed_side_by_side, packed_classes, packed_gradients, packs, rows, small_cholesky
 from thermokernels.solvers.small.small_cholesky import DENSE_STATES
 
@@ -114,7 +115,7 @@ def _solve_in_rows(generator, means, root_law, rtol, solved):
     classes = _parity_classes(generator.escape.ravel(), nothing, root_law, rates[0], rates[1], generator.quotient)
     in_single = mixed_side_by_side._fits(rates[0].shape[0], generator.escape, root_law)
     mixed_side_by_side._solve(classes, solved.right_hand_sides, rtol, in_single, solved.vectors, iterations)
-    rows._sums(generator, solved.right_hand_sides, solved.vectors, solved.sums)
+    _sums(generator, max(generator.escape.shape[1], SHORTEST_BLOCK), solved.right_hand_sides, solved.vectors, solved.sums)
     return iterations.max()
 
 

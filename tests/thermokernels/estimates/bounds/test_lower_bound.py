@@ -5,8 +5,8 @@ import pytest
 from dense_chain import DenseChain, mask_of, model
 
 import thermokernels as tk
-from thermokernels.estimates import lower_bound
-from thermokernels.estimates.annealed_starts import _proposal, _starts
+from thermokernels.estimates.bounds import lower_bound
+from thermokernels.estimates.bounds.annealed_starts import _proposal, _starts
 from thermokernels.estimates.coupling.single_site_coupling import couplings
 from thermokernels.estimates.features import features_of
 

@@ -8,8 +8,8 @@ import pytest
 
 import adjoints
 import thermokernels as tk
-from adjoints import estimate as estimate_module
-from adjoints.estimate import _mean, _of_q, _Part
+from adjoints.estimates import estimate as estimate_module
+from adjoints.estimates.estimate import _mean, _of_q, _Part
 
 DATA = np.where(np.random.default_rng(3).random((40, 3)) < 0.7, 1, -1)
 

@@ -30,8 +30,8 @@ import math
 
 import numpy as np
 
-from adjoints.lane_sums import _unit_sums
-from adjoints.pair_sums import (
+from adjoints.estimates.lane_sums import _unit_sums
+from adjoints.estimates.pair_sums import (
     ALTERNATING,
     EITHER,
     HIDDEN,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from thermokernels.estimates.intervals import Interval
+from thermokernels.estimates.statistics.intervals import Interval
 
 # Fewer replicates than this do not show their own spread: with 40 an interval of 95 % covered 75 % on a frustrated model.
 FEWEST = 200

@@ -5,7 +5,7 @@ import io
 import numpy as np
 import pytest
 
-from thermokernels.model.text_numbers import read_numbers
+from thermokernels.model.files.text_numbers import read_numbers
 
 pytestmark = pytest.mark.small
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from thermokernels.estimates.intervals import controlled, estimated, fieller, largest_share, mean_interval
-from thermokernels.estimates.signal import Groups, estimate_signal
+from thermokernels.estimates.statistics.intervals import controlled, estimated, fieller, largest_share, mean_interval
+from thermokernels.estimates.statistics.signal import Groups, estimate_signal
 
 pytestmark = pytest.mark.small
 

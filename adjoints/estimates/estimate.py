@@ -10,8 +10,8 @@ import numpy as np
 import scipy
 from numpy.typing import ArrayLike, NDArray
 
-from adjoints.coupled_excursions import _gradient_samples
-from adjoints.lane_sums import side_by_side
+from adjoints.estimates.coupled_excursions import _gradient_samples
+from adjoints.estimates.lane_sums import side_by_side
 from thermokernels.common import arguments, threads
 from thermokernels.common.arrays import Floats
 from thermokernels.common.errors import NotConvergedError
@@ -19,9 +19,9 @@ from thermokernels.common.results import Result
 from thermokernels.estimates.coupling.lag_pairs import Schedule, _lag_pairs, new_pairs
 from thermokernels.estimates.coupling.single_site_coupling import couplings
 from thermokernels.estimates.estimate import estimate_q
-from thermokernels.estimates.intervals import LEVEL
 from thermokernels.estimates.problem import model_of
 from thermokernels.estimates.result import QEstimate
+from thermokernels.estimates.statistics.intervals import LEVEL
 from thermokernels.model.model import Model
 from thermokernels.sampling.samplers import block_model
 

@@ -19,15 +19,15 @@ import numpy as np
 
 from thermokernels.common import threads
 from thermokernels.common.arrays import Floats
-from thermokernels.estimates import trust
-from thermokernels.estimates.annealed_starts import LAG, TEMPERATURES, _starts
+from thermokernels.estimates.bounds.annealed_starts import LAG, TEMPERATURES, _starts
 from thermokernels.estimates.coupling.lag_pairs import Schedule, new_pairs
 from thermokernels.estimates.coupling.lane_excursions import single_site_excursions
 from thermokernels.estimates.coupling.layer_excursions import _layer_excursions, new_lanes
 from thermokernels.estimates.coupling.single_site_coupling import couplings
 from thermokernels.estimates.features import Features
-from thermokernels.estimates.intervals import controlled, largest_share, mean_interval
 from thermokernels.estimates.pilot import UNIT_WORK
+from thermokernels.estimates.statistics import trust
+from thermokernels.estimates.statistics.intervals import controlled, largest_share, mean_interval
 from thermokernels.model.kernels.registry import KERNELS
 from thermokernels.model.model import Model
 from thermokernels.sampling.samplers import block_model

@@ -13,7 +13,7 @@ import numpy as np
 from thermokernels.common import arguments
 from thermokernels.common.arrays import Array
 from thermokernels.common.atomic_file import replacing
-from thermokernels.model.text_numbers import read_numbers
+from thermokernels.model.files.text_numbers import read_numbers
 
 FORMATS = ".npy, .npz or .csv"
 # Of all files that hold a model, those of other packages too.

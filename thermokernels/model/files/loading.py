@@ -9,10 +9,10 @@ from typing import Any
 
 from thermokernels.common import arguments
 from thermokernels.common.error_state import default_error_state
-from thermokernels.model import machine_files
-from thermokernels.model.machine_files import CONVENTIONS, in_convention
+from thermokernels.model.files import machine_files
+from thermokernels.model.files.machine_files import CONVENTIONS, in_convention
+from thermokernels.model.files.model_files import SUFFIXES, read_arrays, read_model
 from thermokernels.model.model import Model
-from thermokernels.model.model_files import SUFFIXES, read_arrays, read_model
 
 STACKS = (".npz", ".npy")
 

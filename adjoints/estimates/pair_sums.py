@@ -176,7 +176,7 @@ def _pair_sums(kernel, table, schedule, first, stream, x, y, weights, sums):
     """< weights, y(x) - y(z) > of states (N,) float64, which are moved along; with no weights the sums (n_v, n_h) themselves.
 
     Of the alternating scan y belongs to ``first`` VISIBLE and y* to HIDDEN. The single-site kernel knows no layers, and has sums alone
-    here: weighted ones are those of :mod:`~adjoints.lane_sums`.
+    here: weighted ones are those of :mod:`~adjoints.estimates.lane_sums`.
     """
     n_visible = table.weights.shape[0]
     if kernel == SINGLE_SITE:

@@ -1,0 +1,1 @@
+"""The gradient of Q of a model of any size, from coupled chains."""

@@ -1,0 +1,1 @@
+"""What holds of T_O where there is no estimate."""
