@@ -45,6 +45,5 @@ def test_they_bound_the_relaxation_time(shape, scale):
     assert 1.0 / tk.spectral_gap(chain) <= quick_bound(chain) <= 2.0 * sharp_bound(chain)
 
 
-@small
 def test_a_law_that_underflows_bounds_nothing():
     assert not quick_bound(tk.gibbs_chain([[1000.0, 1000.0]])) < np.inf
