@@ -20,7 +20,7 @@ from thermokernels_app.experiment import freeze, gradient_checks
 from thermokernels_app.experiment.design import load_design
 from thermokernels_app.experiment.records import journal, store
 from thermokernels_app.experiment.running import runner
-from thermokernels_app.report import tables
+from thermokernels_app.report.screens import grid_tables
 
 pytestmark = pytest.mark.xdist_group("command")  # one run for all that look at it
 
@@ -531,7 +531,7 @@ def test_the_tables_of_a_terminal(finished, monkeypatch, capsys):
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     monkeypatch.setenv("COLUMNS", "150")
     document = store.read_results(finished[1])
-    tables.print_document(document, document["verdicts"])
+    grid_tables.print_document(document, document["verdicts"])
     shown = re.sub("\x1b[^m]*m", "", capsys.readouterr().out)
     assert "┃" in shown
     for name, verdict in document["verdicts"].items():

@@ -9,7 +9,7 @@ import numpy as np
 import scipy
 from numpy.typing import ArrayLike, NDArray
 
-from thermokernels.common import arguments, tolerances
+from thermokernels.common import arguments, blas, tolerances
 from thermokernels.common.arrays import Floats
 from thermokernels.common.error_state import default_error_state
 from thermokernels.common.errors import UnresolvedError
@@ -218,7 +218,8 @@ class _Differences:
 
     def sums(self, weights: Floats) -> Floats:
         """sum_x weights(x) d(x), (n_v n_h,)."""
-        by_row = weights.reshape(self._shape) @ self._unequal  # (H, 2 n_v)
+        with blas.one_thread():  # narrow products, for which several wait longer than they work
+            by_row = weights.reshape(self._shape) @ self._unequal  # (H, 2 n_v)
         differs = self._differs.astype(np.float64)
         totals = by_row[:, : self._n_visible].T @ (1.0 - differs) + by_row[:, self._n_visible :].T @ differs
         result: Floats = self._scale * totals.ravel()
@@ -227,10 +228,11 @@ class _Differences:
     def products(self, weights: Floats) -> Floats:
         """sum_x weights(x) d(x) d(x)', (n_v n_h, n_v n_h)."""
         total = np.zeros((self._scale.size, self._scale.size))
-        for row, differs in zip(weights.reshape(self._shape), self._differs, strict=True):
-            both = (self._unequal * row[:, None]).T @ self._unequal
-            columns = (np.arange(self._n_visible)[:, None] + self._n_visible * differs).ravel()
-            total += both[np.ix_(columns, columns)]
+        with blas.one_thread():
+            for row, differs in zip(weights.reshape(self._shape), self._differs, strict=True):
+                both = (self._unequal * row[:, None]).T @ self._unequal
+                columns = (np.arange(self._n_visible)[:, None] + self._n_visible * differs).ravel()
+                total += both[np.ix_(columns, columns)]
         result: Floats = total * np.outer(self._scale, self._scale)
         return result
 

@@ -37,6 +37,9 @@ PATTERNS = np.array(
     [1.0 - 2.0 * (LANES >> bit & 1) for bit in range(4)] + [np.prod([1 - 2 * (LANES >> bit & 1) for bit in range(4)], axis=0)]
 )
 
+# Columns that are taken at once.
+BLOCK = 4 * FLOATS
+
 # What is summed over the rows: psi r itself, with the sign of the spin that parity decides, and differences for every bit of u from 4 on.
 PLAIN, SIGNED, DIFFERENCES = 0, 1, 2
 
@@ -85,32 +88,56 @@ def room(shape: Shape, layers: LayerFunctions) -> Room:
     )
 
 
+@inlined
+def _lower(backward, image, residual, inverse, null, k, norms, weighted):
+    """residual += backward * image for the vector at k; psi r, and the sums of r^2 and of r^2 / D that it is added to."""
+    r = multiply_add(backward, load(image, k), load(residual, k))
+    store(residual, k, r)
+    return multiply(load(null, k), r), multiply_add(r, r, norms), multiply_add(multiply(r, load(inverse, k)), r, weighted)
+
+
 @jit
-def _descend(shape, length, image, inverse, null, residual, room):
-    """residual -= length * image; returns |residual| and residual' inverse residual, and leaves sums of psi * residual in the room."""
+def _descend(shape, visible, length, image, inverse, null, residual, room):
+    """residual -= length * image; returns |residual| and residual' inverse residual, and leaves sums of psi * residual in the room.
+
+    Sums over columns are left where there are functions of v (``visible``). Four vectors of a row are taken at once, in which the spins of
+    bits 4 and 5 of u have their four values.
+    """
     n_rows, n_half, stride = shape.n_rows, shape.n_half, shape.stride
     row, columns, features = room.row, room.columns, room.features
     square, product, together = 0.0, 0.0, max(SUMMED // n_half, 1)
+    last, n_features = DIFFERENCES + shape.n_visible - 6, DIFFERENCES + shape.n_visible - 5
     backward = fill(np.float32(-length))
     norms, weighted = fill(np.float32(0.0)), fill(np.float32(0.0))
     columns[:] = 0.0
     for h in range(n_rows):
         odd = _parity(h)
-        signed = fill(np.float32(0.0))
-        for u in range(0, n_half, FLOATS):
+        plain, signed = fill(np.float32(0.0)), fill(np.float32(0.0))
+        of_bit4, of_bit5 = fill(np.float32(0.0)), fill(np.float32(0.0))
+        for u in range(0, n_half, BLOCK):
             k, c = h * stride + u, odd * n_half + u
-            r = multiply_add(backward, load(image, k), load(residual, k))
-            store(residual, k, r)
-            norms = multiply_add(r, r, norms)
-            weighted = multiply_add(multiply(r, load(inverse, k)), r, weighted)
-            y = multiply(load(null, k), r)
-            store(row, u, y)
-            store(columns, c, add(load(columns, c), y))
-            signed = multiply_add(fill(room.signs[u // FLOATS]), y, signed)
-        sign = fill(np.float32(1.0 - 2.0 * odd))
-        store(features, (SIGNED * n_rows + h) * FLOATS, multiply(sign, signed))
-        count, feature = n_half, DIFFERENCES
-        while count > FLOATS:
+            y0, norms, weighted = _lower(backward, image, residual, inverse, null, k, norms, weighted)
+            y1, norms, weighted = _lower(backward, image, residual, inverse, null, k + FLOATS, norms, weighted)
+            y2, norms, weighted = _lower(backward, image, residual, inverse, null, k + 2 * FLOATS, norms, weighted)
+            y3, norms, weighted = _lower(backward, image, residual, inverse, null, k + 3 * FLOATS, norms, weighted)
+            if visible:
+                store(columns, c, add(load(columns, c), y0))
+                store(columns, c + FLOATS, add(load(columns, c + FLOATS), y1))
+                store(columns, c + 2 * FLOATS, add(load(columns, c + 2 * FLOATS), y2))
+                store(columns, c + 3 * FLOATS, add(load(columns, c + 3 * FLOATS), y3))
+            sum01, sum23, difference01, difference23 = add(y0, y1), add(y2, y3), subtract(y0, y1), subtract(y2, y3)
+            whole = add(sum01, sum23)
+            plain = add(plain, whole)
+            signed = multiply_add(fill(room.signs[u // FLOATS]), subtract(difference01, difference23), signed)
+            of_bit4 = add(of_bit4, add(difference01, difference23))
+            of_bit5 = add(of_bit5, subtract(sum01, sum23))
+            store(row, u // 4, whole)
+        store(features, h * FLOATS, plain)
+        store(features, (SIGNED * n_rows + h) * FLOATS, multiply(fill(np.float32(1.0 - 2.0 * odd)), signed))
+        store(features, (last * n_rows + h) * FLOATS, of_bit4)
+        store(features, ((last - 1) * n_rows + h) * FLOATS, of_bit5)
+        count = n_half // 4
+        for feature in range(DIFFERENCES, n_features - 2):
             count //= 2
             difference = fill(np.float32(0.0))
             for u in range(0, count, FLOATS):
@@ -118,8 +145,6 @@ def _descend(shape, length, image, inverse, null, residual, room):
                 difference = add(difference, subtract(low, high))
                 store(row, u, add(low, high))
             store(features, (feature * n_rows + h) * FLOATS, difference)
-            feature += 1
-        store(features, h * FLOATS, load(row, 0))
         if (h + 1) % together == 0 or h + 1 == n_rows:
             square += total(norms)
             product += total(weighted)
@@ -129,25 +154,36 @@ def _descend(shape, length, image, inverse, null, residual, room):
 
 @jit
 def _sum_over_rows(features, first, n_rows, n_hidden, lanes):
-    """lanes[j] = sum_h h_j features[first + h], which are used up; of a spin that is +1 in all rows the plain sum."""
+    """lanes[j] = sum_h h_j features[first + h], which are used up; of a spin that is +1 in all rows the plain sum. Two spins a pass."""
     count, j = n_rows, 0
     while 1 << j < n_rows:
         j += 1
-    for last in range(j, n_hidden):
-        store(lanes, last * FLOATS, fill(np.float32(0.0)))
-    while count > 1:
-        count //= 2
-        j -= 1
-        difference = fill(np.float32(0.0))
+    rows_spins = j
+    while count > 2:
+        count //= 4
+        j -= 2
+        upper, lower = fill(np.float32(0.0)), fill(np.float32(0.0))
         for h in range(count):
-            low, high = load(features, (first + h) * FLOATS), load(features, (first + h + count) * FLOATS)
-            difference = add(difference, subtract(low, high))
-            store(features, (first + h) * FLOATS, add(low, high))
-        store(lanes, j * FLOATS, difference)
-    while 1 << j < n_rows:
-        j += 1
-    for last in range(j, n_hidden):
-        store(lanes, last * FLOATS, load(features, first * FLOATS))
+            k, further = (first + h) * FLOATS, count * FLOATS
+            row0, row1, row2, row3 = (
+                load(features, k),
+                load(features, k + further),
+                load(features, k + 2 * further),
+                load(features, k + 3 * further),
+            )
+            sum01, sum23 = add(row0, row1), add(row2, row3)
+            upper = add(upper, subtract(sum01, sum23))
+            lower = add(lower, add(subtract(row0, row1), subtract(row2, row3)))
+            store(features, k, add(sum01, sum23))
+        store(lanes, (j + 1) * FLOATS, upper)
+        store(lanes, j * FLOATS, lower)
+    whole = load(features, first * FLOATS)
+    if count == 2:
+        other = load(features, (first + 1) * FLOATS)
+        store(lanes, 0, subtract(whole, other))
+        whole = add(whole, other)
+    for fixed in range(rows_spins, n_hidden):
+        store(lanes, fixed * FLOATS, whole)
 
 
 @jit
@@ -184,20 +220,27 @@ def _gather(layers, shape, room):
 
 @jit
 def _correct(layers, sums, answers):
-    """answers = K sums; returns sums'answers."""
+    """answers = K sums; returns sums'answers. Of K, which is symmetric, what lies right of the diagonal's squares of 16 is read once."""
     kernel, stride = layers.kernel, layers.stride
-    for block in range(0, stride, 4 * FLOATS):
-        sum0, sum1, sum2, sum3 = fill(np.float32(0.0)), fill(np.float32(0.0)), fill(np.float32(0.0)), fill(np.float32(0.0))
-        for k in range(layers.size):
-            place, factor = k * stride + block, fill(sums[k])
-            sum0 = multiply_add(load(kernel, place), factor, sum0)
-            sum1 = multiply_add(load(kernel, place + FLOATS), factor, sum1)
-            sum2 = multiply_add(load(kernel, place + 2 * FLOATS), factor, sum2)
-            sum3 = multiply_add(load(kernel, place + 3 * FLOATS), factor, sum3)
-        store(answers, block, sum0)
-        store(answers, block + FLOATS, sum1)
-        store(answers, block + 2 * FLOATS, sum2)
-        store(answers, block + 3 * FLOATS, sum3)
+    answers[:] = np.float32(0.0)
+    for k in range(0, layers.size, 4):
+        s0, s1, s2, s3 = fill(sums[k]), fill(sums[k + 1]), fill(sums[k + 2]), fill(sums[k + 3])
+        square, row0 = k // FLOATS * FLOATS, k * stride
+        row1, row2, row3 = row0 + stride, row0 + 2 * stride, row0 + 3 * stride
+        here = load(sums, square)
+        sum0, sum1 = multiply(load(kernel, row0 + square), here), multiply(load(kernel, row1 + square), here)
+        sum2, sum3 = multiply(load(kernel, row2 + square), here), multiply(load(kernel, row3 + square), here)
+        for c in range(square + FLOATS, stride, FLOATS):
+            here, there = load(sums, c), load(answers, c)
+            of0, of1, of2, of3 = load(kernel, row0 + c), load(kernel, row1 + c), load(kernel, row2 + c), load(kernel, row3 + c)
+            sum0, sum1 = multiply_add(of0, here, sum0), multiply_add(of1, here, sum1)
+            sum2, sum3 = multiply_add(of2, here, sum2), multiply_add(of3, here, sum3)
+            there = multiply_add(of1, s1, multiply_add(of0, s0, there))
+            store(answers, c, multiply_add(of3, s3, multiply_add(of2, s2, there)))
+        answers[k] += total(sum0)
+        answers[k + 1] += total(sum1)
+        answers[k + 2] += total(sum2)
+        answers[k + 3] += total(sum3)
     return dot(sums, answers)
 
 
@@ -233,11 +276,22 @@ def _deal_out(layers, shape, room):
         half, j = 2 * half, j + 1
 
 
+@inlined
+def _raise(forward, ratios, smooth, inverse, null, residual, x, step, k, sizes):
+    """x += forward * step, then step = ratios * step + residual / D + psi * smooth for the vector at k; the sum of x^2 it is added to."""
+    last = load(step, k)
+    current = multiply_add(forward, last, load(x, k))
+    store(x, k, current)
+    local = multiply_add(load(null, k), smooth, multiply(load(inverse, k), load(residual, k)))
+    store(step, k, multiply_add(ratios, last, local))
+    return multiply_add(current, current, sizes)
+
+
 @jit
 def _turn(layers, shape, length, ratio, inverse, null, residual, x, step, room):
-    """x += length * step, then step = ratio * step + M^-1 residual; returns |x|."""
+    """x += length * step, then step = ratio * step + M^-1 residual; returns |x|. Four vectors at once, as :func:`_descend`."""
     n_rows, n_half, stride, n_visible = shape.n_rows, shape.n_half, shape.stride, shape.n_visible
-    columns, slopes, high = room.columns, room.slopes, room.row
+    columns, slopes, high, visible = room.columns, room.slopes, room.row, layers.visible
     square, together = 0.0, max(SUMMED // n_half, 1)
     forward, ratios = fill(np.float32(length)), fill(np.float32(ratio))
     sizes = fill(np.float32(0.0))
@@ -247,21 +301,27 @@ def _turn(layers, shape, length, ratio, inverse, null, residual, x, step, room):
         for bit in range(4):
             level = multiply_add(fill(slopes[slope + bit + 1]), load(room.patterns, bit * FLOATS), level)
         decided = multiply(fill(slopes[slope] * np.float32(1.0 - 2.0 * odd)), load(room.patterns, 4 * FLOATS))
+        of_bit4, of_bit5 = slopes[slope + 5], slopes[slope + 6]
+        level0, level1 = add(level, fill(of_bit5 + of_bit4)), add(level, fill(of_bit5 - of_bit4))
+        level2, level3 = subtract(level, fill(of_bit5 - of_bit4)), subtract(level, fill(of_bit5 + of_bit4))
         high[0] = np.float32(0.0)
-        for i in range(5, n_visible):
-            half, here = 1 << (i - 5), slopes[slope + i]
+        for i in range(7, n_visible):
+            half, here = 1 << (i - 7), slopes[slope + i]
             for q in range(half):
                 high[half + q] = high[q] - here
                 high[q] += here
-        for u in range(0, n_half, FLOATS):
-            k, q = h * stride + u, u // FLOATS
-            last = load(step, k)
-            current = multiply_add(forward, last, load(x, k))
-            store(x, k, current)
-            sizes = multiply_add(current, current, sizes)
-            smooth = add(add(level, fill(high[q])), multiply_add(fill(room.signs[q]), decided, load(columns, odd * n_half + u)))
-            local = multiply_add(load(null, k), smooth, multiply(load(inverse, k), load(residual, k)))
-            store(step, k, multiply_add(ratios, last, local))
+        for u in range(0, n_half, BLOCK):
+            k, c = h * stride + u, odd * n_half + u
+            of_block, parity = fill(high[u // BLOCK]), multiply(fill(room.signs[u // FLOATS]), decided)
+            same, other = add(of_block, parity), subtract(of_block, parity)
+            smooth0, smooth1, smooth2, smooth3 = add(level0, same), add(level1, other), add(level2, other), add(level3, same)
+            if visible:
+                smooth0, smooth1 = add(smooth0, load(columns, c)), add(smooth1, load(columns, c + FLOATS))
+                smooth2, smooth3 = add(smooth2, load(columns, c + 2 * FLOATS)), add(smooth3, load(columns, c + 3 * FLOATS))
+            sizes = _raise(forward, ratios, smooth0, inverse, null, residual, x, step, k, sizes)
+            sizes = _raise(forward, ratios, smooth1, inverse, null, residual, x, step, k + FLOATS, sizes)
+            sizes = _raise(forward, ratios, smooth2, inverse, null, residual, x, step, k + 2 * FLOATS, sizes)
+            sizes = _raise(forward, ratios, smooth3, inverse, null, residual, x, step, k + 3 * FLOATS, sizes)
         if (h + 1) % together == 0 or h + 1 == n_rows:
             square += total(sizes)
             sizes = fill(np.float32(0.0))
@@ -282,17 +342,17 @@ def _iterate(classes, layers, residual, tolerance, floor, limit, before, step, i
     """:func:`thermokernels.solvers.red_black._iterate` with this preconditioner."""
     inverse, null, shape = classes.inverse[0], classes.null[0], classes.shape
     x[:] = 0.0
-    norm, product = _descend(shape, 0.0, image, inverse, null, residual, room)
+    norm, product = _descend(shape, layers.visible, 0.0, image, inverse, null, residual, room)
     length, size, iteration = 0.0, 0.0, 0
     while iteration < limit and norm > tolerance and norm > floor * size:
         product += _precondition(classes, layers, room)
         size = _turn(layers, shape, length, product / before if before > 0.0 else 0.0, inverse, null, residual, x, step, room)
         length = product / _schur_product(classes, step, odd, image)
         before = product
-        norm, product = _descend(shape, length, image, inverse, null, residual, room)
+        norm, product = _descend(shape, layers.visible, length, image, inverse, null, residual, room)
         iteration += 1
         if iteration % PROJECT_EVERY == 0:
             _project(null, residual)
-            norm, product = _descend(shape, 0.0, image, inverse, null, residual, room)
+            norm, product = _descend(shape, layers.visible, 0.0, image, inverse, null, residual, room)
     add_multiple(length, step, x)
     return iteration, norm, size, before

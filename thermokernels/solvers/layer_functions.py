@@ -32,8 +32,8 @@ MANY = 32
 # K has at most so many numbers a state: a step of the conjugate gradients moves some twenty.
 NUMBERS_A_STATE = 3
 
-# Spins of the visible layer lie in the lanes of one vector.
-MOST_VISIBLE = FLOATS
+# Spins of the visible layer lie in the lanes of one vector, and a row is no shorter than four.
+LEAST_VISIBLE, MOST_VISIBLE = 7, FLOATS
 
 # Added to the diagonals of E and G, whose functions are scaled to norm one: some depend on each other, or would but for rounding.
 SHIFT = 1e-4
@@ -43,7 +43,7 @@ class LayerFunctions(NamedTuple):
     """Which functions W has, in this order, and K.
 
     ``hidden`` and ``visible`` say whether the functions of a layer are among them; those of v are even under v -> -v where the chain is on
-    pairs {x, -x}. ``kernel`` is (rows of ``stride`` float32 each, flat), symmetric, with zeros behind the last function.
+    pairs {x, -x}. ``kernel`` is (rows of ``stride`` float32 each, flat), symmetric, with zeros behind the last function: rows by fours.
     """
 
     n_hidden: int
@@ -62,7 +62,7 @@ def applies_to(chain: GibbsChain) -> bool:
     """Whether the functions pay on so many states of a chain whose solves are in float32, given :data:`MANY` right-hand sides."""
     # on fewer states a step is so short that K takes as long as the product with A; on more K takes gigabytes
     least, most = footprint.LEVELLED_STATES
-    return least <= chain.n_states <= most and chain.n_visible <= MOST_VISIBLE
+    return least <= chain.n_states <= most and LEAST_VISIBLE <= chain.n_visible <= MOST_VISIBLE
 
 
 def layer_functions(chain: GibbsChain) -> LayerFunctions:
@@ -79,8 +79,8 @@ def layer_functions(chain: GibbsChain) -> LayerFunctions:
     if not np.isfinite(kernel).all():
         return NO_LAYERS
     stride = -(-size // (4 * FLOATS)) * 4 * FLOATS
-    padded = aligned_singles(size, stride)
-    padded[:, :size] = kernel
+    padded = aligned_singles(-(-size // 4) * 4, stride)
+    padded[:size, :size] = kernel
     return LayerFunctions(n_hidden, "hidden" in chosen, "visible" in chosen, size, stride, padded.reshape(-1))
 
 

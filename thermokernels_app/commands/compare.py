@@ -48,7 +48,7 @@ def compare(
     """
     with errors(as_json):
         import thermokernels as tk
-        from thermokernels_app.report import comparison_tables
+        from thermokernels_app.report.screens import comparison_tables
         from thermokernels_app.tools import data_files
 
         machine = read_model(model, convention, has_data=True)

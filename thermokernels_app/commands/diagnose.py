@@ -40,8 +40,8 @@ def diagnose(
         import thermokernels as tk
         from thermokernels.common import arguments, footprint
         from thermokernels.diagnosis import diagnose, words
-        from thermokernels_app.report import diagnosis_tables
-        from thermokernels_app.report.layout import print_line
+        from thermokernels_app.report.screens import diagnosis_tables
+        from thermokernels_app.report.screens.layout import print_line
         from thermokernels_app.tools import data_files
 
         machine = read_model(model, convention, hints=False)

@@ -14,7 +14,7 @@ EXIT_CODES = "Exit codes: 0 healthy; 1 something is broken, or an unexpected err
 def doctor(as_json: AsJson = False) -> None:
     """Versions, machine, cache of compiled kernels, optional packages, and a known answer through the compiled kernels."""
     with errors(as_json):
-        from thermokernels_app.report import doctor_lines
+        from thermokernels_app.report.screens import doctor_lines
         from thermokernels_app.tools import doctor as examination
 
         found = examination.examine()

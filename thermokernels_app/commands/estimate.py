@@ -62,8 +62,8 @@ def estimate(
     with errors(as_json):
         from thermokernels import estimate_q
         from thermokernels.common import arguments
-        from thermokernels_app.report import estimate_tables
-        from thermokernels_app.report.layout import print_line
+        from thermokernels_app.report.screens import estimate_tables
+        from thermokernels_app.report.screens.layout import print_line
         from thermokernels_app.tools import data_files
 
         pool = pool_of(executor, scheduler, workers)

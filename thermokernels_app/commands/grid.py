@@ -78,7 +78,7 @@ def run(
         from thermokernels_app.experiment import freeze as freezes
         from thermokernels_app.experiment.design import load_design
         from thermokernels_app.experiment.running import runner
-        from thermokernels_app.report import tables
+        from thermokernels_app.report.screens import grid_tables
 
         design = load_design(grid, seed=seed, cap=None if cap is None else seconds(cap), beside=QUESTIONS)
         frozen = None if freeze is None else freezes.read(freeze)
@@ -97,11 +97,11 @@ def run(
                 runs = runner.ensemble(design, many, folder, **options)
         code = max(result.exit_code for result in runs.values())
         if many is not None:
-            summary = tables.ensemble_summary(runs)
+            summary = grid_tables.ensemble_summary(runs)
             if as_json:
                 print(json.dumps({"folder": str(folder), "exit_code": code, **summary}, allow_nan=False))
             else:
-                tables.print_ensemble(summary)
+                grid_tables.print_ensemble(summary)
                 print(f"results: {folder}")
         else:
             (result,) = runs.values()
@@ -109,7 +109,7 @@ def run(
                 print(json.dumps({"folder": str(folder), "exit_code": code, **result.document}, allow_nan=False))
             else:
                 print_freeze(frozen)
-                tables.print_document(result.document, result.document["verdicts"])
+                grid_tables.print_document(result.document, result.document["verdicts"])
                 print(f"results: {folder}")
     raise typer.Exit(code)
 
@@ -167,7 +167,7 @@ def _design_of(grid: str, seed: int | None, seeds: list[int] | None) -> SomeDesi
 def _questions() -> dict[str, tuple[Question, Callable[[dict[str, Any]], None]]]:
     """Every question by its name, with the screen of its document."""
     from thermokernels_app.experiment.running import factorization, steering
-    from thermokernels_app.report import factorization_tables, steering_tables
+    from thermokernels_app.report.screens import factorization_tables, steering_tables
 
     return {
         "factorization": (factorization.QUESTION, factorization_tables.print_document),
@@ -196,7 +196,8 @@ def show(
     with errors(as_json):
         from thermokernels_app.experiment import audit
         from thermokernels_app.experiment.records import store
-        from thermokernels_app.report import ensemble, tables
+        from thermokernels_app.report import ensemble
+        from thermokernels_app.report.screens import grid_tables
 
         for question, screen in _questions().values():
             if question.holds(folder):
@@ -212,7 +213,7 @@ def show(
             print(json.dumps(shown | document | {"verdicts": found.verdicts}, allow_nan=False))
         else:
             print_freeze(found.freeze)
-            tables.print_document(document, found.verdicts)
+            grid_tables.print_document(document, found.verdicts)
         if found.altered:
             report(found.exit_code, found.altered, False)
     raise typer.Exit(found.exit_code)
@@ -226,7 +227,7 @@ def _show_ensemble(folder: Path, folders: Mapping[int, Path], as_json: bool) -> 
     from thermokernels_app.experiment import audit
     from thermokernels_app.experiment.records import store
     from thermokernels_app.experiment.running.outcome import Run
-    from thermokernels_app.report import tables
+    from thermokernels_app.report.screens import grid_tables
 
     done = {seed: path for seed, path in folders.items() if (path / store.RESULTS).exists()}
     if not done:
@@ -241,11 +242,11 @@ def _show_ensemble(folder: Path, folders: Mapping[int, Path], as_json: bool) -> 
         if found.altered:
             raise store.MismatchError(found.altered)
         runs[seed], code = Run(document | {"verdicts": found.verdicts}, {}, path), max(code, found.exit_code)
-    summary = tables.ensemble_summary(runs)
+    summary = grid_tables.ensemble_summary(runs)
     if as_json:
         print(json.dumps({"folder": str(folder), "exit_code": code, **summary}, allow_nan=False))
     else:
-        tables.print_ensemble(summary)
+        grid_tables.print_ensemble(summary)
     return code
 
 
@@ -262,14 +263,14 @@ def verify_gradients(
     with errors(as_json):
         from thermokernels_app.experiment import gradient_checks
         from thermokernels_app.experiment.design import load_design
-        from thermokernels_app.report import tables
+        from thermokernels_app.report.screens import grid_tables
 
         with progress_bar() as show_progress:
             checked = gradient_checks.verify(load_design(grid), every=every, workers=workers, progress=show_progress)
         if as_json:
             print(json.dumps(checked, allow_nan=False))
         else:
-            tables.print_gradients(checked)
+            grid_tables.print_gradients(checked)
     raise typer.Exit(0 if checked["verdict"] == "PASS" else 10)
 
 

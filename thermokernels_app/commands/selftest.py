@@ -28,7 +28,7 @@ def selftest(
     """
     with errors(as_json):
         from thermokernels.common.arguments import shortened
-        from thermokernels_app.report import layout
+        from thermokernels_app.report.screens import layout
         from thermokernels_app.selftest import run as tests
 
         if list_gates:

@@ -55,7 +55,7 @@ def track(
     with errors(as_json):
         import thermokernels as tk
         from thermokernels.common.atomic_file import require_folder
-        from thermokernels_app.report import track_tables
+        from thermokernels_app.report.screens import track_tables
         from thermokernels_app.tools import data_files
 
         if table is not None:

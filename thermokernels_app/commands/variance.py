@@ -151,7 +151,7 @@ def _probed(model: Model, law: Floats | None, window: float, solve: Solve, probe
 def _print(found: dict[str, Any], n_spins: int) -> None:
     """Certain digits only; of an estimate those down to a tenth of its standard error."""
     from thermokernels.common.digits import certified
-    from thermokernels_app.report.layout import print_fact
+    from thermokernels_app.report.screens.layout import print_fact
 
     value, estimated = found["t_obs_steps"], "probes" in found
     error = 0.01 * found["t_obs_standard_error_steps"] if estimated else found["t_obs_bound_steps"]

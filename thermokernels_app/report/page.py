@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
-from thermokernels_app.report import tables
 from thermokernels_app.report.pictures import Picture
+from thermokernels_app.report.screens import grid_tables
 from thermokernels_app.report.style import inline
 
 
@@ -31,7 +31,7 @@ def render(document: Mapping[str, Any], verdicts: Mapping[str, Any], pictures: S
         verdicts=verdicts,
         freeze=freeze,
         n_cells=len(document["cells"]),
-        text=tables._text,
+        text=grid_tables._text,
         figures=[(picture, inline(picture.draw(False), picture.name)) for picture in pictures],
     )
     return html

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from thermokernels.plot.style import COLOURS, DASHES, FAINT, INK, MARKERS, WIDTH, style
 from thermokernels_app.judges.verdicts import p6_steering
-from thermokernels_app.report.steering_tables import KINDS
+from thermokernels_app.report.screens.steering_tables import KINDS
 
 Document = Mapping[str, Any]
 

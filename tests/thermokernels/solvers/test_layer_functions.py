@@ -13,7 +13,7 @@ from thermokernels.solvers.resolvent import Solver
 from thermokernels.solvers.row_sums import SHORTEST_BLOCK
 
 RTOL = 1e-10
-SMALL = [((6, 2), {}), ((6, 4), {}), ((7, 3), {}), ((6, 3), {"fields": True}), ((6, 2), {"quotient": False})]
+SMALL = [((7, 1), {}), ((8, 4), {}), ((7, 3), {}), ((7, 2), {"fields": True}), ((7, 2), {"quotient": False})]
 CHAINS = [*(pytest.param(*chain, marks=pytest.mark.small) for chain in SMALL), ((9, 3), {})]
 
 
@@ -83,11 +83,11 @@ def test_the_preconditioner_is_what_it_says(shape, options):
     source = np.where(even, sources(chain, 1)[0], 0.0)
     parity_classes._split(source, double.shape, halves)
     mixed_precision._narrow(halves[0], double.shape, 1.0, single.shape.stride, residual)
-    norm, product = corrected_steps._descend(single.shape, 0.0, image, single.inverse[0], single.null[0], residual, room)
+    norm, product = corrected_steps._descend(single.shape, layers.visible, 0.0, image, single.inverse[0], single.null[0], residual, room)
     product += corrected_steps._precondition(single, layers, room)
     corrected_steps._turn(layers, single.shape, 0.0, 0.0, single.inverse[0], single.null[0], residual, x, step, room)
     W = functions(chain, layers.hidden, layers.visible)
-    kernel = layers.kernel.reshape(layers.size, layers.stride)[:, : layers.size].astype(float)
+    kernel = layers.kernel.reshape(-1, layers.stride)[: layers.size, : layers.size].astype(float)
     expected = source / chain.escape + np.where(even, W @ (kernel @ (W.T @ source)), 0.0)
     halves[:] = 0.0
     mixed_precision._add_widened(step, single.shape.stride, 1.0, double.shape, halves[0])
@@ -134,6 +134,7 @@ def test_what_has_no_second_level():
     assert Solver(chain)._mixed.layers is layer_functions.NO_LAYERS
     assert not layer_functions.applies_to(random_chain((8, 8), 0.5))  # few states
     assert not layer_functions.applies_to(random_chain((17, 1), 0.5))  # more visible spins than lanes
+    assert not layer_functions.applies_to(random_chain((6, 12), 0.1))  # a row shorter than four vectors
 
 
 def test_layers_that_are_too_many_are_left_out():

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 import thermokernels as tk
 from thermokernels.estimates.statistics.intervals import three_digits
 from thermokernels_app import main
-from thermokernels_app.report import layout
+from thermokernels_app.report.screens import layout
 
 W = np.array([[0.6, 0.4, -0.3], [0.5, -0.7, 0.4], [-0.2, 0.5, 0.6]])
 SAMPLES = np.array([[1, 1, -1], [1, -1, 1], [1, 1, -1], [-1, -1, 1]])

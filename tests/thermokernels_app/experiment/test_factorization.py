@@ -13,7 +13,7 @@ from thermokernels_app.experiment.records.environment import source_hash
 from thermokernels_app.experiment.records.store import MismatchError, plain
 from thermokernels_app.experiment.running import factorization
 from thermokernels_app.judges.verdicts import p5_factorization
-from thermokernels_app.report import factorization_tables
+from thermokernels_app.report.screens import factorization_tables
 from thermokernels_app.selftest import case, factorization_rules
 
 pytestmark = pytest.mark.xdist_group("factorization")

@@ -19,7 +19,7 @@ from thermokernels_app.experiment.steering_design import Lagrangian, SteeringDes
 from thermokernels_app.experiment.teachers import teachers
 from thermokernels_app.experiment.training import initial_parameters, train
 from thermokernels_app.judges import steering_check
-from thermokernels_app.report import steering_tables
+from thermokernels_app.report.screens import steering_tables
 from thermokernels_app.selftest import case, steering_rules
 
 SHORT = replace(Design(), training=replace(Design().training, steps=6))

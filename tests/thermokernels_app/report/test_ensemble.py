@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from thermokernels_app.report import ensemble, tables
+from thermokernels_app.report import ensemble
+from thermokernels_app.report.screens import grid_tables
 
 pytestmark = pytest.mark.small
 
@@ -62,7 +63,7 @@ def test_the_table_has_a_column_for_every_entry(capsys):
     summary = ensemble.summary_of({0: document(3, 0.1), 1: document(5, None)})
     rows = ensemble.rows_of(summary)
     assert {len(row) for row in rows} == {len(ensemble.HEADER)}
-    tables.print_ensemble_figures(summary)
+    grid_tables.print_ensemble_figures(summary)
     shown = capsys.readouterr().out
     assert "over 2 complete runs" in shown
     assert "margin of P2 (logarithm)" in shown

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from thermokernels.common.memory import readable
-from thermokernels_app.report.layout import print_fact
+from thermokernels_app.report.screens.layout import print_fact
 
 
 def print_findings(found: dict[str, Any]) -> None:

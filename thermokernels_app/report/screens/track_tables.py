@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from thermokernels.estimates.statistics.intervals import three_digits
-from thermokernels_app.report.layout import print_line, print_table, print_wrapped
+from thermokernels_app.report.screens.layout import print_line, print_table, print_wrapped
 
 if TYPE_CHECKING:
     from thermokernels import Track, TrackedModel

@@ -6,7 +6,7 @@ import textwrap
 from typing import Any
 
 from thermokernels_app.experiment.running import factorization
-from thermokernels_app.report.layout import print_table
+from thermokernels_app.report.screens.layout import print_table
 
 WIDTH = 80
 ASSUMPTIONS = (

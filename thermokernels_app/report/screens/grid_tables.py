@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from thermokernels_app.report import ensemble
-from thermokernels_app.report.layout import COLOURS, print_table, print_wrapped
+from thermokernels_app.report.screens.layout import COLOURS, print_table, print_wrapped
 
 if TYPE_CHECKING:
     from thermokernels_app.experiment.running.outcome import Run

@@ -9,7 +9,7 @@ import numpy as np
 from thermokernels import Model, QEstimate
 from thermokernels.estimates.result import in_sweeps
 from thermokernels.estimates.statistics.intervals import estimated
-from thermokernels_app.report.layout import print_table, print_wrapped
+from thermokernels_app.report.screens.layout import print_table, print_wrapped
 
 
 def print_estimate(estimate: QEstimate) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from thermokernels import Diagnosis
 from thermokernels.diagnosis import words as words
-from thermokernels_app.report.layout import print_table, print_wrapped
+from thermokernels_app.report.screens.layout import print_table, print_wrapped
 
 
 def print_diagnosis(diagnosis: Diagnosis) -> None:

@@ -6,7 +6,7 @@ from thermokernels.common.digits import certified, positional
 from thermokernels.comparison.compare import LONG_RUN, SMALL_RHAT
 from thermokernels.comparison.estimators import ESTIMATORS
 from thermokernels.comparison.result import FALSE_ALARMS, Comparison, Row
-from thermokernels_app.report.layout import print_line, print_table, print_wrapped
+from thermokernels_app.report.screens.layout import print_line, print_table, print_wrapped
 
 DIGITS = 4
 HEALTH = {True: "yes", False: "no", None: "-"}

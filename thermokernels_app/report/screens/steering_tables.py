@@ -7,7 +7,7 @@ import textwrap
 from typing import Any
 
 from thermokernels_app.experiment.running import steering
-from thermokernels_app.report.layout import print_table
+from thermokernels_app.report.screens.layout import print_table
 
 WIDTH = 80
 KINDS = {"weight": "lambda {:g}", "relative-floor": "Q >= {:g} Q_0", "absolute-floor": "Q >= {:g}"}

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from thermokernels_app.report import layout
+from thermokernels_app.report.screens import layout
 
 HEADER = ("quantity", "value", "", "how exact", "met")
 ROWS = [
