@@ -254,7 +254,7 @@ def print_solves(m: int, threads: int) -> None:
     rng = np.random.default_rng(m)
     W, other = (rng.standard_normal((m, m)) * 2.0 / np.sqrt(m) for _ in range(2))
     p_data = tk.visible_law(other)
-    solution = variance_time(tk.gibbs_chain(W)).solution
+    solved = variance_time(tk.gibbs_chain(W))
     for number in (1, threads):
         tk.set_threads(number)
         times: dict[str, list[float]] = {"value": [], "value and gradient": []}
@@ -267,8 +267,8 @@ def print_solves(m: int, threads: int) -> None:
         ratio = float(np.median(np.array(times["value and gradient"]) / np.array(times["value"])))
         print(
             f"  m = {m}, {number} thread{'s' * (number > 1)}: value {medians['value']:.4g} ms, value and gradient"
-            f" {medians['value and gradient']:.4g} ms, ratio {ratio:.2f}; {solution.iterations} iterations,"
-            f" residual {solution.relative_residual:.1e}",
+            f" {medians['value and gradient']:.4g} ms, ratio {ratio:.2f}; {solved.iterations} iterations,"
+            f" residual {solved.residual:.1e}",
             flush=True,
         )
 

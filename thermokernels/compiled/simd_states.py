@@ -55,6 +55,9 @@ if numba.config.DISABLE_JIT:
     def multiply_add(left, right, accumulator):
         return left * right + accumulator
 
+    def least(left, right):
+        return np.where(left < right, left, right)
+
     def add_where(mask, vector, accumulator):
         return np.where(mask >> np.arange(FLOATS) & 1, accumulator + vector, accumulator)
 
@@ -204,6 +207,15 @@ else:
             return builder.fadd(product, accumulator_value, flags=("contract",))
 
         return left(left, right, accumulator), generate
+
+    @intrinsic
+    def least(typing_context, left, right):
+        """The smaller one of two entries, and the right one where one of them is NaN."""
+
+        def generate(context, builder, signature, arguments):
+            return builder.select(builder.fcmp_ordered("<", *arguments), *arguments)
+
+        return left(left, right), generate
 
     @intrinsic
     def add_where(typing_context, mask, vector, accumulator):

@@ -18,24 +18,20 @@ LARGEST_SUM = 300.0
 
 
 @jit
-def _fill_exponentials(couplings, offset, plus, minus):
-    """plus[:, v] = exp(F(v)) and minus[:, v] = exp(-F(v)), F(v) = offset + sum_i couplings[i] v_i, high halves first; by doubling."""
-    high, low = exponential(offset, 0.0)
-    back, back_low = divide(1.0, 0.0, high, low)
-    factors = np.empty((couplings.size, 4))
+def _fill_exponentials(couplings, values):
+    """values[:, v] = exp(sum_i couplings[i] v_i), high halves first, by doubling; what belongs to -v stands as far from the other end."""
+    high, low = 1.0, 0.0
+    factors = np.empty((couplings.size, 2))
     for i in range(couplings.size):
         up, up_low = exponential(couplings[i], 0.0)
         down, down_low = divide(1.0, 0.0, up, up_low)
         high, low = multiply(high, low, up, up_low)
-        back, back_low = multiply(back, back_low, down, down_low)
         factors[i, 0], factors[i, 1] = multiply(down, down_low, down, down_low)
-        factors[i, 2], factors[i, 3] = multiply(up, up_low, up, up_low)
-    plus[0, 0], plus[1, 0], minus[0, 0], minus[1, 0] = high, low, back, back_low
+    values[0, 0], values[1, 0] = high, low
     for i in range(couplings.size):
         size = 1 << i
         for v in range(size):
-            plus[0, size + v], plus[1, size + v] = multiply(plus[0, v], plus[1, v], factors[i, 0], factors[i, 1])
-            minus[0, size + v], minus[1, size + v] = multiply(minus[0, v], minus[1, v], factors[i, 2], factors[i, 3])
+            values[0, size + v], values[1, size + v] = multiply(values[0, v], values[1, v], factors[i, 0], factors[i, 1])
 
 
 @jit
@@ -56,28 +52,32 @@ def _data_gradient(columns, visible_field, hidden_field, p_data, g):
     """Overwrite g (n_v, n_h), rounded once from twice the working precision; ``columns`` is W', one row a hidden spin."""
     n_hidden, n_visible = columns.shape
     n_states = p_data.size
-    weight, plus, minus, excess = np.empty((2, n_states)), np.empty((2, n_states)), np.empty((2, n_states)), np.empty((2, n_states))
+    weight, work, excess = np.empty((2, n_states)), np.empty((2, n_states)), np.empty((2, n_states))
     slopes, slopes_low = np.empty((n_hidden, n_states)), np.empty((n_hidden, n_states))
-    _fill_exponentials(visible_field, 0.0, weight, minus)
+    _fill_exponentials(visible_field, weight)
     for j in range(n_hidden):
-        _fill_exponentials(columns[j], hidden_field[j], plus, minus)
+        _fill_exponentials(columns[j], work)
+        up, up_low = exponential(hidden_field[j], 0.0)
+        down, down_low = divide(1.0, 0.0, up, up_low)
         for v in range(n_states):
-            sum_, sum_low = add(plus[0, v], plus[1, v], minus[0, v], minus[1, v])
-            difference, difference_low = add(plus[0, v], plus[1, v], -minus[0, v], -minus[1, v])
+            plus, plus_low = multiply(work[0, v], work[1, v], up, up_low)
+            minus, minus_low = multiply(work[0, n_states - 1 - v], work[1, n_states - 1 - v], down, down_low)
+            sum_, sum_low = add(plus, plus_low, minus, minus_low)
+            difference, difference_low = add(plus, plus_low, -minus, -minus_low)
             weight[0, v], weight[1, v] = multiply(weight[0, v], weight[1, v], sum_, sum_low)
             slopes[j, v], slopes_low[j, v] = divide(difference, difference_low, sum_, sum_low)  # tanh F_j(v)
     _excess(weight, p_data, excess)
     for j in range(n_hidden):
         for v in range(n_states):
-            plus[0, v], plus[1, v] = multiply(excess[0, v], excess[1, v], slopes[j, v], slopes_low[j, v])
+            work[0, v], work[1, v] = multiply(excess[0, v], excess[1, v], slopes[j, v], slopes_low[j, v])
         size = n_states
         for i in range(n_visible - 1, -1, -1):
             size //= 2
             along, along_low = 0.0, 0.0
             for v in range(size):
-                high, low = add(plus[0, v], plus[1, v], -plus[0, size + v], -plus[1, size + v])
+                high, low = add(work[0, v], work[1, v], -work[0, size + v], -work[1, size + v])
                 along, along_low = add(along, along_low, high, low)
-                plus[0, v], plus[1, v] = add(plus[0, v], plus[1, v], plus[0, size + v], plus[1, size + v])
+                work[0, v], work[1, v] = add(work[0, v], work[1, v], work[0, size + v], work[1, size + v])
             g[i, j] = along + along_low
 
 

@@ -25,7 +25,7 @@ from thermokernels.solvers.row_sums import SHORTEST_BLOCK
 from thermokernels.solvers.small.small_chains import Rounding, Solved, _error_terms, _solve_products, is_small, shape_of
 from thermokernels.solvers.small.small_cholesky import DENSE_STATES
 from thermokernels.solvers.solve import Solve
-from thermokernels.solvers.spanning_tree_bound import _flip_tree
+from thermokernels.solvers.spanning_tree_bound import _path_bound
 
 # Laws below this are close to underflow: their square roots still are numbers, but products with them lose digits unnoticed.
 SMALLEST_LAW = 1e-280
@@ -61,7 +61,7 @@ def _solve_time(weights, visible_field, hidden_field, quotient, filled, limits, 
     """T_O of one model with its bound and what is known of the solve, written to ``numbers``; solved is filled, and tables where they
     have not been ``filled``.
 
-    Returns whether it is certified, by the bound of 1 / gap that a spanning tree gives.
+    Returns whether it is certified, by the bound of 1 / gap that paths give.
     """
     n_visible, n_hidden = weights.shape
     n_spins, shape = n_visible + n_hidden, (tables.visible_rates.shape[1], tables.hidden_rates.shape[1])
@@ -74,7 +74,8 @@ def _solve_time(weights, visible_field, hidden_field, quotient, filled, limits, 
         return False
     escape = np.empty(shape)
     _escape(tables.visible_flips, tables.hidden_flips, escape)
-    relaxation, rtol = _flip_tree(tables.law, tables.visible_flips, tables.hidden_flips, tables.energy.argmin()), limits.residual
+    relaxation = _path_bound(tables.root_law, tables.visible_rates, tables.hidden_rates, quotient, tables.energy.argmin())
+    rtol = limits.residual
     if limits.accuracy > 0.0 and tables.law.size > DENSE_STATES:
         # see thermokernels.quantities.variance_time.sufficient_residual
         rtol = max(rtol, min(math.sqrt(0.25 * limits.accuracy * n_spins / relaxation) / AIM, LOOSEST))

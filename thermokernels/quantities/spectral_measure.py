@@ -223,7 +223,10 @@ def _decomposed(chain: GibbsChain, starts: Floats) -> SpectralMeasure:
 
 def _spread(measure: SpectralMeasure, gaps: Floats) -> Floats:
     """How far from each node the eigenvalues lie that were made one there, as a share of it."""
-    nearest, spread = np.abs(measure.gaps[:, None] - gaps).argmin(axis=0), np.zeros_like(measure.gaps)
+    after = np.searchsorted(measure.gaps, gaps).clip(max=measure.gaps.size - 1)
+    before = (after - 1).clip(min=0)
+    nearest = np.where(gaps - measure.gaps[before] <= measure.gaps[after] - gaps, before, after)
+    spread = np.zeros_like(measure.gaps)
     np.maximum.at(spread, nearest, np.abs(gaps - measure.gaps[nearest]) / np.abs(measure.gaps[nearest]))
     return spread
 

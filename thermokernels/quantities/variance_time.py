@@ -113,8 +113,8 @@ class VarianceTime:
     def bound(self) -> float:
         """A bound on |T_O - value| in steps: :meth:`error_terms` with a bound of 1 / gap.
 
-        That of a spanning tree, which costs next to nothing, where it leaves no more to the residual than to rounding, or else that of
-        :func:`thermokernels.solvers.gap_bounds.gap_lower_bound`. State reduction brings a bound of its own.
+        That of paths to the ground state, which costs next to nothing, where it leaves no more to the residual than to rounding, or else
+        that of :func:`thermokernels.solvers.gap_bounds.gap_lower_bound`. State reduction brings a bound of its own.
         """
         if self.reduced is not None:
             return self.reduced.relative_bound * self.value
@@ -330,7 +330,7 @@ def relaxation_bounds(chain: GibbsChain) -> Iterator[float]:
 
 
 def _is_certified(time: VarianceTime, accuracy: float) -> bool:
-    """Whether T_O is right to a relative ``accuracy``: by the tree that costs next to nothing, or else by the bound of the value."""
+    """Whether T_O is right to a relative ``accuracy``: by the paths that cost next to nothing, or else by the bound of the value."""
     quick = time.reduced is None and time.chain.dynamics.single_flips
     if quick and sum(time.error_terms(spanning_tree_bound.quick_bound(time.chain))) <= accuracy * time.value:
         return True

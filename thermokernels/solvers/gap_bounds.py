@@ -81,8 +81,9 @@ _lower_bounds: WeakKeyDictionary[GibbsChain, float] = WeakKeyDictionary()
 
 
 def _gap_lower_bound(chain: GibbsChain) -> float:
-    of_layers = float(layer_bounds.layer_rates(chain)[:1].max(initial=0.0))
-    if of_layers >= LEAST_OF_LAYERS:
+    rates = layer_bounds.layer_rates(chain)
+    of_layers = float(rates[:1].max(initial=0.0))
+    if of_layers >= LEAST_OF_LAYERS and rates.size > 1:  # one configuration has no sigma_2: 1 / N may be far below the gap
         return of_layers
     try:
         return max(of_layers, killed_rate_bound(chain, np.array([chain.law.argmax()])))

@@ -1,11 +1,13 @@
-"""A bound of the relaxation time that costs next to nothing, from one spanning tree of the states.
+"""Bounds of the relaxation time that cost next to nothing, from one path of flips from each state to the ground state.
 
-The potential of a centred source is driven along a tree: Thomson's principle (Doyle and Snell, Random Walks and Electric Networks, 1984,
-section 1.3.5) says that no flow with divergence sqrt(pi) r dissipates less than r' A^+ r, so the flow along a spanning tree T gives
+The potential of a centred source is driven along paths: Thomson's principle (Doyle and Snell, Random Walks and Electric Networks, 1984,
+section 1.3.5) says that no flow with divergence sqrt(pi) r dissipates less than r' A^+ r, so the flow that leads what comes in at x along a
+path to one state gives, where c_xy = pi_x P(x, y) and R(x) is the sum of 1 / c along the path of x,
 
-    r' A^+ r <= sum_{e in T} (sum_{x above e} sqrt(pi_x) r_x)^2 / c_e <= |r|^2 sum_{e in T} pi(above e) / c_e,      c_xy = pi_x P(x, y),
+    r' A^+ r <= sum_e (sum_{x through e} sqrt(pi_x) r_x)^2 / c_e <= |r|^2 sum_e pi(x through e) / c_e = |r|^2 sum_x pi_x R(x)
 
-by Cauchy and Schwarz: the sum over the tree bounds 1 / gap from above. Any tree will do.
+by Cauchy and Schwarz: sum_x pi_x R(x) bounds 1 / gap from above. Any paths will do; the shortest are the best. Those along a spanning tree
+are nearly as good where it is the one of lowest passes.
 """
 
 from __future__ import annotations
@@ -17,22 +19,27 @@ import scipy
 from numpy.typing import NDArray
 
 from thermokernels.common.arrays import Floats
-from thermokernels.compiled.decorator import jit
+from thermokernels.compiled.decorator import inlined, jit
+from thermokernels.compiled.simd_states import DOUBLES, fill, least, load, multiply, multiply_add, reverse, store, swap1, swap2, swap4
 from thermokernels.model.chain import GibbsChain
+
+# Paths are shortened by at most so many sweeps, and no further once one has left more than this share of the bound.
+SWEEPS, WORTH_A_SWEEP = 8, 0.8
 
 # Of chains that are still in use: a value asks for its bound when it decides how far to solve, and again when it is done.
 _quick_bounds: WeakKeyDictionary[GibbsChain, float] = WeakKeyDictionary()
 
 
 def quick_bound(chain: GibbsChain) -> float:
-    """A bound of 1 / gap in steps from the tree that flips spins back to the ground state, the easiest flip first; single-site kernel."""
+    """A bound of 1 / gap in steps from nearly the shortest paths to the ground state; single-site kernel."""
     if (known := _quick_bounds.get(chain)) is None:
         known = _quick_bounds[chain] = _quick_bound(chain)
     return known
 
 
 def _quick_bound(chain: GibbsChain) -> float:
-    return float(_flip_tree(chain.law, chain.visible_flips, chain.hidden_flips, int(chain.energy.argmin())))
+    rates = chain.visible_rates, chain.hidden_rates
+    return float(_path_bound(chain.root_law, *rates, bool(chain.quotient), int(chain.energy.argmin())))
 
 
 def sharp_bound(chain: GibbsChain) -> float:
@@ -80,38 +87,83 @@ def _sum_subtrees(order, parents, masses):
         masses[parents[order[k]]] += masses[order[k]]
 
 
-@jit
-def _easiest_flips(visible_flips, hidden_flips, ground, h, easiest, towards):
-    """For the states (h, v): the rate of the easiest flip of a spin that is not as in the ground state, and the bit it changes."""
-    n_visible, n_columns, other_row = visible_flips.shape[1], easiest.size, h ^ (ground // easiest.size)
-    easiest[0], towards[0] = -1.0, 0
-    for i in range(n_visible):  # by doubling: half of the states differ in spin i
-        half, in_ground = 1 << i, (ground >> i) & 1
-        rate = visible_flips[1 - in_ground, i, h]
-        own, others = half * in_ground, half * (1 - in_ground)
-        for v in range(half):
-            best, flip = easiest[v], towards[v]
-            easiest[own + v], towards[own + v] = best, flip
-            easiest[others + v], towards[others + v] = max(rate, best), half if rate > best else flip
-    for j in range(hidden_flips.shape[1]):
-        if (other_row >> j) & 1:
-            rates, flip = hidden_flips[(h >> j) & 1, j], n_columns << j
-            for v in range(n_columns):
-                if rates[v] > easiest[v]:
-                    easiest[v], towards[v] = rates[v], flip
+@inlined
+def _shorten(resistances, inverse, x, y, lengths):
+    """What leads from x and from y to the ground state, with the flip between them, which resists by inverse[x] inverse[y] length.
+
+    Eight states beside each other at a time.
+    """
+    here, there = load(resistances, x), load(resistances, y)
+    factor = multiply(load(inverse, x), load(inverse, y))
+    store(resistances, x, least(here, multiply_add(factor, lengths, there)))
+    store(resistances, y, least(there, multiply_add(factor, lengths, here)))
 
 
 @jit
-def _flip_tree(law, visible_flips, hidden_flips, ground):
-    """sum over the states x != ground of pi(subtree of x) / c(x, parent of x); parents have a smaller x ^ ground."""
-    n_columns, masses, bound = hidden_flips.shape[2], law.copy(), 0.0
-    easiest, towards = np.empty(n_columns), np.empty(n_columns, np.int64)
-    for other_row in range(law.size // n_columns - 1, -1, -1):
-        h = other_row ^ (ground // n_columns)
-        _easiest_flips(visible_flips, hidden_flips, ground, h, easiest, towards)
-        for difference in range(n_columns - 1, -1 if other_row else 0, -1):
-            v = difference ^ (ground % n_columns)
-            state = h * n_columns + v
-            bound += masses[state] / (law[state] * easiest[v])
-            masses[state ^ towards[v]] += masses[state]
+def _sweep(inverse, visible_lengths, hidden_lengths, quotient, resistances):
+    """Every flip once, of eight columns and more; the lengths are tables (n_v, H) and (n_h, V)."""
+    (n_visible, n_rows), (n_hidden, n_columns) = visible_lengths.shape, hidden_lengths.shape
+    hidden, n_row_flips, n_states = hidden_lengths.ravel(), n_hidden - (1 if quotient else 0), n_rows * n_columns
+    for h in range(n_rows):
+        start = h * n_columns
+        near = fill(visible_lengths[0, h]), fill(visible_lengths[1, h]), fill(visible_lengths[2, h])
+        for k in range(start, start + n_columns, DOUBLES):
+            here, factor = load(resistances, k), load(inverse, k)
+            here = least(here, multiply_add(multiply(factor, swap1(factor)), near[0], swap1(here)))
+            here = least(here, multiply_add(multiply(factor, swap2(factor)), near[1], swap2(here)))
+            here = least(here, multiply_add(multiply(factor, swap4(factor)), near[2], swap4(here)))
+            store(resistances, k, here)
+        for i in range(3, n_visible):
+            k, half, lengths = start, 1 << i, fill(visible_lengths[i, h])
+            for _ in range(n_columns >> (i + 1)):
+                for _ in range(half // DOUBLES):
+                    _shorten(resistances, inverse, k, k + half, lengths)
+                    k += DOUBLES
+                k += half
+    for j in range(n_row_flips):
+        for h in range(n_rows):
+            if not (h >> j) & 1:
+                for v in range(0, n_columns, DOUBLES):
+                    x = h * n_columns + v
+                    _shorten(resistances, inverse, x, x + (n_columns << j), load(hidden, j * n_columns + v))
+    if quotient:
+        for x in range(0, n_states // 2 if n_rows > 1 else n_states, DOUBLES):
+            y, lengths = n_states - DOUBLES - x, load(hidden, n_row_flips * n_columns + x % n_columns)
+            here, there = load(resistances, x), reverse(load(resistances, y))
+            factor = multiply(load(inverse, x), reverse(load(inverse, y)))
+            store(resistances, y, reverse(least(there, multiply_add(factor, lengths, here))))
+            store(resistances, x, least(here, multiply_add(factor, lengths, there)))
+
+
+@jit
+def _sweep_narrow(inverse, visible_lengths, hidden_lengths, quotient, resistances):
+    """The plain form, of fewer columns."""
+    (n_visible, n_rows), (n_hidden, n_columns) = visible_lengths.shape, hidden_lengths.shape
+    for i in range(n_visible + n_hidden):
+        j = i - n_visible
+        for x in range(n_rows * n_columns):
+            h, v = x // n_columns, x % n_columns
+            y = n_rows * n_columns - 1 - x if quotient and j == n_hidden - 1 else x ^ (1 << i)
+            flip = inverse[x] * inverse[y] * (visible_lengths[i, h] if j < 0 else hidden_lengths[j, v])
+            resistances[x] = min(resistances[x], resistances[y] + flip)
+
+
+@jit
+def _path_bound(root_law, visible_rates, hidden_rates, quotient, ground):
+    """sum_x pi_x R(x), R(x) the resistance of a path from x to the ground state: the shortest one, but for what further sweeps would gain.
+
+    A sweep goes through the flips (Bellman and Ford); the conductance of one is sqrt(pi_x) sqrt(pi_y) S(x, y).
+    """
+    visible_lengths, hidden_lengths, resistances = 1.0 / visible_rates, 1.0 / hidden_rates, np.full(root_law.size, np.inf)
+    inverse, bound, resistances[ground] = 1.0 / root_law, np.inf, 0.0
+    for _ in range(SWEEPS):
+        if hidden_rates.shape[1] < DOUBLES:
+            _sweep_narrow(inverse, visible_lengths, hidden_lengths, quotient, resistances)
+        else:
+            _sweep(inverse, visible_lengths, hidden_lengths, quotient, resistances)
+        last, bound = bound, 0.0
+        for x in range(root_law.size):
+            bound += root_law[x] * (root_law[x] * resistances[x])
+        if not bound < WORTH_A_SWEEP * last:
+            break
     return bound

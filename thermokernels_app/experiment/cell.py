@@ -87,7 +87,7 @@ def compile_solves(design: Design) -> None:
 
 def compile_measures(design: Design) -> None:
     """The same for what else cells and checks need: the solves and gradients of small models by themselves, first passages, state reduction
-    and the bound of a small chain's gap. For the worker that compiles the training first."""
+    and the bound of a small chain's gap. The solves first: the other half needs them late."""
     models = list(_untrained(design))
     for chain, _ in models:
         if chain.n_states > DENSE_STATES and is_small(chain, Solve()):

@@ -6,6 +6,7 @@ import math
 import multiprocessing
 import warnings
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from thermokernels_app.experiment.records.environment import available_cores, environment
@@ -99,7 +100,15 @@ def _cache(problems: list[str]) -> dict[str, Any]:
         return {"folder": None, "writable": False, "kernels": 0, "bytes": 0}
     files = [path for path in folder.rglob("*") if path.is_file()]
     kernels = sum(path.suffix == ".nbi" for path in files)
-    return {"folder": str(folder), "writable": True, "kernels": kernels, "bytes": sum(path.stat().st_size for path in files)}
+    return {"folder": str(folder), "writable": True, "kernels": kernels, "bytes": sum(map(_size, files))}
+
+
+def _size(path: Path) -> int:
+    """In bytes; none where a process that compiles has given the file another name since it was found."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _canary(problems: list[str]) -> dict[str, Any]:

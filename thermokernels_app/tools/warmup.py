@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from thermokernels_app.experiment.records.environment import available_cores
+from thermokernels_app.experiment.running.tasks import collecting_rarely
 
 PARTS = ("compile_solves", "compile_measures", "compile_checks", "compile_diagnosis", "compile_estimates")
 
@@ -46,7 +47,8 @@ def warm_up() -> dict[str, Any]:
 
 def compile_part(name: str) -> None:
     """Compile one of ``PARTS``: what a worker executes."""
-    globals()[name]()
+    with collecting_rarely():
+        globals()[name]()
 
 
 def compile_solves() -> None:

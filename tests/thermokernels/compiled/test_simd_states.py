@@ -68,6 +68,11 @@ def _subtract(x, y, out):
 
 
 @jit
+def _least(x, y, out):
+    simd_states.store(out, 0, simd_states.least(simd_states.load(x, 0), simd_states.load(y, 0)))
+
+
+@jit
 def _pick_and_weave(x, picked, woven):
     low, high = simd_states.load(x, 0), simd_states.load(x, 8)
     even, odd = simd_states.pick_even(low, high), simd_states.pick_odd(low, high)
@@ -91,6 +96,9 @@ def test_arithmetic(real):
     np.testing.assert_array_equal(filled(_add, x, y, real=real), x + y)
     np.testing.assert_array_equal(filled(_subtract, x, y, real=real), x - y)
     np.testing.assert_array_equal(filled(_multiply, x, y, real=real), x * y)
+    x[0], y[1] = np.inf, np.inf
+    np.testing.assert_array_equal(filled(_least, x, y, real=real), np.minimum(x, y))
+    x[0], y[1] = 1.0, 1.0
     np.testing.assert_array_equal(filled(_fill, real(2.5), real=real), np.full(x.size, 2.5))
     fused = filled(_multiply_add, x, y, z, real=real)  # rounded once or twice, as the processor does it
     assert np.all(np.abs(fused - (x * y + z)) <= 1.04 * np.finfo(real).eps * (np.abs(x * y) + np.abs(fused)))

@@ -133,6 +133,23 @@ def test_doctor_reports_a_cache_that_cannot_be_written(invoke, monkeypatch):
     assert "set NUMBA_CACHE_DIR to a writable folder" in result.stdout
 
 
+def test_doctor_looks_at_a_cache_that_another_process_writes_to(invoke, monkeypatch, tmp_path):
+    from thermokernels.compiled import decorator
+
+    class Renamed(type(tmp_path)):
+        """A file that is there when it is found and has another name when its size is asked for."""
+
+        def rglob(self, pattern):
+            return [Renamed(self, "kernel.nbi")]
+
+        def is_file(self):
+            return True
+
+    monkeypatch.setattr(decorator, "cache_folder", lambda: Renamed(tmp_path))
+    found = json.loads(invoke("doctor", "--json").stdout)
+    assert (found["cache"]["kernels"], found["cache"]["bytes"], found["exit_code"]) == (1, 0, 0)
+
+
 @pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash to complete for")
 def test_shell_completion_needs_no_numerics(tmp_path):
     """The script, as bash asks for it, and what it then offers."""

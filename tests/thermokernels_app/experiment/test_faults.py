@@ -1,5 +1,6 @@
 """Workers that die, hang or return nonsense, for real: one retry, then the cell's status, while the others finish; and a resumable run."""
 
+import gc
 import math
 import time
 from concurrent.futures import Executor, Future
@@ -8,9 +9,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from thermokernels_app.experiment import cell as cells
 from thermokernels_app.experiment.design import Design, Grid
 from thermokernels_app.experiment.records import store
-from thermokernels_app.experiment.running import runner
+from thermokernels_app.experiment.records.environment import source_hash
+from thermokernels_app.experiment.running import runner, tasks
 from thermokernels_app.experiment.running.pool import WorkerError, WorkerPool
 from thermokernels_app.experiment.running.tasks import Task, flaw
 
@@ -194,6 +197,16 @@ def test_a_worker_with_other_sources_is_refused(monkeypatch):
 
     with pytest.raises(ValueError, match="a worker runs another version of thermokernels"):
         runner.run(TINY, executor=Other())
+
+
+def test_garbage_is_looked_for_rarely_while_kernels_are_compiled_and_as_before_afterwards(monkeypatch):
+    found, before = [], gc.get_threshold()
+    monkeypatch.setattr(cells, "compile_solves", lambda: found.append(gc.get_threshold()))
+    monkeypatch.setattr(cells, "train", lambda: found.append(gc.get_threshold()))
+    for function in ("compile_solves", "train"):
+        tasks.call(function, tasks._PROCESS, source_hash())
+    assert found == [(100_000, *before[1:]), before]
+    assert gc.get_threshold() == before
 
 
 def test_a_pool_that_cannot_compile_is_an_error():

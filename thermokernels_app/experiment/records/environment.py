@@ -6,6 +6,7 @@ import hashlib
 import os
 import platform
 import sys
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -35,8 +36,9 @@ def sources() -> dict[str, str]:
     return dict(sorted(hashes.items()))
 
 
+@cache
 def source_hash() -> str:
-    """One SHA-256 over :func:`sources`."""
+    """One SHA-256 over :func:`sources`, as they were when this process first asked."""
     from thermokernels_app.experiment.records import store  # and NumPy, which who counts cores need not wait for
 
     return store.digest(sources())

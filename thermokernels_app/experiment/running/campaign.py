@@ -20,7 +20,8 @@ from thermokernels_app.experiment.running.pool import LimitError
 from thermokernels_app.experiment.running.progress import Progress, Report
 from thermokernels_app.experiment.running.tasks import Task
 
-COMPILE = ("compile_training", "compile_solves", "compile_measures")
+# The long ones first, which begin with different kernels: one that both need is compiled by the first and read by the second.
+COMPILE = ("compile_measures", "compile_solves", "compile_training")
 
 
 class _Halt(Exception):

@@ -5,13 +5,14 @@ A task is one call of a function of ``cell.py``, by name, so that nothing numeri
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import pickle
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -40,8 +41,6 @@ SECTIONS = {
 }
 
 _PROCESS = uuid4().hex
-
-_sources = cache(source_hash)
 
 
 class VersionError(ValueError):
@@ -80,12 +79,12 @@ class Task:
 
 def submit(executor: Executor, function: str, *arguments: Any) -> Future[Any]:
     """Have one function of ``cell.py`` called somewhere; the future's result is the function's and its seconds."""
-    return executor.submit(call, function, _PROCESS, _sources(), *arguments)
+    return executor.submit(call, function, _PROCESS, source_hash(), *arguments)
 
 
 def call(function: str, sender: str, sources: str, *arguments: Any) -> tuple[Any, float]:
     """What a worker executes: one function of ``cell.py``, on one thread, its own and BLAS's."""
-    if sources != _sources():
+    if sources != source_hash():
         raise VersionError("a worker runs another version of thermokernels than this process; install the same one everywhere")
     from thermokernels.common import threads
     from thermokernels_app.experiment import cell
@@ -93,9 +92,20 @@ def call(function: str, sender: str, sources: str, *arguments: Any) -> tuple[Any
     if sender != _PROCESS:
         _one_blas_thread_from_now_on()
     start = time.perf_counter()
-    with threads.serial():
+    with threads.serial(), collecting_rarely() if function.startswith("compile_") else nullcontext():
         result = getattr(cell, function)(*arguments)
     return result, time.perf_counter() - start
+
+
+@contextmanager
+def collecting_rarely() -> Iterator[None]:
+    """A compiler makes millions of objects that stay: to look for garbage after every few hundred takes a tenth of its time."""
+    before = gc.get_threshold()
+    gc.set_threshold(100_000, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 @cache

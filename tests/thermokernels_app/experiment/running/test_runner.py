@@ -157,9 +157,9 @@ def test_a_numerical_error_halts_the_run():
 
 
 def test_any_other_error_names_the_task():
-    with pytest.raises(RuntimeError, match="compile_training failed: ZeroDivisionError"):  # a mistake of ours, and no HALT
+    with pytest.raises(RuntimeError, match="compile_measures failed: ZeroDivisionError"):  # a mistake of ours, and no HALT
         runner.run(TINY, executor=Broken(ZeroDivisionError("division by zero")))
-    with pytest.raises(RuntimeError, match="compile_training failed: KeyError: 'what'"):
+    with pytest.raises(RuntimeError, match="compile_measures failed: KeyError: 'what'"):
         runner.run(TINY, executor=Broken(KeyError("what")))
 
 
