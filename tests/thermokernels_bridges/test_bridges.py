@@ -67,7 +67,7 @@ def test_jax_under_jit_grad_and_vmap(jax_bridge, name, fields):
     function = bound(jax_bridge, name, p_data)
     value, gradients = jax.jit(jax.value_and_grad(function, argnums=tuple(range(len(parts)))))(*parts)
     known, known_gradients = expected(name, W, p_data, *parts[1:])
-    assert float(value) == pytest.approx(known, rel=1e-14)
+    assert float(value) == pytest.approx(known, rel=1e-14, abs=0)
     for gradient, right in zip(gradients, known_gradients, strict=True):
         np.testing.assert_allclose(gradient, right, rtol=1e-12, atol=1e-14)
     batch = [np.stack([part, 0.5 * part]) for part in parts]
@@ -102,7 +102,7 @@ def test_jax_has_the_stochastic_gradient_of_an_estimate(jax_bridge, fields):
         jax.value_and_grad(lambda W, *rest: jax_bridge.estimated_q(W, SAMPLES, WINDOW, *rest, **options), argnums=tuple(range(len(parts))))
     )
     value, gradients = function(*parts)
-    assert float(value) == pytest.approx(known, rel=1e-12)
+    assert float(value) == pytest.approx(known, rel=1e-12, abs=0)
     for gradient, one in zip(gradients, right, strict=False):
         np.testing.assert_allclose(gradient, one, rtol=1e-12)
     with pytest.raises(ValueError, match="n_samples must be an integer of at least 128"):
@@ -139,7 +139,7 @@ def test_jax_carries_the_chain_rule(jax_bridge):
     W, *_, p_data = model()
     gradient = jax.grad(lambda scale: jax.numpy.log(jax_bridge.q_struct(scale * W, p_data, WINDOW)))(1.3)
     q, by_weights = adjoints.q_struct(1.3 * W, p_data, WINDOW)
-    assert float(gradient) == pytest.approx((by_weights * W).sum() / q.value, rel=1e-12)
+    assert float(gradient) == pytest.approx((by_weights * W).sum() / q.value, rel=1e-12, abs=0)
 
 
 @pytest.mark.bridges
@@ -151,7 +151,7 @@ def test_jax_in_single_precision(jax_bridge):
     value, gradient = jax.value_and_grad(jax_bridge.q_struct)(jax.numpy.asarray(W, np.float32), jax.numpy.asarray(law), WINDOW)
     known, (right,) = expected("q_struct", W, p_data)
     assert value.dtype == gradient.dtype == np.float32
-    assert float(value) == pytest.approx(known, rel=1e-5)
+    assert float(value) == pytest.approx(known, rel=1e-5, abs=0)
     np.testing.assert_allclose(gradient, right, rtol=1e-4, atol=1e-5)
 
 
@@ -210,7 +210,7 @@ def test_torch_in_single_precision(torch_bridge):
     value.backward()
     known, (right,) = expected("q_struct", W, p_data)
     assert value.dtype == couplings.grad.dtype == torch.float32
-    assert float(value.detach()) == pytest.approx(known, rel=1e-5)
+    assert float(value.detach()) == pytest.approx(known, rel=1e-5, abs=0)
     np.testing.assert_allclose(couplings.grad, right, rtol=1e-4, atol=1e-5)
 
 
@@ -307,10 +307,10 @@ def test_integers_and_half_precision_keep_their_digits(torch_bridge, jax_bridge,
         given = torch.tensor(whole).abs().to(dtype) if dtype is torch.uint8 else torch.tensor(whole).to(dtype)
         value = bound(torch_bridge, name, torch.tensor(p_data))(given)
         assert value.dtype == torch.float32
-        assert float(value) == pytest.approx(expected(name, given.double().numpy(), p_data)[0], rel=1e-6)
+        assert float(value) == pytest.approx(expected(name, given.double().numpy(), p_data)[0], rel=1e-6, abs=0)
     for dtype in (jnp.int32, jnp.float16, jnp.bfloat16):
         value = bound(jax_bridge, name, jnp.asarray(p_data))(jnp.asarray(whole, dtype))
-        assert float(value) == pytest.approx(known, rel=1e-6)
+        assert float(value) == pytest.approx(known, rel=1e-6, abs=0)
     with pytest.raises(ValueError, match="W must be an array of real numbers; got dtype complex"):
         bound(jax_bridge, name, jnp.asarray(p_data))(jnp.asarray(whole * 1j))
     gradient = np.full(whole.shape, np.nan)
@@ -319,7 +319,7 @@ def test_integers_and_half_precision_keep_their_digits(torch_bridge, jax_bridge,
         "observable_variance_time": lambda out: numba_bridge.observable_variance_time(whole, out),
         "kl_divergence": lambda out: numba_bridge.kl_divergence(p_data, whole, out),
     }
-    assert calls[name](gradient) == pytest.approx(known, rel=1e-12)
+    assert calls[name](gradient) == pytest.approx(known, rel=1e-12, abs=0)
     np.testing.assert_allclose(gradient, right, rtol=1e-9, atol=1e-10)
     with pytest.raises(ValueError, match="gradient must be an array of float64, which it is overwritten with; got one of int64"):
         calls[name](np.zeros(whole.shape, dtype=np.int64))
@@ -392,7 +392,7 @@ def test_scipy_keeps_q_above_its_floor():
     )
     assert found.success
     assert found.fun < divergence.fun(start)
-    assert tk.q_struct(found.x.reshape(3, 2), p_data, WINDOW).value == pytest.approx(1, rel=1e-4)
+    assert tk.q_struct(found.x.reshape(3, 2), p_data, WINDOW).value == pytest.approx(1, rel=1e-4, abs=0)
 
 
 @pytest.mark.parametrize("shape", [pytest.param((2, 1), marks=pytest.mark.small), (3, 3), (2, 4), (4, 4), (5, 2)])
@@ -408,7 +408,7 @@ def test_compiled_functions(shape):
     ):
         value = compute()
         known, (right,) = expected(name, W, p_data)
-        assert value == pytest.approx(known, rel=1e-12)
+        assert value == pytest.approx(known, rel=1e-12, abs=0)
         np.testing.assert_allclose(gradient, right, rtol=1e-9, atol=1e-10 * np.abs(right).max())
 
 
@@ -422,7 +422,7 @@ def test_compiled_functions_say_nothing_rather_than_something_wrong():
         answered.append(not np.isnan(value))
         if answered[-1]:
             known, right = adjoints.observable_variance_time(W)
-            assert value == pytest.approx(known, rel=1e-8)
+            assert value == pytest.approx(known, rel=1e-8, abs=0)
             np.testing.assert_allclose(gradient, right, atol=1e-6 * np.abs(right).max())
         else:
             assert np.isnan(gradient).all()
@@ -464,7 +464,7 @@ def test_the_compiled_signal_of_a_trained_model(distance):
         ahead, behind = (float(exact_signal(W + sign * step * other, p_data)) for sign in (1, -1))
         times = [tk.observable_variance_time(tk.gibbs_chain(W + sign * step * other)) for sign in (1, -1)]
         slope = 0.5 * WINDOW * 6 * (ahead / times[0] - behind / times[1]) / (2 * step)
-        assert (gradient * other).sum() == pytest.approx(slope, rel=1e-5)
+        assert (gradient * other).sum() == pytest.approx(slope, rel=1e-5, abs=0)
 
 
 def test_the_compiled_signal_that_is_nothing_or_not_certified():
@@ -479,7 +479,7 @@ def test_the_compiled_signal_that_is_nothing_or_not_certified():
     value, signal = bridge.q_struct(equal, p_data, WINDOW, gradient), float(exact_signal(equal, p_data))
     assert signal < 1e-30
     assert np.isnan(value) or value == pytest.approx(
-        0.5 * WINDOW * 4 * signal / tk.observable_variance_time(tk.gibbs_chain(equal)), rel=1e-8
+        0.5 * WINDOW * 4 * signal / tk.observable_variance_time(tk.gibbs_chain(equal)), rel=1e-8, abs=0
     )
     # of couplings whose exponentials leave the range of float64 nothing is said
     assert np.isnan(bridge.q_struct(np.diag([200.0, 200.0]), data, WINDOW, gradient))

@@ -59,9 +59,9 @@ def test_exact_times_are_those_of_the_recorded_series(kernel, steps_per_sweep):
     assert (found.every_steps, found.n_chains, found.n_records) == (3 * steps_per_sweep, 4, 20)
     for row, function in zip(found.rows, functions, strict=True):
         known = exact(W, function, found.every_steps, kernel)
-        assert row.exact_records == pytest.approx(known, rel=1e-11)
-        assert row.exact_steps == pytest.approx(known * found.every_steps, rel=1e-11)
-        assert row.length == pytest.approx(20 / known, rel=1e-11)
+        assert row.exact_records == pytest.approx(known, rel=1e-11, abs=0)
+        assert row.exact_steps == pytest.approx(known * found.every_steps, rel=1e-11, abs=0)
+        assert row.length == pytest.approx(20 / known, rel=1e-11, abs=0)
 
 
 def test_the_slowest_observable_is_the_slowest():
@@ -263,7 +263,7 @@ def test_the_expected_products_are_those_of_a_gaussian_series(n_records):
     centred = centring @ matrix @ centring
     products, mean_square = estimators_module._expected_products(covariances)
     np.testing.assert_allclose(products, [np.trace(centred, t) for t in range(n_records)], rtol=1e-12, atol=1e-12)
-    assert mean_square == pytest.approx(matrix.mean(), rel=1e-12)
+    assert mean_square == pytest.approx(matrix.mean(), rel=1e-12, abs=0)
 
 
 @pytest.mark.bridges
@@ -308,7 +308,7 @@ def test_a_deviation_is_called_one_where_chance_would_in_one_of_so_many_looks(mo
     monkeypatch.setattr(compare_module, "_Recorded", lambda *given: (limits.append(given[-1]), recorded(*given))[1])
     compare(trace_of(W, n_sweeps=200), W, observables=["energy"])
     looks = max(1, len(estimators_module.installed()))
-    assert 2 * scipy.special.ndtr(-limits[0]) == pytest.approx(1 / compare_module.FALSE_ALARMS / looks, rel=1e-9)
+    assert 2 * scipy.special.ndtr(-limits[0]) == pytest.approx(1 / compare_module.FALSE_ALARMS / looks, rel=1e-9, abs=0)
 
 
 @pytest.mark.parametrize(

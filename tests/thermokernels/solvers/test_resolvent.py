@@ -243,7 +243,7 @@ def test_the_schur_complement_is_the_generator_where_the_odd_equations_hold(shap
     parity_classes._split(plain_generator(chain, x), classes.shape, expected)
     np.testing.assert_allclose(product, expected[0], atol=5e-15)
     np.testing.assert_allclose(expected[1], 0.0, atol=5e-15)
-    assert curvature == pytest.approx(both[0] @ expected[0], rel=1e-12)
+    assert curvature == pytest.approx(both[0] @ expected[0], rel=1e-12, abs=0)
 
 
 # Of several blocks of rows and of columns; from 2^19 entries on what lies outside of a block is asked for ahead.

@@ -35,7 +35,7 @@ def test_compare_screen(invoke):
     assert "tau = 1 + 2 sum_(t > 0) rho(t) of the recorded series, in steps; a sweep is 4 steps" in lines
     rows = {line.split()[0]: line.split() for line in lines if line.startswith(("  energy ", "  v0 "))}
     for row in compare(np.load("trace.npy"), W, observables=["energy", "v0"]).rows:
-        assert float(rows[row.observable][1]) == pytest.approx(row.exact_steps, rel=1e-3)
+        assert float(rows[row.observable][1]) == pytest.approx(row.exact_steps, rel=1e-3, abs=0)
 
 
 def test_a_trace_with_its_axes_exchanged_is_asked_about(invoke):

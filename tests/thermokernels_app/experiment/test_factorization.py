@@ -31,12 +31,12 @@ def test_numbers_of_a_cell():
     before = model(1)[0]
     record = factorization_cell.measure(DESIGN, W, law, before)
     chain, scan = tk.gibbs_chain(W), tk.gibbs_chain(W, kernel="alternating")
-    assert record["t_obs_steps"] == pytest.approx(tk.observable_variance_time(chain), rel=1e-10)
-    assert record["asymptotic_variance_steps"] == pytest.approx(tk.asymptotic_variance(chain), rel=1e-10)
+    assert record["t_obs_steps"] == pytest.approx(tk.observable_variance_time(chain), rel=1e-10, abs=0)
+    assert record["asymptotic_variance_steps"] == pytest.approx(tk.asymptotic_variance(chain), rel=1e-10, abs=0)
     measure = tk.spectral_measure(chain)
-    assert record["relevant_gap"] == pytest.approx(measure.relevant_gap, rel=1e-9)
-    assert record["gamma_eff_sweep"] == pytest.approx(measure.gamma_eff, rel=1e-8)
-    assert record["slowest_tau_steps"] == pytest.approx(tk.diagnose(W).tau_observable.value, rel=1e-8)
+    assert record["relevant_gap"] == pytest.approx(measure.relevant_gap, rel=1e-9, abs=0)
+    assert record["gamma_eff_sweep"] == pytest.approx(measure.gamma_eff, rel=1e-8, abs=0)
+    assert record["slowest_tau_steps"] == pytest.approx(tk.diagnose(W).tau_observable.value, rel=1e-8, abs=0)
     assert max(record["A2"], record["A9"]) < 1e-15
     assert len(record["windows"]) == 5 * 2 * 2
     starts = {"state": np.eye(32)[0], "previous": tk.gibbs_chain(before).law}
@@ -44,13 +44,13 @@ def test_numbers_of_a_cell():
         window, wait = one["window_sweeps"], one["burn_in_sweeps"]
         start = starts.get(one["start"], one["start"])
         q, other = (tk.operational_q(of, law, window, wait, start, method="recursion") for of in (chain, scan))
-        assert one["q_op"] == pytest.approx(q.value, rel=1e-9)
-        assert one["F3"] == pytest.approx(q.error / other.error, rel=1e-9)
-        assert one["F1"] == pytest.approx(one["q_limit"] / one["q_op"], rel=1e-12)
+        assert one["q_op"] == pytest.approx(q.value, rel=1e-9, abs=0)
+        assert one["F3"] == pytest.approx(q.error / other.error, rel=1e-9, abs=0)
+        assert one["F1"] == pytest.approx(one["q_limit"] / one["q_op"], rel=1e-12, abs=0)
         positive = tk.operational_q(chain, law, window, wait, start, n_data=DESIGN.n_data).positive
-        assert one["F4"] == pytest.approx(positive / q.error, rel=1e-9)
+        assert one["F4"] == pytest.approx(positive / q.error, rel=1e-9, abs=0)
         assert wait == 0 if one["burn_in_times"] == 0 else wait >= 1 / (6 * record["relevant_gap"])
-        assert one["A5"] == pytest.approx(wait * record["gamma_eff_sweep"], rel=1e-12)
+        assert one["A5"] == pytest.approx(wait * record["gamma_eff_sweep"], rel=1e-12, abs=0)
 
 
 @pytest.mark.parametrize("one", factorization_rules.cases(FactorizationDesign().as_dict()), ids=lambda one: f"{one.gate}: {one.breaks}")

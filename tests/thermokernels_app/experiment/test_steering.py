@@ -53,11 +53,11 @@ def test_networks_side_by_side_are_those_of_one_network():
             np.testing.assert_allclose(weights[n, k], couplings(network, unit), rtol=1e-13, atol=1e-14)
             expected = expected + adjoints.couplings_vjp(network, unit, cotangents[n, k])
             kl, slope = adjoints.kl_divergence(teachers(SHORT, 4)[k].law, weights[n, k])
-            assert now.kl[n, k] == pytest.approx(kl, rel=1e-11)
+            assert now.kl[n, k] == pytest.approx(kl, rel=1e-11, abs=0)
             np.testing.assert_allclose(now.ct_kl[n, k], slope, rtol=1e-9, atol=1e-12)
         np.testing.assert_allclose(pulled[n], expected, rtol=1e-11, atol=1e-12)
     q = tk.q_struct(weights[0, 1], teachers(SHORT, 4)[1].law)
-    assert (now.log_q[0, 1], now.signal[0, 1], now.t_obs[0, 1]) == pytest.approx((np.log(q.value), q.signal, q.t_obs), rel=1e-9)
+    assert (now.log_q[0, 1], now.signal[0, 1], now.t_obs[0, 1]) == pytest.approx((np.log(q.value), q.signal, q.t_obs), rel=1e-9, abs=0)
     assert np.isnan(now.log_q[1]).all()
     assert not now.ct_log_q[1].any()
 
@@ -74,21 +74,23 @@ def test_slopes_of_the_objective_are_its_differences():
     slope = trainer.slopes(models, phi, models.measure(models.weights(phi), np.ones(1, dtype=bool)), force)
     for direction in np.random.default_rng(1).normal(size=(3, 1, phi.size)):
         difference = (objective(phi + h * direction) - objective(phi - h * direction)) / (2 * h)
-        assert float((slope * direction).sum()) == pytest.approx(difference, rel=1e-6)
+        assert float((slope * direction).sum()) == pytest.approx(difference, rel=1e-6, abs=0)
 
 
 def test_without_steering_it_is_the_registered_training(record):
     free = train(replace(SHORT, seed=7), 4, 2)
     assert record["status"] == "ok"
     assert record["baseline_error"] < 1e-12
-    assert record["runs"][0]["kl"] == pytest.approx(free.curve[[4, 6]].mean(axis=0).tolist(), rel=1e-11)
+    assert record["runs"][0]["kl"] == pytest.approx(free.curve[[4, 6]].mean(axis=0).tolist(), rel=1e-11, abs=0)
     assert [run["kind"] for run in record["runs"]] == ["weight", "weight", "relative-floor", "absolute-floor"]
     for run in record["runs"]:
         assert run["curve"]["step"] == [0, 3, 6]
         assert min(run["curve"]["log_q"]) - 0.1 < np.mean(run["log_q"]) < max(run["curve"]["log_q"]) + 0.1
         assert run["curve"]["kl"][0] == record["runs"][0]["curve"]["kl"][0]
         assert max(run["value_error"], run["gradient_error"]) < 1e-9
-        assert np.subtract(run["log_signal"], run["log_t_obs_steps"]) + np.log(400) == pytest.approx(np.array(run["log_q"]), rel=1e-10)
+        assert np.subtract(run["log_signal"], run["log_t_obs_steps"]) + np.log(400) == pytest.approx(
+            np.array(run["log_q"]), rel=1e-10, abs=0
+        )
     assert np.mean(record["runs"][1]["log_q"]) > np.mean(record["runs"][0]["log_q"])
 
 

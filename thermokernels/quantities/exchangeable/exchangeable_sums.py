@@ -207,7 +207,7 @@ def exchangeable_q(chain: ExchangeableChain, data: ArrayLike, window: float = 10
     data : samples (n, n_v) of +1 and -1, or a law on the numbers of -1 spins in the visible classes
         Such a law is flat, the first class fastest, or has an axis of length n_c + 1 for every class. It is that of the gauge, s_i v_i.
         Samples are averaged over all exchanges of sites of a class.
-    window : in sweeps
+    window : in sweeps; rtol : largest accepted relative residual
 
     Raises
     ------

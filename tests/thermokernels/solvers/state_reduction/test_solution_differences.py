@@ -83,7 +83,7 @@ def test_a_planted_error_is_within_its_energy_bound_and_not_far_below(model, siz
     correct = float((chain.law[:, None] * functions[1].to_floats() * y).sum())
     missed = abs(float(time.total.to_floats()) - correct)
     assert missed <= time.relative_bound * correct
-    assert time.residual == pytest.approx(np.sqrt(bound / float(time.total.to_floats())), rel=1e-6)
+    assert time.residual == pytest.approx(np.sqrt(bound / float(time.total.to_floats())), rel=1e-6, abs=0)
     if size >= 1e-5:
         charges = from_floats((chain.law[:, None] * functions[1].to_floats())[elimination.states])
         without = replace(found, error=Wide(np.array(0.0), np.array(0)))
