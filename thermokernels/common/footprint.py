@@ -64,7 +64,7 @@ def variance_time(n_visible: int, n_hidden: int, full: bool, single_flips: bool 
 
 
 def diagnosis(n_visible: int, n_hidden: int, full: bool) -> int:
-    """A diagnosis: right-hand sides, solutions and residuals of all observables, and what is at work beside them.
+    """A diagnosis: right-hand sides and solutions of all observables, and what is at work beside them.
 
     That is T_O with a chunk of observables and a block of them on its way to the others, or, with x and -x one state, the solve on the
     chain where they are two, for the magnetisation, with its functions. An eighth is for what else there is for a moment.

@@ -41,7 +41,7 @@ from thermokernels.solvers.conjugate_gradients import FLOOR, MAX_ITERATIONS
 from thermokernels.solvers.layer_functions import NO_LAYERS, LayerFunctions
 from thermokernels.solvers.parity_classes import EVEN, ODD, STAGGER, Classes, _merge, _split
 from thermokernels.solvers.parity_coupling import _couple, _from_other
-from thermokernels.solvers.red_black import AIM, _conjugate_gradients, _iterate, _odd_half, _project
+from thermokernels.solvers.red_black import AIM, _complete, _conjugate_gradients, _iterate, _odd_half, _project, _weights_along
 from thermokernels.solvers.row_sums import N_SUMS
 
 # On fewer states the vectors of float64 lie in the first two levels of the cache, and little is gained; a tile takes 32 columns.
@@ -66,7 +66,7 @@ class Mixed(NamedTuple):
     double: Classes
     single: Classes
     layers: LayerFunctions
-    along: np.ndarray  # see _along
+    along: np.ndarray  # (2, length), see red_black._weights_along
 
 
 @jit
@@ -155,25 +155,15 @@ def _solve_row(mixed, halves, tolerance, residual, odd, singles, spread, x):
 
 
 @inlined
-def _finish(mixed, source, residual, solution):
-    """From the even half of the solution, orthogonal to sqrt(pi) from here on, the odd one; residual = b - A z.
-
-    What lies along sqrt(pi) is known from the even half alone, since the odd one follows from it: z_o = D_o^-1 (b_o + C' z_e).
-    """
-    double, weights = mixed.double, mixed.along
-    shape, nothing = double.shape, residual[0, :0]
-    rates, inverse, diagonal = (double.visible_rates, double.hidden_rates), double.inverse[1], double.diagonal[1]
-    along = dot(weights[0], solution[0]) + dot(weights[1], source[1])
-    add_multiple(-along, double.null[0], solution[0])
-    _couple(rates[0], rates[1], shape, ODD, solution[0], nothing, nothing, nothing, residual[1])
-    for k in range(0, inverse.size, DOUBLES):
-        known = add(load(source[1], k), load(residual[1], k))
-        z = multiply(load(inverse, k), known)
-        store(solution[1], k, z)
-        store(residual[1], k, subtract(known, multiply(load(diagonal, k), z)))
-    _couple(rates[0], rates[1], shape, EVEN, solution[1], nothing, double.diagonal[0], solution[0], residual[0])
-    for k in range(0, inverse.size, DOUBLES):
-        store(residual[0], k, subtract(load(source[0], k), load(residual[0], k)))
+def _leave_residual(classes, source, residual, solution):
+    """residual = b - A z in its classes, of which the odd half is b_o + C' z_e at first."""
+    shape, nothing, inner = classes.shape, residual[0, :0], residual[1]
+    for k in range(0, inner.size, DOUBLES):
+        store(inner, k, subtract(load(inner, k), multiply(load(classes.diagonal[1], k), load(solution[1], k))))
+    step, out = solution[0], residual[0]
+    _couple(classes.visible_rates, classes.hidden_rates, shape, EVEN, solution[1], nothing, classes.diagonal[0], step, out)
+    for k in range(0, out.size, DOUBLES):
+        store(out, k, subtract(load(source[0], k), load(out, k)))
 
 
 @jit
@@ -208,19 +198,10 @@ def _solve(mixed, right_hand_sides, rtol, block, room, solutions, sums, iteratio
         halves[:] = source
         norm = np.sqrt(dot(source[0], source[0]) + dot(source[1], source[1]))
         iterations[a] = _solve_row(mixed, halves, AIM * rtol * norm, residual[0], odd, room.singles, room.spread, solution[0])
-        _finish(mixed, source, residual, solution)
+        _complete(double, mixed.along, source[1], solution, residual[1])
+        _leave_residual(double, source, residual, solution)
         _merge(solution, double.shape, solutions[a])
         _class_sums(double, source, solution, residual, block, sums[a])
-
-
-@jit
-def _along(classes, weights):
-    """weights (2, length): sqrt(pi)'z = weights[0]'z_e + weights[1]'b_o where the odd equations hold, z_o = D_o^-1 (b_o + C' z_e)."""
-    for k in range(0, weights.shape[1], DOUBLES):
-        store(weights[1], k, multiply(load(classes.inverse[1], k), load(classes.null[1], k)))
-    _from_other(classes, EVEN, weights[1], weights[0, :0], weights[0])
-    for k in range(0, weights.shape[1], DOUBLES):
-        store(weights[0], k, add(load(weights[0], k), load(classes.null[0], k)))
 
 
 def applies_to(chain: GibbsChain) -> bool:
@@ -251,7 +232,7 @@ def mixed_classes(double: Classes, layers: LayerFunctions = NO_LAYERS) -> Mixed:
     tables = narrowed(double.diagonal[:1]), narrowed(double.inverse), free, narrowed(double.null[:1])
     single = Classes(flat(double.visible_rates), flat(double.hidden_rates), *tables, shape._replace(stride=stride))
     along = simd_states.aligned_zeros(2, double.null.shape[1])
-    _along(double, along)
+    _weights_along(double, along)
     return Mixed(double, single, layers, along)
 
 

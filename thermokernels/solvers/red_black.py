@@ -117,21 +117,42 @@ def _odd_half(classes, source, x, image, out):
         store(out, k, multiply_add(load(classes.inverse[1], k), load(source, k), load(image, k)))
 
 
+@jit
+def _weights_along(classes, weights):
+    """weights (2, length): sqrt(pi)'z = weights[0]'z_e + weights[1]'b_o where the odd equations hold; zero where A is regular."""
+    if not dot(classes.null[0], classes.null[0]) > 0.0:
+        weights[:] = 0.0
+        return
+    for k in range(0, weights.shape[1], DOUBLES):
+        store(weights[1], k, multiply(load(classes.inverse[1], k), load(classes.null[1], k)))
+    _from_other(classes, EVEN, weights[1], weights[0, :0], weights[0])
+    for k in range(0, weights.shape[1], DOUBLES):
+        store(weights[0], k, add(load(weights[0], k), load(classes.null[0], k)))
+
+
 @inlined
-def _assemble(classes, halves, solution):
-    """solution = the two halves of z, which is made orthogonal to sqrt(pi) where A is singular."""
-    along = dot(classes.null[0], halves[0]) + dot(classes.null[1], halves[1])
-    add_multiple(-along, classes.null[0], halves[0])
-    add_multiple(-along, classes.null[1], halves[1])
-    _merge(halves, classes.shape, solution)
+def _complete(classes, weights, source_odd, solution, known):
+    """The odd half of the solution from its even half, which is freed from what makes z lie along sqrt(pi); known = b_o + C' z_e.
+
+    The odd equations hold exactly after back-substitution, z_o = D_o^-1 (b_o + C' z_e), so that what lies along sqrt(pi) is known from the
+    even half alone, and the residual of the Schur complement is the full one up to rounding.
+    """
+    along = dot(weights[0], solution[0]) + dot(weights[1], source_odd)
+    add_multiple(-along, classes.null[0], solution[0])
+    _from_other(classes, ODD, solution[0], known[:0], known)
+    for k in range(0, known.size, DOUBLES):
+        both = add(load(source_odd, k), load(known, k))
+        store(known, k, both)
+        store(solution[1], k, multiply(load(classes.inverse[1], k), both))
 
 
 @jit
 def _solve(classes, right_hand_sides, rtol, work, solutions, iterations):
     """A z = b for every row of right_hand_sides; z orthogonal to sqrt(pi) where A is singular."""
     shape, free = classes.shape, classes.free[0]
-    halves = work[0:2]
+    halves, solution, weights = work[0:2], work[3:5], work[7:9]
     source, even = work[2], work[3]
+    _weights_along(classes, weights)
     for a in range(right_hand_sides.shape[0]):
         _split(right_hand_sides[a], shape, halves)
         norm = np.sqrt(dot(halves[0], halves[0]) + dot(halves[1], halves[1]))
@@ -143,12 +164,9 @@ def _solve(classes, right_hand_sides, rtol, work, solutions, iterations):
             if free.size > 0:
                 here = multiply(load(free, k), here)
             store(source, k, add(here, load(even, k)))
-        # The odd equations hold exactly after back-substitution, so the residual of the Schur complement is the full one up to rounding.
         iterations[a] = _conjugate_gradients(classes, source, AIM * rtol * norm, work[4], work[5], work[6], even)
-        _odd_half(classes, halves[1], even, source, halves[1])
-        for k in range(0, even.size, DOUBLES):
-            store(halves[0], k, load(even, k))
-        _assemble(classes, halves, solutions[a])
+        _complete(classes, weights, halves[1], solution, source)
+        _merge(solution, shape, solutions[a])
 
 
 def applies_to(chain: GibbsChain) -> bool:
@@ -167,7 +185,7 @@ def solve(classes: Classes, right_hand_sides: np.ndarray, rtol: float) -> tuple[
     iterations = np.zeros(n_rhs, dtype=np.int64)
 
     def solve_rows(rows: slice) -> None:
-        work = simd_states.aligned_zeros(7, classes.null.shape[1])
+        work = simd_states.aligned_zeros(9, classes.null.shape[1])
         _solve(classes, right_hand_sides[rows], rtol, work, solutions[rows], iterations[rows])
 
     threads.for_rows(solve_rows, n_rhs, PRODUCTS * right_hand_sides.size * classes.shape.n_visible)

@@ -28,6 +28,7 @@ from thermokernels.solvers.small.side_by_side import (
     _iteration,
     _project,
     _tables,
+    _weights_along,
 )
 
 # On fewer states the residuals of float64 take as long as float32 saves.
@@ -123,6 +124,7 @@ def _solve(classes, right_hand_sides, rtol, in_single, solutions, iterations):
     small, small_x, small_step, small_image, small_odd = singles[0], singles[1], singles[2], singles[3], singles[4]
     tolerances, aims, last, factors = np.empty(TOGETHER), np.empty(TOGETHER), np.empty(TOGETHER), np.empty(TOGETHER)
     room, kinds = np.empty(TOGETHER, np.bool_), np.zeros(TOGETHER, np.int64)
+    weights = _weights_along(tables, classes.null[1], source, image, products)
     for first in range(0, right_hand_sides.shape[0], TOGETHER):
         who, moved = _begin(tables, right_hand_sides, first, rtol, halves, source, tolerances), False
         going = who
@@ -163,4 +165,4 @@ def _solve(classes, right_hand_sides, rtol, in_single, solutions, iterations):
                 if rest + DRIFT * state.sizes[number] <= aims[number]:
                     kinds[number] = 0
             going = np.flatnonzero(kinds == 1)
-        _end(tables, classes, first, who, halves, x, image, products, solutions)
+        _end(tables, weights, first, who, halves, x, image, products, solutions)

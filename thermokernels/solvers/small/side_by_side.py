@@ -44,10 +44,11 @@ from thermokernels.compiled.simd_states import (
     store,
     subtract,
     total,
+    zeros_on_a_line,
 )
 from thermokernels.solvers.conjugate_gradients import FLOOR, MAX_ITERATIONS
-from thermokernels.solvers.parity_classes import EVEN, ODD, Shape, _parity, _split
-from thermokernels.solvers.red_black import AIM, PROJECT_EVERY, _assemble
+from thermokernels.solvers.parity_classes import EVEN, ODD, Shape, _merge, _parity, _split
+from thermokernels.solvers.red_black import AIM, PROJECT_EVERY
 
 # Right-hand sides in step: more of them would not stay in the first-level cache with their classes of 256 states.
 TOGETHER = 4
@@ -245,13 +246,30 @@ def _begin(tables, right_hand_sides, first, rtol, halves, source, tolerances):
 
 
 @inlined
-def _end(tables, classes, first, who, halves, even, image, products, solutions):
-    """Solutions from their even halves: the odd equations hold exactly, see red_black._solve."""
-    size, nothing = tables.null.size, even[:0]
-    _couple(tables.visible_rates, tables.hidden_rates, tables.shape, ODD, even, tables.inverse_odd, nothing, nothing, who, image, products)
+def _weights_along(tables, null_odd, source, image, products):
+    """As red_black._weights_along; ``source`` and ``image``, of all right-hand sides, are overwritten."""
+    size, nothing, weights = tables.null.size, image[:0], zeros_on_a_line(2 * tables.null.size).reshape((2, tables.null.size))
+    for k in range(0, size, DOUBLES):
+        store(source, k, multiply(load(tables.inverse_odd, k), load(null_odd, k)))
+        store(weights[1], k, load(source, k))
+    rates = tables.visible_rates, tables.hidden_rates
+    _couple(rates[0], rates[1], tables.shape, EVEN, source, nothing, nothing, nothing, np.zeros(1, np.int64), image, products)
+    for k in range(0, size, DOUBLES):
+        store(weights[0], k, add(load(image, k), load(tables.null, k)))
+    return weights
+
+
+@inlined
+def _end(tables, weights, first, who, halves, even, image, products, solutions):
+    """Solutions from their even halves, as red_black._complete."""
+    size, nothing, rates = tables.null.size, even[:0], (tables.visible_rates, tables.hidden_rates)
+    for number in who:
+        along = _inner(weights[0], even, number * size) + dot(weights[1], halves[number, 1])
+        _add_multiple(-along, tables.null, 0, even, number * size, size)
+    _couple(rates[0], rates[1], tables.shape, ODD, even, nothing, nothing, nothing, who, image, products)
     for number in who:
         both, base = halves[number], number * size
         for k in range(0, size, DOUBLES):
             store(both[0], k, load(even, base + k))
-            store(both[1], k, multiply_add(load(tables.inverse_odd, k), load(both[1], k), load(image, base + k)))
-        _assemble(classes, both, solutions[first + number])
+            store(both[1], k, multiply(load(tables.inverse_odd, k), add(load(both[1], k), load(image, base + k))))
+        _merge(both, tables.shape, solutions[first + number])

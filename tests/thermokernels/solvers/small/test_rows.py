@@ -35,7 +35,7 @@ def require_the_same(chain, vectors, counts, width=1):
 def both_ways(chain, right_hand_sides, rtol):
     """Solutions and iterations, in step and one after the other."""
     classes = parity_classes.parity_classes(chain)
-    work = simd_states.aligned_zeros(7, classes.null.shape[1])
+    work = simd_states.aligned_zeros(9, classes.null.shape[1])
     solutions, iterations = simd_states.aligned_empty(*right_hand_sides.shape), np.zeros(len(right_hand_sides), np.int64)
     with np.errstate(invalid="ignore"):
         red_black._solve(classes, right_hand_sides, rtol, work, solutions, iterations)
