@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import thermokernels as tk
 from thermokernels.solvers import entrywise, parity_classes, parity_coupling, red_black
-from thermokernels.solvers.resolvent import Solution, Solver, solve, solve_resolvent
+from thermokernels.solvers.resolvent import Solution, solve, solve_resolvent
 from thermokernels.solvers.row_sums import RESIDUALS, SOURCES, VECTORS, row_sums
 
 small = pytest.mark.small
