@@ -144,7 +144,8 @@ class GibbsChain:
     @cached_property
     @default_error_state
     def escape(self) -> Floats:
-        """(n_states,): 1 - P(x, x) per step of the single-site kernel, a sum of positive terms."""
+        """(n_states,): 1 - P(x, x) per step of the single-site kernel, a sum of positive terms; of a chain on both layers."""
+        self.require_both_layers("the rate of flips that leave a state")
         escape = np.empty(self.shape)
         single_site._escape(self.visible_flips, self.hidden_flips, escape)
         return escape.ravel()

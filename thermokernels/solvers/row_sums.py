@@ -95,12 +95,13 @@ def _sums_of(sources, vectors, residuals, diagonal, block, sums):
 def row_sums(chain: GibbsChain, sources: Floats, vectors: Floats) -> Floats:
     """The sums (k, 6) of the rows b of ``sources`` and z of ``vectors``, both (k, n_states)."""
     sources, vectors = np.ascontiguousarray(sources), np.ascontiguousarray(vectors)
-    generator, block, sums = chain.generator, entries_together(chain), np.empty((len(vectors), N_SUMS))
+    block, sums = entries_together(chain), np.empty((len(vectors), N_SUMS))
     if not chain.dynamics.single_flips or chain.n_states < DOUBLES:
         residuals = sources - chain.apply_symmetrised_generator(vectors)
         # the diagonal of a block kernel is at most 1
         _sums_of(sources, vectors, residuals, chain.escape if chain.dynamics.single_flips else np.empty(0), block, sums)
         return sums
+    generator = chain.generator
 
     def add_up(rows: slice) -> None:
         _sums(generator, block, sources[rows], vectors[rows], sums[rows])

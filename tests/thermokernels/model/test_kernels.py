@@ -315,6 +315,7 @@ def test_what_needs_both_layers_says_so(name):
         "the products v_i h_j ": tk.spectral_measure,
         "the span of the products v_i h_j": tk.observable_span,
         " the products v_i h_j": lambda chain: chain_q_struct_gradient(chain, np.full(4, 0.25)),
+        "the rate of flips that leave a state": lambda chain: chain.escape,
     }.items():
         message = f"^{what.strip()} needs a chain on both layers; kernel='{name}' lives on the {TWINS[name].layer} spins alone: use "
         with pytest.raises(ValueError, match=message):
