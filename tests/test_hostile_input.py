@@ -190,6 +190,7 @@ def test_any_argument_can_be_anything(name):
             words = [
                 *CALLS[function],
                 "T_O",
+                "replicates",
                 "gap",
                 "states",
                 "spins",

@@ -79,7 +79,8 @@ def test_passages_that_are_done_are_not_done_again(whole, tmp_path, monkeypatch)
     assert told == [(0, 1), *((done, n_passages) for done in range(4))]
     solve = first_passage.solve_mean_first_passage
     monkeypatch.setattr(first_passage, "solve_mean_first_passage", lambda *ends: solved.append(1) or solve(*ends))
-    assert tk.diagnose(W, B, p_data=LAW, checkpoint=path).as_dict() == whole
+    found = tk.diagnose(W, B, p_data=LAW, checkpoint=path).as_dict()
+    assert found | {"n_bytes": None} == whole | {"n_bytes": None}  # of one thread here
     assert len(solved) == n_passages - 3
 
 

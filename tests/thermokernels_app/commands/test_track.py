@@ -47,9 +47,9 @@ def test_samples_in_files(invoke):
     assert result.exit_code == 0, result.output
     assert result.stdout == "s.npz: 7 records of 5 chains, two-block, seed 3\n"
     drawn = tk.sample(np.eye(3), n_chains=5, n_sweeps=7, seed=3, kernel="two-block")
-    found = np.load("s.npz")
-    np.testing.assert_array_equal(found["visible"], np.moveaxis(drawn.visible, 1, 0))
-    assert found["hidden"].shape == (5, 7, 3)
+    with np.load("s.npz") as found:
+        np.testing.assert_array_equal(found["visible"], np.moveaxis(drawn.visible, 1, 0))
+        assert found["hidden"].shape == (5, 7, 3)
     document = json.loads(invoke("sample", "W.npy", "--out", "s.npy", "--chains", 2, "--sweeps", 3, "--json").stdout)
     assert np.load("s.npy").shape == (6, 3)
     assert document["seed"] >= 0
