@@ -36,7 +36,9 @@ print(json.dumps(1024 * (kilobytes("VmHWM") - before)))
 @pytest.mark.parametrize("shape", [(14, 4, True), (9, 9, False)], ids=["fields", "pairs"])
 def test_a_diagnosis_takes_what_it_says_and_not_much_less(shape, monkeypatch):
     monkeypatch.setattr(threads, "_chosen", 2)
-    run = subprocess.run([sys.executable, "-c", CODE, *(str(int(part)) for part in shape)], capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", CODE, *(str(int(part)) for part in shape)]
+    for _ in range(2):  # what the first one compiles the second one loads, without the compiler's memory
+        run = subprocess.run(command, capture_output=True, text=True, check=True)
     peak, said = json.loads(run.stdout), footprint.diagnosis(*shape)
     assert 0.7 * said <= peak <= said + 2**26  # of code that is loaded, and buffers of BLAS
 

@@ -123,6 +123,8 @@ def test_records_that_are_too_far_apart(folder, monkeypatch, capsys, kernel):
     ],
 )
 def test_a_file_that_cannot_be_written_is_named_before_any_work(folder, monkeypatch, capsys, arguments):
+    if arguments[0] == "report":
+        pytest.importorskip("matplotlib", reason="needs the extra `report`")
     monkeypatch.setattr(sys, "argv", ["thermo", *arguments])
     assert main._answer() == 2
     captured = capsys.readouterr()
