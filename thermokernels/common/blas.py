@@ -15,7 +15,9 @@ _limit = ExitStack()
 
 @cache
 def _controller() -> Any:
-    from threadpoolctl import ThreadpoolController  # takes a while: not at import
+    # take a while: not at import. SciPy's BLAS is another library than NumPy's, and a controller knows none that is loaded after it is made.
+    import scipy.linalg  # noqa: F401
+    from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()
 
