@@ -15,7 +15,7 @@ _limit = ExitStack()
 
 @cache
 def _controller() -> Any:
-    # take a while: not at import. SciPy's BLAS is another library than NumPy's, and a controller knows none that is loaded after it is made.
+    # take a while: not at import. SciPy's BLAS is another library than NumPy's, and a controller knows none that is loaded later
     import scipy.linalg  # noqa: F401
     from threadpoolctl import ThreadpoolController
 
